@@ -1,0 +1,380 @@
+"""Checkpoints on disk: which tensors a config implies, and loading them strictly and frugally.
+
+Every tensor of the file is accounted for by name, shape and dtype before the first byte of data is
+read; then tensors are copied one at a time, so that loading needs little more than the final size.
+Nothing is downloaded here (`voxtral.hub` does that) and voices are read elsewhere (`voxtral.voices`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from voxtral.config import (
+    BackboneConfig,
+    CodecConfig,
+    ConvBlockConfig,
+    ModelConfig,
+    TransformerBlockConfig,
+    load_config,
+)
+from voxtral.errors import CheckpointError
+from voxtral.model.quantizer import semantic_table
+from voxtral.model.voxtral import VoxtralModel, init_tables
+
+PARAMS_FILE = "params.json"
+WEIGHTS_FILE = "consolidated.safetensors"
+TOKENIZER_FILE = "tekken.json"
+VOICE_FOLDER = "voice_embedding"
+
+TEXT_EMBEDDINGS = "mm_audio_embeddings.tok_embeddings.weight"
+_AUDIO_EMBEDDINGS = "mm_audio_embeddings.audio_codebook_embeddings.embeddings.weight"
+_CODEBOOK = "audio_tokenizer.quantizer.semantic_codebook."
+_ENCODER_PREFIXES = ("audio_tokenizer.input_proj.", "audio_tokenizer.encoder_blocks.")
+# Older exports store this table, which is computed; it is checked for its shape and not read.
+_TIME_TABLE = "acoustic_transformer.time_embedding.inv_freq"
+_GAIN, _DIRECTION = ".parametrizations.weight.original0", ".parametrizations.weight.original1"
+
+_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+_MAX_HEADER_BYTES = 100 * 2**20
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor as the header of a safetensors file describes it; offsets in bytes from file start."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the data."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint folder whose inventory has been checked; no data has been read yet."""
+
+    folder: Path
+    config: ModelConfig
+    tensors: dict[str, TensorEntry]
+    has_encoder: bool
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers in the file."""
+        return sum(math.prod(entry.shape) for entry in self.tensors.values())
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of tensor data in the file."""
+        return sum(entry.num_bytes for entry in self.tensors.values())
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Read params.json and the header of the weights, and check the inventory.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or a tensor is missing, extra, misshapen, of a
+            wrong dtype or cut off; the message names it.
+        ConfigError: params.json breaks a rule.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is no folder; a checkpoint is a folder with {PARAMS_FILE} and {WEIGHTS_FILE}")
+    config = load_config(folder / PARAMS_FILE)
+    tensors = read_header(folder / WEIGHTS_FILE)
+    check_inventory(config, tensors)
+    has_encoder = any(name.startswith(_ENCODER_PREFIXES) for name in tensors)
+    return Checkpoint(folder=folder, config=config, tensors=tensors, has_encoder=has_encoder)
+
+
+def read_header(path: Path) -> dict[str, TensorEntry]:
+    """Read the header of a safetensors file and check that all its data is there.
+
+    Raises:
+        CheckpointError: the file is missing, is no safetensors file, or ends before its data does.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+            if size < 8 or not 2 <= header_bytes <= min(size - 8, _MAX_HEADER_BYTES):
+                raise CheckpointError(
+                    f"{path} is no safetensors file or is cut off ({size} bytes); download the checkpoint again"
+                )
+            header = json.loads(file.read(header_bytes))
+        entries = [_parse_entry(name, value, 8 + header_bytes) for name, value in header.items() if name != "__metadata__"]
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing; a checkpoint folder needs it; download the checkpoint again") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} has no readable safetensors header ({error}); download it again") from error
+    for entry in sorted(entries, key=lambda entry: entry.start):
+        if entry.stop > size:
+            raise CheckpointError(
+                f"{path} is cut off: {entry.name} ends at byte {entry.stop}, the file at {size}; download it again"
+            )
+    return {entry.name: entry for entry in entries}
+
+
+def _parse_entry(name: str, value: dict[str, Any], data_start: int) -> TensorEntry:
+    begin, end = value["data_offsets"]
+    shape = tuple(int(size) for size in value["shape"])
+    entry = TensorEntry(name, value["dtype"], shape, data_start + begin, data_start + end)
+    if entry.dtype in _DTYPES and entry.num_bytes != math.prod(shape) * _DTYPES[entry.dtype].itemsize:
+        raise ValueError(f"{name} holds {entry.num_bytes} bytes for shape {shape} in {entry.dtype}")
+    return entry
+
+
+def expected_tensors(config: ModelConfig, *, with_encoder: bool) -> dict[str, tuple[int, ...]]:
+    """List names and shapes of all tensors that a checkpoint of this config holds.
+
+    Source: SPEC section 1.2; the published 4B file has 386 of them, 500 with encoder.
+    """
+    backbone, acoustic, books, codec = config.backbone, config.acoustic, config.codebooks, config.codec
+    shapes: dict[str, tuple[int, ...]] = {
+        TEXT_EMBEDDINGS: (backbone.vocab_size, backbone.dim),
+        _AUDIO_EMBEDDINGS: (books.embedding_rows, backbone.dim),
+        "norm.weight": (backbone.dim,),
+    }
+    if backbone.has_output_weight:
+        shapes["output.weight"] = (backbone.vocab_size, backbone.dim)
+    for layer in range(backbone.num_layers):
+        shapes |= _attention_layer(f"layers.{layer}.", backbone, use_biases=False)
+    head = "acoustic_transformer."
+    shapes |= {
+        f"{head}input_projection.weight": (acoustic.dim, books.num_acoustic),
+        f"{head}time_projection.weight": (acoustic.dim, acoustic.dim),
+        f"{head}llm_projection.weight": (acoustic.dim, acoustic.input_dim),
+        f"{head}semantic_codebook_output.weight": (books.semantic_head_rows, acoustic.dim),
+        f"{head}acoustic_codebook_output.weight": (books.num_acoustic, acoustic.dim),
+        f"{head}norm.weight": (acoustic.dim,),
+    }
+    if acoustic.use_biases:
+        width, kv_width = acoustic.num_heads * acoustic.head_dim, acoustic.num_kv_heads * acoustic.head_dim
+        shapes[f"{head}semantic_codebook_output.bias"] = (books.semantic_head_rows,)
+        for layer in range(acoustic.num_layers):
+            shapes[f"{head}layers.{layer}.attention.wq.bias"] = (width,)
+            shapes[f"{head}layers.{layer}.attention.wv.bias"] = (kv_width,)
+    for layer in range(acoustic.num_layers):
+        shapes |= _attention_layer(f"{head}layers.{layer}.", acoustic, use_biases=acoustic.use_biases)
+    shapes |= {
+        f"{_CODEBOOK}embedding_sum": (books.semantic_size, codec.semantic_dim),
+        f"{_CODEBOOK}cluster_usage": (books.semantic_size,),
+    }
+    shapes |= _conv(codec, "audio_tokenizer.output_proj.conv", (codec.patch_size, codec.dim, codec.patch_kernel))
+    shapes |= _codec_blocks(codec, "audio_tokenizer.decoder_blocks.", codec.decoder_blocks)
+    if with_encoder:
+        shapes |= _conv(codec, "audio_tokenizer.input_proj.conv", (codec.dim, codec.patch_size, codec.patch_kernel))
+        shapes |= _codec_blocks(codec, "audio_tokenizer.encoder_blocks.", codec.encoder_blocks)
+    return shapes
+
+
+def _attention_layer(prefix: str, config: Any, *, use_biases: bool) -> dict[str, tuple[int, ...]]:
+    """Name the tensors that the layers of all three networks have in common."""
+    width, kv_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{prefix}attention.wq.weight": (width, config.dim),
+        f"{prefix}attention.wk.weight": (kv_width, config.dim),
+        f"{prefix}attention.wv.weight": (kv_width, config.dim),
+        f"{prefix}attention.wo.weight": (config.dim, width),
+        f"{prefix}attention_norm.weight": (config.dim,),
+        f"{prefix}ffn_norm.weight": (config.dim,),
+        f"{prefix}feed_forward.w1.weight": (config.hidden_dim, config.dim),
+        f"{prefix}feed_forward.w2.weight": (config.dim, config.hidden_dim),
+        f"{prefix}feed_forward.w3.weight": (config.hidden_dim, config.dim),
+    }
+    if use_biases:
+        shapes |= {f"{prefix}attention.wo.bias": (config.dim,), f"{prefix}feed_forward.w2.bias": (config.dim,)}
+    return shapes
+
+
+def _codec_blocks(codec: CodecConfig, prefix: str, blocks: tuple[Any, ...]) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for block in blocks:
+        if isinstance(block, ConvBlockConfig):
+            channels = (block.in_channels, block.out_channels)
+            shape = (*channels, block.kernel) if block.kind == "transposed" else (*channels[::-1], block.kernel)
+            # Only input_proj and output_proj heed conv_weight_norm; block convolutions always have it.
+            shapes |= _weight_norm(f"{prefix}{block.index}.conv", shape)
+        elif isinstance(block, TransformerBlockConfig):
+            for layer in range(block.num_layers):
+                shapes |= _codec_layer(codec, f"{prefix}{block.index}.layers.{layer}.")
+    return shapes
+
+
+def _codec_layer(codec: CodecConfig, prefix: str) -> dict[str, tuple[int, ...]]:
+    shapes = _attention_layer(prefix, codec, use_biases=codec.use_biases)
+    if codec.qk_norm:
+        shapes |= {
+            f"{prefix}attention.q_norm.weight": (codec.num_heads * codec.head_dim,),
+            f"{prefix}attention.k_norm.weight": (codec.num_kv_heads * codec.head_dim,),
+        }
+    if codec.layer_scale:
+        shapes |= {f"{prefix}attention_scale": (codec.dim,), f"{prefix}ffn_scale": (codec.dim,)}
+    return shapes
+
+
+def _conv(codec: CodecConfig, name: str, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
+    return _weight_norm(name, shape) if codec.conv_weight_norm else {f"{name}.weight": shape}
+
+
+def _weight_norm(name: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    return {f"{name}{_GAIN}": (shape[0], 1, 1), f"{name}{_DIRECTION}": shape}
+
+
+def check_inventory(config: ModelConfig, tensors: dict[str, TensorEntry]) -> None:
+    """Compare the tensors of a file with those that its config implies.
+
+    Raises:
+        CheckpointError: naming the first tensors that are missing, extra, misshapen or of a dtype other
+            than bfloat16, float16 and float32.
+    """
+    with_encoder = any(name.startswith(_ENCODER_PREFIXES) for name in tensors)
+    expected = expected_tensors(config, with_encoder=with_encoder)
+    present = set(tensors) - {_TIME_TABLE}
+    missing, extra = sorted(set(expected) - present), sorted(present - set(expected))
+    if missing:
+        raise CheckpointError(
+            f"{WEIGHTS_FILE} lacks {_name_some(missing)}; params.json implies {len(expected)} tensors; "
+            "download the checkpoint again"
+        )
+    if extra:
+        raise CheckpointError(
+            f"{WEIGHTS_FILE} holds {_name_some(extra)}, which params.json does not imply; weights and params.json "
+            "must come from one checkpoint"
+        )
+    for name, shape in expected.items():
+        entry = tensors[name]
+        if entry.shape != shape:
+            raise CheckpointError(
+                f"{name} has shape {list(entry.shape)}; params.json implies {list(shape)}; weights and params.json "
+                "must come from one checkpoint"
+            )
+        if entry.dtype not in _DTYPES:
+            raise CheckpointError(f"{name} is stored as {entry.dtype}; it must be one of {', '.join(_DTYPES)}")
+
+
+def _name_some(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def load_model(
+    checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, codec_dtype: torch.dtype
+) -> VoxtralModel:
+    """Build the model and copy the weights, one tensor at a time.
+
+    The text embeddings stay memory-mapped; the computed tables are float32; convolutions get their
+    weight norm folded in float32 before they are cast.
+
+    Raises:
+        CheckpointError: a value is not finite, or overflows in `dtype`; the message names the tensor.
+    """
+    with torch.device("meta"):
+        model = VoxtralModel(checkpoint.config, has_encoder=checkpoint.has_encoder)
+    reader = TensorReader(checkpoint)
+    targets = dict(model.named_parameters())
+    filled: set[str] = set()
+    for target, value in _converted(reader, checkpoint):
+        cast = value.to(device=device, dtype=codec_dtype if target.startswith("codec") else dtype, copy=True)
+        _check_finite(target, cast)
+        _assign(model, target, cast)
+        filled.add(target)
+        reader.release()
+    left_over = set(targets) ^ filled
+    if left_over:
+        raise CheckpointError(f"the model and the inventory disagree about {_name_some(sorted(left_over))}")
+    table = semantic_table(reader.read(f"{_CODEBOOK}embedding_sum"), reader.read(f"{_CODEBOOK}cluster_usage"))
+    _check_finite(f"{_CODEBOOK}embedding_sum", table)
+    model.codec.quantizer.semantic_table = table.to(device)
+    model.text_embeddings = reader.read(TEXT_EMBEDDINGS)
+    init_tables(model, device)
+    return model.eval().requires_grad_(False)
+
+
+class TensorReader:
+    """Reads tensors of one checkpoint as views of the mapped file; nothing is copied until it is used."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._path = checkpoint.folder / WEIGHTS_FILE
+        self._tensors = checkpoint.tensors
+        self._map = self._open()
+
+    def _open(self) -> np.memmap:
+        # Copy-on-write: torch refuses read-only memory, and nobody writes.
+        return np.memmap(self._path, dtype=np.uint8, mode="c")
+
+    def read(self, name: str) -> Tensor:
+        """Return the tensor in its stored dtype, backed by the file."""
+        entry = self._tensors[name]
+        flat = torch.from_numpy(self._map[entry.start : entry.stop])
+        if entry.start % _DTYPES[entry.dtype].itemsize:
+            flat = flat.clone()  # a view needs aligned data; well-made files always have it
+        return flat.view(_DTYPES[entry.dtype]).view(entry.shape)
+
+    def release(self) -> None:
+        """Map the file anew, so that pages already copied stop counting as ours."""
+        self._map = self._open()
+
+
+def _converted(reader: TensorReader, checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
+    """Yield (parameter name, value) for all parameters; convolutions arrive folded, in float32."""
+    skipped = {TEXT_EMBEDDINGS, "output.weight", _TIME_TABLE}
+    for name in checkpoint.tensors:
+        if name in skipped or name.startswith(_CODEBOOK) or name.endswith(_GAIN):
+            continue
+        if name.endswith(_DIRECTION):
+            stem = name.removesuffix(_DIRECTION)
+            yield _parameter_name(f"{stem}.weight"), _fold_weight_norm(reader.read(f"{stem}{_GAIN}"), reader.read(name))
+        else:
+            yield _parameter_name(name), reader.read(name)
+
+
+def _fold_weight_norm(gain: Tensor, direction: Tensor) -> Tensor:
+    # One norm for each index of dimension 0: the output channel of a convolution, the input channel
+    # of a transposed one.
+    direction = direction.float()
+    return gain.float() * direction / direction.flatten(1).norm(dim=1)[:, None, None]
+
+
+def _parameter_name(name: str) -> str:
+    """Map a checkpoint name to the attribute path in VoxtralModel: prefixes only."""
+    if name == _AUDIO_EMBEDDINGS:
+        return "audio_embeddings.weight"
+    if name == "norm.weight" or name.startswith("layers."):
+        return f"backbone.{name}"
+    if name.startswith(_ENCODER_PREFIXES):
+        return name.replace("audio_tokenizer.", "codec_encoder.", 1)
+    return name.replace("audio_tokenizer.", "codec.", 1)
+
+
+def _check_finite(name: str, value: Tensor) -> None:
+    # A sum is enough to see any inf or nan, and needs no mask of the tensor's size.
+    if not torch.isfinite(value.sum(dtype=torch.float32)):
+        raise CheckpointError(
+            f"{name} holds values that are not finite in {str(value.dtype).removeprefix('torch.')}; the file is "
+            "damaged, or its values do not fit that dtype; download it again or choose bfloat16 or float32"
+        )
+
+
+def _assign(model: VoxtralModel, target: str, value: Tensor) -> None:
+    parent_path, _, attribute = target.rpartition(".")
+    setattr(model.get_submodule(parent_path), attribute, torch.nn.Parameter(value, requires_grad=False))
+
+
+def backbone_parameter_count(config: BackboneConfig) -> int:
+    """Count the parameters that every decode step reads: layers and norm, no embeddings."""
+    layer = _attention_layer("", config, use_biases=False)
+    return config.num_layers * sum(math.prod(shape) for shape in layer.values()) + config.dim

@@ -1,0 +1,158 @@
+"""The exceptions that voxtral raises, and nothing else.
+
+Every message says what was got, what the rule is and what to do. `code` is stable and meant for
+programs; `retryable` says whether the same call may succeed later without a change.
+
+    VoxtralError
+    ├── RequestError                 the caller's input; nothing was computed
+    │   ├── TextError                empty, unspeakable or too long text
+    │   ├── OptionError              an option outside its range, or two that exclude each other
+    │   ├── LanguageError            a language the checkpoint does not speak
+    │   ├── VoiceError               an unknown voice, or a voice file that does not fit
+    │   ├── ReferenceAudioError      reference audio that cannot be read or used
+    │   └── EncoderMissingError      cloning asked of a checkpoint without codec encoder
+    ├── CheckpointError              files that are missing, damaged or not what they claim
+    │   ├── ConfigError              params.json that is malformed or asks for what is not supported
+    │   └── ModelNotFoundError       no such folder, alias or cached model
+    ├── DownloadError                the hub refused, broke off or is switched off
+    ├── AudioError                   audio that cannot be encoded or written
+    ├── DeviceError                  a device or dtype that this machine does not have
+    └── EngineError                  a request that was accepted and did not finish
+        ├── GenerationError          runaway or silent speech, after one retry
+        ├── NumericsError            a value that is not finite
+        ├── CancelledError           the caller cancelled
+        └── EngineStoppedError       the engine was closed, or its thread died
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class VoxtralError(Exception):
+    """Base of all errors of this package."""
+
+    code: ClassVar[str] = "voxtral_error"
+    retryable: ClassVar[bool] = False
+
+
+class RequestError(VoxtralError, ValueError):
+    """The caller's input breaks a rule; nothing was computed."""
+
+    code = "invalid_request"
+
+
+class TextError(RequestError):
+    """The text is empty, holds nothing to speak, or is too long for the call."""
+
+    code = "invalid_text"
+
+
+class OptionError(RequestError):
+    """An option is outside its range, or two options exclude each other."""
+
+    code = "invalid_option"
+
+
+class LanguageError(RequestError):
+    """The language is unknown, or the checkpoint does not speak it."""
+
+    code = "unsupported_language"
+
+
+class VoiceError(RequestError):
+    """The voice is unknown, or its file does not fit the checkpoint."""
+
+    code = "invalid_voice"
+
+
+class ReferenceAudioError(RequestError):
+    """The reference audio cannot be read, or is too short, too long or too large."""
+
+    code = "invalid_reference_audio"
+
+
+class EncoderMissingError(RequestError):
+    """Cloning was asked of a checkpoint that holds no codec encoder."""
+
+    code = "encoder_missing"
+
+
+class CheckpointError(VoxtralError):
+    """A checkpoint file is missing, damaged or not what it claims to be."""
+
+    code = "invalid_checkpoint"
+
+
+class ConfigError(CheckpointError):
+    """params.json is malformed, contradicts itself or asks for something unsupported."""
+
+    code = "invalid_config"
+
+
+class ModelNotFoundError(CheckpointError):
+    """No folder, alias or cached model has the name that was asked for."""
+
+    code = "model_not_found"
+
+
+class DownloadError(VoxtralError):
+    """The hub refused, broke off, or network access is switched off."""
+
+    code = "download_failed"
+    retryable = True
+
+
+class AudioError(VoxtralError):
+    """Audio cannot be encoded, written or played."""
+
+    code = "audio_error"
+
+
+class DeviceError(VoxtralError):
+    """The device or dtype asked for is not available on this machine."""
+
+    code = "device_unavailable"
+
+
+class EngineError(VoxtralError):
+    """A request was accepted and did not finish."""
+
+    code = "engine_error"
+    retryable = True
+
+
+class GenerationError(EngineError):
+    """The model made no usable speech, twice: it ran away, ended at once or stayed silent.
+
+    Attributes:
+        finish_reason: "runaway", "empty" or "silent".
+        seeds: the seed of each attempt.
+        audio: what was generated before the error, where the caller collected it, else None.
+    """
+
+    code = "generation_failed"
+
+    def __init__(self, message: str, *, finish_reason: str, seeds: tuple[int, ...], audio: Any = None) -> None:
+        super().__init__(message)
+        self.finish_reason = finish_reason
+        self.seeds = seeds
+        self.audio = audio
+
+
+class NumericsError(EngineError):
+    """A hidden state or a sample is not finite."""
+
+    code = "not_finite"
+
+
+class CancelledError(EngineError):
+    """The caller cancelled the request."""
+
+    code = "cancelled"
+
+
+class EngineStoppedError(EngineError):
+    """The engine was closed, or its thread died; the cause is chained."""
+
+    code = "engine_stopped"

@@ -1,0 +1,214 @@
+"""The flow-matching acoustic transformer: a hidden state and noise in, one frame of codes out.
+
+It holds the semantic head too, as the checkpoint does. It knows nothing of time beyond one frame.
+Read next: `voxtral.model.voxtral`, which feeds the frame back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES, AcousticConfig, CodebookConfig
+from voxtral.model.attention import attend
+from voxtral.model.layers import FeedForward, RMSNorm, split_heads
+
+_TIME_THETA = 10000.0
+
+
+@dataclass(frozen=True)
+class FlowSchedule:
+    """The time points of the flow, fixed for a request.
+
+    `n` points make `n - 1` Euler steps, each taken with the velocity at its left end.
+    """
+
+    times: Tensor  # [n] float32, 0 .. 1
+    steps: Tensor  # [n - 1] float32, distances between points
+    time_tokens: Tensor  # [n - 1, D], time_projection of the embedded left ends
+
+
+@dataclass(frozen=True)
+class FrameStep:
+    """One frame for each row."""
+
+    audio_tokens: Tensor  # [B, K] int64, special-id offset included
+    flow_state: Tensor  # [B, K - 1] float32, end of the flow before clamping
+
+
+def time_inverse_frequencies(dim: int) -> Tensor:
+    """Compute exp(-ln(10000) i / (dim / 2)) for i in 0 .. dim / 2 - 1, float32 on the CPU.
+
+    The checkpoint does not store them. Source: SPEC section 5.2; golden entry fm/inv_freq.
+    """
+    half = dim // 2
+    return torch.exp(-math.log(_TIME_THETA) * torch.arange(half, dtype=torch.float32, device="cpu") / half)
+
+
+def embed_time(times: Tensor, inverse_frequencies: Tensor) -> Tensor:
+    """Embed times in 0..1 (not scaled) as cosines followed by sines: [n] to [n, D], float32."""
+    angles = times.to(torch.float32)[:, None] * inverse_frequencies
+    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+
+
+def round_to_codes(flow_state: Tensor, num_levels: int) -> Tensor:
+    """Round values in [-1, 1] (clamped) to levels 0 .. num_levels - 1; ties go to the even level.
+
+    >>> round_to_codes(torch.tensor([-2.0, 0.0, 0.025, 1.0]), 21).tolist()
+    [0, 10, 10, 20]
+    """
+    scaled = (flow_state.clamp(-1, 1) + 1) / 2 * (num_levels - 1)
+    return scaled.round().long()
+
+
+class BidirectionalAttention(nn.Module):
+    """Grouped-query attention without positions or mask, over the three tokens of the flow."""
+
+    def __init__(self, config: AcousticConfig) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        biases = config.use_biases
+        self.wq = nn.Linear(config.dim, config.num_heads * config.head_dim, bias=biases)
+        self.wk = nn.Linear(config.dim, config.num_kv_heads * config.head_dim, bias=False)
+        self.wv = nn.Linear(config.dim, config.num_kv_heads * config.head_dim, bias=biases)
+        self.wo = nn.Linear(config.num_heads * config.head_dim, config.dim, bias=biases)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix the tokens of [B, 3, D]."""
+        query, key, value = (split_heads(w(x), self.head_dim) for w in (self.wq, self.wk, self.wv))
+        return self.wo(attend(query, key, value))
+
+
+class AcousticLayer(nn.Module):
+    """One pre-norm bidirectional layer."""
+
+    def __init__(self, config: AcousticConfig) -> None:
+        super().__init__()
+        self.attention = BidirectionalAttention(config)
+        self.feed_forward = FeedForward(config.dim, config.hidden_dim, use_biases=config.use_biases)
+        self.attention_norm = RMSNorm(config.dim, config.norm_eps)
+        self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, 3, D]."""
+        x = x + self.attention(self.attention_norm(x))
+        return x + self.feed_forward(self.ffn_norm(x))
+
+
+class AcousticTransformer(nn.Module):
+    """Semantic head and flow: everything between a hidden state and a frame."""
+
+    inverse_frequencies: Tensor
+
+    def __init__(self, config: AcousticConfig, codebooks: CodebookConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.codebooks = codebooks
+        self.input_projection = nn.Linear(codebooks.num_acoustic, config.dim, bias=False)
+        self.time_projection = nn.Linear(config.dim, config.dim, bias=False)
+        self.llm_projection = nn.Linear(config.input_dim, config.dim, bias=False)
+        self.semantic_codebook_output = nn.Linear(config.dim, codebooks.semantic_head_rows, bias=config.use_biases)
+        self.acoustic_codebook_output = nn.Linear(config.dim, codebooks.num_acoustic, bias=False)
+        self.layers = nn.ModuleList(AcousticLayer(config) for _ in range(config.num_layers))
+        self.norm = RMSNorm(config.dim, config.norm_eps)
+        self.init_tables(torch.device("cpu"))
+
+    def init_tables(self, device: torch.device) -> None:
+        """Compute what is no weight: the frequencies of the time embedding, always float32."""
+        table = time_inverse_frequencies(self.config.dim).to(device)
+        self.register_buffer("inverse_frequencies", table, persistent=False)
+
+    def make_schedule(self, num_euler_steps: int) -> FlowSchedule:
+        """Lay out `num_euler_steps` equal steps from 0 to 1 and project their time embeddings."""
+        times = torch.linspace(0, 1, num_euler_steps + 1, device=self.inverse_frequencies.device)
+        embedded = embed_time(times[:-1], self.inverse_frequencies)
+        return FlowSchedule(
+            times=times,
+            steps=times[1:] - times[:-1],
+            time_tokens=self.time_projection(embedded.to(self.time_projection.weight.dtype)),
+        )
+
+    def semantic_logits(self, hidden: Tensor) -> Tensor:
+        """Score the semantic codes: hidden [B, D] to [B, rows] float32, unmasked."""
+        return self.semantic_codebook_output(hidden).float()
+
+    def mask_semantic_logits(self, logits: Tensor) -> Tensor:
+        """Exclude EMPTY_AUDIO and the padding rows; END_AUDIO may win from the first frame on."""
+        masked = logits.clone()
+        masked[:, EMPTY_AUDIO] = -torch.inf
+        masked[:, self.codebooks.semantic_vocab :] = -torch.inf
+        return masked
+
+    def velocity(self, state: Tensor, time_token: Tensor, llm_token: Tensor) -> Tensor:
+        """Predict where the flow moves.
+
+        Args:
+            state: [B, A], A acoustic values.
+            time_token: [D], projected.
+            llm_token: [B, D], projected hidden states; zeros for the unconditional branch.
+
+        Returns:
+            [B, A] float32.
+        """
+        state_token = self.input_projection(state.to(llm_token.dtype))
+        x = torch.stack((state_token, time_token.expand_as(state_token), llm_token), dim=1)  # [B, 3, D]
+        for layer in self.layers:
+            x = layer(x)
+        return self.acoustic_codebook_output(self.norm(x[:, 0])).float()
+
+    def flow_states(
+        self, hidden: Tensor, noise: Tensor, guidance_scale: Tensor, schedule: FlowSchedule
+    ) -> Iterator[Tensor]:
+        """Integrate the guided flow from noise; yield the state before each step, then the last.
+
+        The state stays float32 whatever the dtype of the weights; the official runtime keeps it in
+        bfloat16, which rounds its time grid too (docs/MODEL.md, "Precision").
+
+        Args:
+            hidden: [B, D].
+            noise: [B, A], already scaled.
+            guidance_scale: [B] float32; v = g * conditional + (1 - g) * unconditional.
+            schedule: from `make_schedule`.
+
+        Yields:
+            [B, A] float32, one more than there are steps.
+        """
+        num_rows = hidden.shape[0]
+        # The projection has no bias, so the unconditional token is zero exactly.
+        llm_token = self.llm_projection(hidden)
+        llm_tokens = torch.cat((llm_token, torch.zeros_like(llm_token)))
+        scale = guidance_scale[:, None]
+        state = noise.float()
+        for time_token, step in zip(schedule.time_tokens, schedule.steps, strict=True):
+            yield state
+            velocities = self.velocity(torch.cat((state, state)), time_token, llm_tokens)
+            velocity = scale * velocities[:num_rows] + (1 - scale) * velocities[num_rows:]
+            state = state + velocity * step
+        yield state
+
+    def forward(self, hidden: Tensor, noise: Tensor, guidance_scale: Tensor, schedule: FlowSchedule) -> FrameStep:
+        """Choose the semantic code (greedy, always) and draw the acoustic codes of one frame.
+
+        An END_AUDIO row carries EMPTY_AUDIO shifted by the special ids in every acoustic codebook, as
+        the official runtime writes it; it is never fed back.
+
+        Args:
+            hidden: [B, D], after the final norm of the backbone.
+            noise: [B, A], already scaled.
+            guidance_scale: [B] float32.
+            schedule: from `make_schedule`.
+
+        Returns:
+            The frame of each row.
+        """
+        semantic = self.mask_semantic_logits(self.semantic_logits(hidden)).argmax(dim=-1, keepdim=True)  # [B, 1]
+        state = noise
+        for state in self.flow_states(hidden, noise, guidance_scale, schedule):
+            pass
+        codes = round_to_codes(state, self.codebooks.acoustic_size)
+        codes = torch.where(semantic == END_AUDIO, EMPTY_AUDIO, codes)
+        return FrameStep(audio_tokens=torch.cat((semantic, codes + NUM_SPECIAL_CODES), dim=1), flow_state=state)

@@ -1,0 +1,137 @@
+"""The causal language model: embeddings in, hidden states out, with an explicit KV cache.
+
+It knows positions and caches, not tokens, prompts or requests. Read next: `voxtral.model.acoustic`,
+which turns a hidden state into a frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from voxtral.config import BackboneConfig
+from voxtral.model.attention import attend, causal_mask
+from voxtral.model.layers import FeedForward, RMSNorm, apply_rope, rope_inverse_frequencies, split_heads
+
+
+@dataclass
+class KVCache:
+    """Keys and values of the positions seen so far; owned by whoever runs the sequence.
+
+    `length` positions are filled; the same for all rows. On the CPU the memory is committed by the
+    system as positions are written, so a generous capacity costs nothing until it is used.
+    """
+
+    keys: Tensor  # [L, B, Hkv, S, Dh]
+    values: Tensor  # [L, B, Hkv, S, Dh]
+    length: int = 0
+
+    @property
+    def capacity(self) -> int:
+        """S, the positions that fit."""
+        return self.keys.shape[3]
+
+
+def init_kv_cache(
+    config: BackboneConfig, *, capacity: int, device: torch.device, dtype: torch.dtype, num_rows: int = 1
+) -> KVCache:
+    """Make an empty cache for `capacity` positions."""
+    shape = (config.num_layers, num_rows, config.num_kv_heads, capacity, config.head_dim)
+    return KVCache(
+        keys=torch.empty(shape, device=device, dtype=dtype), values=torch.empty(shape, device=device, dtype=dtype)
+    )
+
+
+class BackboneAttention(nn.Module):
+    """Grouped-query causal attention with rotary positions."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.wq = nn.Linear(config.dim, config.num_heads * config.head_dim, bias=False)
+        self.wk = nn.Linear(config.dim, config.num_kv_heads * config.head_dim, bias=False)
+        self.wv = nn.Linear(config.dim, config.num_kv_heads * config.head_dim, bias=False)
+        self.wo = nn.Linear(config.num_heads * config.head_dim, config.dim, bias=False)
+
+    def forward(
+        self, x: Tensor, positions: Tensor, inverse_frequencies: Tensor, keys: Tensor, values: Tensor
+    ) -> Tensor:
+        """Attend from T new positions to all positions so far, which this writes to the cache.
+
+        Args:
+            x: [B, T, D], normalised.
+            positions: [T] int64, consecutive.
+            inverse_frequencies: [Dh / 2] float32.
+            keys: [B, Hkv, S, Dh], this layer's cache cut to S = first position + T.
+            values: [B, Hkv, S, Dh].
+
+        Returns:
+            [B, T, D].
+        """
+        num_new = x.shape[1]
+        num_seen = keys.shape[2]
+        query = apply_rope(split_heads(self.wq(x), self.head_dim), positions, inverse_frequencies)
+        key = apply_rope(split_heads(self.wk(x), self.head_dim), positions, inverse_frequencies)
+        keys[:, :, num_seen - num_new :] = key
+        values[:, :, num_seen - num_new :] = split_heads(self.wv(x), self.head_dim)
+        if num_new == num_seen:
+            return self.wo(attend(query, keys, values, is_causal=True))
+        mask = None if num_new == 1 else causal_mask(num_new, num_seen, x.device)
+        return self.wo(attend(query, keys, values, mask=mask))
+
+
+class BackboneLayer(nn.Module):
+    """One pre-norm decoder layer."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.attention = BackboneAttention(config)
+        self.feed_forward = FeedForward(config.dim, config.hidden_dim)
+        self.attention_norm = RMSNorm(config.dim, config.norm_eps)
+        self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
+
+    def forward(
+        self, x: Tensor, positions: Tensor, inverse_frequencies: Tensor, keys: Tensor, values: Tensor
+    ) -> Tensor:
+        """Map the residual stream [B, T, D]; arguments as in BackboneAttention."""
+        x = x + self.attention(self.attention_norm(x), positions, inverse_frequencies, keys, values)
+        return x + self.feed_forward(self.ffn_norm(x))
+
+
+class Backbone(nn.Module):
+    """The stack of layers and the final norm; there is no text head, TTS never needs one."""
+
+    inverse_frequencies: Tensor
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList(BackboneLayer(config) for _ in range(config.num_layers))
+        self.norm = RMSNorm(config.dim, config.norm_eps)
+        self.init_tables(torch.device("cpu"))
+
+    def init_tables(self, device: torch.device) -> None:
+        """Compute what is no weight: the rotary frequencies, always float32."""
+        table = rope_inverse_frequencies(self.config.head_dim, self.config.rope_theta).to(device)
+        self.register_buffer("inverse_frequencies", table, persistent=False)
+
+    def forward(self, embeds: Tensor, cache: KVCache) -> Tensor:
+        """Run T new positions and append them to the cache.
+
+        Args:
+            embeds: [B, T, D], the positions cache.length .. cache.length + T - 1.
+            cache: for B rows; its length grows by T.
+
+        Returns:
+            [B, T, D], hidden states after the final norm.
+        """
+        start, stop = cache.length, cache.length + embeds.shape[1]
+        assert stop <= cache.capacity, f"{stop} positions do not fit a cache of {cache.capacity}"
+        positions = torch.arange(start, stop, device=embeds.device)
+        x = embeds
+        for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
+            x = layer(x, positions, self.inverse_frequencies, keys[:, :, :stop], values[:, :, :stop])
+        cache.length = stop
+        return self.norm(x)

@@ -1,0 +1,279 @@
+"""The codec decoder: frames of codes in, samples out, exactly streaming through explicit state.
+
+Everything is causal and has finite memory, so a state of a few hundred kilobytes replaces decoding
+old frames again: any cutting of the frames gives the samples of the whole. The only look-ahead is in
+the first few patches, whose padding reflects what follows them. Read next: `codec_encoder`, which
+shares the layers, and docs/MODEL.md, "Codec".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from voxtral.config import CodebookConfig, CodecConfig, ConvBlockConfig, TransformerBlockConfig
+from voxtral.model.attention import attend
+from voxtral.model.layers import FeedForward, RMSNorm, split_heads
+from voxtral.model.quantizer import Quantizer
+
+# Frames decoded at once when a whole signal is asked for: bounds the memory of the attention masks.
+_FRAMES_PER_PASS = 25
+
+
+@dataclass
+class LayerCache:
+    """Keys and values of the last positions inside a layer's window; None before the first call."""
+
+    keys: Tensor | None = None  # [B, Hkv, n <= window, Dh]
+    values: Tensor | None = None
+
+
+@dataclass
+class CodecState:
+    """All that the decoder remembers between two calls; owned by whoever runs the stream.
+
+    Rows advance together. A fresh state is `CodecState.fresh(codec)`.
+    """
+
+    conv_tails: dict[int, Tensor | None]  # by block: last kernel - stride inputs, or overlapping outputs
+    layer_caches: dict[int, list[LayerCache]]  # by block
+    output_tail: Tensor | None = None  # [B, D, kernel - 1], last inputs of output_proj
+    pending: Tensor | None = None  # [B, D, n], inputs of output_proj that still wait for the reflection
+    num_frames: int = field(default=0)
+
+    @classmethod
+    def fresh(cls, codec: CodecDecoder) -> CodecState:
+        """Make the state of a stream that has not begun."""
+        tails: dict[int, Tensor | None] = {}
+        caches: dict[int, list[LayerCache]] = {}
+        for block in codec.config.decoder_blocks:
+            if isinstance(block, ConvBlockConfig):
+                tails[block.index] = None
+            else:
+                caches[block.index] = [LayerCache() for _ in range(block.num_layers)]
+        return cls(conv_tails=tails, layer_caches=caches)
+
+
+class Conv(nn.Module):
+    """The weight of a convolution without bias, weight norm folded at load; padding is the caller's."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(shape))
+
+
+class ConvBlock(nn.Module):
+    """A convolution under the name that the checkpoint gives it (`<block>.conv`)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, *, transposed: bool = False):
+        super().__init__()
+        shape = (in_channels, out_channels, kernel) if transposed else (out_channels, in_channels, kernel)
+        self.conv = Conv(shape)
+        self.kernel = kernel
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve an input that is padded already: [B, C, T] to [B, C', T']."""
+        return F.conv1d(x, self.conv.weight, stride=self.stride)
+
+    def transpose(self, x: Tensor, tail: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Upsample [B, C, T] to exactly [B, C', T * stride]; also return what overlaps the next call.
+
+        The last kernel - stride outputs of a stream are dropped, none on the left.
+        """
+        full = F.conv_transpose1d(x, self.conv.weight, stride=self.stride)
+        overlap = self.kernel - self.stride
+        if tail is not None:
+            full[..., :overlap] += tail
+        num_final = x.shape[-1] * self.stride
+        return full[..., :num_final], full[..., num_final:].clone()
+
+
+class CodecAttention(nn.Module):
+    """Causal sliding-window attention with ALiBi; q and k are normalised over their whole width."""
+
+    alibi_slopes: Tensor
+
+    def __init__(self, config: CodecConfig, window: int) -> None:
+        super().__init__()
+        self.config = config
+        self.window = window
+        width, kv_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        self.wq = nn.Linear(config.dim, width, bias=False)
+        self.wk = nn.Linear(config.dim, kv_width, bias=False)
+        self.wv = nn.Linear(config.dim, kv_width, bias=False)
+        self.wo = nn.Linear(width, config.dim, bias=config.use_biases)
+        if config.qk_norm:
+            self.q_norm = RMSNorm(width, config.qk_norm_eps)
+            self.k_norm = RMSNorm(kv_width, config.qk_norm_eps)
+        self.init_tables(torch.device("cpu"))
+
+    def init_tables(self, device: torch.device) -> None:
+        """Compute what is no weight: the slope of each head, always float32."""
+        slopes = torch.tensor(self.config.alibi_slopes, dtype=torch.float32, device=device)
+        self.register_buffer("alibi_slopes", slopes, persistent=False)
+
+    def bias(self, num_queries: int, num_keys: int) -> Tensor:
+        """Make the additive bias of queries that are the last of `num_keys` positions.
+
+        Query i sees key j for 0 <= i - j <= window, window + 1 keys, with slope * (j - i) added.
+
+        Returns:
+            [H, T, S] float32.
+        """
+        device = self.alibi_slopes.device
+        keys = torch.arange(num_keys, device=device)
+        queries = torch.arange(num_keys - num_queries, num_keys, device=device)
+        distance = keys[None, :] - queries[:, None]  # j - i
+        outside = (distance > 0) | (distance < -self.window)
+        bias = self.alibi_slopes[:, None, None] * distance
+        return bias.masked_fill(outside, -torch.inf)
+
+    def forward(self, x: Tensor, cache: LayerCache) -> Tensor:
+        """Attend from [B, T, D] to itself and to the cache, which keeps the last `window` positions."""
+        query, key, value = self.wq(x), self.wk(x), self.wv(x)
+        if self.config.qk_norm:
+            query, key = self.q_norm(query), self.k_norm(key)
+        query, key, value = (split_heads(part, self.config.head_dim) for part in (query, key, value))
+        if cache.keys is not None and cache.values is not None:
+            key = torch.cat((cache.keys, key), dim=2)
+            value = torch.cat((cache.values, value), dim=2)
+        bias = self.bias(query.shape[2], key.shape[2]).to(query.dtype)
+        cache.keys = key[:, :, -self.window :].clone()
+        cache.values = value[:, :, -self.window :].clone()
+        return self.wo(attend(query, key, value, mask=bias[None]))
+
+
+class CodecLayer(nn.Module):
+    """One pre-norm layer with layer scales."""
+
+    def __init__(self, config: CodecConfig, window: int) -> None:
+        super().__init__()
+        self.attention = CodecAttention(config, window)
+        self.feed_forward = FeedForward(config.dim, config.hidden_dim, use_biases=config.use_biases)
+        self.attention_norm = RMSNorm(config.dim, config.norm_eps)
+        self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
+        self.has_scales = config.layer_scale
+        if config.layer_scale:
+            self.attention_scale = nn.Parameter(torch.ones(config.dim))
+            self.ffn_scale = nn.Parameter(torch.ones(config.dim))
+
+    def forward(self, x: Tensor, cache: LayerCache) -> Tensor:
+        """Map [B, T, D]."""
+        mixed = self.attention(self.attention_norm(x), cache)
+        x = x + (self.attention_scale * mixed if self.has_scales else mixed)
+        mapped = self.feed_forward(self.ffn_norm(x))
+        return x + (self.ffn_scale * mapped if self.has_scales else mapped)
+
+
+class CodecTransformer(nn.Module):
+    """A stack of layers of one window."""
+
+    def __init__(self, config: CodecConfig, block: TransformerBlockConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(CodecLayer(config, block.window) for _ in range(block.num_layers))
+
+    def forward(self, x: Tensor, caches: list[LayerCache]) -> Tensor:
+        """Map channels-first [B, D, T] and advance the caches."""
+        x = x.transpose(1, 2)
+        for layer, cache in zip(self.layers, caches, strict=True):
+            x = layer(x, cache)
+        return x.transpose(1, 2)
+
+
+def pad_reflect_left(x: Tensor, amount: int) -> Tensor:
+    """Reflect the start of [B, C, T] to the left, edge sample excluded.
+
+    An input too short to reflect is first lengthened with zeros on the right, which go again after.
+    """
+    missing = max(0, amount - x.shape[-1] + 1)
+    padded = F.pad(F.pad(x, (0, missing)), (amount, 0), mode="reflect")
+    return padded[..., : padded.shape[-1] - missing]
+
+
+class CodecDecoder(nn.Module):
+    """Codes to samples."""
+
+    def __init__(self, config: CodecConfig, codebooks: CodebookConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.quantizer = Quantizer(config, codebooks)
+        blocks: list[nn.Module] = []
+        for block in config.decoder_blocks:
+            if isinstance(block, TransformerBlockConfig):
+                blocks.append(CodecTransformer(config, block))
+            else:
+                transposed = block.kind == "transposed"
+                blocks.append(
+                    ConvBlock(block.in_channels, block.out_channels, block.kernel, block.stride, transposed=transposed)
+                )
+        self.decoder_blocks = nn.ModuleList(blocks)
+        self.output_proj = ConvBlock(config.dim, config.patch_size, config.patch_kernel, 1)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights, hence of the computation."""
+        return self.output_proj.conv.weight.dtype
+
+    def forward(self, codes: Tensor, state: CodecState, *, is_last: bool = False) -> Tensor:
+        """Decode T more frames of a stream.
+
+        With the published sizes every call returns its T * samples_per_frame samples at once. Where a
+        frame is shorter than the reflection at the start, the first samples wait for the frames that
+        they need, or for `is_last`.
+
+        Args:
+            codes: [B, K, T] int64, codec alphabet; T may be 0 with `is_last`.
+            state: of this stream; advanced.
+            is_last: no frame follows, so nothing needs to wait.
+
+        Returns:
+            [B, S] float32 samples, not clipped.
+        """
+        x = self._decode_blocks(codes, state)
+        if state.pending is not None:
+            x = torch.cat((state.pending, x), dim=-1)
+        reach = self.config.patch_kernel - 1
+        if state.output_tail is None and x.shape[-1] <= reach and not is_last:
+            state.pending = x
+            return torch.zeros(codes.shape[0], 0, device=codes.device)
+        state.pending = None
+        if x.shape[-1] == 0:
+            return torch.zeros(codes.shape[0], 0, device=codes.device)
+        padded = pad_reflect_left(x, reach) if state.output_tail is None else torch.cat((state.output_tail, x), -1)
+        state.output_tail = padded[..., padded.shape[-1] - reach :].clone()
+        patches = self.output_proj(padded)  # [B, patch, steps]
+        return patches.transpose(1, 2).flatten(1).float()
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Decode a whole signal, [B, K, T] to [B, T * samples_per_frame] float32."""
+        state = CodecState.fresh(self)
+        passes = codes.split(_FRAMES_PER_PASS, dim=-1)
+        parts = [self(part, state, is_last=n == len(passes) - 1) for n, part in enumerate(passes)]
+        return torch.cat(parts, dim=-1)
+
+    def _decode_blocks(self, codes: Tensor, state: CodecState) -> Tensor:
+        if codes.shape[-1] == 0:
+            return torch.zeros(codes.shape[0], self.config.dim, 0, device=codes.device, dtype=self.dtype)
+        x = self.quantizer.codes_to_latent(codes, self.dtype)
+        state.num_frames += codes.shape[-1]
+        for config, block in zip(self.config.decoder_blocks, self.decoder_blocks, strict=True):
+            if isinstance(block, CodecTransformer):
+                x = block(x, state.layer_caches[config.index])
+            elif isinstance(config, ConvBlockConfig) and isinstance(block, ConvBlock):
+                x = self._convolve(block, config, x, state)
+        return x
+
+    def _convolve(self, block: ConvBlock, config: ConvBlockConfig, x: Tensor, state: CodecState) -> Tensor:
+        tail = state.conv_tails[config.index]
+        if config.kind == "transposed":
+            x, state.conv_tails[config.index] = block.transpose(x, tail)
+            return x
+        reach = config.kernel - 1
+        # Replicated, not zero: the official first convolution repeats the edge (golden T7/block0).
+        padded = F.pad(x, (reach, 0), mode="replicate") if tail is None else torch.cat((tail, x), dim=-1)
+        state.conv_tails[config.index] = padded[..., padded.shape[-1] - reach :].clone()
+        return block(padded)

@@ -1,0 +1,72 @@
+"""Building blocks shared by the backbone, the acoustic transformer and the codec.
+
+Attribute names are those of the checkpoint (`wq`, `w1`, ...), so that loading strips prefixes only.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.Module):
+    """x * rsqrt(mean(x^2) + eps) * weight over the last axis; statistics in float32."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise [..., dim]."""
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: w2(silu(w1 x) * w3 x)."""
+
+    def __init__(self, dim: int, hidden_dim: int, *, use_biases: bool = False) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(dim, hidden_dim, bias=False)
+        self.w2 = nn.Linear(hidden_dim, dim, bias=use_biases)
+        self.w3 = nn.Linear(dim, hidden_dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., dim] to [..., dim]."""
+        return self.w2(F.silu(self.w1(x)) * self.w3(x))
+
+
+def split_heads(x: Tensor, head_dim: int) -> Tensor:
+    """Turn [B, T, H * Dh] into [B, H, T, Dh]."""
+    return x.unflatten(-1, (-1, head_dim)).transpose(1, 2)
+
+
+def rope_inverse_frequencies(head_dim: int, theta: float) -> Tensor:
+    """Compute theta ** (-2i / head_dim) for i in 0 .. head_dim / 2 - 1, float32 on the CPU.
+
+    Source: SPEC section 2; golden entry rope/y.
+    """
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim
+    return 1.0 / (theta**exponents)
+
+
+def apply_rope(x: Tensor, positions: Tensor, inverse_frequencies: Tensor) -> Tensor:
+    """Rotate the interleaved pairs (2i, 2i + 1) of each head by position * inverse_frequencies[i].
+
+    The checkpoint keeps Mistral's own order. Rotating halves instead needs permuted wq and wk rows;
+    without that it speaks fluent nonsense (docs/MODEL.md, "Traps").
+
+    Args:
+        x: [..., T, Dh].
+        positions: [T] int64, absolute.
+        inverse_frequencies: [Dh / 2] float32.
+
+    Returns:
+        [..., T, Dh] in the dtype of `x`; the angles and the rotation are float32.
+    """
+    angles = positions.to(torch.float32)[:, None] * inverse_frequencies  # [T, Dh / 2]
+    cos, sin = angles.cos(), angles.sin()
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    return rotated.flatten(-2).to(x.dtype)

@@ -1,0 +1,172 @@
+"""VoxtralModel: the three networks and the two embedding tables, as one object without state.
+
+Dimensions, here and in the whole package:
+
+    B rows (sequences)      T positions or frames       P prompt positions     D width of the backbone
+    K codebooks             A = K - 1 acoustic ones     N rows of a voice      S samples
+    L layers                H heads, Hkv key heads      Dh width of a head     C latent channels
+
+It knows no text, no requests and no threads. Read next: `voxtral.engine.runner`, which drives it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES, ModelConfig
+from voxtral.model.acoustic import AcousticTransformer, FlowSchedule, FrameStep
+from voxtral.model.backbone import Backbone, KVCache, init_kv_cache
+from voxtral.model.codec import CodecDecoder, CodecState
+from voxtral.model.codec_encoder import CodecEncoder
+from voxtral.model.quantizer import check_codes
+
+
+class VoxtralModel(nn.Module):
+    """Everything that has weights.
+
+    Args:
+        config: sizes.
+        has_encoder: whether the checkpoint holds the codec encoder.
+    """
+
+    codebook_offsets: Tensor
+    # Not a parameter: it stays in CPU memory, possibly memory-mapped, whatever the device of the rest.
+    text_embeddings: Tensor  # [V, D]
+
+    def __init__(self, config: ModelConfig, *, has_encoder: bool) -> None:
+        super().__init__()
+        self.config = config
+        self.text_embeddings = torch.zeros(0, config.backbone.dim)
+        self.audio_embeddings = nn.Embedding(config.codebooks.embedding_rows, config.backbone.dim)
+        self.backbone = Backbone(config.backbone)
+        self.acoustic_transformer = AcousticTransformer(config.acoustic, config.codebooks)
+        self.codec = CodecDecoder(config.codec, config.codebooks)
+        self.codec_encoder = CodecEncoder(config.codec) if has_encoder else None
+        self.init_tables(torch.device("cpu"))
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.backbone.norm.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the backbone and the acoustic transformer; the codec has its own."""
+        return self.backbone.norm.weight.dtype
+
+    def init_tables(self, device: torch.device) -> None:
+        """Compute what is no weight: the first row of each codebook in the audio embeddings."""
+        offsets = torch.tensor(self.config.codebooks.offsets, device=device)
+        self.register_buffer("codebook_offsets", offsets, persistent=False)
+
+    def embed_text(self, token_ids: Tensor) -> Tensor:
+        """Look up text tokens: [P] int64 to [P, D] on the model's device."""
+        rows = F.embedding(token_ids.to(self.text_embeddings.device), self.text_embeddings)
+        return rows.to(device=self.device, dtype=self.dtype)
+
+    def embed_frames(self, audio_tokens: Tensor) -> Tensor:
+        """Sum the embeddings of the K audio tokens of each frame: [T, K] int64 to [T, D]."""
+        rows = self.audio_embeddings(audio_tokens + self.codebook_offsets)  # [T, K, D]
+        return rows.sum(dim=-2, dtype=torch.float32).to(self.dtype)
+
+    def embed_codes(self, codes: Tensor) -> Tensor:
+        """Make the rows of a voice from the codes of a reference: its frames, then END_AUDIO.
+
+        Args:
+            codes: [K, T] int64, codec alphabet.
+
+        Returns:
+            [T + 1, D]. The closing frame holds END_AUDIO and, unlike a generated one, EMPTY_AUDIO
+            unshifted in every acoustic codebook.
+        """
+        closing = torch.full_like(codes[:, :1], EMPTY_AUDIO)
+        closing[0] = END_AUDIO
+        return self.embed_frames(torch.cat((codes + NUM_SPECIAL_CODES, closing), dim=1).T)
+
+    def embed_prompt(self, token_ids: Tensor, voice_rows: Tensor) -> Tensor:
+        """Embed a prompt: token rows, with the voice written over the audio placeholders in order.
+
+        Args:
+            token_ids: [P] int64.
+            voice_rows: [N, D]; N equals the number of placeholders.
+
+        Returns:
+            [P, D].
+        """
+        embeds = self.embed_text(token_ids)
+        is_voice = (token_ids == self.config.audio_token_id).to(embeds.device)
+        num_placeholders = int(is_voice.sum())
+        assert num_placeholders == voice_rows.shape[0], f"{num_placeholders} placeholders, {voice_rows.shape[0]} rows"
+        embeds[is_voice] = voice_rows.to(device=embeds.device, dtype=embeds.dtype)
+        return embeds
+
+    def init_kv_cache(self, capacity: int) -> KVCache:
+        """Make an empty cache for one sequence of at most `capacity` positions."""
+        return init_kv_cache(self.config.backbone, capacity=capacity, device=self.device, dtype=self.dtype)
+
+    def prefill(self, embeds: Tensor, cache: KVCache) -> Tensor:
+        """Run prompt positions [B, T, D]; return the hidden state of the last, [B, D].
+
+        That state makes the first frame: there is no step between the prompt and frame 0.
+        """
+        return self.backbone(embeds, cache)[:, -1]
+
+    def decode_step(self, audio_tokens: Tensor, cache: KVCache) -> Tensor:
+        """Feed one frame back, [B, K] int64; return the hidden state of the next, [B, D]."""
+        return self.backbone(self.embed_frames(audio_tokens)[:, None], cache)[:, 0]
+
+    def generate_frame(
+        self, hidden: Tensor, noise: Tensor, guidance_scale: Tensor, schedule: FlowSchedule
+    ) -> FrameStep:
+        """Turn hidden states [B, D] and noise [B, A] into one frame for each row."""
+        return self.acoustic_transformer(hidden, noise, guidance_scale, schedule)
+
+    def init_codec_state(self) -> CodecState:
+        """Make the codec state of a stream that has not begun."""
+        return CodecState.fresh(self.codec)
+
+    def decode_audio(self, audio_tokens: Tensor, state: CodecState, *, is_last: bool = False) -> Tensor:
+        """Decode T frames of audio tokens, none of them END_AUDIO: [T, K] to [S] float32 samples."""
+        codes = (audio_tokens - NUM_SPECIAL_CODES).T[None]
+        return self.codec(codes, state, is_last=is_last)[0]
+
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        """Decode a whole signal of codes [K, T] to [S] float32 samples.
+
+        Raises:
+            CodeRangeError: a code is outside its codebook.
+        """
+        check_codes(codes[None], self.config.codebooks)
+        return self.codec.decode(codes[None].to(device=self.device, dtype=torch.int64))[0]
+
+    def encode_audio(self, samples: Tensor) -> Tensor:
+        """Encode a clip: [S] float32 to codes [K, T] int64. Needs `codec_encoder`."""
+        assert self.codec_encoder is not None, "this checkpoint holds no encoder"
+        latent = self.codec_encoder(samples.to(self.device)[None])
+        return self.codec.quantizer.latent_to_codes(latent)[0]
+
+
+def move_model(
+    model: VoxtralModel, *, device: torch.device, dtype: torch.dtype, codec_dtype: torch.dtype
+) -> VoxtralModel:
+    """Move and cast in place, one tensor at a time, and recompute the tables.
+
+    The text embeddings stay where they are, and the codebook stays float32.
+    """
+    for name, parameter in model.named_parameters():
+        target = codec_dtype if name.startswith("codec") else dtype
+        parameter.data = parameter.data.to(device=device, dtype=target)
+    quantizer = model.codec.quantizer
+    quantizer.semantic_table = quantizer.semantic_table.to(device)
+    init_tables(model, device)
+    return model
+
+
+def init_tables(model: VoxtralModel, device: torch.device) -> None:
+    """Compute every table that is no weight on `device`; needed after building on the meta device."""
+    for module in model.modules():
+        compute = getattr(module, "init_tables", None)
+        if compute is not None:
+            compute(device)
