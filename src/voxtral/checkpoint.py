@@ -115,9 +115,13 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
                     f"{path} is no safetensors file or is cut off ({size} bytes); download the checkpoint again"
                 )
             header = json.loads(file.read(header_bytes))
-        entries = [_parse_entry(name, value, 8 + header_bytes) for name, value in header.items() if name != "__metadata__"]
+        entries = [
+            _parse_entry(name, value, 8 + header_bytes) for name, value in header.items() if name != "__metadata__"
+        ]
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing; a checkpoint folder needs it; download the checkpoint again") from error
+        raise CheckpointError(
+            f"{path} is missing; a checkpoint folder needs it; download the checkpoint again"
+        ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} has no readable safetensors header ({error}); download it again") from error
     for entry in sorted(entries, key=lambda entry: entry.start):

@@ -376,7 +376,9 @@ class _Section:
 def _refuse_unsupported(top: _Section) -> None:
     model_type = top.get("model_type")
     if model_type not in (None, "voxtral_tts"):
-        raise ConfigError(f'params.json: model_type is {model_type!r}; it must be "voxtral_tts"; choose a TTS checkpoint')
+        raise ConfigError(
+            f'params.json: model_type is {model_type!r}; it must be "voxtral_tts"; choose a TTS checkpoint'
+        )
     # Each of these would change the numbers; ignoring them would speak, but not as this checkpoint does.
     for key in ("sliding_window", "rope_scaling", "yarn", "llama_4_scaling", "moe", "quantization"):
         if top.get(key):
@@ -516,9 +518,7 @@ def _encoder_blocks(
     return tuple(blocks), window
 
 
-def _decoder_blocks(
-    args: _Section, dim: int, latent_dim: int, window: int, halve: bool
-) -> tuple[CodecBlock, ...]:
+def _decoder_blocks(args: _Section, dim: int, latent_dim: int, window: int, halve: bool) -> tuple[CodecBlock, ...]:
     stages = _stage_lists(args, "decoder", "3,4,4,4", "1,2,2,2")
     _, first_kernel, first_stride = stages[0]
     if first_stride != 1:
@@ -547,9 +547,7 @@ def _scaled_window(window: int, stride: int, halve: bool, *, up: bool) -> int:
         )
     scaled = window * 2 if up else window // 2
     if scaled < 2:
-        raise ConfigError(
-            f"audio_tokenizer_args: attn_sliding_window_size halves to {scaled}; it must stay at least 2 at the frame rate"
-        )
+        raise ConfigError(f"audio_tokenizer_args: attn_sliding_window_size halves to {scaled}; it must stay at least 2")
     return scaled
 
 

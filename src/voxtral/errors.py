@@ -128,7 +128,7 @@ class GenerationError(EngineError):
     Attributes:
         finish_reason: "runaway", "empty" or "silent".
         seeds: the seed of each attempt.
-        audio: what was generated before the error, where the caller collected it, else None.
+        audio: [S] float32 samples made before the error and not given out otherwise, or None.
     """
 
     code = "generation_failed"
@@ -156,3 +156,7 @@ class EngineStoppedError(EngineError):
     """The engine was closed, or its thread died; the cause is chained."""
 
     code = "engine_stopped"
+
+
+class VoxtralWarning(UserWarning):
+    """Something that the caller should know and that does not stop the work."""

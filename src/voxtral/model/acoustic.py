@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES, AcousticConfig, CodebookConfig
 from voxtral.model.attention import attend
-from voxtral.model.layers import FeedForward, RMSNorm, split_heads
+from voxtral.model.layers import FeedForward, RMSNorm, last, split_heads
 
 _TIME_THETA = 10000.0
 
@@ -206,9 +206,7 @@ class AcousticTransformer(nn.Module):
             The frame of each row.
         """
         semantic = self.mask_semantic_logits(self.semantic_logits(hidden)).argmax(dim=-1, keepdim=True)  # [B, 1]
-        state = noise
-        for state in self.flow_states(hidden, noise, guidance_scale, schedule):
-            pass
+        state = last(self.flow_states(hidden, noise, guidance_scale, schedule))
         codes = round_to_codes(state, self.codebooks.acoustic_size)
         codes = torch.where(semantic == END_AUDIO, EMPTY_AUDIO, codes)
         return FrameStep(audio_tokens=torch.cat((semantic, codes + NUM_SPECIAL_CODES), dim=1), flow_state=state)

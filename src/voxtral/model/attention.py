@@ -10,9 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None, is_causal: bool = False
-) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
     """Attend with grouped heads; the scale is head_dim ** -0.5.
 
     Query head h reads key-value head h // (H / Hkv), i.e. each key-value head serves neighbours.

@@ -6,6 +6,7 @@ which turns a hidden state into a frame.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from voxtral.config import BackboneConfig
 from voxtral.model.attention import attend, causal_mask
-from voxtral.model.layers import FeedForward, RMSNorm, apply_rope, rope_inverse_frequencies, split_heads
+from voxtral.model.layers import FeedForward, RMSNorm, apply_rope, last, rope_inverse_frequencies, split_heads
 
 
 @dataclass
@@ -127,11 +128,15 @@ class Backbone(nn.Module):
         Returns:
             [B, T, D], hidden states after the final norm.
         """
+        return self.norm(last(self.layer_outputs(embeds, cache)))
+
+    def layer_outputs(self, embeds: Tensor, cache: KVCache) -> Iterator[Tensor]:
+        """Yield the residual stream [B, T, D] after each layer; arguments as in `forward`."""
         start, stop = cache.length, cache.length + embeds.shape[1]
         assert stop <= cache.capacity, f"{stop} positions do not fit a cache of {cache.capacity}"
         positions = torch.arange(start, stop, device=embeds.device)
         x = embeds
         for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
             x = layer(x, positions, self.inverse_frequencies, keys[:, :, :stop], values[:, :, :stop])
+            yield x
         cache.length = stop
-        return self.norm(x)

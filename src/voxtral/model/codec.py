@@ -8,6 +8,7 @@ shares the layers, and docs/MODEL.md, "Codec".
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from voxtral.config import CodebookConfig, CodecConfig, ConvBlockConfig, TransformerBlockConfig
 from voxtral.model.attention import attend
-from voxtral.model.layers import FeedForward, RMSNorm, split_heads
+from voxtral.model.layers import FeedForward, RMSNorm, last, split_heads
 from voxtral.model.quantizer import Quantizer
 
 # Frames decoded at once when a whole signal is asked for: bounds the memory of the attention masks.
@@ -233,7 +234,10 @@ class CodecDecoder(nn.Module):
         Returns:
             [B, S] float32 samples, not clipped.
         """
-        x = self._decode_blocks(codes, state)
+        x = torch.zeros(codes.shape[0], self.config.dim, 0, device=codes.device, dtype=self.dtype)
+        if codes.shape[-1]:
+            state.num_frames += codes.shape[-1]
+            x = last(self.block_outputs(self.quantizer.codes_to_latent(codes, self.dtype), state))
         if state.pending is not None:
             x = torch.cat((state.pending, x), dim=-1)
         reach = self.config.patch_kernel - 1
@@ -255,17 +259,15 @@ class CodecDecoder(nn.Module):
         parts = [self(part, state, is_last=n == len(passes) - 1) for n, part in enumerate(passes)]
         return torch.cat(parts, dim=-1)
 
-    def _decode_blocks(self, codes: Tensor, state: CodecState) -> Tensor:
-        if codes.shape[-1] == 0:
-            return torch.zeros(codes.shape[0], self.config.dim, 0, device=codes.device, dtype=self.dtype)
-        x = self.quantizer.codes_to_latent(codes, self.dtype)
-        state.num_frames += codes.shape[-1]
+    def block_outputs(self, latent: Tensor, state: CodecState) -> Iterator[Tensor]:
+        """Yield the output [B, D, T'] of each block, given the latent [B, C, T] of new frames."""
+        x = latent
         for config, block in zip(self.config.decoder_blocks, self.decoder_blocks, strict=True):
             if isinstance(block, CodecTransformer):
                 x = block(x, state.layer_caches[config.index])
             elif isinstance(config, ConvBlockConfig) and isinstance(block, ConvBlock):
                 x = self._convolve(block, config, x, state)
-        return x
+            yield x
 
     def _convolve(self, block: ConvBlock, config: ConvBlockConfig, x: Tensor, state: CodecState) -> Tensor:
         tail = state.conv_tails[config.index]

@@ -6,12 +6,15 @@ one. Works on a whole clip at once. Read next: `voxtral.voices`, which makes a v
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxtral.config import CodecConfig, ConvBlockConfig, TransformerBlockConfig
 from voxtral.model.codec import CodecTransformer, ConvBlock, LayerCache, pad_reflect_left
+from voxtral.model.layers import last
 
 # Steps that a transformer sees at once: bounds the memory of the attention masks, changes no result.
 _STEPS_PER_PASS = 256
@@ -46,16 +49,21 @@ class CodecEncoder(nn.Module):
         Returns:
             [B, C, T], one column for each frame, partial frames included.
         """
+        return last(self.block_outputs(samples))
+
+    def block_outputs(self, samples: Tensor) -> Iterator[Tensor]:
+        """Yield the output [B, D, T'] of input_proj, then of each block; argument as in `forward`."""
         patch = self.config.patch_size
-        samples = F.pad(samples, (0, -samples.shape[-1] % patch)).to(self.dtype)
-        x = samples.unflatten(-1, (-1, patch)).transpose(1, 2)  # [B, patch, steps]
+        padded = F.pad(samples, (0, -samples.shape[-1] % patch)).to(self.dtype)
+        x = padded.unflatten(-1, (-1, patch)).transpose(1, 2)  # [B, patch, steps]
         x = self.input_proj(pad_reflect_left(x, self.config.patch_kernel - 1))
+        yield x
         for config, block in zip(self.config.encoder_blocks, self.encoder_blocks, strict=True):
             if isinstance(block, CodecTransformer):
                 x = _run_in_passes(block, x)
             elif isinstance(config, ConvBlockConfig) and isinstance(block, ConvBlock):
                 x = block(_pad_replicate(x, config))
-        return x
+            yield x
 
 
 def _pad_replicate(x: Tensor, config: ConvBlockConfig) -> Tensor:

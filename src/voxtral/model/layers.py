@@ -5,6 +5,9 @@ Attribute names are those of the checkpoint (`wq`, `w1`, ...), so that loading s
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,6 +38,11 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., dim] to [..., dim]."""
         return self.w2(F.silu(self.w1(x)) * self.w3(x))
+
+
+def last(outputs: Iterator[Tensor]) -> Tensor:
+    """Run through all stages and return the output of the last; there must be one."""
+    return deque(outputs, maxlen=1).pop()
 
 
 def split_heads(x: Tensor, head_dim: int) -> Tensor:

@@ -1,0 +1,61 @@
+# Every target sets up .venv first. PIP_ARGS goes to each pip install, for example
+#   make speak PIP_ARGS="--extra-index-url URL-OF-A-CPU-ONLY-TORCH-INDEX"
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+
+.PHONY: help speak test check format soak bench docs wheel clean
+
+help:
+	@echo "make speak   set up, then speak a sentence into hello.wav"
+	@echo "make test    set up, then run the test suite"
+	@echo "make check   format, lint, types, layers"
+	@echo "make soak    the long tests"
+	@echo "make bench   the benchmarks, in their short form"
+	@echo "make docs    write docs/CLI.md from the help texts"
+	@echo "make wheel   build the wheel into dist/"
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(READY): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable .
+	@touch $@
+
+$(READY_DEV): $(READY)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+speak: $(READY)
+	$(BIN)/voxtral speak "Hello! This is Voxtral, speaking on your own machine." -o hello.wav
+
+test: $(READY_DEV)
+	$(BIN)/python -m pytest -m "not slow"
+
+soak: $(READY_DEV)
+	$(BIN)/python -m pytest -m slow --timeout 1800
+
+check: $(READY_DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(READY_DEV)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.random_4b --smoke
+
+docs: $(READY)
+	$(BIN)/python -m tests.docs.write_cli_docs
+
+wheel: $(READY_DEV)
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis

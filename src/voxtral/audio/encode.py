@@ -1,0 +1,503 @@
+"""Samples to bytes of eight formats, piece by piece, for streams and for files.
+
+One encoder per format writes into memory; a stream takes the bytes as they come, a file also takes the corrections
+that a container makes to its own header at the end. It knows no model and touches no disk;
+`voxtral.audio.file` writes files with it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from fractions import Fraction
+from typing import Any, Protocol
+
+import numpy as np
+
+from voxtral.audio.pcm import check_samples, to_int16
+from voxtral.errors import AudioError
+
+FORMATS: tuple[str, ...] = ("wav", "flac", "mp3", "opus", "ogg", "aac", "m4a", "pcm")
+"""opus is Ogg Opus, ogg is Ogg Vorbis, aac is ADTS, m4a is AAC in MP4, pcm is 16-bit little-endian without a header."""
+
+MIN_RATE = 4000
+MAX_RATE = 384000
+
+_AV_FORMATS = ("aac", "m4a")
+
+_CONTENT_TYPES = {
+    "wav": "audio/wav",
+    "flac": "audio/flac",
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+    "ogg": "audio/ogg",
+    "aac": "audio/aac",
+    "m4a": "audio/mp4",
+    "pcm": "audio/pcm",
+}
+
+_EXTENSIONS = {
+    ".wav": "wav",
+    ".flac": "flac",
+    ".mp3": "mp3",
+    ".opus": "opus",
+    ".ogg": "ogg",
+    ".oga": "ogg",
+    ".aac": "aac",
+    ".m4a": "m4a",
+    ".mp4": "m4a",
+    ".pcm": "pcm",
+    ".raw": "pcm",
+}
+
+# The rates that a codec knows; what is not listed takes any. Source: RFC 6716 section 2 (Opus),
+# ISO 11172-3 and 13818-3 with the common 2.5 extension (MP3), ISO 14496-3 table 1.18 (AAC).
+_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+_RATES = {
+    "opus": (8000, 12000, 16000, 24000, 48000),
+    "mp3": (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
+    "aac": _AAC_RATES,
+    "m4a": _AAC_RATES,
+}
+
+# libsndfile crashes or slows down on very long writes of some codecs, and short ones keep the memory small.
+_WRITE_SAMPLES = 65536
+
+_AAC_BIT_RATE = 64_000
+
+# Ogg Opus pages of 100 ms, where libsndfile's own choice of 1 s would hold back the start of a stream.
+# Source: SFC_SET_OGG_PAGE_LATENCY_MS in sndfile.h.
+_SET_PAGE_LATENCY_MS = 0x1302
+_OPUS_PAGE_MS = 100.0
+
+# The container and codec of libsndfile.
+_SOUNDFILE_KINDS = {
+    "flac": ("FLAC", "PCM_16"),
+    "mp3": ("MP3", "MPEG_LAYER_III"),
+    "opus": ("OGG", "OPUS"),
+    "ogg": ("OGG", "VORBIS"),
+}
+
+_UNKNOWN_SIZE = 0xFFFFFFFF
+_WAV_HEADER_BYTES = 44
+
+
+class StreamEncoder(Protocol):
+    """Turns one stream of mono float32 samples into bytes.
+
+    Attributes:
+        content_type: the media type of the bytes.
+    """
+
+    content_type: str
+
+    def write(self, samples: np.ndarray) -> bytes:
+        """Encode the next samples [S] and return the bytes that are ready, possibly none."""
+        ...
+
+    def finish(self) -> bytes:
+        """End the stream and return its last bytes."""
+        ...
+
+
+def format_for_path(path: str | os.PathLike[str]) -> str:
+    """Name the format that belongs to the extension of a path, in any case.
+
+    Raises:
+        AudioError: the extension is missing or unknown.
+
+    >>> format_for_path("speech.MP3")
+    'mp3'
+    """
+    name = os.fsdecode(path)
+    extension = os.path.splitext(name)[1].lower()
+    if extension not in _EXTENSIONS:
+        known = " ".join(_EXTENSIONS)
+        raise AudioError(
+            f"got the path {name!r} with the extension {extension!r}; the extension names the format, "
+            f"one of {known}: rename the file or give the format"
+        )
+    return _EXTENSIONS[extension]
+
+
+def open_encoder(format: str, sample_rate: int) -> StreamEncoder:
+    """Start an encoder whose bytes can be sent as they come.
+
+    A stream cannot go back to its header, so wav says that its length is unknown, flac leaves the number of samples
+    out, as its standard allows, and m4a is cut into fragments. Every player takes these; a program that wants the
+    length first (for flac, `soundfile.read` is one) wants `encode` or a file.
+
+    Args:
+        format: one of `FORMATS`.
+        sample_rate: of the samples, in Hz. Opus, mp3, aac and m4a are resampled where they do not know it.
+
+    Raises:
+        AudioError: an unknown format, a rate that is not whole Hz from 4000 to 384000, or PyAV is needed and missing.
+    """
+    return ContainerEncoder(format, sample_rate, is_seekable=False)
+
+
+def encode(samples: np.ndarray, format: str, sample_rate: int) -> bytes:
+    """Encode all samples at once, with a header that tells their true length.
+
+    Args:
+        samples: [S] float32.
+        format: one of `FORMATS`.
+        sample_rate: of the samples, in Hz.
+
+    Raises:
+        AudioError: as `open_encoder`, and as `ContainerEncoder.write` and `finish`.
+    """
+    encoder = ContainerEncoder(format, sample_rate, is_seekable=True)
+    data = bytearray(encoder.write(samples))
+    data += encoder.finish()
+    for position, correction in encoder.corrections:
+        data[position : position + len(correction)] = correction
+    return bytes(data)
+
+
+class ContainerEncoder:
+    """The encoder behind streams and files.
+
+    Args:
+        format: one of `FORMATS`.
+        sample_rate: of the samples, in Hz.
+        is_seekable: whether `corrections` will be applied. If not, the container is laid out so that none is needed.
+
+    Raises:
+        AudioError: as `open_encoder`.
+    """
+
+    def __init__(self, format: str, sample_rate: int, *, is_seekable: bool) -> None:
+        _check_arguments(format, sample_rate)
+        self.content_type = _CONTENT_TYPES[format]
+        self.num_samples = 0
+        self._format = format
+        self._is_seekable = is_seekable
+        self._is_started = False
+        self._is_finished = False
+        self._sink = _MemorySink()
+        rate = _codec_rate(format, sample_rate)
+        self._resampler = _open_resampler(sample_rate, rate)
+        self._writer = _open_writer(format, rate, self._sink, is_seekable=is_seekable)
+
+    @property
+    def corrections(self) -> list[tuple[int, bytes]]:
+        """Bytes to write over what was already returned, as (position, bytes); complete after `finish`."""
+        return self._sink.corrections
+
+    def write(self, samples: np.ndarray) -> bytes:
+        """Encode the next samples.
+
+        Args:
+            samples: [S], of a float kind, clipped to [-1, 1].
+
+        Returns:
+            The bytes that are ready, possibly none.
+
+        Raises:
+            AudioError: samples that are not mono, float and finite; the stream is finished; the encoder failed;
+                or a wav file is full.
+        """
+        if self._is_finished:
+            raise AudioError("got samples after finish(); an encoder makes one stream: open another encoder")
+        samples = check_samples(samples)
+        self.num_samples += len(samples)
+        for start in range(0, len(samples), _WRITE_SAMPLES):
+            piece = samples[start : start + _WRITE_SAMPLES]
+            if self._resampler is not None:
+                piece = self._resampler.resample_chunk(np.ascontiguousarray(piece))
+            self._writer.write(piece)
+        return self._drain()
+
+    def finish(self) -> bytes:
+        """End the stream.
+
+        Returns:
+            The last bytes.
+
+        Raises:
+            AudioError: the stream is already finished, holds no samples though only wav and pcm may, or the encoder
+                failed.
+        """
+        if self._is_finished:
+            raise AudioError("got a second finish(); an encoder makes one stream: open another encoder")
+        if not self.num_samples and self._format not in ("wav", "pcm"):
+            raise AudioError(
+                f"got no samples for {self._format}; only wav and pcm may be empty: write some samples first"
+            )
+        self._is_finished = True
+        if self._resampler is not None:
+            self._writer.write(self._resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
+        self._writer.close()
+        return self._drain()
+
+    def _drain(self) -> bytes:
+        """Return the bytes that the writer has made."""
+        data = self._sink.drain()
+        if data and not self._is_started:
+            self._is_started = True
+            if self._format == "mp3" and not self._is_seekable:
+                return _without_info_frame(data)
+        return data
+
+
+def _check_arguments(format: str, sample_rate: int) -> None:
+    if format not in FORMATS:
+        raise AudioError(f"got the format {format!r}; it is one of {', '.join(FORMATS)}: choose one of these")
+    if not isinstance(sample_rate, int) or not MIN_RATE <= sample_rate <= MAX_RATE:
+        raise AudioError(
+            f"got a sample rate of {sample_rate!r} Hz; it is a whole number from {MIN_RATE} to {MAX_RATE}: "
+            "pass the rate of the samples"
+        )
+
+
+def _codec_rate(format: str, sample_rate: int) -> int:
+    """Choose the lowest rate the codec knows that loses nothing, or the highest there is."""
+    rates = _RATES.get(format, (sample_rate,))
+    return min((rate for rate in rates if rate >= sample_rate), default=rates[-1])
+
+
+def _open_resampler(sample_rate: int, rate: int) -> Any | None:
+    if rate == sample_rate:
+        return None
+    import soxr
+
+    return soxr.ResampleStream(sample_rate, rate, 1, dtype="float32", quality="HQ")
+
+
+def _without_info_frame(data: bytes) -> bytes:
+    """Drop the empty first frame of an MP3, which is only there to be filled in at the end.
+
+    Left in a stream, it is heard as silence and counted as sound.
+    """
+    end = data.find(b"\xff", 4)
+    end = len(data) if end < 0 else end
+    return data if any(data[4:end]) else data[end:]
+
+
+class _MemorySink:
+    """A file in memory whose bytes are taken away as they come.
+
+    What is written behind the bytes already taken becomes a correction. Nothing here can fail, because an error inside
+    a C library's callback would be printed and forgotten.
+    """
+
+    def __init__(self) -> None:
+        self.corrections: list[tuple[int, bytes]] = []
+        self._pending = bytearray()
+        self._drained = 0
+        self._position = 0
+
+    def write(self, data: Any) -> int:
+        data = bytes(data)
+        behind = min(max(self._drained - self._position, 0), len(data))
+        if behind:
+            self.corrections.append((self._position, data[:behind]))
+        if behind < len(data):
+            start = self._position + behind - self._drained
+            self._pending[start : start + len(data) - behind] = data[behind:]
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._drained + len(self._pending)}
+        self._position = base[whence] + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def drain(self) -> bytes:
+        data = bytes(self._pending)
+        self._drained += len(data)
+        self._pending.clear()
+        return data
+
+
+class _Writer(Protocol):
+    """One container being written into a sink."""
+
+    def write(self, samples: np.ndarray) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _open_writer(format: str, rate: int, sink: _MemorySink, *, is_seekable: bool) -> _Writer:
+    if format in ("wav", "pcm"):
+        return _PcmWriter(rate, sink, has_header=format == "wav", is_seekable=is_seekable)
+    if format in _AV_FORMATS:
+        return _AvWriter(format, rate, sink, is_seekable=is_seekable)
+    return _SoundfileWriter(format, rate, sink)
+
+
+class _PcmWriter:
+    """16-bit samples, with or without a WAV header before them."""
+
+    def __init__(self, rate: int, sink: _MemorySink, *, has_header: bool, is_seekable: bool) -> None:
+        self._rate = rate
+        self._sink = sink
+        self._has_header = has_header
+        self._is_seekable = is_seekable
+        self._num_bytes = 0
+        if has_header:
+            sink.write(wav_header(rate, None))
+
+    def write(self, samples: np.ndarray) -> None:
+        data = to_int16(samples).astype("<i2", copy=False).tobytes()
+        self._num_bytes += len(data)
+        if self._has_header and self._is_seekable and self._num_bytes > _UNKNOWN_SIZE - _WAV_HEADER_BYTES:
+            raise AudioError(
+                f"got {self._num_bytes} bytes of samples for one wav file; its header counts to 4 GiB: "
+                "write flac, or several files"
+            )
+        self._sink.write(data)
+
+    def close(self) -> None:
+        if self._has_header and self._is_seekable:
+            self._sink.seek(0)
+            self._sink.write(wav_header(self._rate, self._num_bytes))
+
+
+def wav_header(sample_rate: int, data_bytes: int | None) -> bytes:
+    """Make the 44 bytes before 16-bit mono samples.
+
+    Args:
+        sample_rate: in Hz.
+        data_bytes: size of the samples, or None where it is not known: both sizes are then all ones, which readers
+            take as "to the end of the stream".
+    """
+    riff_bytes = _UNKNOWN_SIZE if data_bytes is None else data_bytes + _WAV_HEADER_BYTES - 8
+    data_bytes = _UNKNOWN_SIZE if data_bytes is None else data_bytes
+    layout = struct.pack("<HHIIHH", 1, 1, sample_rate, sample_rate * 2, 2, 16)
+    return b"".join(
+        (
+            struct.pack("<4sI4s", b"RIFF", riff_bytes, b"WAVE"),
+            struct.pack("<4sI", b"fmt ", len(layout)) + layout,
+            struct.pack("<4sI", b"data", data_bytes),
+        )
+    )
+
+
+class _SoundfileWriter:
+    """flac, mp3, Ogg Opus and Ogg Vorbis, by libsndfile."""
+
+    def __init__(self, format: str, rate: int, sink: Any) -> None:
+        import soundfile
+
+        container, codec = _SOUNDFILE_KINDS[format]
+        # A constant bitrate, because a stream has no table from which a player could tell times at a varying one.
+        quality: dict[str, Any] = {"bitrate_mode": "CONSTANT", "compression_level": 0.5} if format == "mp3" else {}
+        self._is_lossless = format == "flac"
+        self._error = soundfile.SoundFileError
+        try:
+            self._file = soundfile.SoundFile(sink, "w", rate, 1, codec, format=container, **quality)
+        except self._error as error:
+            raise AudioError(
+                f"got {format} at {rate} Hz, which libsndfile refuses ({error}); "
+                "its build must have that codec: use wav, or install another build of soundfile"
+            ) from error
+        if format == "opus":
+            _set_page_latency(self._file)
+
+    def write(self, samples: np.ndarray) -> None:
+        try:
+            self._file.write(to_int16(samples) if self._is_lossless else np.clip(samples, -1.0, 1.0))
+        except self._error as error:
+            raise _encoder_failed(error) from error
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+        except self._error as error:
+            raise _encoder_failed(error) from error
+
+
+def _set_page_latency(file: Any) -> None:
+    """Ask for short Ogg pages.
+
+    soundfile has no public way to say it. Without its inner names a stream works as well and starts a second later.
+    """
+    import soundfile
+
+    library, ffi, handle = (
+        getattr(soundfile, "_snd", None),
+        getattr(soundfile, "_ffi", None),
+        getattr(file, "_file", None),
+    )
+    if library is not None and ffi is not None and handle is not None:
+        library.sf_command(handle, _SET_PAGE_LATENCY_MS, ffi.new("double *", _OPUS_PAGE_MS), 8)
+
+
+def _encoder_failed(error: Exception) -> AudioError:
+    return AudioError(
+        f"got an error from the encoder ({error}); the audio so far is not whole: discard it and try again"
+    )
+
+
+class _AvWriter:
+    """AAC, by FFmpeg: as ADTS, as an MP4 file, or as MP4 in fragments."""
+
+    def __init__(self, format: str, rate: int, sink: _MemorySink, *, is_seekable: bool) -> None:
+        try:
+            import av  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            others = ", ".join(name for name in FORMATS if name not in _AV_FORMATS)
+            raise AudioError(
+                f"got the format {format!r}, which needs PyAV; {others} work without: "
+                "choose one of these, or run pip install voxtral-tts[av]"
+            ) from error
+
+        self._av = av
+        self._rate = rate
+        self._num_samples = 0
+        container = "adts"
+        target: Any = sink
+        options: dict[str, str] = {}
+        if format == "m4a":
+            container = "mp4"
+            if not is_seekable:
+                # The header waits for the first fragment, so that it can name the encoder's delay to players.
+                options = {"movflags": "delay_moov+default_base_moof", "frag_duration": "200000"}
+                target = _ForwardSink(sink)
+        try:
+            self._container: Any = av.open(target, "w", format=container, options=options)
+            self._stream: Any = self._container.add_stream("aac", rate=rate, layout="mono")
+            self._stream.bit_rate = _AAC_BIT_RATE
+        except (av.FFmpegError, ValueError) as error:
+            raise AudioError(
+                f"got {format} at {rate} Hz, which FFmpeg refuses ({error}); its build must have an AAC encoder: "
+                "use wav, or install another build of av"
+            ) from error
+
+    def write(self, samples: np.ndarray) -> None:
+        if not len(samples):
+            return
+        clipped = np.ascontiguousarray(np.clip(samples, -1.0, 1.0)[np.newaxis])
+        frame = self._av.AudioFrame.from_ndarray(clipped, format="fltp", layout="mono")
+        frame.sample_rate = self._rate
+        frame.time_base = Fraction(1, self._rate)
+        frame.pts = self._num_samples
+        self._num_samples += len(samples)
+        self._encode(frame)
+
+    def close(self) -> None:
+        self._encode(None)
+        try:
+            self._container.close()
+        except self._av.FFmpegError as error:
+            raise _encoder_failed(error) from error
+
+    def _encode(self, frame: Any) -> None:
+        try:
+            for packet in self._stream.encode(frame):
+                self._container.mux(packet)
+        except self._av.FFmpegError as error:
+            raise _encoder_failed(error) from error
+
+
+class _ForwardSink:
+    """A sink without a way back."""
+
+    def __init__(self, sink: _MemorySink) -> None:
+        self.write = sink.write

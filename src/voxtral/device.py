@@ -1,0 +1,137 @@
+"""Choosing device and dtype, with the reason for each choice. No weights are touched here."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+
+import torch
+
+from voxtral.errors import DeviceError
+
+_DTYPES = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+}
+
+# Below this float32 on the CPU is both fast enough and exact; above, bfloat16 halves memory traffic.
+_SMALL_MODEL_PARAMETERS = 500_000_000
+
+
+@dataclass(frozen=True)
+class ComputePlan:
+    """Where and in which precision the model runs, and why."""
+
+    device: torch.device
+    device_reason: str
+    dtype: torch.dtype
+    dtype_reason: str
+    codec_dtype: torch.dtype
+    codec_reason: str
+
+
+def plan_compute(device: str | torch.device = "auto", dtype: str = "auto", *, num_parameters: int = 0) -> ComputePlan:
+    """Resolve "auto" and check that the machine has what was asked for.
+
+    Raises:
+        DeviceError: the device is not there, or the dtype is unknown.
+    """
+    resolved, device_reason = resolve_device(device)
+    chosen, dtype_reason = _resolve_dtype(dtype, resolved, num_parameters)
+    codec_dtype, codec_reason = codec_dtype_for(resolved, chosen)
+    return ComputePlan(resolved, device_reason, chosen, dtype_reason, codec_dtype, codec_reason)
+
+
+def resolve_device(device: str | torch.device) -> tuple[torch.device, str]:
+    """Turn a name into a device that is present, and say why it was chosen.
+
+    Raises:
+        DeviceError: the device is not there.
+    """
+    if str(device) == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda"), "a CUDA device is present"
+        return torch.device("cpu"), "no CUDA device is present"
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise DeviceError(f"device {device!r} is unknown; it must be auto, cpu, cuda, cuda:N or mps") from error
+    if wanted.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (wanted.index or 0) >= count:
+            build = "this torch is built for the CPU only" if torch.version.cuda is None else f"torch sees {count} GPUs"
+            raise DeviceError(f"device {device} is not there ({build}); install a CUDA build of torch, or use cpu")
+    elif wanted.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise DeviceError("device mps is not there; it needs a Mac with Apple silicon; use cpu")
+    elif wanted.type != "cpu":
+        raise DeviceError(f"device {device} is not supported; it must be auto, cpu, cuda, cuda:N or mps")
+    return wanted, "it was asked for"
+
+
+def _resolve_dtype(dtype: str, device: torch.device, num_parameters: int) -> tuple[torch.dtype, str]:
+    if dtype != "auto":
+        if dtype not in _DTYPES:
+            raise DeviceError(f"dtype {dtype!r} is unknown; it must be auto or one of {', '.join(_DTYPES)}")
+        return _DTYPES[dtype], "it was asked for"
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported():
+            return torch.bfloat16, "the GPU computes in bfloat16, the dtype of the weights"
+        return torch.float16, "the GPU has no bfloat16"
+    if device.type == "mps":
+        return torch.float16, "half precision halves memory (untested on this device)"
+    if num_parameters > _SMALL_MODEL_PARAMETERS:
+        return torch.bfloat16, "a large model on a CPU: half the memory traffic, the dtype of the weights"
+    return torch.float32, "a small model on a CPU: exact and fast enough"
+
+
+def codec_dtype_for(device: torch.device, dtype: torch.dtype) -> tuple[torch.dtype, str]:
+    """Choose the codec's dtype beside a model dtype; float16 is never used, its activations overflow."""
+    if dtype is not torch.float16:
+        return dtype, "the same as the model"
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16, "float16 can overflow in the codec"
+    return torch.float32, "float16 can overflow in the codec"
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Give the short name.
+
+    >>> dtype_name(torch.bfloat16)
+    'bfloat16'
+    """
+    return str(dtype).removeprefix("torch.")
+
+
+def describe_machine() -> dict[str, str]:
+    """Describe processor, memory, GPUs and versions, for `voxtral doctor` and benchmark reports."""
+    described = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpu": f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}; torch uses {torch.get_num_threads()}",
+    }
+    memory = available_memory()
+    if memory is not None:
+        described["memory"] = f"{memory[0] / 2**30:.1f} GiB free of {memory[1] / 2**30:.1f}"
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            free, total = torch.cuda.mem_get_info(index)
+            name = torch.cuda.get_device_name(index)
+            described[f"cuda:{index}"] = f"{name}, {free / 2**30:.1f} GiB free of {total / 2**30:.1f}"
+    return described
+
+
+def available_memory() -> tuple[int, int] | None:
+    """Read (available, total) bytes of main memory, where the system tells."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            values = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in file}
+        return values["MemAvailable"], values["MemTotal"]
+    except (OSError, KeyError, ValueError, IndexError):
+        return None

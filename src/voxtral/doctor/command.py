@@ -1,0 +1,163 @@
+"""The command line of the doctor; argparse, so that it runs where only torch is installed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from voxtral.checkpoint import Checkpoint, load_model, open_checkpoint
+from voxtral.config import ModelConfig
+from voxtral.device import ComputePlan, describe_machine, dtype_name, plan_compute
+from voxtral.doctor.checks import Check, check_model
+from voxtral.doctor.vectors import EntryResult, VectorReport, load_vectors, run_vectors
+from voxtral.errors import VoxtralError
+from voxtral.models import choose_model, locate_model
+
+_EXAMPLES = """examples:
+  voxtral doctor                                     this machine, and the model that would be used
+  voxtral doctor --model ./Voxtral-4B-TTS-2603       check a checkpoint folder
+  voxtral doctor --model DIR --vectors DIR --json    compare with golden vectors; exit code 1 on a difference
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the doctor; returns the exit code: 0 well, 1 something failed, 2 wrong usage."""
+    arguments = _parse(argv)
+    try:
+        if arguments.vectors is not None:
+            return _compare(arguments)
+        return _examine(arguments)
+    except VoxtralError as error:
+        _say(f"error: {error}", to_stderr=True)
+        if arguments.json:
+            _say(json.dumps({"ok": False, "error": {"code": error.code, "message": str(error)}}))
+        return 1
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="voxtral doctor",
+        description="Look at this machine and a checkpoint, and say what would be used and why.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--model", help="a folder, a hub id in the local cache, or tiny; default: as for `voxtral speak`"
+    )
+    parser.add_argument("--vectors", type=Path, help="folder of a golden set: vectors.json and vectors.safetensors")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16; vectors run in float32")
+    parser.add_argument("--json", action="store_true", help="the last line of stdout is one JSON object")
+    return parser.parse_args(list(argv))
+
+
+def _open(arguments: argparse.Namespace) -> tuple[Checkpoint, str, str]:
+    name, reason = choose_model(arguments.model)
+    return open_checkpoint(locate_model(name, allow_download=False)), name, reason
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    checkpoint, name, _ = _open(arguments)
+    device = plan_compute(arguments.device).device
+    report = run_vectors(checkpoint, load_vectors(arguments.vectors), device)
+    _say(f"{name}: {len(report.results)} entries on {device}, float32")
+    for result in report.results:
+        _say(_entry_line(result))
+    _say(_summary(report))
+    if arguments.json:
+        _say(json.dumps(report.to_dict()))
+    return 0 if report.ok else 1
+
+
+def _entry_line(result: EntryResult) -> str:
+    verdict = {True: "ok", False: "FAILED", None: "-"}[result.ok]
+    distance = "" if result.max_abs is None else f"{result.max_abs:.2g}"
+    tolerance = result.tolerance
+    allowed = f"{tolerance.get('atol', tolerance)}" if isinstance(tolerance, dict) else str(tolerance)
+    kind = "" if result.kind == "output" else result.kind
+    return f"{verdict:<7}{result.name:<44}{distance:>9}  of {allowed:<9} {kind}  {result.detail}".rstrip()
+
+
+def _summary(report: VectorReport) -> str:
+    counts = f"{report.count(True)} passed, {report.count(False)} failed, {report.count(None)} skipped"
+    return f"{counts}: {'the numbers are the official ones' if report.ok else 'NOT the official numbers'}"
+
+
+def _examine(arguments: argparse.Namespace) -> int:
+    machine = describe_machine()
+    for key, value in machine.items():
+        _say(f"{key:<10}{value}")
+    checkpoint, name, reason = _open(arguments)
+    compute = plan_compute(arguments.device, arguments.dtype, num_parameters=checkpoint.num_parameters)
+    choices = _choices(name, reason, checkpoint, compute)
+    for key, (value, why) in choices.items():
+        _say(f"{key:<10}{value} ({why})")
+    started = time.perf_counter()
+    model = load_model(checkpoint, device=compute.device, dtype=compute.dtype, codec_dtype=compute.codec_dtype)
+    loading = f"loaded in {time.perf_counter() - started:.1f} s, {_memory_used(compute.device)}"
+    _say(f"{'memory':<10}{loading}")
+    checks: list[Check] = []
+    with torch.inference_mode():
+        for check in check_model(checkpoint, model):
+            checks.append(check)
+            _say(f"{check.status:<10}{check.name}: {check.detail}")
+    is_well = all(check.status != "failed" for check in checks)
+    _say("all checks passed" if is_well else "some checks FAILED")
+    if arguments.json:
+        _say(json.dumps(_as_dict(is_well, machine, choices, loading, checks)))
+    return 0 if is_well else 1
+
+
+def _choices(name: str, reason: str, checkpoint: Checkpoint, compute: ComputePlan) -> dict[str, tuple[str, str]]:
+    config: ModelConfig = checkpoint.config
+    generation = config.generation
+    return {
+        "model": (f"{name} in {checkpoint.folder}", reason),
+        "device": (str(compute.device), compute.device_reason),
+        "dtype": (dtype_name(compute.dtype), compute.dtype_reason),
+        "codec": (dtype_name(compute.codec_dtype), compute.codec_reason),
+        "audio": (f"{config.sample_rate} Hz, {config.frame_rate:g} frames/s", "params.json"),
+        "languages": (", ".join(config.languages), "the language is no model input; the text decides"),
+        "defaults": (
+            f"guidance {generation.guidance_scale:g}, noise {generation.noise_scale:g}, "
+            f"{generation.num_euler_steps} Euler steps",
+            "params.json, or the official values",
+        ),
+    }
+
+
+def _memory_used(device: torch.device) -> str:
+    try:
+        import resource
+    except ImportError:  # Windows has no such module
+        return "peak memory unknown on this system"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    used = f"peak {peak / 2**30:.2f} GiB of main memory, file mapping included"
+    if device.type == "cuda":
+        used += f", {torch.cuda.max_memory_reserved(device) / 2**30:.2f} GiB reserved on the GPU"
+    return used
+
+
+def _as_dict(
+    is_well: bool, machine: dict[str, str], choices: dict[str, tuple[str, str]], loading: str, checks: list[Check]
+) -> dict[str, Any]:
+    return {
+        "ok": is_well,
+        "machine": machine,
+        "choices": {key: {"value": value, "reason": why} for key, (value, why) in choices.items()},
+        "memory": loading,
+        "checks": [{"name": check.name, "status": check.status, "detail": check.detail} for check in checks],
+    }
+
+
+def _say(line: str, *, to_stderr: bool = False) -> None:
+    stream = sys.stderr if to_stderr else sys.stdout
+    stream.write(f"{line}\n")
+    stream.flush()

@@ -1,0 +1,162 @@
+"""What the engine is asked for, and the mutable record of one request inside it.
+
+A GenerationRequest is one prompt: text, voices and segments have been dealt with before. The record
+is owned by the engine thread; the handle is the caller's end. Read next: `voxtral.engine.engine`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from voxtral.errors import CancelledError
+from voxtral.text.prompt import Prompt
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from voxtral.engine.noise import NoiseSource
+
+Stop = Literal["end", "length"]
+"""The model said END_AUDIO, or the frame budget ran out."""
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One prompt to be spoken; every value is resolved and checked.
+
+    Attributes:
+        prompt: token ids and the place of the voice.
+        voice_rows: [N, D], one for each placeholder.
+        noise: called with the index of each frame, in order.
+        guidance_scale: weight of the conditional velocity.
+        noise_scale: factor on the noise.
+        num_euler_steps: steps of the flow.
+        max_frames: frame budget.
+    """
+
+    prompt: Prompt
+    voice_rows: Tensor
+    noise: NoiseSource
+    guidance_scale: float
+    noise_scale: float
+    num_euler_steps: int
+    max_frames: int
+
+
+@dataclass
+class GenerationTrace:
+    """Inner values of a generation, collected when a caller passes one to `submit`.
+
+    The closing END_AUDIO frame is included.
+    """
+
+    hidden: list[Tensor] = field(default_factory=list)  # [D] each
+    flow_states: list[Tensor] = field(default_factory=list)  # [A] each, before clamping
+    audio_tokens: list[Tensor] = field(default_factory=list)  # [K] each
+
+
+@dataclass
+class GenerationStats:
+    """What a generation took so far."""
+
+    submitted_at: float = field(default_factory=time.perf_counter)
+    first_chunk_at: float | None = None
+    compute_s: float = 0.0
+    num_frames: int = 0
+
+
+class GenerationHandle:
+    """The caller's end of a request: chunks out, cancellation in.
+
+    Closing or dropping the iterator of `chunks` before its end cancels the request.
+    """
+
+    def __init__(self, wakeup: threading.Condition) -> None:
+        self.stats = GenerationStats()
+        self.stop: Stop | None = None
+        self._wakeup = wakeup
+        self._chunks: deque[npt.NDArray[np.float32]] = deque()
+        self._error: BaseException | None = None
+        self._is_done = False
+        self._is_cancelled = False
+
+    def chunks(self) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield samples [S] float32 as they are made; to be called once.
+
+        Raises:
+            EngineError: the generation failed; what was yielded before is good audio.
+            CancelledError: `cancel` was called.
+        """
+        try:
+            while True:
+                with self._wakeup:
+                    while not (self._chunks or self._is_done):
+                        self._wakeup.wait()
+                    if not self._chunks:
+                        break
+                    chunk = self._chunks.popleft()
+                    self._wakeup.notify_all()
+                yield chunk
+        finally:
+            self.cancel()
+        if self._error is not None:
+            raise self._error
+
+    def cancel(self) -> None:
+        """Stop the generation before its next frame; does nothing once it has ended."""
+        with self._wakeup:
+            if not self._is_done:
+                self._is_cancelled = True
+                self._wakeup.notify_all()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the engine is through with this request."""
+        return self._is_done
+
+    # The rest is the engine's side; the caller of each holds the condition.
+
+    def push(self, samples: npt.NDArray[np.float32]) -> None:
+        """Hand over one chunk."""
+        if self.stats.first_chunk_at is None:
+            self.stats.first_chunk_at = time.perf_counter()
+        self._chunks.append(samples)
+        self._wakeup.notify_all()
+
+    def finish(self, *, stop: Stop | None = None, error: BaseException | None = None) -> None:
+        """Mark the end."""
+        if self._is_done:
+            return
+        self.stop = stop
+        self._error = (
+            CancelledError("the request was cancelled by its caller") if stop is None and error is None else error
+        )
+        self._is_done = True
+        self._wakeup.notify_all()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the caller gave up."""
+        return self._is_cancelled
+
+    @property
+    def num_buffered(self) -> int:
+        """Samples made and not yet taken."""
+        return sum(len(chunk) for chunk in self._chunks)
+
+
+@dataclass
+class Sequence:
+    """A request inside the engine: its handle and the runner's state for it."""
+
+    request: GenerationRequest
+    handle: GenerationHandle
+    trace: GenerationTrace | None
+    state: Any = None  # the runner's; None until the first step

@@ -1,0 +1,57 @@
+"""Which model: the one that is asked for, or a choice that is stated with its reason.
+
+An id that was asked for is never replaced by another model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+from voxtral import hub
+
+# Checkpoints inside the package. `tiny` has random weights: it exercises every line and speaks noise.
+_BUILT_IN = {"tiny": ("data", "tiny")}
+
+NOISE_NOTICE = "`tiny` has random weights: what it makes is noise, not speech; it shows that everything works"
+
+
+def locate_model(
+    model: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    allow_download: bool,
+    announce: Callable[[str], None] | None = None,
+) -> Path:
+    """Find the folder of a model: built in, a folder, in the hub cache, or downloaded.
+
+    Raises:
+        ModelNotFoundError: there is no such model, or it would have to be downloaded.
+        DownloadError: the hub refused or broke off.
+    """
+    if is_built_in(model):
+        return Path(str(files("voxtral").joinpath(*_BUILT_IN[str(model)])))
+    return hub.resolve_model(model, revision=revision, token=token, allow_download=allow_download, announce=announce)
+
+
+def is_built_in(model: str | os.PathLike[str]) -> bool:
+    """Tell whether a name means a checkpoint of this package; a folder of that name comes first."""
+    return str(model) in _BUILT_IN and not Path(model).is_dir()
+
+
+def choose_model(asked_for: str | None) -> tuple[str, str]:
+    """Choose the model of a command and say why: (name, reason).
+
+    In this order: what was asked for, VOXTRAL_MODEL, the published checkpoint if it is in the local
+    cache, else the built-in one. Nothing is downloaded.
+    """
+    if asked_for:
+        return asked_for, "it was asked for"
+    if from_environment := os.environ.get("VOXTRAL_MODEL"):
+        return from_environment, "VOXTRAL_MODEL names it"
+    if hub.find_cached(hub.CANONICAL_ID) is not None:
+        return hub.CANONICAL_ID, "it is in the local cache"
+    return "tiny", "no other model is here; `voxtral download 4b` gets the published one (8 GB, CC BY-NC 4.0)"

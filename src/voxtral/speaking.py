@@ -1,0 +1,330 @@
+"""Speaking a text: segments to the engine, audio back, with retries, pauses and speed.
+
+One SpeechHandle is one utterance. It keeps a few segments in flight, so that the next is ready when
+one ends, and holds nothing of what has been taken. Offline synthesis is this stream, concatenated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from voxtral.audio.measure import is_silent
+from voxtral.engine.engine import Engine
+from voxtral.engine.noise import derive_seed
+from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationStats
+from voxtral.errors import CancelledError, GenerationError
+from voxtral.text.segment import TextSegment
+from voxtral.types import AudioChunk, FinishReason, SegmentInfo, SpeechStats
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Samples = npt.NDArray[np.float32]
+
+_SEGMENTS_IN_FLIGHT = 2
+_MAX_ATTEMPTS = 2
+_FADE_S = 0.005
+
+Verdict = Literal["ok", "length", "runaway", "empty", "silent"]
+
+
+@dataclass(frozen=True)
+class SpeechPlan:
+    """An utterance, resolved and checked.
+
+    Attributes:
+        segments: the parts to speak, in order; lazily made.
+        make_request: builds the engine's request for a segment: (segment, index, seed).
+        seed: of the utterance.
+        has_explicit_budget: the caller set max_frames, so that running into it is no fault.
+        speed: 0.25 to 4.
+        pause_s: silence between segments, seconds at speed 1.
+        sample_rate: samples per second.
+        hold_segments: give out a segment only when it has ended well. A failed one can then be made
+            again unheard; costs a segment of latency and memory.
+    """
+
+    segments: Iterator[TextSegment]
+    make_request: Callable[[TextSegment, int, int], GenerationRequest]
+    seed: int
+    has_explicit_budget: bool
+    speed: float
+    pause_s: float
+    sample_rate: int
+    hold_segments: bool
+
+
+class SpeechHandle:
+    """An utterance under way. Made by `VoxtralTTS.submit`; work begins at once.
+
+    Dropping the handle cancels what it has not given out.
+    """
+
+    def __init__(self, plan: SpeechPlan, engine: Engine) -> None:
+        self._plan = plan
+        self._engine = engine
+        self._submitted_at = time.perf_counter()
+        self._first_chunk_at: float | None = None
+        self._in_flight: deque[tuple[TextSegment, int, GenerationHandle]] = deque()
+        self._num_submitted = 0
+        self._is_cancelled = False
+        self._generations: list[GenerationStats] = []
+        self._num_retries = 0
+        self._num_samples = 0
+        self._segments: list[SegmentInfo] = []
+        self._fill()
+
+    def __del__(self) -> None:
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Stop before the next frame; the reader of `chunks` gets CancelledError."""
+        self._is_cancelled = True
+        for _, _, handle in list(self._in_flight):
+            handle.cancel()
+
+    @property
+    def seed(self) -> int:
+        """The seed of the utterance, drawn if the caller gave none."""
+        return self._plan.seed
+
+    @property
+    def segments(self) -> tuple[SegmentInfo, ...]:
+        """Segments that have been given out whole."""
+        return tuple(self._segments)
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """The most notable reason among the segments so far: length, then retried, then end."""
+        reasons = {segment.finish_reason for segment in self._segments}
+        return "length" if "length" in reasons else "retried" if "retried" in reasons else "end"
+
+    @property
+    def stats(self) -> SpeechStats:
+        """What the utterance took so far."""
+        generations = list(self._generations)
+        first = self._first_chunk_at
+        return SpeechStats(
+            seed=self._plan.seed,
+            ttfa_s=first - self._submitted_at if first is not None else 0.0,
+            compute_s=sum(stats.compute_s for stats in generations),
+            duration_s=self._num_samples / self._plan.sample_rate,
+            num_frames=sum(stats.num_frames for stats in generations),
+            num_retries=self._num_retries,
+        )
+
+    def chunks(self, chunk_size: int | None = None) -> Iterator[AudioChunk]:
+        """Yield the audio; to be called once.
+
+        Args:
+            chunk_size: samples of every chunk but the last; None gives audio as it is made, one frame
+                first, then growing.
+
+        Raises:
+            GenerationError: a segment failed and could not be made again unheard.
+            EngineError: the engine failed.
+            CancelledError: `cancel` was called.
+        """
+        try:
+            chunks = self._stretched()
+            for chunk in chunks if chunk_size is None else _reblock(chunks, chunk_size):
+                self._num_samples += len(chunk)
+                yield chunk
+        finally:
+            self.cancel()
+
+    def _stretched(self) -> Iterator[AudioChunk]:
+        plan = self._plan
+        if plan.speed == 1.0:
+            yield from self._joined()
+            return
+        from voxtral.audio.stretch import TimeStretcher
+
+        stretcher = TimeStretcher(plan.speed, plan.sample_rate)
+        segment = 0
+        for chunk in self._joined():
+            segment = chunk.segment
+            stretched = stretcher.push(chunk.samples)
+            if len(stretched):
+                yield AudioChunk(stretched, plan.sample_rate, segment)
+        rest = stretcher.finish()
+        if len(rest):
+            yield AudioChunk(rest, plan.sample_rate, segment)
+
+    def _joined(self) -> Iterator[AudioChunk]:
+        """Speak segment after segment, with pauses between and no step in the waveform."""
+        rate, speed = self._plan.sample_rate, self._plan.speed
+        position = 0
+        last_sample = None
+        while self._fill():
+            segment, index, handle = self._in_flight[0]
+            attempt = _Attempt(handle, self._plan.seed)
+            start = position
+            for samples in self._speak(segment, index, attempt):
+                if last_sample is not None:
+                    pause = self._pause(last_sample)
+                    yield AudioChunk(pause, rate, index - 1)
+                    position += len(pause)
+                    start = position
+                    samples = _fade_in(samples, rate)
+                    last_sample = None
+                position += len(samples)
+                yield AudioChunk(samples, rate, index)
+            last_sample = attempt.last_sample
+            scale = 1.0 / (rate * speed)
+            self._segments.append(
+                SegmentInfo(
+                    text_start=segment.start,
+                    text_end=segment.end,
+                    start_s=start * scale,
+                    end_s=position * scale,
+                    num_frames=attempt.handle.stats.num_frames,
+                    finish_reason=attempt.finish_reason,
+                    seed=attempt.seed,
+                )
+            )
+            self._in_flight.popleft()
+
+    def _speak(self, segment: TextSegment, index: int, attempt: _Attempt) -> Iterator[Samples]:
+        """Yield the audio of one segment; a failed attempt that nobody has heard is made once more."""
+        while True:
+            yield from self._release(attempt)
+            verdict = attempt.verdict(has_explicit_budget=self._plan.has_explicit_budget)
+            if verdict in ("ok", "length"):
+                attempt.finish_reason = "length" if verdict == "length" else "retried" if attempt.number else "end"
+                yield from attempt.held
+                return
+            if attempt.number + 1 == _MAX_ATTEMPTS or attempt.was_heard:
+                raise self._failure(verdict, segment, attempt)
+            self._num_retries += 1
+            attempt.begin_again(derive_seed(self._plan.seed, attempt.number + 1))
+            attempt.handle = self._submit(segment, index, attempt.seed)
+            self._in_flight[0] = (segment, index, attempt.handle)
+
+    def _release(self, attempt: _Attempt) -> Iterator[Samples]:
+        for samples in attempt.handle.chunks():
+            if self._first_chunk_at is None:
+                self._first_chunk_at = attempt.handle.stats.first_chunk_at
+            is_silent = attempt.take(samples, self._plan.sample_rate)
+            if self._plan.hold_segments:
+                attempt.held.append(samples)
+                continue
+            attempt.was_heard |= not is_silent
+            yield samples
+
+    def _failure(self, verdict: Verdict, segment: TextSegment, attempt: _Attempt) -> GenerationError:
+        what = {
+            "runaway": f"no end within {attempt.handle.stats.num_frames} frames",
+            "empty": "an end before the first frame",
+            "silent": "only silence",
+        }[verdict]
+        tried = "twice" if attempt.number else "once, and part of it has been heard"
+        return GenerationError(
+            f"the model made {what} for characters {segment.start} to {segment.end} of the text ({tried}); speech must "
+            "end by itself and be heard; try another seed, voice or punctuation, or set max_frames",
+            finish_reason=verdict,
+            seeds=tuple(derive_seed(self._plan.seed, number) for number in range(attempt.number + 1)),
+            audio=np.concatenate(attempt.held) if attempt.held else None,
+        )
+
+    def _submit(self, segment: TextSegment, index: int, seed: int) -> GenerationHandle:
+        handle = self._engine.submit(self._plan.make_request(segment, index, seed))
+        self._generations.append(handle.stats)
+        return handle
+
+    def _fill(self) -> bool:
+        """Keep segments in flight; False when there are none left."""
+        while len(self._in_flight) < _SEGMENTS_IN_FLIGHT and not self._is_cancelled:
+            segment = next(self._plan.segments, None)
+            if segment is None:
+                break
+            index = self._num_submitted
+            self._in_flight.append((segment, index, self._submit(segment, index, self._plan.seed)))
+            self._num_submitted += 1
+        if self._is_cancelled and not self._in_flight:
+            raise CancelledError("the request was cancelled by its caller")
+        return bool(self._in_flight)
+
+    def _pause(self, last_sample: float) -> Samples:
+        # The speech may end off zero; its last sample decays into the pause instead of clicking.
+        fade = round(_FADE_S * self._plan.sample_rate)
+        length = round(self._plan.pause_s * self._plan.speed * self._plan.sample_rate)
+        pause = np.zeros(max(length, fade), dtype=np.float32)
+        pause[:fade] = last_sample * (1 - _ramp(fade))
+        return pause
+
+
+class _Attempt:
+    """One try at one segment, and what has been seen of it."""
+
+    def __init__(self, handle: GenerationHandle, seed: int) -> None:
+        self.handle = handle
+        self.finish_reason: FinishReason = "end"
+        self.was_heard = False
+        self.last_sample = 0.0
+        self.number = -1
+        self.begin_again(seed)
+
+    def begin_again(self, seed: int) -> None:
+        self.seed = seed
+        self.number += 1
+        self.held: list[Samples] = []
+        self.has_sound = False
+
+    def take(self, samples: Samples, sample_rate: int) -> bool:
+        """Note a chunk; tell whether it is silent."""
+        silent = is_silent(samples, sample_rate)
+        self.has_sound |= not silent
+        self.last_sample = float(samples[-1])
+        return silent
+
+    def verdict(self, *, has_explicit_budget: bool) -> Verdict:
+        if self.handle.stats.num_frames == 0:
+            return "empty"
+        if self.handle.stop == "length":
+            return "length" if has_explicit_budget else "runaway"
+        return "ok" if self.has_sound else "silent"
+
+
+def _ramp(length: int) -> Samples:
+    return (0.5 - 0.5 * np.cos(np.pi * (np.arange(length) + 0.5) / max(length, 1))).astype(np.float32)
+
+
+def _fade_in(samples: Samples, sample_rate: int) -> Samples:
+    faded = samples.copy()
+    length = min(len(samples), round(_FADE_S * sample_rate))
+    faded[:length] *= _ramp(length)
+    return faded
+
+
+def _reblock(chunks: Iterator[AudioChunk], size: int) -> Iterator[AudioChunk]:
+    """Cut a stream into chunks of exactly `size` samples; the last may be shorter."""
+    waiting: deque[AudioChunk] = deque()
+    num_waiting = 0
+    for chunk in chunks:
+        waiting.append(chunk)
+        num_waiting += len(chunk)
+        while num_waiting > size:
+            yield _take(waiting, size)
+            num_waiting -= size
+    if num_waiting:
+        yield _take(waiting, num_waiting)
+
+
+def _take(waiting: deque[AudioChunk], size: int) -> AudioChunk:
+    first = waiting[0]
+    parts: list[Samples] = []
+    missing = size
+    while missing:
+        chunk = waiting.popleft()
+        parts.append(chunk.samples[:missing])
+        if len(chunk) > missing:
+            waiting.appendleft(AudioChunk(chunk.samples[missing:], chunk.sample_rate, chunk.segment))
+        missing -= len(parts[-1])
+    return AudioChunk(np.concatenate(parts), first.sample_rate, first.segment)

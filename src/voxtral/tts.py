@@ -1,0 +1,645 @@
+"""VoxtralTTS: the Python API. Loads a model, resolves requests, speaks.
+
+Everything audible goes through `submit`; the other methods are ways to read its handle. HTTP and the
+command line use this class too. Read next: `voxtral.speaking`, then docs/ENGINE.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import secrets
+import threading
+import unicodedata
+import warnings
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from voxtral.audio.read import AudioLimits, read_audio
+from voxtral.checkpoint import TOKENIZER_FILE, Checkpoint, load_model, open_checkpoint
+from voxtral.config import ModelConfig
+from voxtral.device import ComputePlan, codec_dtype_for, plan_compute, resolve_device
+from voxtral.engine.engine import Engine
+from voxtral.engine.noise import MAX_SEED, SeededNoise
+from voxtral.engine.options import EngineOptions
+from voxtral.engine.sequence import GenerationRequest
+from voxtral.errors import (
+    CheckpointError,
+    EncoderMissingError,
+    EngineError,
+    GenerationError,
+    LanguageError,
+    OptionError,
+    ReferenceAudioError,
+    TextError,
+    VoiceError,
+    VoxtralWarning,
+)
+from voxtral.model.quantizer import check_codes
+from voxtral.model.voxtral import VoxtralModel, move_model
+from voxtral.models import NOISE_NOTICE, is_built_in, locate_model
+from voxtral.result import Audio
+from voxtral.speaking import SpeechHandle, SpeechPlan
+from voxtral.text.language import LANGUAGES, check_speakable, resolve_language, script_mismatch
+from voxtral.text.normalize import normalize
+from voxtral.text.prompt import build_prompt
+from voxtral.text.segment import TextSegment, split_text
+from voxtral.text.tokenizer import load_tokenizer
+from voxtral.types import AudioChunk, SamplingOptions, SpeechRequest
+from voxtral.voices import VoicePrompt, check_voice, default_voice, list_presets, load_voice, voice_language
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+# Lengths of reference audio, seconds. Source: the users' guide (3 s) and SPEC section 8.
+_MIN_REFERENCE_S, _GOOD_REFERENCE_S, _MAX_REFERENCE_S = 1.0, 3.0, 30.0
+
+# `synthesize` keeps the whole result in memory: this much text is about 4 hours, 1.5 GB of samples.
+_MAX_CHARS_IN_MEMORY = 200_000
+
+# The default frame budget, in seconds of speech. Typical English is 0.08 s a character; two or three
+# words may take 6 s without fault (SPEC section 9, items 15 and 18).
+_BUDGET_BASE_S, _BUDGET_PER_CHAR_S = 6.0, 0.25
+
+
+@dataclass(frozen=True)
+class VoiceInfo:
+    """A preset voice as it is listed."""
+
+    name: str
+    language: str
+    is_default: bool
+
+
+class VoxtralTTS:
+    """A loaded model that speaks; safe to use from many threads.
+
+    model = VoxtralTTS.from_pretrained("mistralai/Voxtral-TTS")
+    audio = model.synthesize(text="Hello!", language="en")
+    audio.save("hello.wav")
+    """
+
+    def __init__(self, checkpoint: Checkpoint, model: VoxtralModel, compute: ComputePlan, name: str) -> None:
+        self.name = name
+        self.checkpoint = checkpoint
+        self.compute = compute
+        self._model = model
+        self._tokenizer = load_tokenizer(checkpoint.folder / TOKENIZER_FILE)
+        if self._tokenizer.tokens.audio != checkpoint.config.audio_token_id:
+            raise CheckpointError(
+                f"tekken.json has [AUDIO] at {self._tokenizer.tokens.audio}, params.json at "
+                f"{checkpoint.config.audio_token_id}; both must come from one checkpoint; download it again"
+            )
+        self._presets = list_presets(checkpoint.folder)
+        self._voices: dict[str, VoicePrompt] = {}
+        self._lock = threading.Lock()
+        self._start_engine()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str],
+        *,
+        device: str | torch.device = "auto",
+        dtype: str = "auto",
+        revision: str | None = None,
+        token: str | None = None,
+        local_files_only: bool = False,
+        announce: Callable[[str], None] | None = None,
+    ) -> VoxtralTTS:
+        """Load a checkpoint.
+
+        Args:
+            model: a folder, a hub id or alias (`mistralai/Voxtral-TTS`, `4b`), or `tiny`, the random
+                checkpoint in this package, which speaks noise. A hub id that is not in the local
+                cache is downloaded.
+            device: auto, cpu, cuda, cuda:N or mps (untested).
+            dtype: auto, float32, bfloat16 or float16.
+            revision: of a hub id; the published checkpoint is pinned by default.
+            token: for the hub; HF_TOKEN by default.
+            local_files_only: never download.
+            announce: gets what a person should know before a download starts; default: standard error.
+
+        Raises:
+            ModelNotFoundError: there is no such model.
+            DownloadError: the hub refused or broke off.
+            CheckpointError: a file is damaged.
+            DeviceError: the device or dtype is not available.
+        """
+        folder = locate_model(
+            model, revision=revision, token=token, allow_download=not local_files_only, announce=announce
+        )
+        checkpoint = open_checkpoint(folder)
+        if is_built_in(model):
+            warnings.warn(NOISE_NOTICE, VoxtralWarning, stacklevel=2)
+        compute = plan_compute(device, dtype, num_parameters=checkpoint.num_parameters)
+        weights = load_model(checkpoint, device=compute.device, dtype=compute.dtype, codec_dtype=compute.codec_dtype)
+        return cls(checkpoint, weights, compute, str(model))
+
+    # Where and how it runs.
+
+    def to(self, device: str | torch.device) -> VoxtralTTS:
+        """Move the model; returns itself.
+
+        Raises:
+            DeviceError: the device is not there.
+            EngineError: requests are running.
+        """
+        resolved, reason = resolve_device(device)
+        codec_dtype, codec_reason = codec_dtype_for(resolved, self.compute.dtype)
+        compute = replace(
+            self.compute,
+            device=resolved,
+            device_reason=reason,
+            codec_dtype=codec_dtype,
+            codec_reason=codec_reason,
+        )
+        return self._recompute(compute)
+
+    def half(self) -> VoxtralTTS:
+        """Use float16 for backbone and acoustic transformer; the codec stays in a wider dtype."""
+        return self._with_dtype(torch.float16)
+
+    def bfloat16(self) -> VoxtralTTS:
+        """Use bfloat16, the dtype of the published weights."""
+        return self._with_dtype(torch.bfloat16)
+
+    def float(self) -> VoxtralTTS:
+        """Use float32."""
+        return self._with_dtype(torch.float32)
+
+    def close(self) -> None:
+        """Stop the engine; unfinished requests fail. The object is of no use afterwards."""
+        self._engine.close()
+
+    def __enter__(self) -> VoxtralTTS:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _with_dtype(self, dtype: torch.dtype) -> VoxtralTTS:
+        codec_dtype, codec_reason = codec_dtype_for(self.compute.device, dtype)
+        compute = replace(
+            self.compute,
+            dtype=dtype,
+            dtype_reason="it was asked for",
+            codec_dtype=codec_dtype,
+            codec_reason=codec_reason,
+        )
+        return self._recompute(compute)
+
+    def _recompute(self, compute: ComputePlan) -> VoxtralTTS:
+        with self._lock:
+            if self._engine.num_unfinished:
+                raise EngineError(
+                    f"{self._engine.num_unfinished} requests are running; the model moves only while it is idle; "
+                    "wait for them or cancel them"
+                )
+            self._finalizer()
+            move_model(self._model, device=compute.device, dtype=compute.dtype, codec_dtype=compute.codec_dtype)
+            self.compute = compute
+            self._start_engine()
+        return self
+
+    def _start_engine(self) -> None:
+        self._engine = Engine(self._model, EngineOptions())
+        # Also runs at interpreter exit, so that no thread is inside torch when that is torn down.
+        self._finalizer = weakref.finalize(self, self._engine.close)
+
+    # What it is.
+
+    @property
+    def config(self) -> ModelConfig:
+        """Sizes and defaults of the checkpoint."""
+        return self.checkpoint.config
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of all audio."""
+        return self.config.sample_rate
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether voices can be cloned from audio."""
+        return self.checkpoint.has_encoder
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that everything runs on."""
+        return self._engine
+
+    @property
+    def voices(self) -> tuple[VoiceInfo, ...]:
+        """The preset voices."""
+        languages = self.config.languages
+        defaults = {default_voice(self._presets, languages, code) for code in languages} if self._presets else set()
+        listed = [(name, voice_language(name, languages)) for name in self._presets]
+        return tuple(VoiceInfo(name, language, name in defaults) for name, language in listed)
+
+    # Speaking.
+
+    def submit(self, request: SpeechRequest, *, hold_segments: bool = False) -> SpeechHandle:
+        """Check a request, start it and return at once.
+
+        Args:
+            request: what to speak.
+            hold_segments: see SpeechPlan; for results that nobody hears before they are whole.
+
+        Raises:
+            RequestError: text, voice, language, reference audio or an option breaks a rule.
+            EngineStoppedError: the model has been closed.
+        """
+        return SpeechHandle(self._plan(request, hold_segments), self._engine)
+
+    def synthesize(self, text: str, language: str | None = None, reference_audio: Any = None, **options: Any) -> Audio:
+        """Speak a text and return the audio.
+
+        Args:
+            text: spoken verbatim unless normalize="auto"; long text is spoken in segments.
+            language: checked, and chooses the default voice; no model input.
+            reference_audio: a clip to clone: path, bytes, or (samples, sample rate).
+            options: voice, seed, guidance_scale, noise_scale, num_euler_steps, max_frames, speed,
+                pause (seconds between segments), normalize; see SpeechRequest.
+
+        Returns:
+            The samples with segments, finish reason and statistics.
+
+        Raises:
+            RequestError: the input breaks a rule; nothing was computed.
+            GenerationError: a segment failed twice; its `audio` has what was made.
+        """
+        if isinstance(text, str) and len(text) > _MAX_CHARS_IN_MEMORY:
+            raise TextError(
+                f"the text has {len(text)} characters; synthesize keeps at most {_MAX_CHARS_IN_MEMORY} characters of "
+                "speech in memory; use synthesize_to_file or synthesize_stream"
+            )
+        handle = self.submit(make_request(text, language, reference_audio, **options), hold_segments=True)
+        parts: list[npt.NDArray[np.float32]] = []
+        try:
+            parts.extend(chunk.samples for chunk in handle.chunks())
+        except GenerationError as error:
+            made = [*parts, error.audio] if error.audio is not None else parts
+            error.audio = np.concatenate(made) if made else None
+            raise
+        return Audio(np.concatenate(parts), self.sample_rate, handle.segments, handle.finish_reason, handle.stats)
+
+    def synthesize_to_file(
+        self, path: str | os.PathLike[str], text: str, language: str | None = None, **options: Any
+    ) -> SpeechHandle:
+        """Speak a text of any length into a file, in constant memory.
+
+        Args:
+            path: the extension chooses the format. The file appears complete or not at all.
+            text: see `synthesize`.
+            language: see `synthesize`.
+            options: see `synthesize`; also reference_audio.
+
+        Returns:
+            The finished handle: segments, finish_reason, stats, seed.
+
+        Raises:
+            RequestError: the input breaks a rule.
+            AudioError: the file cannot be written.
+            GenerationError: a segment failed twice.
+        """
+        from voxtral.audio.file import AudioFileWriter
+
+        handle = self.submit(make_request(text, language, **options), hold_segments=True)
+        with AudioFileWriter(path, self.sample_rate) as writer:
+            for chunk in handle.chunks():
+                writer.write(chunk.samples)
+        return handle
+
+    def synthesize_stream(
+        self,
+        text: str,
+        language: str | None = None,
+        reference_audio: Any = None,
+        *,
+        chunk_size: int | None = None,
+        **options: Any,
+    ) -> SpeechStream:
+        """Speak a text and give out audio as it is made.
+
+        Args:
+            text: see `synthesize`.
+            language: see `synthesize`.
+            reference_audio: see `synthesize`.
+            chunk_size: samples of every chunk but the last; None sends one frame first, then grows.
+            options: see `synthesize`.
+
+        Returns:
+            A stream for `async for` and for plain `for`; its chunks have `.numpy()`.
+
+        Raises:
+            RequestError: the input breaks a rule; raised here, before the first chunk.
+        """
+        if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
+            raise OptionError(f"chunk_size is {chunk_size!r}; it must be a whole number of samples above 0, or None")
+        return SpeechStream(self.submit(make_request(text, language, reference_audio, **options)), chunk_size)
+
+    # Voices and codes.
+
+    def load_voice(self, voice: str | os.PathLike[str] | VoicePrompt) -> VoicePrompt:
+        """Find a preset by name, read a saved voice by path, or check a VoicePrompt.
+
+        Raises:
+            VoiceError: there is no such voice, or it does not fit this checkpoint.
+        """
+        if isinstance(voice, VoicePrompt):
+            check_voice(voice, self.config)
+            return voice
+        name = os.fspath(voice)
+        if name in self._presets:
+            with self._lock:
+                if name not in self._voices:
+                    self._voices[name] = load_voice(self._presets[name], self.config)
+                return self._voices[name]
+        if name.endswith(".safetensors"):
+            return load_voice(name, self.config)
+        known = ", ".join(self._presets) or "none"
+        raise VoiceError(
+            f"voice {name!r} is unknown; this checkpoint has: {known}; name one of them or the path of a saved "
+            ".safetensors voice"
+        )
+
+    def create_voice(
+        self, reference_audio: Any, name: str = "cloned", metadata: Mapping[str, str] | None = None
+    ) -> VoicePrompt:
+        """Clone a voice from a clip of 1 to 30 seconds; 3 and more are good.
+
+        Args:
+            reference_audio: path, bytes, or (samples, sample rate); any format and rate, mono or more.
+            name: how the voice is called.
+            metadata: kept with the voice when it is saved.
+
+        Raises:
+            EncoderMissingError: the checkpoint holds no encoder.
+            ReferenceAudioError: the clip cannot be read, or its length breaks the rule.
+        """
+        codes = self._encode_reference(reference_audio)
+        rows = self._engine.call(lambda model: model.embed_codes(codes.to(model.device)).cpu())
+        return VoicePrompt(name=name, rows=rows.clone(), codes=codes, metadata=dict(metadata or {}))
+
+    def encode(self, audio: Any) -> torch.Tensor:
+        """Turn a clip into codes [K, T] int64, without the length rules of a reference.
+
+        Raises:
+            EncoderMissingError: the checkpoint holds no encoder.
+            ReferenceAudioError: the clip cannot be read.
+        """
+        self._require_encoder()
+        return self._encode_samples(read_audio(audio, sample_rate=self.sample_rate))
+
+    def decode(self, codes: torch.Tensor) -> Audio:
+        """Turn codes [K, T] into audio.
+
+        Raises:
+            CodeRangeError: a code is outside its codebook.
+        """
+        check_codes(codes[None], self.config.codebooks)
+        samples = self._engine.call(lambda model: model.decode_codes(codes).cpu().numpy())
+        return Audio(samples, self.sample_rate)
+
+    # From a request to a plan.
+
+    def _plan(self, request: SpeechRequest, hold_segments: bool) -> SpeechPlan:
+        if not isinstance(request.text, str):
+            raise TextError(
+                f"the text is a {type(request.text).__name__}; it must be a str; decode bytes as UTF-8 first"
+            )
+        sampling = self._check_options(request)
+        language = self._check_language(request)
+        source = self._prepare_text(request, language)
+        voice = self._resolve_voice(request, language)
+        seed = secrets.randbits(32) if request.seed is None else request.seed
+        num_values = self.config.codebooks.num_acoustic
+
+        def make_request(segment: TextSegment, index: int, segment_seed: int) -> GenerationRequest:
+            prompt = build_prompt(self._tokenizer, segment.text, voice.rows.shape[0])
+            budget = sampling.max_frames or self._frame_budget(segment.text)
+            room = self.config.backbone.max_seq_len - len(prompt.token_ids)
+            if room < 1:
+                raise TextError(
+                    f"the prompt has {len(prompt.token_ids)} tokens; the model takes "
+                    f"{self.config.backbone.max_seq_len}; use a shorter reference or shorter words"
+                )
+            return GenerationRequest(
+                prompt=prompt,
+                voice_rows=voice.rows,
+                noise=SeededNoise(segment_seed, index, num_values),
+                guidance_scale=_given(sampling.guidance_scale, self.config.generation.guidance_scale),
+                noise_scale=_given(sampling.noise_scale, self.config.generation.noise_scale),
+                num_euler_steps=_given(sampling.num_euler_steps, self.config.generation.num_euler_steps),
+                max_frames=min(budget, room),
+            )
+
+        return SpeechPlan(
+            segments=source,
+            make_request=make_request,
+            seed=seed,
+            has_explicit_budget=sampling.max_frames is not None,
+            speed=float(request.speed),
+            pause_s=float(request.pause_s),
+            sample_rate=self.sample_rate,
+            hold_segments=hold_segments,
+        )
+
+    def _check_options(self, request: SpeechRequest) -> SamplingOptions:
+        sampling = request.sampling
+        _check_number("guidance_scale", sampling.guidance_scale, 0.0, 10.0)
+        _check_number("noise_scale", sampling.noise_scale, 0.0, 2.0)
+        _check_number("num_euler_steps", sampling.num_euler_steps, 1, 100, whole=True)
+        _check_number("max_frames", sampling.max_frames, 1, self.config.backbone.max_seq_len, whole=True)
+        _check_number("seed", request.seed, 0, MAX_SEED, whole=True)
+        _check_number("speed", _present("speed", request.speed), 0.25, 4.0)
+        _check_number("pause", _present("pause", request.pause_s), 0.0, 60.0)
+        if request.normalize not in ("off", "auto"):
+            raise OptionError(f'normalize is {request.normalize!r}; it must be "off" or "auto"')
+        return sampling
+
+    def _check_language(self, request: SpeechRequest) -> str | None:
+        if request.language is None:
+            return None
+        language = resolve_language(request.language)
+        if language not in self.config.languages:
+            spoken = ", ".join(self.config.languages)
+            # The users' guide lists Japanese, the published weights do not know it.
+            if language != "ja":
+                raise LanguageError(
+                    f"language {request.language!r} is not spoken by this checkpoint; it speaks {spoken}; choose one"
+                )
+            _warn(f"the weights were not trained on {LANGUAGES[language]}; expect poor speech; they speak {spoken}")
+        mismatch = script_mismatch(request.text, language)
+        if mismatch:
+            _warn(mismatch)
+        return language
+
+    def _prepare_text(self, request: SpeechRequest, language: str | None) -> Iterator[TextSegment]:
+        if request.normalize == "off":
+            check_speakable(request.text)
+            return (part for part in split_text(request.text) if _has_words(part.text))
+        normalized = normalize(request.text, language or "en")
+        check_speakable(normalized.text)
+
+        def segments() -> Iterator[TextSegment]:
+            for part in split_text(normalized.text):
+                if _has_words(part.text):
+                    start, end = normalized.source_span(part.start, part.end)
+                    yield TextSegment(text=part.text, start=start, end=end)
+
+        return segments()
+
+    def _resolve_voice(self, request: SpeechRequest, language: str | None) -> VoicePrompt:
+        if request.reference_audio is not None:
+            if request.voice is not None:
+                raise OptionError("both voice and reference_audio are given; a request has one voice; leave one out")
+            return self.create_voice(request.reference_audio)
+        if request.voice is not None:
+            return self.load_voice(request.voice)
+        name = default_voice(self._presets, self.config.languages, language or "en")
+        spoken = voice_language(name, self.config.languages)
+        if language in self.config.languages and spoken != language:
+            _warn(f"this checkpoint has no {language} voice; {name} speaks with an accent; name another voice")
+        return self.load_voice(name)
+
+    def _frame_budget(self, text: str) -> int:
+        seconds = _BUDGET_BASE_S + _BUDGET_PER_CHAR_S * sum(map(_spoken_weight, text))
+        return math.ceil(seconds * self.config.frame_rate)
+
+    def _require_encoder(self) -> None:
+        if not self.has_encoder:
+            raise EncoderMissingError(
+                f"{self.name} holds no codec encoder, so no voice can be made from audio; the published 4B weights "
+                f"come without it; use a preset ({', '.join(self._presets)}), a saved voice, or another checkpoint"
+            )
+
+    def _encode_reference(self, reference_audio: Any) -> torch.Tensor:
+        self._require_encoder()
+        # A little above the rule, so that a clip just over it is told its length.
+        limits = AudioLimits(max_seconds=2 * _MAX_REFERENCE_S)
+        samples = read_audio(reference_audio, sample_rate=self.sample_rate, limits=limits)
+        seconds = len(samples) / self.sample_rate
+        if not _MIN_REFERENCE_S <= seconds <= _MAX_REFERENCE_S:
+            raise ReferenceAudioError(
+                f"the reference audio is {seconds:.2f} s long; it must be {_MIN_REFERENCE_S:.0f} to "
+                f"{_MAX_REFERENCE_S:.0f} s; it is never cut silently: cut it where the voice is clearest"
+            )
+        if seconds < _GOOD_REFERENCE_S:
+            _warn(f"the reference audio is {seconds:.2f} s long; {_GOOD_REFERENCE_S:.0f} s and more clone better")
+        return self._encode_samples(samples)
+
+    def _encode_samples(self, samples: npt.NDArray[np.float32]) -> torch.Tensor:
+        return self._engine.call(lambda model: model.encode_audio(torch.from_numpy(samples)).cpu()).clone()
+
+
+class SpeechStream:
+    """Audio as it is made, for `async for` and for `for`; leaving the loop cancels the rest.
+
+    Attributes:
+        handle: segments, finish_reason, stats and seed of the utterance.
+    """
+
+    def __init__(self, handle: SpeechHandle, chunk_size: int | None) -> None:
+        self.handle = handle
+        self._chunks = handle.chunks(chunk_size)
+
+    def __iter__(self) -> Iterator[AudioChunk]:
+        return self._chunks
+
+    def __aiter__(self) -> AsyncIterator[AudioChunk]:
+        return self._async_chunks()
+
+    async def _async_chunks(self) -> AsyncIterator[AudioChunk]:
+        try:
+            while (chunk := await asyncio.to_thread(next, self._chunks, None)) is not None:
+                yield chunk
+        finally:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Stop before the next frame."""
+        self.handle.cancel()
+
+    def close(self) -> None:
+        """Stop before the next frame, for `contextlib.closing`."""
+        self.cancel()
+
+
+def make_request(
+    text: str,
+    language: str | None = None,
+    reference_audio: Any = None,
+    *,
+    voice: Any = None,
+    seed: int | None = None,
+    speed: float = 1.0,
+    pause: float = 0.25,
+    normalize: Any = "off",
+    **sampling: Any,
+) -> SpeechRequest:
+    """Build a request from the keywords of `synthesize`.
+
+    Raises:
+        OptionError: a keyword is unknown.
+    """
+    known = ("guidance_scale", "noise_scale", "num_euler_steps", "max_frames")
+    unknown = sorted(set(sampling) - set(known))
+    if unknown:
+        raise OptionError(
+            f"option {unknown[0]!r} is unknown; known are voice, seed, speed, pause, normalize, {', '.join(known)}; "
+            "check the spelling"
+        )
+    return SpeechRequest(
+        text=text,
+        language=language,
+        voice=voice,
+        reference_audio=reference_audio,
+        normalize=normalize,
+        sampling=SamplingOptions(**sampling),
+        seed=seed,
+        speed=speed,
+        pause_s=pause,
+    )
+
+
+def _given(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _present(name: str, value: Any) -> Any:
+    if value is None:
+        raise OptionError(f"{name} is None; it must be a number; leave it out for the default")
+    return value
+
+
+def _check_number(name: str, value: Any, low: float, high: float, *, whole: bool = False) -> None:
+    if value is None:
+        return
+    kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        kind = "whole number" if whole else "number"
+        raise OptionError(f"{name} is {value!r}; it must be a {kind} from {low} to {high}")
+
+
+def _has_words(text: str) -> bool:
+    return any(character.isalnum() for character in text)
+
+
+def _spoken_weight(character: str) -> float:
+    """Weigh a character by how long it may be spoken, a Latin letter being 1."""
+    if character.isdigit():
+        return 4.0  # "7" is a word, and "2024" three
+    # Ideographs and syllables are a syllable or more each.
+    return 3.0 if unicodedata.east_asian_width(character) == "W" else 1.0
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, VoxtralWarning, stacklevel=4)

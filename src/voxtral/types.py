@@ -1,0 +1,150 @@
+"""The values that cross boundaries: what a caller asks for and what comes back. Frozen, no torch.
+
+Read next: `voxtral.tts`, which takes a SpeechRequest, and `voxtral.engine`, which makes AudioChunks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Samples = npt.NDArray[np.float32]
+
+FinishReason = Literal["end", "length", "retried"]
+"""Why speech stopped: the model ended it, an explicit `max_frames` did, or it ended after a retry."""
+
+Normalize = Literal["off", "auto"]
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How frames are drawn; None means the checkpoint's default.
+
+    `max_frames` bounds each segment; None derives a budget from the length of the text.
+    """
+
+    guidance_scale: float | None = None
+    noise_scale: float | None = None
+    num_euler_steps: int | None = None
+    max_frames: int | None = None
+
+
+@dataclass(frozen=True)
+class SpeechRequest:
+    """One utterance, as a caller asks for it.
+
+    Attributes:
+        text: spoken verbatim unless `normalize` says otherwise.
+        language: any spelling of a language; chooses the default voice and the rules of
+            normalisation; it is no model input.
+        voice: a preset's name, a path to a saved voice, or a VoicePrompt.
+        reference_audio: a clip to clone: path, bytes, or (samples, sample rate).
+        normalize: "off" speaks the text as it is; "auto" removes what cannot be spoken and writes
+            numbers as words.
+        sampling: how frames are drawn.
+        seed: 0 .. 2**63 - 1; None draws one, which the result reports.
+        speed: 0.25 to 4, pitch kept.
+        pause_s: seconds of silence between the segments of a long text.
+    """
+
+    text: str
+    language: str | None = None
+    voice: Any = None
+    reference_audio: Any = None
+    normalize: Normalize = "off"
+    sampling: SamplingOptions = SamplingOptions()
+    seed: int | None = None
+    speed: float = 1.0
+    pause_s: float = 0.25
+
+
+@dataclass(frozen=True)
+class AudioChunk:
+    """Audio given to the caller in one piece.
+
+    Attributes:
+        samples: [S] float32, mono.
+        sample_rate: samples per second.
+        segment: index of the text segment that the first sample belongs to.
+    """
+
+    samples: Samples
+    sample_rate: int
+    segment: int = 0
+
+    def numpy(self) -> Samples:
+        """Return the samples."""
+        return self.samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return len(self.samples) / self.sample_rate
+
+
+@dataclass(frozen=True)
+class SegmentInfo:
+    """One part of the text and where it is heard.
+
+    Attributes:
+        text_start: offset into the text as given, inclusive.
+        text_end: exclusive.
+        start_s: seconds from the start of the audio.
+        end_s: seconds; the pause that follows is not included.
+        num_frames: frames of the attempt that is heard.
+        finish_reason: of this segment.
+        seed: of the attempt that is heard; not the request's seed after a retry.
+    """
+
+    text_start: int
+    text_end: int
+    start_s: float
+    end_s: float
+    num_frames: int
+    finish_reason: FinishReason
+    seed: int
+
+
+@dataclass(frozen=True)
+class SpeechStats:
+    """What an utterance took.
+
+    Attributes:
+        seed: of the request; the same seed gives the same samples.
+        ttfa_s: seconds from acceptance to the first audio.
+        compute_s: seconds that the engine worked for this request, retries included.
+        duration_s: seconds of audio.
+        num_frames: frames made, retries included.
+        num_retries: segments that were made twice.
+    """
+
+    seed: int
+    ttfa_s: float
+    compute_s: float
+    duration_s: float
+    num_frames: int
+    num_retries: int
+
+    @property
+    def rtf(self) -> float:
+        """Compute seconds per audio second; below 1 is faster than real time."""
+        return self.compute_s / self.duration_s if self.duration_s else 0.0
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Give plain values for JSON."""
+        return {
+            "seed": self.seed,
+            "ttfa_s": round(self.ttfa_s, 4),
+            "compute_s": round(self.compute_s, 4),
+            "duration_s": round(self.duration_s, 4),
+            "rtf": round(self.rtf, 4),
+            "num_frames": self.num_frames,
+            "num_retries": self.num_retries,
+        }

@@ -1,0 +1,186 @@
+"""Voices: the rows that stand for a speaker in a prompt, as presets, files and clones.
+
+A voice is a matrix with one row for each reference frame and a closing END_AUDIO row. Presets come
+from the checkpoint's voice_embedding folder; users' own voices are safetensors files, never pickles.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from voxtral.checkpoint import VOICE_FOLDER
+from voxtral.config import ModelConfig
+from voxtral.errors import VoiceError
+from voxtral.model.quantizer import CodeRangeError, check_codes
+
+# The largest preset of the published checkpoint is 1.3 MB; 30 s of reference are 376 rows.
+_MAX_VOICE_BYTES = 64 * 2**20
+_MAX_VOICE_ROWS = 4096
+_FORMAT = "voxtral-voice-1"
+_LANGUAGE_PREFIX = re.compile(r"([a-z]{2})_")
+
+
+@dataclass(frozen=True)
+class VoicePrompt:
+    """A voice, ready for a prompt.
+
+    Attributes:
+        name: how it is listed.
+        rows: [N, D] in CPU memory; the last row is END_AUDIO.
+        codes: [K, N - 1] int64, codec alphabet, where they are known: presets come without.
+        metadata: free text, such as language, description or consent.
+    """
+
+    name: str
+    rows: Tensor = field(repr=False)
+    codes: Tensor | None = field(default=None, repr=False)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the voice as a .safetensors file; an existing file is replaced in one step.
+
+        Raises:
+            VoiceError: the name does not end in .safetensors.
+        """
+        from safetensors.torch import save_file
+
+        target = Path(path)
+        if target.suffix != ".safetensors":
+            raise VoiceError(f"{target.name} is no name for a voice file; voices are saved as .safetensors; rename it")
+        tensors = {"rows": self.rows.contiguous()}
+        if self.codes is not None:
+            tensors["codes"] = self.codes.to(torch.int64).contiguous()
+        metadata = {"format": _FORMAT, "name": self.name, "metadata": json.dumps(dict(self.metadata))}
+        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            save_file(tensors, partial, metadata=metadata)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def list_presets(folder: Path) -> dict[str, Path]:
+    """Find the presets of a checkpoint folder, sorted by name."""
+    voices = folder / VOICE_FOLDER
+    files = sorted(path for path in voices.glob("*") if path.suffix in (".pt", ".safetensors") and path.is_file())
+    return {path.stem: path for path in files}
+
+
+def voice_language(name: str, languages: tuple[str, ...]) -> str:
+    """Tell the language of a preset by its name: `fr_male` is French, names without a prefix English.
+
+    >>> voice_language("fr_male", ("en", "fr")), voice_language("casual_male", ("en", "fr"))
+    ('fr', 'en')
+    """
+    match = _LANGUAGE_PREFIX.match(name)
+    return match.group(1) if match and match.group(1) in languages else "en"
+
+
+def default_voice(presets: Mapping[str, Path], languages: tuple[str, ...], language: str) -> str:
+    """Choose the preset that speaks a language when no voice is named.
+
+    A checkpoint without a preset of that language gives its first English one, or its first.
+
+    Raises:
+        VoiceError: the checkpoint has no presets at all.
+    """
+    if not presets:
+        raise VoiceError("this checkpoint has no preset voices; name a saved voice file or give reference audio")
+    fitting = [name for name in presets if voice_language(name, languages) == language]
+    fitting = fitting or [name for name in presets if voice_language(name, languages) == "en"] or list(presets)
+    preferred = [name for name in fitting if name in ("neutral_female", f"{language}_female")]
+    return (preferred or fitting)[0]
+
+
+def load_voice(path: str | os.PathLike[str], config: ModelConfig) -> VoicePrompt:
+    """Read a voice file: a preset (.pt, one tensor, no code is run) or a saved voice (.safetensors).
+
+    Raises:
+        VoiceError: the file is missing, too large, damaged, or its shape, dtype or values do not fit
+            the checkpoint.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise VoiceError(f"{path} cannot be read ({error.strerror}); name an existing voice file") from error
+    if size > _MAX_VOICE_BYTES:
+        raise VoiceError(f"{path} has {size} bytes; a voice file has at most {_MAX_VOICE_BYTES}; it is no voice")
+    loaded = _load_pt(path) if path.suffix == ".pt" else _load_safetensors(path)
+    check_voice(loaded, config)
+    return loaded
+
+
+def _load_pt(path: Path) -> VoicePrompt:
+    try:
+        rows = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError, struct.error, KeyError) as error:
+        raise VoiceError(
+            f"{path} is no preset voice ({type(error).__name__}); download the checkpoint again"
+        ) from error
+    if not isinstance(rows, Tensor):
+        raise VoiceError(f"{path} holds a {type(rows).__name__}; a preset is one tensor; download the checkpoint again")
+    return VoicePrompt(name=path.stem, rows=rows)
+
+
+def _load_safetensors(path: Path) -> VoicePrompt:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            header: dict[str, str] = file.metadata() or {}
+            names = set(file.keys())
+            rows = file.get_tensor("rows") if "rows" in names else None
+            codes = file.get_tensor("codes") if "codes" in names else None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise VoiceError(f"{path} is no voice file ({error}); save it again with VoicePrompt.save") from error
+    if rows is None:
+        raise VoiceError(f"{path} holds no tensor `rows`; it is no voice file; save it again with VoicePrompt.save")
+    try:
+        metadata: Any = json.loads(header.get("metadata", "{}"))
+    except json.JSONDecodeError:
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise VoiceError(f"{path} has damaged metadata; save the voice again with VoicePrompt.save")
+    texts = {str(key): str(value) for key, value in metadata.items()}
+    return VoicePrompt(name=header.get("name", path.stem), rows=rows, codes=codes, metadata=texts)
+
+
+def check_voice(voice: VoicePrompt, config: ModelConfig) -> None:
+    """Check that a voice fits a checkpoint.
+
+    Raises:
+        VoiceError: shape, dtype or values do not fit; the message says which.
+    """
+    rows, dim = voice.rows, config.backbone.dim
+    if rows.ndim != 2 or rows.shape[1] != dim or not 2 <= rows.shape[0] <= _MAX_VOICE_ROWS:
+        raise VoiceError(
+            f"voice {voice.name} has shape {list(rows.shape)}; this checkpoint needs [2 .. {_MAX_VOICE_ROWS}, {dim}]; "
+            "a voice belongs to the checkpoint that it was made with"
+        )
+    if rows.dtype not in (torch.bfloat16, torch.float16, torch.float32):
+        raise VoiceError(f"voice {voice.name} is stored as {rows.dtype}; it must be bfloat16, float16 or float32")
+    if not torch.isfinite(rows).all():
+        raise VoiceError(f"voice {voice.name} holds values that are not finite; the file is damaged; make it again")
+    if voice.codes is None:
+        return
+    if voice.codes.is_floating_point() or voice.codes.ndim != 2 or voice.codes.shape[1] != rows.shape[0] - 1:
+        raise VoiceError(
+            f"voice {voice.name} has codes of shape {list(voice.codes.shape)} beside {rows.shape[0]} rows; there must "
+            "be one column fewer than rows; make the voice again"
+        )
+    try:
+        check_codes(voice.codes[None], config.codebooks)
+    except CodeRangeError as error:
+        raise VoiceError(f"voice {voice.name}: {error}") from error
