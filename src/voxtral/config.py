@@ -354,22 +354,25 @@ class _Section:
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
-        value = self._values.get(key)
+        value = self._values.get(key, default)
+        # Officially a null goes on as it is and counts as false, whatever the default.
         if value is None:
-            return default
+            return False
         if not isinstance(value, bool):
             raise ConfigError(f"{self._path}: {key} is {value!r}; it must be true or false")
         return value
 
-    def integers(self, key: str, default: str) -> tuple[int, ...]:
+    def integers(self, key: str, default: str, *, minimum: int = 1) -> tuple[int, ...]:
         value = self._values.get(key)
         text = default if value is None else value
         try:
             numbers = tuple(int(part) for part in str(text).split(","))
         except ValueError:
             numbers = ()
-        if not numbers or min(numbers) < 1:
-            raise ConfigError(f"{self._path}: {key} is {text!r}; it must be whole numbers above 0 with commas between")
+        if not numbers or min(numbers) < minimum:
+            raise ConfigError(
+                f"{self._path}: {key} is {text!r}; it must be whole numbers of at least {minimum} with commas between"
+            )
         return numbers
 
 
@@ -488,7 +491,8 @@ def _parse_codec(args: _Section) -> CodecConfig:
 
 
 def _stage_lists(args: _Section, side: str, kernels: str, strides: str) -> list[tuple[int, int, int]]:
-    lengths = args.integers(f"{side}_transformer_lengths_str", "2,2,2,2")
+    # A stage of no layers is allowed: it passes its input on, and still takes an index in the file.
+    lengths = args.integers(f"{side}_transformer_lengths_str", "2,2,2,2", minimum=0)
     kernel_list = args.integers(f"{side}_convs_kernels_str", kernels)
     stride_list = args.integers(f"{side}_convs_strides_str", strides)
     if not len(lengths) == len(kernel_list) == len(stride_list):
@@ -575,7 +579,8 @@ def _check_agreement(
         )
     sizes = (
         codec_args.integer("semantic_codebook_size", codebooks.semantic_size),
-        codec_args.integer("acoustic_codebook_size", codebooks.acoustic_size),
+        # The official default, which holds whatever the size that the language model states.
+        codec_args.integer("acoustic_codebook_size", 21),
     )
     if sizes != (codebooks.semantic_size, codebooks.acoustic_size):
         raise ConfigError(

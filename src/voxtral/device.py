@@ -114,7 +114,7 @@ def describe_machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "cpu": f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}; torch uses {torch.get_num_threads()}",
+        "cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} used, {torch.backends.cpu.get_cpu_capability()}",
     }
     memory = available_memory()
     if memory is not None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from voxtral.errors import DownloadError, ModelNotFoundError, OptionError
 
@@ -37,8 +38,8 @@ _CANONICAL_LICENCE = "CC BY-NC 4.0"
 _PLAN_TIMEOUT_S = 20.0
 
 # Source: the naming rules of the hub, as huggingface_hub checks them before each request.
-_REPO_ID = re.compile(r"[A-Za-z0-9_][\w.-]{0,95}/(?=.{1,96}$)[A-Za-z0-9_](?:[\w.-]*\w)?", re.ASCII)
-_REVISION = re.compile(r"[A-Za-z0-9_][\w.+/-]*", re.ASCII)
+_REPO_ID = re.compile(r"\w(?:[\w.-]{0,94}\w)?/\w(?:[\w.-]{0,94}\w)?", re.ASCII)
+_REVISION = re.compile(r"\w[\w.+/-]*", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _VOICE_FILE = re.compile(rf"{_VOICE_FOLDER}/[^/\\:]+")
@@ -698,8 +699,8 @@ def _put_in_place(source: _Source, plan: DownloadPlan, target: _Target) -> None:
 
 
 def _link(blob: Path, named: Path) -> None:
-    fresh = named.with_name(f".{named.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
+    # Made beside the blob: what an interruption leaves there is not taken for a file of the model.
+    fresh = _unused(blob)
     try:
         fresh.symlink_to(os.path.relpath(blob, named.parent))
     except OSError:
@@ -710,9 +711,13 @@ def _link(blob: Path, named: Path) -> None:
 
 def _write_ref(ref: Path, commit: str) -> None:
     if not ref.is_file() or ref.read_bytes() != commit.encode("ascii"):
-        fresh = _with_parent(ref).with_name(f".{ref.name}.{os.getpid()}")
+        fresh = _unused(_with_parent(ref))
         fresh.write_text(commit, encoding="ascii")
         os.replace(fresh, ref)
+
+
+def _unused(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{uuid4().hex[:8]}.incomplete")
 
 
 def _with_parent(path: Path) -> Path:

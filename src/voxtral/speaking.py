@@ -40,7 +40,8 @@ class SpeechPlan:
 
     Attributes:
         segments: the parts to speak, in order; lazily made.
-        make_request: builds the engine's request for a segment: (segment, index, seed).
+        make_request: builds the engine's request for one attempt at a segment: (segment, index,
+            attempt).
         seed: of the utterance.
         has_explicit_budget: the caller set max_frames, so that running into it is no fault.
         speed: 0.25 to 4.
@@ -204,7 +205,7 @@ class SpeechHandle:
                 raise self._failure(verdict, segment, attempt)
             self._num_retries += 1
             attempt.begin_again(derive_seed(self._plan.seed, attempt.number + 1))
-            attempt.handle = self._submit(segment, index, attempt.seed)
+            attempt.handle = self._submit(segment, index, attempt.number)
             self._in_flight[0] = (segment, index, attempt.handle)
 
     def _release(self, attempt: _Attempt) -> Iterator[Samples]:
@@ -233,8 +234,8 @@ class SpeechHandle:
             audio=np.concatenate(attempt.held) if attempt.held else None,
         )
 
-    def _submit(self, segment: TextSegment, index: int, seed: int) -> GenerationHandle:
-        handle = self._engine.submit(self._plan.make_request(segment, index, seed))
+    def _submit(self, segment: TextSegment, index: int, attempt: int) -> GenerationHandle:
+        handle = self._engine.submit(self._plan.make_request(segment, index, attempt))
         self._generations.append(handle.stats)
         return handle
 
@@ -245,7 +246,7 @@ class SpeechHandle:
             if segment is None:
                 break
             index = self._num_submitted
-            self._in_flight.append((segment, index, self._submit(segment, index, self._plan.seed)))
+            self._in_flight.append((segment, index, self._submit(segment, index, 0)))
             self._num_submitted += 1
         if self._is_cancelled and not self._in_flight:
             raise CancelledError("the request was cancelled by its caller")

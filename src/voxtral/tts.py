@@ -26,7 +26,7 @@ from voxtral.checkpoint import TOKENIZER_FILE, Checkpoint, load_model, open_chec
 from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, codec_dtype_for, plan_compute, resolve_device
 from voxtral.engine.engine import Engine
-from voxtral.engine.noise import MAX_SEED, SeededNoise
+from voxtral.engine.noise import MAX_SEED, SeededNoise, derive_seed
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.errors import (
@@ -422,7 +422,7 @@ class VoxtralTTS:
         seed = secrets.randbits(32) if request.seed is None else request.seed
         num_values = self.config.codebooks.num_acoustic
 
-        def make_request(segment: TextSegment, index: int, segment_seed: int) -> GenerationRequest:
+        def make_request(segment: TextSegment, index: int, attempt: int) -> GenerationRequest:
             prompt = build_prompt(self._tokenizer, segment.text, voice.rows.shape[0])
             budget = sampling.max_frames or self._frame_budget(segment.text)
             room = self.config.backbone.max_seq_len - len(prompt.token_ids)
@@ -434,11 +434,13 @@ class VoxtralTTS:
             return GenerationRequest(
                 prompt=prompt,
                 voice_rows=voice.rows,
-                noise=SeededNoise(segment_seed, index, num_values),
+                noise=SeededNoise(derive_seed(seed, attempt), index, num_values),
                 guidance_scale=_given(sampling.guidance_scale, self.config.generation.guidance_scale),
                 noise_scale=_given(sampling.noise_scale, self.config.generation.noise_scale),
                 num_euler_steps=_given(sampling.num_euler_steps, self.config.generation.num_euler_steps),
                 max_frames=min(budget, room),
+                # The first frame does not depend on the noise: an end there would come again.
+                min_frames=min(attempt, 1),
             )
 
         return SpeechPlan(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -69,6 +70,13 @@ _AAC_BIT_RATE = 64_000
 # Source: SFC_SET_OGG_PAGE_LATENCY_MS in sndfile.h.
 _SET_PAGE_LATENCY_MS = 0x1302
 _OPUS_PAGE_MS = 100.0
+
+# Ogg Opus counts in ticks of 48 kHz at any rate, and libsndfile makes packets of 20 ms.
+_OPUS_CLOCK = 48000
+_OPUS_PACKET_TICKS = 960
+
+# Source: RFC 3533 section 6, with the bit that falls out of 32.
+_OGG_POLYNOMIAL = 0x104C11DB7
 
 # The container and codec of libsndfile.
 _SOUNDFILE_KINDS = {
@@ -308,6 +316,12 @@ class _MemorySink:
     def tell(self) -> int:
         return self._position
 
+    def peek(self) -> bytes:
+        return bytes(self._pending)
+
+    def replace_end(self, data: bytes) -> None:
+        self._pending[-len(data) :] = data
+
     def drain(self) -> bytes:
         data = bytes(self._pending)
         self._drained += len(data)
@@ -328,7 +342,7 @@ def _open_writer(format: str, rate: int, sink: _MemorySink, *, is_seekable: bool
         return _PcmWriter(rate, sink, has_header=format == "wav", is_seekable=is_seekable)
     if format in _AV_FORMATS:
         return _AvWriter(format, rate, sink, is_seekable=is_seekable)
-    return _SoundfileWriter(format, rate, sink)
+    return _OpusWriter(rate, sink) if format == "opus" else _SoundfileWriter(format, rate, sink)
 
 
 class _PcmWriter:
@@ -380,7 +394,7 @@ def wav_header(sample_rate: int, data_bytes: int | None) -> bytes:
 
 
 class _SoundfileWriter:
-    """flac, mp3, Ogg Opus and Ogg Vorbis, by libsndfile."""
+    """flac, mp3 and Ogg Vorbis, by libsndfile."""
 
     def __init__(self, format: str, rate: int, sink: Any) -> None:
         import soundfile
@@ -397,8 +411,6 @@ class _SoundfileWriter:
                 f"got {format} at {rate} Hz, which libsndfile refuses ({error}); "
                 "its build must have that codec: use wav, or install another build of soundfile"
             ) from error
-        if format == "opus":
-            _set_page_latency(self._file)
 
     def write(self, samples: np.ndarray) -> None:
         try:
@@ -411,6 +423,64 @@ class _SoundfileWriter:
             self._file.close()
         except self._error as error:
             raise _encoder_failed(error) from error
+
+
+class _OpusWriter(_SoundfileWriter):
+    """Ogg Opus, by libsndfile, with short pages and a clean end.
+
+    When the samples end so late in a packet that the encoder's delay needs one packet more, libsndfile encodes the last
+    samples once again instead of silence, and up to 6 ms of that are heard. So the last packet is filled with silence
+    here, to its very end, and the position in the last page says again where the samples ended: no player plays more.
+
+    Source: ogg_opus_flush in libsndfile 1.2.2; RFC 7845 section 4.4, "Granule Position" and end trimming.
+    """
+
+    def __init__(self, rate: int, sink: _MemorySink) -> None:
+        super().__init__("opus", rate, sink)
+        _set_page_latency(self._file)
+        self._sink = sink
+        self._rate = rate
+        self._ticks_per_sample = _OPUS_CLOCK // rate
+        self._num_ticks = 0
+        self._delay: int | None = None
+
+    def write(self, samples: np.ndarray) -> None:
+        super().write(samples)
+        self._num_ticks += len(samples) * self._ticks_per_sample
+        if self._delay is None and len(samples):
+            header = self._sink.peek()
+            self._delay = int.from_bytes(header[header.index(b"OpusHead") + 10 :][:2], "little")
+
+    def close(self) -> None:
+        silence = -(self._num_ticks + (self._delay or 0)) % _OPUS_PACKET_TICKS
+        super().write(np.zeros(silence // self._ticks_per_sample, dtype=np.float32))
+        super().close()
+        self._sink.replace_end(_end_earlier(_last_ogg_page(self._sink.peek()), silence))
+
+
+def _last_ogg_page(data: bytes) -> bytes:
+    """Return the page that ends the data; what only looks like the start of a page has not its length."""
+    start = len(data)
+    while (start := data.rfind(b"OggS", 0, start)) >= 0:
+        lengths = data[start + 27 : start + 27 + data[start + 26]]
+        if start + 27 + len(lengths) + sum(lengths) == len(data):
+            return data[start:]
+    raise AudioError("got an Ogg stream without a last page; the audio is not whole: discard it and try again")
+
+
+def _end_earlier(page: bytes, ticks: int) -> bytes:
+    """Move the end position of an Ogg page, and renew its checksum."""
+    changed = bytearray(page)
+    position = int.from_bytes(page[6:14], "little") - ticks
+    changed[6:14] = position.to_bytes(8, "little")
+    changed[22:26] = bytes(4)
+    checksum = 0
+    for byte in changed:
+        checksum ^= byte << 24
+        for _ in range(8):
+            checksum = checksum << 1 ^ (_OGG_POLYNOMIAL if checksum & 0x80000000 else 0)
+    changed[22:26] = checksum.to_bytes(4, "little")
+    return bytes(changed)
 
 
 def _set_page_latency(file: Any) -> None:
@@ -449,6 +519,7 @@ class _AvWriter:
             ) from error
 
         self._av = av
+        self._container: Any = None
         self._rate = rate
         self._num_samples = 0
         container = "adts"
@@ -461,7 +532,7 @@ class _AvWriter:
                 options = {"movflags": "delay_moov+default_base_moof", "frag_duration": "200000"}
                 target = _ForwardSink(sink)
         try:
-            self._container: Any = av.open(target, "w", format=container, options=options)
+            self._container = av.open(target, "w", format=container, options=options)
             self._stream: Any = self._container.add_stream("aac", rate=rate, layout="mono")
             self._stream.bit_rate = _AAC_BIT_RATE
         except (av.FFmpegError, ValueError) as error:
@@ -487,6 +558,14 @@ class _AvWriter:
             self._container.close()
         except self._av.FFmpegError as error:
             raise _encoder_failed(error) from error
+
+    def __del__(self) -> None:
+        # A stream that is abandoned must be closed here: the garbage collector takes the container apart
+        # in an order that crashes PyAV 12. Nobody can be told of an error any more.
+        container = getattr(self, "_container", None)
+        if container is not None:
+            with suppress(Exception):
+                container.close()
 
     def _encode(self, frame: Any) -> None:
         try:

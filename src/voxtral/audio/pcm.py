@@ -27,9 +27,7 @@ def check_samples(samples: np.ndarray) -> np.ndarray:
     """
     if not isinstance(samples, np.ndarray) or samples.ndim != 1 or samples.dtype.kind != "f":
         got = f"{samples.dtype} of shape {samples.shape}" if isinstance(samples, np.ndarray) else type(samples).__name__
-        raise AudioError(
-            f"got samples as {got}; audio is one row of floats in [-1, 1]: pass a float32 array of mono samples"
-        )
+        raise AudioError(f"got samples as {got}; audio is one row of floats in [-1, 1]: pass a mono float32 array")
     with np.errstate(over="ignore"):
         samples = samples.astype(np.float32, copy=False)
     finite = np.isfinite(samples)

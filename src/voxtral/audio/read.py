@@ -29,6 +29,9 @@ _AV_HINT = "pip install voxtral-tts[av] adds aac, m4a and webm"
 
 _BLOCK_SAMPLES = 65536
 
+# More than an honest clip has of tags, chunks or boxes; a file of nothing else is not walked to its end.
+_MAX_PIECES = 65536
+
 # A length of all ones, and what recorders write that start from the largest signed number, say "not known yet".
 _UNKNOWN_LENGTH = 0x7FFF0000
 
@@ -145,8 +148,11 @@ def _read_path(path: str | os.PathLike[str], limits: AudioLimits) -> bytes:
     if isinstance(name, bytes):
         name = os.fsdecode(name)
     if _is_url(name):
+        # Only the scheme is named, because addresses carry keys and messages end up in logs.
+        scheme = name.lstrip().split(":")[0][:20]
         raise ReferenceAudioError(
-            f"got the address {_shorten(name)}; reference audio is never fetched: download it and pass a path or bytes"
+            f"got an address that starts with {scheme + ':'!r}; reference audio is never fetched: "
+            "download it, and pass a path or bytes"
         )
     if "\0" in name:
         raise _no_file(name)
@@ -221,7 +227,9 @@ def _read_object(file: Any, limits: AudioLimits) -> bytes:
 def _skip_id3(data: bytes) -> bytes:
     """Drop the tags that may stand before MP3, AAC and FLAC audio."""
     start = 0
-    while data.startswith(b"ID3", start) and start + 10 <= len(data):
+    for _ in range(_MAX_PIECES):
+        if not data.startswith(b"ID3", start) or start + 10 > len(data):
+            break
         size = 0
         for byte in data[start + 6 : start + 10]:
             size = size << 7 | byte & 0x7F
@@ -253,6 +261,8 @@ def _is_cut_short(data: bytes, kind: str) -> bool:
         return _is_chunk_cut(data, "<" if data[:4] == b"RIFF" else ">")
     if kind == "mp4":
         return _is_box_cut(data)
+    if kind == "webm":
+        return _is_segment_cut(data)
     if kind == "ogg":
         page = data.rfind(b"OggS")
         segments = data[page + 27 : page + 27 + data[page + 26]] if page + 26 < len(data) else b""
@@ -263,7 +273,9 @@ def _is_cut_short(data: bytes, kind: str) -> bool:
 def _is_chunk_cut(data: bytes, byte_order: str) -> bool:
     """Walk the chunks of a WAV or AIFF file to the one that holds the samples."""
     position = 12
-    while position + 8 <= len(data):
+    for _ in range(_MAX_PIECES):
+        if position + 8 > len(data):
+            break
         name, size = struct.unpack_from(byte_order + "4sI", data, position)
         if name in (b"data", b"SSND"):
             return position + 8 + size > len(data) and size < _UNKNOWN_LENGTH
@@ -274,14 +286,27 @@ def _is_chunk_cut(data: bytes, byte_order: str) -> bool:
 def _is_box_cut(data: bytes) -> bool:
     """Walk the top-level boxes of an MP4 file."""
     position = 0
-    while position + 8 <= len(data):
+    for _ in range(_MAX_PIECES):
+        if position + 8 > len(data):
+            break
         (size,) = struct.unpack_from(">I", data, position)
         if size == 0:
             return False
         if size == 1 and position + 16 <= len(data):
             (size,) = struct.unpack_from(">Q", data, position + 8)
         position += max(size, 8)
-    return position != len(data)
+    return position > len(data)
+
+
+def _is_segment_cut(data: bytes) -> bool:
+    """Compare the length of a WebM file's main element with what is there; a live recording does not tell its own."""
+    start = data.find(b"\x18\x53\x80\x67") + 4
+    if not 4 <= start < len(data) or data[start] == 0:
+        return True
+    width = 9 - data[start].bit_length()
+    unknown = (1 << 7 * width) - 1
+    size = int.from_bytes(data[start : start + width], "big") & unknown
+    return size != unknown and start + width + size > len(data)
 
 
 # Decoding.
@@ -299,7 +324,7 @@ def _decode(data: bytes, limits: AudioLimits) -> tuple[np.ndarray, int]:
         return _collect(_soundfile_blocks(data, kind, limits), limits)
     if not _has_av():
         raise ReferenceAudioError(
-            f"got reference audio as {kind}, which needs PyAV; without it {_KNOWN_FORMATS} can be read: "
+            f"got {kind} audio, which needs PyAV; without it {_KNOWN_FORMATS} can be read: "
             f"convert the clip to wav, or install the extra ({_AV_HINT})"
         )
     return _collect(_av_blocks(data, kind, limits), limits)
@@ -314,7 +339,7 @@ def _unknown_format(data: bytes) -> ReferenceAudioError:
 
 def _damaged(kind: str) -> ReferenceAudioError:
     return ReferenceAudioError(
-        f"got a {kind} file that is damaged or cut short; a clip must be whole: copy or upload it again, "
+        f"got {kind} audio that is damaged or cut short; a clip must be whole: copy or upload it again, "
         "or export it as 16-bit wav"
     )
 
@@ -414,7 +439,7 @@ def _soundfile_blocks(data: bytes, kind: str, limits: AudioLimits) -> Iterator[t
         file = ForwardFile(_LongerFile(data) if is_length_guessed else io.BytesIO(data))
     except soundfile.SoundFileError as error:
         raise ReferenceAudioError(
-            f"got a {kind} file that cannot be decoded; it must be whole and in a usual codec: export it as 16-bit wav"
+            f"got {kind} audio that cannot be decoded; it must be whole and in a usual codec: export it as 16-bit wav"
         ) from error
     with file:
         _check_claims(file.samplerate, file.channels, limits)
@@ -463,13 +488,13 @@ def _av_blocks(data: bytes, kind: str, limits: AudioLimits) -> Iterator[tuple[np
 def _av_stream(file: Any, kind: str) -> Any:
     """Choose the first audio stream, if its codec is one of those allowed."""
     if not file.streams.audio:
-        raise _empty(f"a {kind} file without sound")
+        raise _empty(f"{kind} data without a sound track")
     stream = file.streams.audio[0]
     codec = stream.codec_context
     if codec is None or codec.name not in _AV_CODECS.split(","):
         name = "unknown" if codec is None else codec.name
         raise ReferenceAudioError(
-            f"got {kind} with the codec {name}; {_KNOWN_FORMATS}, aac, m4a and webm can be read: "
+            f"got {kind} audio with the codec {name}; {_KNOWN_FORMATS}, aac, m4a and webm can be read: "
             "convert the clip to wav"
         )
     codec.options = {"max_samples": str(_BLOCK_SAMPLES)}
@@ -507,7 +532,7 @@ def _to_float(samples: np.ndarray) -> np.ndarray:
             return samples.astype(np.float32)
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32) - np.float32(128.0)) / np.float32(128.0)
-    if samples.dtype in (np.int16, np.int32):
+    if samples.dtype.kind == "i" and samples.dtype.itemsize in (2, 4):
         return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
     raise ReferenceAudioError(
         f"got samples as {samples.dtype}; float, int32, int16 and uint8 have a known full scale: convert to one of them"

@@ -86,7 +86,8 @@ class Runner:
             NumericsError: the hidden state or the audio is not finite.
         """
         noise = torch.from_numpy(request.noise(row.num_frames) * request.noise_scale).to(self.model.device)
-        step = self.model.generate_frame(row.hidden, noise[None], row.guidance_scale, row.schedule)
+        may_end = row.num_frames >= request.min_frames
+        step = self.model.generate_frame(row.hidden, noise[None], row.guidance_scale, row.schedule, may_end=may_end)
         self._check_finite(row.hidden, "hidden state", row.num_frames)
         frame = step.audio_tokens[0]
         if trace is not None:

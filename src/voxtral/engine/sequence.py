@@ -39,6 +39,7 @@ class GenerationRequest:
         noise_scale: factor on the noise.
         num_euler_steps: steps of the flow.
         max_frames: frame budget.
+        min_frames: END_AUDIO is not chosen before this many frames; officially 0.
     """
 
     prompt: Prompt
@@ -48,6 +49,7 @@ class GenerationRequest:
     noise_scale: float
     num_euler_steps: int
     max_frames: int
+    min_frames: int = 0
 
 
 @dataclass

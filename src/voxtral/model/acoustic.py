@@ -136,10 +136,15 @@ class AcousticTransformer(nn.Module):
         """Score the semantic codes: hidden [B, D] to [B, rows] float32, unmasked."""
         return self.semantic_codebook_output(hidden).float()
 
-    def mask_semantic_logits(self, logits: Tensor) -> Tensor:
-        """Exclude EMPTY_AUDIO and the padding rows; END_AUDIO may win from the first frame on."""
+    def mask_semantic_logits(self, logits: Tensor, *, may_end: bool = True) -> Tensor:
+        """Exclude EMPTY_AUDIO and the padding rows; END_AUDIO may win from the first frame on.
+
+        `may_end=False` excludes END_AUDIO too, which the official runtime never does.
+        """
         masked = logits.clone()
         masked[:, EMPTY_AUDIO] = -torch.inf
+        if not may_end:
+            masked[:, END_AUDIO] = -torch.inf
         masked[:, self.codebooks.semantic_vocab :] = -torch.inf
         return masked
 
@@ -190,7 +195,9 @@ class AcousticTransformer(nn.Module):
             state = state + velocity * step
         yield state
 
-    def forward(self, hidden: Tensor, noise: Tensor, guidance_scale: Tensor, schedule: FlowSchedule) -> FrameStep:
+    def forward(
+        self, hidden: Tensor, noise: Tensor, guidance_scale: Tensor, schedule: FlowSchedule, *, may_end: bool = True
+    ) -> FrameStep:
         """Choose the semantic code (greedy, always) and draw the acoustic codes of one frame.
 
         An END_AUDIO row carries EMPTY_AUDIO shifted by the special ids in every acoustic codebook, as
@@ -201,11 +208,13 @@ class AcousticTransformer(nn.Module):
             noise: [B, A], already scaled.
             guidance_scale: [B] float32.
             schedule: from `make_schedule`.
+            may_end: whether END_AUDIO may be chosen.
 
         Returns:
             The frame of each row.
         """
-        semantic = self.mask_semantic_logits(self.semantic_logits(hidden)).argmax(dim=-1, keepdim=True)  # [B, 1]
+        logits = self.mask_semantic_logits(self.semantic_logits(hidden), may_end=may_end)
+        semantic = logits.argmax(dim=-1, keepdim=True)  # [B, 1]
         state = last(self.flow_states(hidden, noise, guidance_scale, schedule))
         codes = round_to_codes(state, self.codebooks.acoustic_size)
         codes = torch.where(semantic == END_AUDIO, EMPTY_AUDIO, codes)

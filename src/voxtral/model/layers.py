@@ -26,6 +26,18 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
+class Embedding(nn.Module):
+    """A table of rows; nn.Embedding draws its start values even on the meta device, which costs a second."""
+
+    def __init__(self, num_rows: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(num_rows, dim))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Look up [...] int64 to [..., dim]."""
+        return F.embedding(rows, self.weight)
+
+
 class FeedForward(nn.Module):
     """SwiGLU: w2(silu(w1 x) * w3 x)."""
 

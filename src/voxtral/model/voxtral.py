@@ -20,6 +20,7 @@ from voxtral.model.acoustic import AcousticTransformer, FlowSchedule, FrameStep
 from voxtral.model.backbone import Backbone, KVCache, init_kv_cache
 from voxtral.model.codec import CodecDecoder, CodecState
 from voxtral.model.codec_encoder import CodecEncoder
+from voxtral.model.layers import Embedding
 from voxtral.model.quantizer import check_codes
 
 
@@ -39,7 +40,7 @@ class VoxtralModel(nn.Module):
         super().__init__()
         self.config = config
         self.text_embeddings = torch.zeros(0, config.backbone.dim)
-        self.audio_embeddings = nn.Embedding(config.codebooks.embedding_rows, config.backbone.dim)
+        self.audio_embeddings = Embedding(config.codebooks.embedding_rows, config.backbone.dim)
         self.backbone = Backbone(config.backbone)
         self.acoustic_transformer = AcousticTransformer(config.acoustic, config.codebooks)
         self.codec = CodecDecoder(config.codec, config.codebooks)
@@ -118,10 +119,10 @@ class VoxtralModel(nn.Module):
         return self.backbone(self.embed_frames(audio_tokens)[:, None], cache)[:, 0]
 
     def generate_frame(
-        self, hidden: Tensor, noise: Tensor, guidance_scale: Tensor, schedule: FlowSchedule
+        self, hidden: Tensor, noise: Tensor, guidance_scale: Tensor, schedule: FlowSchedule, *, may_end: bool = True
     ) -> FrameStep:
         """Turn hidden states [B, D] and noise [B, A] into one frame for each row."""
-        return self.acoustic_transformer(hidden, noise, guidance_scale, schedule)
+        return self.acoustic_transformer(hidden, noise, guidance_scale, schedule, may_end=may_end)
 
     def init_codec_state(self) -> CodecState:
         """Make the codec state of a stream that has not begun."""

@@ -1,0 +1,1 @@
+"""Benchmarks: never collected by pytest; each ends with one line of JSON. See docs/BENCHMARKS.md."""

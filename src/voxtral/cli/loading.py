@@ -1,0 +1,59 @@
+"""The options that choose a model, and loading it with a word about the choice.
+
+`voxtral.models` chooses; this says what was chosen, and keeps torch out until a command needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from voxtral.cli.terminal import say
+from voxtral.models import choose_model
+
+if TYPE_CHECKING:
+    from voxtral.tts import VoxtralTTS
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="A folder, a hub id (owner/name, fetched if it is not here), 4b, or tiny (built in, makes noise). "
+        "Default: VOXTRAL_MODEL, else 4b if it has been downloaded, else tiny.",
+        show_default=False,
+    ),
+]
+DeviceOption = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
+DtypeOption = Annotated[str, typer.Option("--dtype", metavar="DTYPE", help="auto, float32, bfloat16 or float16.")]
+
+
+def resolve_model_name(asked_for: str | None, tell: Callable[[str], None]) -> str:
+    """Choose the model and tell what a person should know about the choice."""
+    name, reason = choose_model(asked_for)
+    if asked_for is None:
+        tell(f"model: {name}; {reason}")
+    return name
+
+
+def open_model(asked_for: str | None, device: str, dtype: str, tell: Callable[[str], None]) -> VoxtralTTS:
+    """Load the model of a command. Only a model that was named by an option is downloaded.
+
+    Args:
+        asked_for: the value of --model.
+        device: the value of --device.
+        dtype: the value of --dtype.
+        tell: gets lines for a person.
+
+    Raises:
+        VoxtralError: as `VoxtralTTS.from_pretrained`.
+    """
+    name = resolve_model_name(asked_for, tell)
+    from voxtral.tts import VoxtralTTS
+
+    # Size and licence of a download are said even where everything else is kept quiet.
+    return VoxtralTTS.from_pretrained(
+        name, device=device, dtype=dtype, local_files_only=asked_for is None, announce=say
+    )

@@ -1,0 +1,421 @@
+"""`voxtral speak`: a text to a file, to standard output or to the loudspeakers.
+
+Whatever the length of the text, the audio is written as it is made and then forgotten. Files wait
+for whole segments, so that a failed one is made again unheard; streams do not wait.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
+
+import typer
+
+from voxtral.cli.files import check_target, read_text
+from voxtral.cli.loading import DeviceOption, DtypeOption, ModelOption, open_model
+from voxtral.cli.terminal import deferred_interrupts, reporter, say
+from voxtral.errors import AudioError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from voxtral.speaking import SpeechHandle
+    from voxtral.tts import VoxtralTTS
+    from voxtral.types import SpeechRequest
+
+    Samples = npt.NDArray[np.float32]
+
+_DEFAULT_NAME = "voxtral"
+
+# What a person who mistyped the name of a text file would have typed.
+_FILE_NAME = re.compile(r"\S+\.(txt|text|md)", re.IGNORECASE)
+
+
+class NormalizeChoice(StrEnum):
+    """The values of --normalize."""
+
+    OFF = "off"
+    AUTO = "auto"
+
+
+def speak(  # noqa: PLR0913 - each parameter is an option
+    text: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TEXT|FILE|-", help="The text; or a file that holds it, UTF-8; or - for standard input."
+        ),
+    ] = None,
+    forced_text: Annotated[
+        str | None,
+        typer.Option("--text", metavar="TEXT", help="A text that is never taken for a file name or an option."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE|-",
+            help="A file, whose extension chooses the format; or - for standard output, as it is made. "
+            "Default: voxtral.wav, or no file with --play.",
+            show_default=False,
+        ),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="wav, flac, mp3, opus, ogg, aac, m4a or pcm. Default: by the extension, or wav.",
+        ),
+    ] = None,
+    voice: Annotated[
+        str | None,
+        typer.Option("--voice", metavar="VOICE", help="A preset (see voxtral voices), or a .safetensors voice file."),
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option("--language", metavar="LANGUAGE", help="Chooses the default voice and the rules of --normalize."),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", metavar="CLIP", help="Speak with the voice of this clip.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="The same seed gives the same audio.")] = None,
+    speed: Annotated[float, typer.Option("--speed", metavar="X", help="0.25 to 4; the pitch stays.")] = 1.0,
+    pause: Annotated[
+        float, typer.Option("--pause", metavar="S", help="Seconds between the segments of a long text.")
+    ] = 0.25,
+    normalize: Annotated[
+        NormalizeChoice,
+        typer.Option("--normalize", metavar="off|auto", help="auto writes numbers as words and drops markup."),
+    ] = NormalizeChoice.OFF,
+    guidance: Annotated[float | None, typer.Option("--guidance", metavar="X", help="Guidance scale.")] = None,
+    noise: Annotated[float | None, typer.Option("--noise", metavar="X", help="Noise scale.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Euler steps per frame.")] = None,
+    max_frames: Annotated[
+        int | None, typer.Option("--max-frames", metavar="N", help="Cut each segment after so many frames.")
+    ] = None,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    play: Annotated[bool, typer.Option("--play", help="Play the audio as it is made.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object to standard output at the end.")] = False,
+    is_quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+) -> None:
+    """Speak a text.
+
+    TEXT is taken for a file if a file has that name; --text TEXT is always the text itself. A file that is written
+    appears whole or not at all, and an existing one is replaced. Seed, RTF and the time to the first audio are said
+    at the end.
+
+    Examples:
+      voxtral speak "Hello!" -o hello.wav
+      voxtral speak book.txt -o book.mp3 --voice casual_male --seed 7
+      voxtral speak --text book.txt --play
+      echo "Hello!" | voxtral speak - -o - --format pcm | aplay -f S16_LE -r 24000
+      voxtral speak "Bonjour !" --language fr --json
+    """
+    destination = _choose_destination(output, format, play=play, as_json=as_json)
+    spoken = _choose_text(text, forced_text)
+    tell = reporter(is_quiet=is_quiet)
+
+    from voxtral.text.language import check_speakable, resolve_language
+
+    # The model would say the same, after the time that a large one takes to load.
+    code = resolve_language(language) if language is not None else None
+    if normalize is NormalizeChoice.OFF:
+        check_speakable(spoken)
+
+    from voxtral.tts import make_request
+
+    with open_model(model, device, dtype, tell) as loaded:
+        request = make_request(
+            spoken,
+            language,
+            reference,
+            voice=voice,
+            seed=seed,
+            speed=speed,
+            pause=pause,
+            normalize=normalize.value,
+            guidance_scale=guidance,
+            noise_scale=noise,
+            num_euler_steps=steps,
+            max_frames=max_frames,
+        )
+        handle = loaded.submit(request, hold_segments=not destination.is_live)
+        _speak(loaded, handle, request, destination, is_watched=not (is_quiet or as_json) and sys.stderr.isatty())
+        report = _report(loaded, handle, request, code, destination)
+    tell(_summary(report, destination))
+    if as_json:
+        print(json.dumps(report))
+
+
+def _choose_text(text: str | None, forced_text: str | None) -> str:
+    if (text is None) == (forced_text is None):
+        got = "nothing" if text is None else "two texts"
+        raise typer.BadParameter(f"got {got} to speak; give TEXT, FILE, - or --text TEXT", param_hint="TEXT")
+    if text is None:
+        return forced_text or ""
+    # Whatever exists and can be read: also pipes, such as <(command) in a shell.
+    if text == "-" or (os.path.exists(text) and not os.path.isdir(text)):
+        return read_text(text)
+    if _FILE_NAME.fullmatch(text):
+        say(f"warning: there is no file {text}, so these letters themselves are spoken")
+    return text
+
+
+# Where the audio goes.
+
+
+@dataclass(frozen=True)
+class _Destination:
+    """Where the audio goes, checked as far as can be without a model.
+
+    Attributes:
+        path: a file, or None.
+        format: of the file or of standard output.
+        is_piped: it goes to standard output.
+        is_played: it goes to the loudspeakers.
+    """
+
+    path: str | None
+    format: str
+    is_piped: bool
+    is_played: bool
+
+    @property
+    def is_live(self) -> bool:
+        """Whether somebody listens while it is made."""
+        return self.is_piped or self.is_played
+
+    def __str__(self) -> str:
+        places = {self.path: self.path, "standard output": self.is_piped, "loudspeakers": self.is_played}
+        return " and ".join(str(place) for place, is_used in places.items() if is_used)
+
+
+def _choose_destination(output: str | None, format: str | None, *, play: bool, as_json: bool) -> _Destination:
+    from voxtral.audio.encode import FORMATS, format_for_path
+
+    if format is not None and format not in FORMATS:
+        raise typer.BadParameter(f"{format!r} is none of {', '.join(FORMATS)}", param_hint="--format")
+    if output == "-":
+        if as_json:
+            raise typer.BadParameter("standard output takes either the audio (-o -) or --json", param_hint="--json")
+        if sys.stdout.isatty():
+            raise typer.BadParameter(
+                "standard output is a terminal, which shows no audio; write a file, or pipe it", param_hint="-o"
+            )
+        path = None
+    else:
+        path = output or (None if play else f"{_DEFAULT_NAME}.{format or 'wav'}")
+        if path is not None:
+            check_target(Path(path))
+            format = format or format_for_path(path)
+    if play:
+        _load_sounddevice()
+    return _Destination(path, format or "wav", is_piped=output == "-", is_played=play)
+
+
+class _Sink(Protocol):
+    """Takes audio; as a context manager, so that it knows whether all of it came."""
+
+    def write(self, samples: Samples) -> object: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class _Pipe:
+    """Standard output, as bytes of a format."""
+
+    def __init__(self, format: str, sample_rate: int) -> None:
+        from voxtral.audio.encode import open_encoder
+
+        self._encoder = open_encoder(format, sample_rate)
+
+    def write(self, samples: Samples) -> None:
+        self._send(self._encoder.write(samples))
+
+    def _send(self, data: bytes) -> None:
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise AudioError(
+                f"standard output cannot be written ({error.strerror}); it must take all of the audio; "
+                "check where it is sent"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Without its end a broken-off stream does not pass for a whole one.
+        if error_type is None:
+            self._send(self._encoder.finish())
+
+
+class _Loudspeakers:
+    """The default output device."""
+
+    def __init__(self, sample_rate: int) -> None:
+        sounddevice = _load_sounddevice()
+        self._error: type[Exception] = sounddevice.PortAudioError
+        try:
+            self._stream = sounddevice.OutputStream(samplerate=sample_rate, channels=1, dtype="float32")
+            self._stream.start()
+        except self._error as error:
+            raise self._failure(error) from error
+
+    def write(self, samples: Samples) -> None:
+        try:
+            self._stream.write(samples.clip(-1.0, 1.0).reshape(-1, 1))
+        except self._error as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> AudioError:
+        return AudioError(
+            f"the audio cannot be played ({error}); --play needs an output device that is free; write a file with -o"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            # `stop` waits until all of it has been heard, `abort` does not.
+            if error_type is None:
+                self._stream.stop()
+            else:
+                self._stream.abort()
+        finally:
+            self._stream.close()
+
+
+def _load_sounddevice() -> Any:
+    try:
+        import sounddevice  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise AudioError(
+            "--play needs the package sounddevice, which is not installed; pip install 'voxtral-tts[play]'"
+        ) from error
+    except OSError as error:
+        raise AudioError(
+            f"--play needs the library PortAudio, which does not load ({error}); install it with the system's package "
+            "manager (libportaudio2 on Debian and Ubuntu), or write a file with -o"
+        ) from error
+    return sounddevice
+
+
+def _open_sinks(destination: _Destination, sample_rate: int, stack: ExitStack) -> list[_Sink]:
+    from voxtral.audio.file import AudioFileWriter
+
+    sinks: list[_Sink] = []
+    if destination.path is not None:
+        sinks.append(stack.enter_context(AudioFileWriter(destination.path, sample_rate, format=destination.format)))
+    if destination.is_piped:
+        sinks.append(stack.enter_context(_Pipe(destination.format, sample_rate)))
+    if destination.is_played:
+        sinks.append(stack.enter_context(_Loudspeakers(sample_rate)))
+    return sinks
+
+
+def _speak(
+    loaded: VoxtralTTS, handle: SpeechHandle, request: SpeechRequest, destination: _Destination, *, is_watched: bool
+) -> None:
+    with deferred_interrupts(handle.cancel) as check_interrupt, ExitStack() as stack:
+        sinks = _open_sinks(destination, loaded.sample_rate, stack)
+        if is_watched:
+            from voxtral.cli.progress import show_progress
+
+            frames_per_s = loaded.config.frame_rate * request.speed
+            stack.enter_context(show_progress(handle, len(request.text), frames_per_s))
+        for chunk in handle.chunks():
+            for sink in sinks:
+                sink.write(chunk.samples)
+        # Before the sinks take the audio for whole.
+        check_interrupt()
+
+
+# What is said about it.
+
+
+def _report(
+    loaded: VoxtralTTS, handle: SpeechHandle, request: SpeechRequest, language: str | None, destination: _Destination
+) -> dict[str, Any]:
+    """Gather what --json prints; the language as its code."""
+    return {
+        "path": destination.path,
+        "duration_s": round(handle.stats.duration_s, 4),
+        "sample_rate": loaded.sample_rate,
+        "seed": handle.seed,
+        "voice": _name_voice(loaded, request, language),
+        "language": language,
+        "model": loaded.name,
+        "finish_reason": handle.finish_reason,
+        "segments": [
+            {
+                "text_start": segment.text_start,
+                "text_end": segment.text_end,
+                "start_s": round(segment.start_s, 4),
+                "end_s": round(segment.end_s, 4),
+                "finish_reason": segment.finish_reason,
+                "seed": segment.seed,
+            }
+            for segment in handle.segments
+        ],
+        "stats": handle.stats.to_dict(),
+    }
+
+
+def _name_voice(loaded: VoxtralTTS, request: SpeechRequest, language: str | None) -> str:
+    if request.reference_audio is not None:
+        return str(request.reference_audio)
+    if request.voice is not None:
+        return str(request.voice)
+    from voxtral.voices import default_voice, list_presets
+
+    return default_voice(list_presets(loaded.checkpoint.folder), loaded.config.languages, language or "en")
+
+
+def _summary(report: dict[str, Any], destination: _Destination) -> str:
+    stats = report["stats"]
+    parts = [
+        f"{report['duration_s']:.1f} s",
+        f"RTF {stats['rtf']:.2f}",
+        f"first audio after {stats['ttfa_s']:.2f} s",
+        f"voice {report['voice']}",
+        f"seed {report['seed']}",
+    ]
+    if report["finish_reason"] == "length":
+        parts.append("cut by --max-frames")
+    if stats["num_retries"]:
+        parts.append(f"segments made twice: {stats['num_retries']}")
+    return f"{destination}: {', '.join(parts)}"

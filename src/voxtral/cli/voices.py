@@ -1,0 +1,91 @@
+"""`voxtral voices` lists presets; `voxtral clone` makes a voice file from a clip."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from voxtral.cli.files import check_safetensors_target, writing
+from voxtral.cli.loading import DeviceOption, DtypeOption, ModelOption, open_model, resolve_model_name
+from voxtral.cli.terminal import say
+from voxtral.models import locate_model
+
+
+def voices(
+    model: ModelOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of a table.")] = False,
+) -> None:
+    """List the preset voices of a model, with the language of each and whether it is that language's default.
+
+    The weights are not loaded and nothing is downloaded.
+
+    Examples:
+      voxtral voices
+      voxtral voices --model 4b --json
+    """
+    name = resolve_model_name(model, say)
+    folder = locate_model(name, allow_download=False)
+
+    from voxtral.checkpoint import PARAMS_FILE
+    from voxtral.config import load_config
+    from voxtral.voices import default_voice, list_presets, voice_language
+
+    languages = load_config(folder / PARAMS_FILE).languages
+    presets = list_presets(folder)
+    listed = []
+    for preset in presets:
+        language = voice_language(preset, languages)
+        is_default = default_voice(presets, languages, language) == preset
+        listed.append({"name": preset, "language": language, "is_default": is_default})
+    if as_json:
+        print(json.dumps({"model": name, "voices": listed}))
+        return
+    _print_table(listed)
+
+
+def _print_table(listed: list[dict[str, str | bool]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from voxtral.text.language import LANGUAGES
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("VOICE", "LANGUAGE", "DEFAULT"):
+        table.add_column(heading, no_wrap=True)
+    for voice in listed:
+        code = str(voice["language"])
+        table.add_row(str(voice["name"]), f"{code} ({LANGUAGES[code]})", "yes" if voice["is_default"] else "")
+    console = Console(markup=False, highlight=False)
+    with console.capture() as drawn:
+        console.print(table)
+    # rich itself would end the process if the reader has gone away.
+    print(drawn.get(), end="")
+
+
+def clone(
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="1 to 30 seconds of one speaker; 3 and more are good.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The voice, a .safetensors file.")],
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Default: the name of the file.")] = None,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+) -> None:
+    """Make a voice from a clip and save it, to be spoken with: voxtral speak --voice FILE.
+
+    The model must hold a codec encoder; the published 4B weights come without one. A voice belongs to the model it
+    was made with. Clone a voice only if its owner agrees.
+
+    Examples:
+      voxtral clone me.wav -o me.safetensors --model ./my-model
+      voxtral speak "Hello!" --voice me.safetensors --model ./my-model
+    """
+    check_safetensors_target(output)
+    with open_model(model, device, dtype, say) as loaded:
+        voice = loaded.create_voice(clip, name=name or output.stem)
+        with writing(output) as partial:
+            voice.save(partial)
+    seconds = (len(voice.rows) - 1) / loaded.config.frame_rate
+    say(f"{output}: voice {voice.name}, from {seconds:.1f} s of audio; use it with --voice {output}")

@@ -1,0 +1,188 @@
+"""Languages and scripts: names to codes, warnings for texts that do not fit, refusal of what cannot be spoken.
+
+Knows nothing of voices or checkpoints: which of these languages a checkpoint speaks stands in its
+configuration. Read `normalize.py` next, which writes a text out in one of these languages.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from voxtral.errors import LanguageError, TextError
+
+# The nine languages of the model card, and Japanese, which the users' guide lists and the weights do not know.
+LANGUAGES: Mapping[str, str] = MappingProxyType(
+    {
+        "en": "English",
+        "fr": "French",
+        "es": "Spanish",
+        "de": "German",
+        "it": "Italian",
+        "pt": "Portuguese",
+        "nl": "Dutch",
+        "ar": "Arabic",
+        "hi": "Hindi",
+        "ja": "Japanese",
+    }
+)
+
+# Other spellings of each code: ISO 639-2 codes and the names that its speakers use.
+_SPELLINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "en": "eng",
+        "fr": "fra fre français",
+        "es": "spa español castellano castilian",
+        "de": "deu ger deutsch",
+        "it": "ita italiano",
+        "pt": "por português",
+        "nl": "nld dut nederlands flemish vlaams",
+        "ar": "ara العربية عربي عربية",
+        "hi": "hin हिन्दी हिंदी",
+        "ja": "jpn 日本語 にほんご",
+    }
+)
+
+# The first word of the Unicode name of a letter is its script, once compatibility forms are folded.
+_SCRIPTS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "ar": frozenset({"ARABIC"}),
+        "hi": frozenset({"DEVANAGARI"}),
+        "ja": frozenset({"HIRAGANA", "KATAKANA", "CJK"}),
+    }
+)
+_LATIN = frozenset({"LATIN"})
+_SCRIPT_NAMES: Mapping[str, str] = MappingProxyType({"CJK": "Han"})
+
+_TAG = re.compile(r"([a-z]{2,3})(?:[-_][a-z0-9]{2,8})*(?:\.[a-z0-9-]+)?")
+_SPEAKABLE = re.compile(r"[^\W_]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+def _fold(name: str) -> str:
+    """Drop case and accents, so that "Français" and "francais" are one name."""
+    decomposed = unicodedata.normalize("NFD", name.strip().casefold())
+    return "".join(char for char in decomposed if unicodedata.category(char) != "Mn")
+
+
+def resolve_language(value: str) -> str:
+    """Find the code of a language.
+
+    Args:
+        value: a code ("en", "eng"), a tag with a region ("en-US", "pt_BR.UTF-8"), or the name in
+            English or in the language itself; case and accents do not matter.
+
+    Returns:
+        A key of `LANGUAGES`.
+
+    Raises:
+        LanguageError: no language of `LANGUAGES` is called that.
+
+    >>> resolve_language("en-US"), resolve_language("Deutsch"), resolve_language("francais")
+    ('en', 'de', 'fr')
+    """
+    wanted = _fold(value)
+    tag = _TAG.fullmatch(wanted)
+    primary = tag.group(1) if tag else wanted
+    for code, name in LANGUAGES.items():
+        spellings = {_fold(spelling) for spelling in (name, *_SPELLINGS[code].split())}
+        if primary == code or wanted in spellings or (tag and primary in spellings):
+            return code
+    known = ", ".join(f"{code} ({name})" for code, name in LANGUAGES.items())
+    raise LanguageError(
+        f"unknown language {_quote(value)}; the known ones are {known}; pass one of these codes or names, "
+        "or leave the language out"
+    )
+
+
+def script_mismatch(text: str, language: str) -> str | None:
+    """Say in a sentence that most letters of a text are of a script which its language does not use.
+
+    Args:
+        text: any text; what is not a letter does not count.
+        language: any spelling that `resolve_language` takes.
+
+    Returns:
+        A sentence for a warning where more than half of the letters do not fit, else None.
+
+    Raises:
+        LanguageError: the language is unknown.
+    """
+    code = resolve_language(language)
+    fitting = _SCRIPTS.get(code, _LATIN)
+    letters: Counter[str] = Counter()
+    # Counting characters first keeps the slow look-up of names to one per distinct character.
+    for char, count in Counter(text).items():
+        script = _script(char)
+        if script is not None:
+            letters[script] += count
+    strange = sum(count for script, count in letters.items() if script not in fitting)
+    if strange * 2 <= letters.total():
+        return None
+    script = max((name for name in letters if name not in fitting), key=letters.__getitem__)
+    wanted = " or ".join(_script_name(name) for name in sorted(fitting))
+    share = 100 * strange // letters.total()
+    return (
+        f"{share} % of the letters, mostly {_script_name(script)}, are not of a script of {LANGUAGES[code]} "
+        f"({wanted}), and the speech may be unusable; pass the language and a voice that fit the text"
+    )
+
+
+def _script(char: str) -> str | None:
+    """Name the script of a letter; None for anything else and for modifiers that all scripts share."""
+    if not unicodedata.category(char).startswith("L"):
+        return None
+    name = unicodedata.name(unicodedata.normalize("NFKC", char)[0], "")
+    script = re.split("[ -]", name, maxsplit=1)[0]
+    return None if script in {"", "MODIFIER"} else script
+
+
+def _script_name(script: str) -> str:
+    return _SCRIPT_NAMES.get(script, script.capitalize())
+
+
+def is_speakable(text: str) -> bool:
+    """Tell whether a text has at least one letter or digit (Unicode categories L and N).
+
+    >>> is_speakable("***"), is_speakable("H2O")
+    (False, True)
+    """
+    return _SPEAKABLE.search(text) is not None
+
+
+def check_speakable(text: str) -> None:
+    """Refuse a text that the model cannot speak.
+
+    Args:
+        text: what is about to be spoken.
+
+    Raises:
+        TextError: the text is empty or only whitespace, holds half of a surrogate pair or a control
+            character other than tab and line breaks, or has neither letter nor digit.
+    """
+    if not text or text.isspace():
+        raise TextError(f"the text is {'only whitespace' if text else 'empty'}; speech needs words; pass some")
+    if surrogate := _SURROGATE.search(text):
+        raise TextError(
+            f"the text holds the lone surrogate U+{ord(surrogate.group()):04X} at offset {surrogate.start()}, which "
+            "is half a character and cannot be written as UTF-8; read the text again with the right encoding"
+        )
+    if control := _CONTROL.search(text):
+        raise TextError(
+            f"the text holds the control character U+{ord(control.group()):04X} at offset {control.start()}; only "
+            'tabs and line breaks are allowed; remove it, or pass normalize="auto", which does that'
+        )
+    if not is_speakable(text):
+        raise TextError(
+            f"the text {_quote(text)} has no letter and no digit; symbols alone make the model babble; "
+            "write it in words"
+        )
+
+
+def _quote(value: str) -> str:
+    shown = value if len(value) <= 40 else value[:40] + "..."
+    return repr(shown)

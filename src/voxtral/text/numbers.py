@@ -1,0 +1,369 @@
+"""Finding numbers in a text and writing them out: integers, decimals, money, percentages, ordinals, phones.
+
+Reads the thousands and decimal separators of the language. What it does not recognise with certainty,
+such as dates, times, versions, addresses and digits inside of words, stays as it is. `spelling.py` has
+the words.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from voxtral.text.edits import Draft, Edit
+from voxtral.text.spelling import MAX_DIGITS, Speller, grammar_of
+
+# Marks are no word characters for `re`, and in Hindi they are most of a word's ending.
+_INDIC_MARKS = "\u0900-\u0903\u093a-\u094f"
+_NO_BREAK = "\u00a0\u202f\u2009"
+_ORDINAL_SUFFIXES = {
+    "en": r"(?:st|nd|rd|th)\b",
+    "fr": r"(?:ers?|res?|ères?|èmes?|emes?|es?|ndes?|nds?)\b",
+    "es": r"\.?[ºª]",
+    "it": r"\.?[ºª]",
+    "pt": r"\.?[ºª]",
+    "nl": r"(?:ste|de|e)\b",
+}
+# Two currency signs may differ only in the letters before the dollar; others, such as "C$", are not ours.
+_CURRENCY_SIGN = r"(?:(?:US|R)?\$|[€£¥₹])"
+# International, with a trunk zero, North American with and without area code, and card numbers. Each
+# has a bounded number of ways to match.
+_PHONE = r"""
+      (?=\+(?:[ ()-]{0,2}\d){7,15}(?!\d)) \+\d{1,15}(?:[ -]\(?\d{1,10}\)?){0,6}(?!\d)
+    | (?=\(?0(?:[ /()-]{0,2}\d){6,14}(?!\d)) \(?0\d{1,5}\)?(?:[ /-]\d{2,}){1,5}(?!\d)
+    | \(\d{3}\)[ ]?\d{3}[.-]\d{4}(?!\d)
+    | \d{3}(?P<join>[.-])\d{3}(?P=join)\d{4}(?!\d)
+    | \d{3}-(?!\d\d00)\d{4}(?!\d)
+    | (?:\d{4}[ -]){3}\d{4}(?!\d)
+"""
+_DATE_LIKE = re.compile(r"\d{1,2}([-/ ])\d{1,2}\1\d{2,4}")
+
+_ENGLISH_STYLE = frozenset({"en", "hi", "ar"})
+_GROUPED_ENGLISH = re.compile(r"(?:[1-9]\d{0,2}(?:[,٬]\d{3})+)(?:[.٫]\d+)?")
+_GROUPED_INDIAN = re.compile(r"[1-9]\d?(?:,\d\d)*,\d{3}(?:\.\d+)?")
+_GROUPED_EUROPEAN = re.compile(r"[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?")
+_GROUPED_SWISS = re.compile(r"[1-9]\d{0,2}(?:['’]\d{3})+(?:[.,]\d+)?")
+_DECIMAL = re.compile(r"\d+[.,٫]\d+")
+_RANGE = re.compile(r"(\d[\d.,]*)[-–−](\d[\d.,]*)")
+_COMMA_LIST = re.compile(r"\d+(?:,\d+)+")
+_ADDRESS = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
+
+_GERMAN_MONTHS = frozenset(
+    {
+        *("januar", "jänner", "februar", "märz", "april", "mai", "juni", "juli", "august"),
+        *("september", "oktober", "november", "dezember"),
+    }
+)
+_GERMAN_ORDINAL = re.compile(r"\.\s(?:([^\W\d_]+)|(\d))")
+_LAST_WORDS = re.compile(r"(?:(\w+)[ \u00a0])?(\w+)[ \u00a0]$")
+_GERMAN_STRONG = frozenset({"dem", "den", "des", "am", "im", "vom", "zum", "zur", "beim", "bis", "ab", "seit"})
+_GERMAN_WEAK = frozenset({"der", "die", "das"})
+_GERMAN_DATIVE = frozenset({"in", "von", "mit", "zu", "nach", "bei", "aus", "seit", "auf", "an", "vor", "während"})
+
+
+@dataclass(frozen=True)
+class _Number:
+    """A number as it was written: its ASCII digits and the separator between them."""
+
+    whole: str
+    fraction: str | None = None
+    point: str = "."
+    is_plain: bool = False
+
+    @property
+    def is_code(self) -> bool:
+        """Tell whether leading zeros or sheer length ask for digit by digit."""
+        return self.fraction is None and (len(self.whole) > MAX_DIGITS or (self.whole[0] == "0" and self.whole != "0"))
+
+
+def spell_numbers(draft: Draft, language: str) -> Draft:
+    """Write the numbers of a text in words.
+
+    Args:
+        draft: the text, without markup.
+        language: a code of `LANGUAGES`. Japanese text stays as it is, see `grammar_of`.
+    """
+    if grammar_of(language) is None:
+        return draft
+    return draft.apply(_Finder(draft.text, language).edits())
+
+
+class _Finder:
+    """Finds the numbers of one text."""
+
+    def __init__(self, text: str, language: str) -> None:
+        self._text = text
+        self._language = language
+        self._speller = Speller(language)
+        self._grammar = self._speller.grammar
+        self._pattern = _token_pattern(language, self._speller)
+
+    def edits(self) -> Iterator[Edit]:
+        """List the replacements, in order."""
+        taken = 0
+        for token in self._pattern.finditer(self._text):
+            edit = None if token.lastgroup == "skip" else self._spell(token)
+            if edit is not None and edit.start >= taken:
+                yield edit
+                taken = edit.end
+
+    def _spell(self, token: re.Match[str]) -> Edit | None:
+        if not self._is_free(token):
+            return None
+        if token.group("phone"):
+            return self._replace(token, self._phone(token.group("phone")))
+        chain = _to_ascii(token.group("chain"))
+        signed = bool(token.group("sign"))
+        span = _RANGE.fullmatch(chain)
+        if span and not signed:
+            return self._replace(token, self._range(token, *span.groups()))
+        number = _parse(chain, self._language)
+        if number is None:
+            listed = _COMMA_LIST.fullmatch(chain) if self._language in _ENGLISH_STYLE else None
+            return self._replace(token, self._list(chain) if listed and not _has_affix(token) else None)
+        if self._language == "de" and not _has_affix(token) and self._text[token.end() : token.end() + 1] == ".":
+            return self._before_german_point(token, number)
+        words = self._words(token, number)
+        sign = {"": "", "+": self._grammar.plus + " "}.get(token.group("sign") or "", self._grammar.minus + " ")
+        return self._replace(token, sign + words if words else None)
+
+    def _replace(self, token: re.Match[str], words: str | None) -> Edit | None:
+        return None if words is None else Edit(token.start(), token.end(), words)
+
+    # What stands around a number ------------------------------------------------------------------
+
+    def _is_free(self, token: re.Match[str]) -> bool:
+        """Tell whether a number stands for itself and is not part of a word, an address or a formula."""
+        return self._is_free_before(token) and self._is_free_after(token.end())
+
+    def _is_free_before(self, token: re.Match[str]) -> bool:
+        start = token.start()
+        before = self._text[start - 1] if start else " "
+        if before.isspace():
+            return True
+        far = self._text[start - 2] if start > 1 else " "
+        if token.group("sign") or before in "-–−":
+            # "COVID-19" and "A–5" are names; a sign stands free, after a bracket or after a quote.
+            return before in "([{«“„\"'‘:;,|—" or (before in "–—" and far.isspace())
+        if before in "'’":
+            return far.isspace()
+        return not (before.isalnum() or before in "_./\\@#&=^*×+$" or unicodedata.category(before) in _BOUND)
+
+    def _is_free_after(self, end: int) -> bool:
+        after, beyond = (self._text[end : end + 2] + "  ")[:2]
+        if after.isalnum() or after in "_°℃℉′″" or unicodedata.category(after) in _BOUND:
+            return False
+        if after == " " and beyond in "°℃℉":
+            return False
+        if after in "-–" and beyond.isdigit():
+            return False  # The rest of a range that is not understood.
+        if after == "." and self._language == "de" and beyond in "-–":
+            return False
+        return not (after in ".@/\\:=<>*^×+" and beyond.isalnum())
+
+    # What a number says ---------------------------------------------------------------------------
+
+    def _words(self, token: re.Match[str], number: _Number) -> str | None:
+        before, after, scale = token.group("before"), token.group("after"), token.group("scale")
+        if (before and after) or (token.group("ordinal") and _has_value_affix(token)):
+            return None
+        if before or after:
+            return self._money(before or after, number, scale)
+        if token.group("ordinal"):
+            return self._ordinal(number, token.group("ordinal"))
+        words = self._plain(number, is_signed=bool(token.group("sign")))
+        if token.group("percent"):
+            if not number.is_code and number.fraction is None and self._language == "de":
+                words = self._speller.before_noun(words)
+            return f"{words} {self._grammar.percent}"
+        if scale:
+            if self._speller.agrees(words):
+                return None
+            return words + token.group()[token.end("chain") - token.start() :]
+        # "1 casa" is "una casa": without the gender of the next word the digit is the better choice.
+        if self._speller.agrees(words) and re.compile(r"[ \u00a0][^\W\d_]").match(self._text, token.end()):
+            return None
+        return words
+
+    def _plain(self, number: _Number, *, is_signed: bool = False) -> str:
+        if number.is_code:
+            return self._speller.digits(number.whole)
+        is_year = number.is_plain and len(number.whole) == 4 and not is_signed
+        if is_year and int(number.whole) in self._grammar.year_range:
+            return self._speller.year(int(number.whole))
+        return self._speller.number(number.whole, number.fraction, number.point)
+
+    def _money(self, sign: str, number: _Number, scale: str | None) -> str | None:
+        currency = self._grammar.currencies.get(sign.removeprefix("US"))
+        if currency is None or number.is_code:
+            return None
+        if scale:
+            words = self._speller.number(number.whole, number.fraction, number.point)
+            if self._speller.agrees(words):
+                return None
+            return f"{words} {scale}{self._speller.scale_link(scale, currency.unit.many)}{currency.unit.many}"
+        return self._speller.amount(currency, number.whole, number.fraction, number.point)
+
+    def _ordinal(self, number: _Number, suffix: str) -> str | None:
+        # Beyond ten, num2words writes Spanish ordinals that nobody says ("décimoprimero").
+        limit = 10 if self._language == "es" else 10**6
+        if number.fraction is not None or number.is_code or not 0 < int(number.whole) <= limit:
+            return None
+        words = self._speller.ordinal(int(number.whole))
+        if self._language == "fr":
+            return _french_ordinal(words, suffix)
+        if suffix.endswith("ª"):
+            words = re.sub(r"o\b", "a", words)
+        return words
+
+    def _range(self, token: re.Match[str], first: str, last: str) -> str | None:
+        """Spell "10-20" as a range; what does not grow, such as a score or a model number, is none."""
+        low, high = _parse(first, self._language), _parse(last, self._language)
+        if low is None or high is None or low.is_code or high.is_code or token.group("ordinal"):
+            return None
+        if float(f"{low.whole}.{low.fraction or 0}") >= float(f"{high.whole}.{high.fraction or 0}"):
+            return None
+        if _has_affix(token):
+            start = self._speller.number(low.whole, low.fraction, low.point)
+            end = self._words(token, high)
+        else:
+            start, end = self._plain(low), self._plain(high)
+        return None if end is None else f"{start} {self._grammar.until} {end}"
+
+    def _list(self, chain: str) -> str:
+        numbers = [_Number(part) for part in chain.split(",")]
+        return ", ".join(self._plain(number) for number in numbers)
+
+    def _phone(self, written: str) -> str | None:
+        groups = re.findall(r"\d+", _to_ascii(written))
+        if not 7 <= sum(map(len, groups)) <= 16 or _DATE_LIKE.fullmatch(written):
+            return None
+        plus = self._grammar.plus + " " if written.startswith("+") else ""
+        return plus + ", ".join(self._speller.digits(group) for group in groups)
+
+    # German ---------------------------------------------------------------------------------------
+
+    def _before_german_point(self, token: re.Match[str], number: _Number) -> Edit | None:
+        """Decide what the point after a German number is: "am 3. Mai" has an ordinal, "um 3. Dann" an end."""
+        start, end = token.span()
+        following = _GERMAN_ORDINAL.match(self._text, end)
+        is_small = number.is_plain and len(number.whole) <= 3 and not number.is_code and number.whole != "0"
+        if number.fraction is not None and number.point == "." and len(number.whole + number.fraction) <= 4:
+            return None  # A date such as 24.12.
+        if following is None or not is_small:
+            return self._replace(token, self._words(token, number))
+        if following.group(2):
+            return None  # A date such as 24. 12.
+        last_words = _LAST_WORDS.search(self._text[max(0, start - 40) : start])
+        far, near = (word.lower() if word else "" for word in (last_words.groups() if last_words else ("", "")))
+        ending = _german_ending(far, near, following.group(1))
+        if ending is None:
+            is_end = following.group(1)[0].isupper() and near
+            return self._replace(token, self._words(token, number)) if is_end else None
+        return Edit(start, end + 1, self._speller.ordinal(int(number.whole)) + ending)
+
+
+# Categories that tie a digit to its neighbour: marks, currency signs that are not read here, other numerals.
+_BOUND = frozenset({"Mn", "Mc", "Me", "Sc", "No", "Nl"})
+
+
+def _token_pattern(language: str, speller: Speller) -> re.Pattern[str]:
+    """Build the pattern of whatever has digits; each alternative starts with a fixed character or a digit."""
+    spaces = _NO_BREAK + (" " if language == "fr" else "")
+    scales = "|".join(sorted(speller.grammar.scales, key=len, reverse=True))
+    ordinal = _ORDINAL_SUFFIXES.get(language, r"(?!)")
+    return re.compile(
+        rf"""
+          (?P<skip>(?:https?|ftp)://\S+|www\.\S+)
+        | (?P<phone>{_PHONE})
+        | (?P<sign>[-−+])?
+          (?:(?P<before>{_CURRENCY_SIGN})[ {_NO_BREAK}]?)?
+          (?P<chain>
+              \d{{1,3}}(?:[{spaces}]\d{{3}})+(?!\d)(?:[.,]\d+)?
+            | \d+(?:[.,:/'’٫٬_^*=×<>+\-–−]\d+)*
+          )
+          (?:(?P<ordinal>{ordinal}))?
+          (?:[ {_NO_BREAK}](?P<scale>{scales})(?![\w{_INDIC_MARKS}]))?
+          (?:[ {_NO_BREAK}]?(?:(?P<percent>[%٪])|(?P<after>{_CURRENCY_SIGN})(?![\w$]|[ {_NO_BREAK}]\d)))?
+        """,
+        re.VERBOSE,
+    )
+
+
+def _has_affix(token: re.Match[str]) -> bool:
+    return bool(token.group("ordinal")) or _has_value_affix(token)
+
+
+def _has_value_affix(token: re.Match[str]) -> bool:
+    return any(token.group(name) for name in ("sign", "before", "after", "percent", "scale"))
+
+
+def _to_ascii(written: str) -> str:
+    """Turn the decimal digits of any script into ASCII."""
+    if written.isascii():
+        return written
+    return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in written)
+
+
+def _parse(chain: str, language: str) -> _Number | None:
+    """Read digits with separators as one number; None if they are not clearly one."""
+    if chain.isdigit():
+        return _Number(chain, is_plain=True)
+    written = re.sub(f"[ {_NO_BREAK}]", "", chain)
+    if written.isdigit():
+        return _Number(written)
+    read: Callable[[str], _Number | None] = _parse_english if language in _ENGLISH_STYLE else _parse_european
+    return read(written)
+
+
+def _parse_english(written: str) -> _Number | None:
+    if _GROUPED_ENGLISH.fullmatch(written) or _GROUPED_INDIAN.fullmatch(written):
+        return _split(re.sub("[,٬]", "", written))
+    if _GROUPED_EUROPEAN.fullmatch(written) and "," in written:
+        return _split(written.replace(".", "").replace(",", "."))
+    if _DECIMAL.fullmatch(written) and "," not in written:
+        return _split(written)
+    return None
+
+
+def _parse_european(written: str) -> _Number | None:
+    if _GROUPED_EUROPEAN.fullmatch(written) and not _ADDRESS.fullmatch(written):
+        return _split(written.replace(".", ""))
+    if _GROUPED_SWISS.fullmatch(written):
+        return _split(re.sub("['’]", "", written))
+    if _GROUPED_ENGLISH.fullmatch(written) and (written.count(",") > 1 or "." in written):
+        return _split(written.replace(",", ""))
+    # "3.14" cannot be grouped, so its point is a decimal one, as in Latin America.
+    return _split(written) if _DECIMAL.fullmatch(written) else None
+
+
+def _split(written: str) -> _Number | None:
+    whole, point, fraction = re.fullmatch(r"(\d+)(?:([.,٫])(\d+))?", written).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    if fraction is not None and len(whole) > 1 and whole.startswith("0"):
+        return None
+    return _Number(whole, fraction, "," if point == "," else ".")
+
+
+def _french_ordinal(words: str, suffix: str) -> str | None:
+    if words == "premier":
+        return {"er": "premier", "ers": "premiers"}.get(suffix, "première" if suffix in {"re", "ère"} else None)
+    if suffix.startswith("nd"):
+        return "second" + suffix[2:] if words == "deuxième" else None
+    return words if suffix in {"e", "ème", "eme"} else words + "s" if suffix in {"es", "èmes", "emes"} else None
+
+
+def _german_ending(far: str, near: str, following: str) -> str | None:
+    """Choose the ending of a German ordinal by the words around it; None if it is none.
+
+    Args:
+        far: the word before `near`, in lower case.
+        near: the word before the number, in lower case.
+        following: the word after the number.
+    """
+    if near in _GERMAN_STRONG or (near in _GERMAN_WEAK and far in _GERMAN_DATIVE):
+        return "n"
+    if near in _GERMAN_WEAK:
+        return ""
+    return "r" if following.lower() in _GERMAN_MONTHS else None

@@ -1,0 +1,64 @@
+"""Fixtures for all tests: a clean environment, and the tiny model once per session."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+from voxtral.checkpoint import Checkpoint, load_model, open_checkpoint
+from voxtral.errors import VoxtralWarning
+from voxtral.model.voxtral import VoxtralModel
+from voxtral.tts import VoxtralTTS
+
+# No deadline for one example: a busy machine must not fail a property. No database: runs are hermetic.
+settings.register_profile("voxtral", deadline=None, max_examples=50, database=None)
+settings.load_profile("voxtral")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No variable of the person who runs the tests may change a result, and no cache may be touched."""
+    for name in ("VOXTRAL_MODEL", "VOXTRAL_LOG", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path_factory.getbasetemp() / "empty-hf-home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder() -> Path:
+    """The random checkpoint inside the package, with encoder."""
+    return Path(str(files("voxtral").joinpath("data", "tiny")))
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_folder: Path) -> Checkpoint:
+    return open_checkpoint(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_checkpoint: Checkpoint) -> VoxtralModel:
+    """float32 on the CPU."""
+    return load_model(tiny_checkpoint, device=torch.device("cpu"), dtype=torch.float32, codec_dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
+def tts() -> Iterator[VoxtralTTS]:
+    """The tiny model behind the public API; shared, so tests must not move or close it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VoxtralWarning)
+        model = VoxtralTTS.from_pretrained("tiny", device="cpu")
+    yield model
+    model.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many tests need a GPU that is not here."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    num_cuda = sum(1 for report in skipped if "CUDA" in str(report.longrepr))
+    terminalreporter.write_line(f"GPU tests skipped: {num_cuda}")

@@ -1,0 +1,497 @@
+"""The Python API as its users know it, on the tiny model: real tokens, real engine, noise for speech."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import voxtral
+from voxtral import SamplingOptions, SpeechRequest, VoicePrompt, VoxtralTTS
+from voxtral.errors import (
+    CancelledError,
+    DeviceError,
+    EncoderMissingError,
+    EngineError,
+    LanguageError,
+    ModelNotFoundError,
+    OptionError,
+    ReferenceAudioError,
+    TextError,
+    VoiceError,
+    VoxtralWarning,
+)
+
+LONG = "This is a sentence of a longer text, and it has some words. " * 12
+
+
+def clip_of(seconds: float, rate: int = 24000) -> np.ndarray:
+    time = np.arange(round(seconds * rate)) / rate
+    return (0.3 * np.sin(2 * np.pi * 170 * time) * (1 + np.sin(2 * np.pi * 4 * time))).astype(np.float32)
+
+
+def wav_bytes(samples: np.ndarray, rate: int) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format="WAV")
+    return buffer.getvalue()
+
+
+# What comes back.
+
+
+def test_synthesize_gives_audio_with_everything_about_it(tts: VoxtralTTS) -> None:
+    audio = tts.synthesize(text="Hello there, this is a test.", language="en", seed=1)
+    assert audio.sample_rate == 24000
+    assert audio.numpy().dtype == np.float32
+    assert audio.numpy().ndim == 1
+    assert np.isfinite(audio.numpy()).all()
+    assert audio.duration == len(audio) / 24000
+    assert len(audio) % 1920 == 0
+    assert audio.stats is not None
+    assert audio.stats.num_frames == len(audio) // 1920
+    assert audio.stats.ttfa_s > 0
+    assert audio.stats.rtf > 0
+    assert audio.seed == 1
+    assert audio.finish_reason in ("end", "retried")
+    (segment,) = audio.segments
+    assert (segment.text_start, segment.text_end, segment.start_s) == (0, 28, 0.0)
+    assert segment.end_s == pytest.approx(audio.duration)
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "mp3", "opus", "ogg", "WAV"])
+def test_audio_saves_by_extension(tts: VoxtralTTS, tmp_path: Path, extension: str) -> None:
+    audio = tts.synthesize("Saved.", seed=2, max_frames=12)
+    path = tmp_path / f"speech.{extension}"
+    audio.save(path)
+    samples, rate = soundfile.read(path)
+    assert abs(len(samples) / rate - audio.duration) < 0.15
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# Seeds and streams.
+
+
+def test_the_same_seed_gives_the_same_samples_streamed_or_not(tts: VoxtralTTS) -> None:
+    whole = tts.synthesize(LONG, seed=11).numpy()
+    again = tts.synthesize(LONG, seed=11).numpy()
+    streamed = np.concatenate([chunk.numpy() for chunk in tts.synthesize_stream(LONG, seed=11)])
+    blocks = np.concatenate([chunk.numpy() for chunk in tts.synthesize_stream(LONG, seed=11, chunk_size=1000)])
+    assert np.array_equal(whole, again)
+    assert np.array_equal(whole, streamed)
+    assert np.array_equal(whole, blocks)
+    assert not np.array_equal(whole[:1920], tts.synthesize(LONG, seed=12).numpy()[:1920])
+
+
+def test_without_a_seed_one_is_drawn_and_reported(tts: VoxtralTTS) -> None:
+    first, second = (tts.synthesize("Different each time.") for _ in range(2))
+    assert first.seed != second.seed
+    assert np.array_equal(first.numpy(), tts.synthesize("Different each time.", seed=first.seed).numpy())
+
+
+def test_many_threads_get_what_one_thread_gets(tts: VoxtralTTS) -> None:
+    alone = {seed: tts.synthesize(LONG, seed=seed).numpy() for seed in range(6)}
+    together: dict[int, np.ndarray] = {}
+
+    def speak(seed: int) -> None:
+        together[seed] = tts.synthesize(LONG, seed=seed).numpy()
+
+    threads = [threading.Thread(target=speak, args=(seed,)) for seed in alone]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(alone[seed], together[seed]) for seed in alone)
+
+
+def test_the_first_chunk_is_one_frame_then_they_grow(tts: VoxtralTTS) -> None:
+    sizes = [len(chunk) for chunk in tts.synthesize_stream("A stream.", seed=5, max_frames=40)]
+    assert sizes[0] == 1920
+    assert sum(sizes) % 1920 == 0
+
+
+@pytest.mark.parametrize("chunk_size", [1, 480, 4096, 10**9])
+def test_chunks_have_the_size_that_was_asked_for(tts: VoxtralTTS, chunk_size: int) -> None:
+    total = len(tts.synthesize("Chunks.", seed=4, max_frames=3))
+    sizes = [len(chunk) for chunk in tts.synthesize_stream("Chunks.", seed=4, max_frames=3, chunk_size=chunk_size)]
+    assert sum(sizes) == total
+    assert all(size == chunk_size for size in sizes[:-1])
+    assert 0 < sizes[-1] <= chunk_size
+
+
+def test_async_streaming(tts: VoxtralTTS) -> None:
+    async def collect() -> list[np.ndarray]:
+        stream = tts.synthesize_stream(text="Async.", language="en", chunk_size=4096, seed=9)
+        return [chunk.numpy() async for chunk in stream]
+
+    expected = tts.synthesize("Async.", seed=9).numpy()
+    assert np.array_equal(np.concatenate(asyncio.run(collect())), expected)
+
+
+def test_leaving_an_async_loop_frees_the_engine(tts: VoxtralTTS) -> None:
+    async def leave() -> None:
+        async for _ in tts.synthesize_stream(LONG * 20, seed=9):
+            break
+
+    asyncio.run(leave())
+    deadline = threading.Event()
+    for _ in range(500):
+        if tts.engine.num_unfinished == 0:
+            return
+        deadline.wait(0.01)
+    pytest.fail("the engine still works for a reader that left")
+
+
+def test_a_cancelled_task_cancels_the_speech(tts: VoxtralTTS) -> None:
+    async def run() -> None:
+        stream = tts.synthesize_stream(LONG * 50, seed=9)
+
+        async def consume() -> None:
+            async for _ in stream:
+                await asyncio.sleep(0.001)
+
+        task = asyncio.create_task(consume())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert stream.handle is not None
+
+    asyncio.run(run())
+    for _ in range(500):
+        if tts.engine.num_unfinished == 0:
+            return
+        threading.Event().wait(0.01)
+    pytest.fail("the engine still works for a cancelled task")
+
+
+def test_submit_gives_a_handle(tts: VoxtralTTS) -> None:
+    handle = tts.submit(SpeechRequest(text=LONG, seed=3, sampling=SamplingOptions(max_frames=4)))
+    assert handle.seed == 3
+    samples = np.concatenate([chunk.samples for chunk in handle.chunks()])
+    assert handle.finish_reason in ("length", "end")
+    assert handle.stats.duration_s == len(samples) / 24000
+    other = tts.submit(SpeechRequest(text=LONG * 10))
+    other.cancel()
+    with pytest.raises(CancelledError):
+        list(other.chunks())
+
+
+# Long text.
+
+
+def test_long_text_is_spoken_in_segments_that_cover_it(tts: VoxtralTTS) -> None:
+    audio = tts.synthesize(LONG, seed=21)
+    assert len(audio.segments) > 1
+    spoken = " ".join(LONG[segment.text_start : segment.text_end] for segment in audio.segments)
+    assert spoken.split() == LONG.split()
+    for before, after in zip(audio.segments, audio.segments[1:], strict=False):
+        assert after.start_s - before.end_s == pytest.approx(0.25, abs=0.001)
+    assert audio.segments[-1].end_s == pytest.approx(audio.duration, abs=0.001)
+
+
+def test_a_megabyte_of_text_starts_at_once_and_can_be_left(tts: VoxtralTTS) -> None:
+    text = "A sentence with a few words in it. " * 30_000
+    with pytest.raises(TextError, match="synthesize_to_file"):
+        tts.synthesize(text)
+    stream = tts.synthesize_stream(text, seed=1)
+    assert len(next(iter(stream))) == 1920
+    stream.close()
+
+
+def test_a_file_is_written_in_one_piece_or_not_at_all(tts: VoxtralTTS, tmp_path: Path) -> None:
+    path = tmp_path / "book.flac"
+    handle = tts.synthesize_to_file(path, LONG, seed=21)
+    samples, _ = soundfile.read(path, dtype="float32")
+    expected = tts.synthesize(LONG, seed=21)
+    assert len(samples) == len(expected)
+    assert handle.segments == expected.segments
+    assert np.abs(samples - np.clip(expected.numpy(), -1, 1)).max() < 1e-4
+    with pytest.raises(TextError):
+        tts.synthesize_to_file(tmp_path / "none.wav", "")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_speed_and_pause(tts: VoxtralTTS) -> None:
+    normal = tts.synthesize(LONG, seed=21, max_frames=20)
+    quick = tts.synthesize(LONG, seed=21, max_frames=20, speed=2.0)
+    spaced = tts.synthesize(LONG, seed=21, max_frames=20, pause=1.0)
+    joints = len(normal.segments) - 1
+    speech_s = normal.duration - 0.25 * joints
+    assert quick.duration == pytest.approx(speech_s / 2 + 0.25 * joints, abs=0.1)
+    assert spaced.duration == pytest.approx(speech_s + joints, abs=0.01)
+
+
+# Voices.
+
+
+def test_voices_are_listed_and_spoken(tts: VoxtralTTS) -> None:
+    assert [voice.name for voice in tts.voices] == ["casual_male", "neutral_female"]
+    assert [voice.name for voice in tts.voices if voice.is_default] == ["neutral_female"]
+    one, two = (tts.synthesize("Hi.", voice=name, seed=1).numpy() for name in ("casual_male", "neutral_female"))
+    assert not np.array_equal(one[:1920], two[:1920])
+
+
+def test_a_clone_is_a_voice_that_can_be_saved(tts: VoxtralTTS, tmp_path: Path) -> None:
+    clip = clip_of(3.5)
+    voice = tts.create_voice((clip, 24000), name="me", metadata={"consent": "mine"})
+    assert voice.rows.shape == (-(-len(clip) // 1920) + 1, tts.config.backbone.dim)
+    assert voice.codes is not None
+    assert voice.codes.shape[1] == voice.rows.shape[0] - 1
+    path = tmp_path / "me.safetensors"
+    voice.save(path)
+    loaded = tts.load_voice(path)
+    assert (loaded.name, dict(loaded.metadata)) == ("me", {"consent": "mine"})
+    assert torch.equal(loaded.rows, voice.rows)
+    first = tts.synthesize("The same.", voice=str(path), seed=1).numpy()
+    assert np.array_equal(first, tts.synthesize("The same.", voice=voice, seed=1).numpy())
+    assert np.array_equal(first, tts.synthesize("The same.", reference_audio=(clip, 24000), seed=1).numpy())
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 24000, 44100, 48000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_reference_audio_of_any_rate_and_channels(tts: VoxtralTTS, tmp_path: Path, rate: int, channels: int) -> None:
+    clip = np.repeat(clip_of(3.2, rate)[:, None], channels, axis=1)
+    data = wav_bytes(clip, rate)
+    path = tmp_path / "clip.wav"
+    path.write_bytes(data)
+    from_bytes = tts.create_voice(data)
+    assert from_bytes.rows.shape[0] == 41
+    assert torch.equal(from_bytes.rows, tts.create_voice(str(path)).rows)
+
+
+def test_reference_length_rules(tts: VoxtralTTS) -> None:
+    with pytest.raises(ReferenceAudioError, match=r"0\.90 s"):
+        tts.create_voice((clip_of(0.9), 24000))
+    with pytest.warns(VoxtralWarning, match=r"1\.50 s"):
+        tts.create_voice((clip_of(1.5), 24000))
+    with pytest.raises(ReferenceAudioError, match=r"31\.00 s.*never cut"):
+        tts.create_voice((clip_of(31), 24000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tts.create_voice((clip_of(3.0), 24000))
+
+
+def test_codes_and_back(tts: VoxtralTTS) -> None:
+    codes = tts.encode((clip_of(2.0), 24000))
+    assert codes.shape == (37, 25)
+    assert len(tts.decode(codes)) == 25 * 1920
+    with pytest.raises(voxtral.errors.RequestError, match="codebook 0"):
+        tts.decode(codes + 9000)
+
+
+# Language.
+
+
+@pytest.mark.parametrize("spelling", ["en", "EN", "en-US", "English"])
+def test_languages_in_any_spelling(tts: VoxtralTTS, spelling: str) -> None:
+    assert len(tts.synthesize("Hello.", language=spelling, seed=1)) > 0
+
+
+def test_japanese_warns_and_speaks(tts: VoxtralTTS) -> None:
+    with pytest.warns(VoxtralWarning, match="not trained on Japanese"):
+        assert len(tts.synthesize("こんにちは。", language="ja", seed=1)) > 0
+
+
+def test_a_script_that_does_not_fit_warns_and_speaks(tts: VoxtralTTS) -> None:
+    with pytest.warns(VoxtralWarning):
+        assert len(tts.synthesize("欢迎来到这里。", language="en", seed=1)) > 0
+
+
+def test_a_language_nobody_speaks_is_refused(tts: VoxtralTTS) -> None:
+    for language in ("zh", "klingon", ""):
+        with pytest.raises(LanguageError):
+            tts.synthesize("Hello.", language=language)
+
+
+# Bad input: an error before any work.
+
+
+@pytest.mark.parametrize("text", ["", "   \n", "🎉🎉🎉", "...!?", "\x00hello", "bell \x07", "\ud800"])
+def test_text_that_cannot_be_spoken(tts: VoxtralTTS, text: str) -> None:
+    before = tts.engine.num_unfinished
+    for speak in (tts.synthesize, tts.synthesize_stream):
+        with pytest.raises(TextError):
+            speak(text)
+    assert tts.engine.num_unfinished == before
+
+
+def test_text_that_is_no_text(tts: VoxtralTTS) -> None:
+    for text in (None, b"bytes", 7, ["a"]):
+        with pytest.raises(TextError):
+            tts.synthesize(text)  # type: ignore[arg-type]
+
+
+def test_normalize_rescues_what_can_be_rescued(tts: VoxtralTTS) -> None:
+    audio = tts.synthesize("**Bold** \x07 🎉 7 apples", language="en", normalize="auto", seed=1)
+    (segment,) = audio.segments
+    assert (segment.text_start, segment.text_end) == (2, 21)
+    with pytest.raises(TextError):
+        tts.synthesize("🎉🎉", normalize="auto")
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"speed": 0.1}, "speed"),
+        ({"speed": None}, "speed"),
+        ({"speed": float("nan")}, "speed"),
+        ({"pause": -1}, "pause"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"seed": 1.5}, "seed"),
+        ({"seed": True}, "seed"),
+        ({"guidance_scale": float("inf")}, "guidance_scale"),
+        ({"guidance_scale": "1.2"}, "guidance_scale"),
+        ({"noise_scale": -0.1}, "noise_scale"),
+        ({"num_euler_steps": 0}, "num_euler_steps"),
+        ({"max_frames": 0}, "max_frames"),
+        ({"max_frames": 10**9}, "max_frames"),
+        ({"normalize": "yes"}, "normalize"),
+        ({"temperature": 0.7}, "temperature"),
+        ({"voice": "casual_male", "reference_audio": "x.wav"}, "voice"),
+    ],
+)
+def test_options_out_of_range(tts: VoxtralTTS, options: dict[str, Any], name: str) -> None:
+    with pytest.raises(OptionError, match=name):
+        tts.synthesize("Hello.", **options)
+
+
+@pytest.mark.parametrize("chunk_size", [0, -1, 1.5, "4096"])
+def test_chunk_sizes_out_of_range(tts: VoxtralTTS, chunk_size: Any) -> None:
+    with pytest.raises(OptionError, match="chunk_size"):
+        tts.synthesize_stream("Hello.", chunk_size=chunk_size)
+
+
+@pytest.mark.parametrize("voice", ["nobody", "../../etc/passwd", "", "casual_male.pt"])
+def test_unknown_voices(tts: VoxtralTTS, voice: str) -> None:
+    with pytest.raises(VoiceError):
+        tts.synthesize("Hello.", voice=voice)
+
+
+def test_a_voice_of_another_model(tts: VoxtralTTS) -> None:
+    with pytest.raises(VoiceError, match="shape"):
+        tts.synthesize("Hello.", voice=VoicePrompt(name="big", rows=torch.zeros(20, 3072)))
+
+
+# Models, devices, dtypes.
+
+
+def test_ids_are_never_replaced_by_another_model(tmp_path: Path) -> None:
+    for name in ("mistralai/Voxtral-TTS", "somebody/else", "4b", "nonsense", str(tmp_path / "none")):
+        with pytest.raises(ModelNotFoundError):
+            VoxtralTTS.from_pretrained(name, local_files_only=True)
+
+
+def test_the_random_model_says_that_it_is_noise() -> None:
+    with pytest.warns(VoxtralWarning, match="noise"):
+        VoxtralTTS.from_pretrained("tiny").close()
+
+
+@pytest.fixture
+def own_tts(tiny_folder: Path) -> Any:
+    with VoxtralTTS.from_pretrained(tiny_folder, device="cpu") as model:
+        yield model
+
+
+def test_half_and_back(own_tts: VoxtralTTS) -> None:
+    full = own_tts.synthesize("Hello.", seed=1, max_frames=5).numpy()
+    assert own_tts.half() is own_tts
+    assert own_tts.compute.dtype == torch.float16
+    assert own_tts.compute.codec_dtype == torch.float32
+    half = own_tts.synthesize("Hello.", seed=1, max_frames=5).numpy()
+    assert np.isfinite(half).all()
+    assert half[:1920] == pytest.approx(full[:1920], abs=0.05)
+    assert own_tts.bfloat16().synthesize("Hello.", seed=1, max_frames=5).numpy().dtype == np.float32
+    assert own_tts.float().compute.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_every_dtype_speaks(tiny_folder: Path, dtype: str) -> None:
+    with VoxtralTTS.from_pretrained(tiny_folder, device="cpu", dtype=dtype) as model:
+        assert np.isfinite(model.synthesize(LONG, seed=1).numpy()).all()
+
+
+def test_devices_that_are_not_there(own_tts: VoxtralTTS) -> None:
+    assert own_tts.to("cpu") is own_tts
+    for device in ("cuda:99", "tpu", "xpu"):
+        with pytest.raises(DeviceError):
+            own_tts.to(device)
+    assert len(own_tts.synthesize("Still here.", seed=1)) > 0
+
+
+def test_the_model_does_not_move_while_it_speaks(own_tts: VoxtralTTS) -> None:
+    handle = own_tts.submit(SpeechRequest(text=LONG * 20))
+    with pytest.raises(EngineError, match="running"):
+        own_tts.half()
+    handle.cancel()
+
+
+def test_a_checkpoint_without_encoder_says_what_to_do(tiny_folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for path in tiny_folder.rglob("*"):
+        if path.is_file() and path.suffix != ".safetensors":
+            target = tmp_path / path.relative_to(tiny_folder)
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    tensors = load_file(tiny_folder / "consolidated.safetensors")
+    kept = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if not name.startswith(("audio_tokenizer.input_proj.", "audio_tokenizer.encoder_blocks."))
+    }
+    save_file(kept, tmp_path / "consolidated.safetensors")
+    with VoxtralTTS.from_pretrained(tmp_path) as model:
+        assert not model.has_encoder
+        assert len(model.synthesize("Presets work.", seed=1)) > 0
+        with pytest.raises(EncoderMissingError, match="casual_male"):
+            model.synthesize("Cloning does not.", reference_audio=(clip_of(3), 24000))
+
+
+# The package.
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, voxtral; print([m for m in ('torch', 'numpy', 'fastapi', 'mistral_common') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    for name in voxtral.__all__:
+        assert getattr(voxtral, name) is not None
+        if name not in ("__version__",):
+            assert getattr(voxtral, name).__doc__
+    assert sorted(voxtral.__all__) == dir(voxtral)
+    with pytest.raises(AttributeError):
+        _ = voxtral.nonsense
+
+
+def test_closed_and_dropped_models_leave_no_thread(tiny_folder: Path) -> None:
+    before = threading.active_count()
+    for _ in range(5):
+        with VoxtralTTS.from_pretrained(tiny_folder) as model:
+            model.synthesize("Hi.", max_frames=1, seed=1)
+    model = VoxtralTTS.from_pretrained(tiny_folder)
+    model.synthesize("Hi.", max_frames=1, seed=1)
+    del model
+    import gc
+
+    gc.collect()
+    for _ in range(200):
+        if threading.active_count() == before:
+            return
+        threading.Event().wait(0.01)
+    assert threading.active_count() == before

@@ -1,0 +1,251 @@
+"""An utterance: joins, retries, chunk sizes and timing, with a scripted engine."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import FAKE_MODEL, SAMPLES_PER_FRAME, fake_request
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voxtral.engine.engine import Engine
+from voxtral.engine.noise import derive_seed
+from voxtral.engine.runner import Progress
+from voxtral.engine.sequence import GenerationRequest
+from voxtral.errors import CancelledError, GenerationError, NumericsError
+from voxtral.speaking import SpeechHandle, SpeechPlan
+from voxtral.text.segment import TextSegment
+
+RATE = 1000
+SEED = 7
+
+# What a segment's attempt does: how many frames of which level, and how it stops.
+Script = tuple[int, float, str]
+GOOD: Script = (5, 0.5, "end")
+EMPTY: Script = (0, 0.0, "end")
+SILENT: Script = (5, 0.0, "end")
+RUNAWAY: Script = (5, 0.5, "length")
+
+
+@dataclass
+class ScriptedRunner:
+    """Plays the script of (segment, attempt); unscripted attempts are good."""
+
+    scripts: dict[tuple[int, int], Script]
+    fails_at: tuple[int, int] | None = None
+    started: list[tuple[int, int]] = field(default_factory=list)
+
+    def start(self, request: GenerationRequest) -> dict[str, int]:
+        self.started.append(divmod(request.prompt.token_ids[0], 10))
+        return {"frame": 0}
+
+    def advance(self, request: GenerationRequest, row: dict[str, int], trace: object) -> Progress:
+        key = divmod(request.prompt.token_ids[0], 10)
+        num_frames, level, stop = self.scripts.get(key, GOOD)
+        if row["frame"] == 2 and self.fails_at == key:
+            raise NumericsError("not finite")
+        if row["frame"] == num_frames:
+            return Progress(None, num_frames, "end")
+        row["frame"] += 1
+        is_last = row["frame"] == num_frames and stop == "length"
+        samples = np.full(SAMPLES_PER_FRAME, level, dtype=np.float32)
+        return Progress(samples, row["frame"], "length" if is_last else None)
+
+
+Speak = Callable[..., tuple[SpeechHandle, ScriptedRunner]]
+
+
+@pytest.fixture
+def speak() -> Iterator[Speak]:
+    engines: list[Engine] = []
+
+    def begin(num_segments: int = 1, scripts: Any = None, fails_at: Any = None, **options: Any) -> Any:
+        runner = ScriptedRunner(scripts or {}, fails_at)
+        engine = Engine(FAKE_MODEL, runner=runner)
+        engines.append(engine)
+        settings: dict[str, Any] = {
+            "segments": iter([TextSegment(f"part {n}", 10 * n, 10 * n + 6) for n in range(num_segments)]),
+            "make_request": lambda segment, index, attempt: fake_request(10 * index + attempt, 100),
+            "seed": SEED,
+            "has_explicit_budget": False,
+            "speed": 1.0,
+            "pause_s": 0.05,
+            "sample_rate": RATE,
+            "hold_segments": False,
+        }
+        return SpeechHandle(SpeechPlan(**(settings | options)), engine), runner
+
+    yield begin
+    for engine in engines:
+        engine.close()
+
+
+def collect(handle: SpeechHandle, chunk_size: int | None = None) -> np.ndarray:
+    return np.concatenate([chunk.samples for chunk in handle.chunks(chunk_size)])
+
+
+def test_one_segment_is_given_out_untouched(speak: Speak) -> None:
+    handle, _ = speak()
+    assert np.array_equal(collect(handle), np.full(50, 0.5, dtype=np.float32))
+    assert handle.finish_reason == "end"
+    assert [(s.text_start, s.text_end, s.start_s, s.end_s) for s in handle.segments] == [(0, 6, 0.0, 0.05)]
+
+
+def test_segments_are_joined_with_a_pause_and_without_a_step(speak: Speak) -> None:
+    handle, _ = speak(3)
+    samples = collect(handle)
+    assert len(samples) == 3 * 50 + 2 * 50
+    # 5 ms fades of 5 samples: the largest step is well below the jump of 0.5 that a plain join has.
+    assert np.abs(np.diff(samples)).max() < 0.25
+    assert np.all(samples[60:100] == 0)
+    times = [(round(s.start_s, 6), round(s.end_s, 6)) for s in handle.segments]
+    assert times == [(0.0, 0.05), (0.1, 0.15), (0.2, 0.25)]
+    assert [s.text_start for s in handle.segments] == [0, 10, 20]
+
+
+def test_without_a_pause_segments_still_join_without_a_step(speak: Speak) -> None:
+    handle, _ = speak(2, pause_s=0.0)
+    assert np.abs(np.diff(collect(handle))).max() < 0.25
+
+
+def test_two_segments_are_in_flight_and_no_more(speak: Speak) -> None:
+    handle, runner = speak(6)
+    chunks = handle.chunks()
+    next(chunks)
+    time.sleep(0.1)
+    assert runner.started == [(0, 0), (1, 0)]
+    list(chunks)
+    assert runner.started == [(n, 0) for n in range(6)]
+
+
+@pytest.mark.parametrize("script", [EMPTY, SILENT, RUNAWAY])
+def test_a_held_segment_that_fails_is_made_again_and_labelled(speak: Speak, script: Script) -> None:
+    handle, runner = speak(2, {(1, 0): script}, hold_segments=True)
+    samples = collect(handle)
+    assert np.array_equal(samples[:50], np.full(50, 0.5, dtype=np.float32))
+    assert len(samples) == 150
+    assert [s.finish_reason for s in handle.segments] == ["end", "retried"]
+    assert handle.segments[1].seed == derive_seed(SEED, 1)
+    assert handle.finish_reason == "retried"
+    assert handle.stats.num_retries == 1
+    assert runner.started == [(0, 0), (1, 0), (1, 1)]
+
+
+@pytest.mark.parametrize("script", [EMPTY, SILENT])
+def test_a_stream_retries_what_nobody_has_heard(speak: Speak, script: Script) -> None:
+    handle, _ = speak(1, {(0, 0): script})
+    samples = collect(handle)
+    assert np.array_equal(samples[-50:], np.full(50, 0.5, dtype=np.float32))
+    assert handle.finish_reason == "retried"
+
+
+def test_a_stream_breaks_visibly_when_it_ran_away_aloud(speak: Speak) -> None:
+    handle, runner = speak(1, {(0, 0): RUNAWAY})
+    got: list[Any] = []
+    with pytest.raises(GenerationError) as caught:
+        got.extend(handle.chunks())
+    assert sum(map(len, got)) == 50
+    assert caught.value.finish_reason == "runaway"
+    assert runner.started == [(0, 0)]
+
+
+@pytest.mark.parametrize(("script", "reason"), [(EMPTY, "empty"), (SILENT, "silent"), (RUNAWAY, "runaway")])
+def test_two_failures_are_a_typed_error_with_what_was_made(speak: Speak, script: Script, reason: str) -> None:
+    handle, _ = speak(2, {(1, 0): script, (1, 1): script}, hold_segments=True)
+    got: list[Any] = []
+    with pytest.raises(GenerationError) as caught:
+        got.extend(handle.chunks())
+    assert sum(map(len, got)) >= 50  # the first segment was good and has been given out
+    assert caught.value.finish_reason == reason
+    assert caught.value.seeds == (SEED, derive_seed(SEED, 1))
+    assert "characters 10 to 16" in str(caught.value)
+    if reason == "runaway":
+        assert caught.value.audio is not None
+        assert len(caught.value.audio) == 50
+
+
+def test_an_explicit_budget_is_obeyed_and_named(speak: Speak) -> None:
+    handle, runner = speak(1, {(0, 0): RUNAWAY}, has_explicit_budget=True)
+    assert len(collect(handle)) == 50
+    assert handle.finish_reason == "length"
+    assert runner.started == [(0, 0)]
+
+
+def test_an_engine_failure_reaches_the_reader(speak: Speak) -> None:
+    handle, _ = speak(2, fails_at=(1, 0))
+    with pytest.raises(NumericsError):
+        collect(handle)
+
+
+def test_cancelling_ends_the_reader(speak: Speak) -> None:
+    handle, _ = speak(50)
+    chunks = handle.chunks()
+    next(chunks)
+    handle.cancel()
+    with pytest.raises(CancelledError):
+        list(chunks)
+
+
+def test_a_dropped_handle_frees_the_engine(speak: Speak) -> None:
+    handle, _ = speak(50)
+    engine = handle._engine
+    del handle
+    gc.collect()
+    deadline = time.monotonic() + 10
+    while engine.num_unfinished and time.monotonic() < deadline:
+        time.sleep(0.002)
+    assert engine.num_unfinished == 0
+
+
+@given(size=st.integers(1, 300), num_segments=st.integers(1, 4))
+def test_chunks_of_a_size_hold_the_same_samples(size: int, num_segments: int) -> None:
+    def run(chunk_size: int | None) -> list[Any]:
+        engine = Engine(FAKE_MODEL, runner=ScriptedRunner({}))
+        plan = SpeechPlan(
+            segments=iter([TextSegment("x", n, n + 1) for n in range(num_segments)]),
+            make_request=lambda segment, index, attempt: fake_request(10 * index, 100),
+            seed=SEED,
+            has_explicit_budget=False,
+            speed=1.0,
+            pause_s=0.02,
+            sample_rate=RATE,
+            hold_segments=False,
+        )
+        try:
+            return list(SpeechHandle(plan, engine).chunks(chunk_size))
+        finally:
+            engine.close()
+
+    whole = np.concatenate([chunk.samples for chunk in run(None)])
+    chunks = run(size)
+    assert np.array_equal(whole, np.concatenate([chunk.samples for chunk in chunks]))
+    assert all(len(chunk) == size for chunk in chunks[:-1])
+    assert 0 < len(chunks[-1]) <= size
+
+
+def test_speed_changes_length_and_times_but_not_pauses(speak: Speak) -> None:
+    handle, _ = speak(2, {(0, 0): (200, 0.5, "end"), (1, 0): (200, 0.5, "end")}, speed=2.0, pause_s=0.5)
+    samples = collect(handle)
+    # 2 s and 2 s at double speed, and a pause of half a second as asked for.
+    assert len(samples) == pytest.approx(2500, abs=60)
+    first, second = handle.segments
+    assert first.end_s == pytest.approx(1.0)
+    assert second.start_s == pytest.approx(1.5)
+    assert second.end_s == pytest.approx(2.5)
+
+
+def test_stats_count_retries(speak: Speak) -> None:
+    handle, _ = speak(2, {(0, 0): SILENT}, hold_segments=True)
+    samples = collect(handle)
+    stats = handle.stats
+    assert stats.num_frames == 15
+    assert stats.duration_s == len(samples) / RATE
+    assert stats.seed == SEED
+    assert 0 < stats.ttfa_s < 10
+    assert stats.to_dict()["rtf"] >= 0
