@@ -129,7 +129,7 @@ def test_a_flip_ends_with_its_context() -> None:
 
 def test_a_flip_whose_text_is_gone_is_an_error() -> None:
     with (
-        pytest.raises(LookupError, match="embed_time holds 'angles.tan' 0 times"),
+        pytest.raises(LookupError, match=r"embed_time holds 'angles\.tan' 0 times"),
         edit(embed_time, ("angles.tan", ""))(),
     ):
         pass

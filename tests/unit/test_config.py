@@ -120,7 +120,7 @@ def test_alibi_slopes_start_at_one() -> None:
 
 
 def test_alibi_slopes_of_a_head_count_between_powers_of_two() -> None:
-    slopes = parse_config(tiny_params() | {}).codec.alibi_slopes
+    slopes = parse_config(tiny_params()).codec.alibi_slopes
     params = changed(*CODEC, "n_heads", to=12)
     params["multimodal"]["audio_tokenizer_args"]["n_kv_heads"] = 12
     # Eight heads as ever, then every other slope of sixteen heads.
@@ -209,6 +209,46 @@ def test_windows_stay_where_they_are_not_to_be_halved() -> None:
     assert {block.window for block in blocks if isinstance(block, TransformerBlockConfig)} == {16}
 
 
+def test_a_stage_may_have_no_layers_and_keeps_its_index() -> None:
+    codec = parse(*CODEC, "decoder_transformer_lengths_str", to="2,0,2,2").codec
+    assert codec.decoder_blocks[3] == TransformerBlockConfig(3, 0, 4)
+    assert [block.index for block in codec.decoder_blocks] == list(range(8))
+
+
+def test_a_stage_that_keeps_the_rate_has_no_convolution_and_takes_no_index() -> None:
+    params = tiny_params()
+    params["multimodal"]["audio_tokenizer_args"] |= {
+        "decoder_convs_kernels_str": "3,1,4,4",
+        "decoder_convs_strides_str": "1,1,2,2",
+        "encoder_convs_kernels_str": "4,4,1,3",
+        "encoder_convs_strides_str": "2,2,1,1",
+        "attn_sliding_window_size": 8,
+    }
+    codec = parse_config(params).codec
+    assert [type(block) for block in codec.decoder_blocks[:4]] == [
+        ConvBlockConfig,
+        TransformerBlockConfig,
+        TransformerBlockConfig,
+        ConvBlockConfig,
+    ]
+    assert [block.index for block in (*codec.decoder_blocks, *codec.encoder_blocks)] == [*range(7), *range(7)]
+
+
+def test_a_null_flag_counts_as_false() -> None:
+    params = tiny_params()
+    params["multimodal"]["audio_tokenizer_args"]["layer_scale"] = None
+    assert not parse_config(params).codec.layer_scale
+    assert parse(*CODEC, "layer_scale", to=None).codec.layer_scale  # absent: the default
+
+
+def test_the_codec_has_21_levels_unless_it_says_otherwise() -> None:
+    params = tiny_params()
+    params["multimodal"]["audio_model_args"]["acoustic_codebook_size"] = 15
+    del params["multimodal"]["audio_tokenizer_args"]["acoustic_codebook_size"]
+    with pytest.raises(ConfigError, match="21"):
+        parse_config(params)
+
+
 # What is refused; every message names the key.
 
 REFUSED: list[tuple[tuple[str, ...], Any, str]] = [
@@ -262,7 +302,8 @@ REFUSED: list[tuple[tuple[str, ...], Any, str]] = [
     ((*AUDIO, "codebook_sizes"), "8192,,21", "codebook_sizes is '8192,,21'"),
     ((*CODEC, "voice"), ["casual_male"], "voice is"),
     ((*CODEC, "decoder_transformer_lengths_str"), "2,two,2,2", "decoder_transformer_lengths_str is '2,two,2,2'"),
-    ((*CODEC, "decoder_transformer_lengths_str"), "2,0,2,2", "decoder_transformer_lengths_str is '2,0,2,2'"),
+    ((*CODEC, "decoder_transformer_lengths_str"), "2,-1,2,2", "decoder_transformer_lengths_str is '2,-1,2,2'"),
+    ((*CODEC, "decoder_convs_kernels_str"), "3,0,4,4", "decoder_convs_kernels_str is '3,0,4,4'"),
     ((*ACOUSTIC, "n_decoding_steps"), 0, "n_decoding_steps is 0"),
     (("generation",), {"guidance_scale": -1}, "guidance_scale is -1"),
     (("generation",), {"noise_scale": "loud"}, "noise_scale is 'loud'"),

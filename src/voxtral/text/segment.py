@@ -280,6 +280,7 @@ class _Scanner:
         self._max_quote = max_quote
         self._tokens = _TOKEN.finditer(text)
         self._read_to = 0
+        self._is_done = False
         self._sentence_start = 0
         # Open quotes and brackets; the bound keeps a text of brackets linear.
         self._open: deque[tuple[str, int]] = deque(maxlen=16)
@@ -293,10 +294,10 @@ class _Scanner:
 
     def scan_to(self, position: int) -> None:
         """Read at least up to a position, or to the end of the text."""
-        while self._read_to < min(position, self.text_end):
+        while self._read_to < position and not self._is_done:
             token = next(self._tokens, None)
             if token is None or token.start() >= self.text_end:
-                self._read_to = self.text_end
+                self._is_done = True
                 self._add(_Rank.SENTENCE, self.text_end)
                 self.paragraph_ends.append(self.text_end)
             elif token.lastgroup == "space":
@@ -463,6 +464,12 @@ _MONTHS = _words(
     "januar jänner februar märz april mai juni juli august september oktober november dezember "
     "jan feb mär apr jun jul aug sep sept okt nov dez"
 )
+# Words that begin sentences and are no names: an acronym before one of them ends its sentence.
+_STARTERS = _words(
+    "The A An This That These Those He She It They We You There Then In On At But And So If When "
+    "Der Die Das Er Sie Es Wir Ein Eine Dann Aber Und Le La Les Il Elle Ils Elles Un Une El Los Las Ella Una "
+    "O Os As Ele Ela Lo Gli De Het Een Hij Zij"
+)
 _LAST_TOKEN = re.compile(r"[^\s\"“”„«»‹›()\[\]{}/…!?]{1,24}$")
 _WORD_BEFORE = re.compile(r"([^\W\d_]{1,12})\s{1,3}$")
 _FIRST_WORD = re.compile(rf"[{re.escape(_OPENERS)}\"'*_\s]*([^\W_]*)")
@@ -496,6 +503,8 @@ def _is_abbreviation(text: str, point: int, following: str, sentence_start: int)
     is_capital = following[:1].isupper()
     if folded in _ENDS_BEFORE_CAPITAL:
         return not is_capital
+    if len(token) > 2 and _is_initials(token):
+        return following not in _STARTERS
     if folded in _NEVER_ENDS or folded.rsplit("-", 1)[-1] in _NEVER_ENDS or _is_initials(token):
         return True
     if folded in _NEVER_BEFORE_DIGIT and following[:1].isdigit():
@@ -564,7 +573,5 @@ def _is_grapheme_boundary(text: str, start: int, place: int) -> bool:
 
 def _is_in_number(text: str, place: int) -> bool:
     """Tell whether digits, or a separator between digits, stand on both sides of a place."""
-    for number in _NUMBER.finditer(text, max(0, place - 3), place + 3):
-        if number.start() < place < number.end():
-            return True
-    return False
+    numbers = _NUMBER.finditer(text, max(0, place - 3), place + 3)
+    return any(number.start() < place < number.end() for number in numbers)
