@@ -363,7 +363,7 @@ def test_text_that_is_not_utf8_is_refused_with_its_place(speak: Cli, workplace: 
         ),
         (("",), 1, "error: the text is empty"),
         (("...",), 1, "error: the text '...' has no letter"),
-        ((TEXT, "--language", "Klingon"), 1, "error: language 'Klingon'"),
+        ((TEXT, "--language", "Klingon"), 1, "error: unknown language 'Klingon'"),
         ((TEXT, "--seed", "-1"), 1, "error: seed is -1"),
         ((TEXT, "--device", "cuda:99"), 1, "error: device cuda:99 is not there"),
         ((TEXT, "--reference", "missing.wav"), 1, "error: "),
@@ -739,7 +739,8 @@ def test_codes_go_to_a_file_and_back_to_audio(cli: Cli, tts: VoxtralTTS, clip: P
     samples, rate = soundfile.read(workplace / "back.wav", dtype="float32")
     expected = tts.decode(codes).samples
     assert (rate, len(samples)) == (24000, len(expected))
-    np.testing.assert_allclose(samples, np.clip(expected, -1, 1), atol=1 / 32768)
+    # One step of 16 bits for the rounding, and less than one for full scale being 32767 or 32768.
+    np.testing.assert_allclose(samples, np.clip(expected, -1, 1), atol=2 / 32768)
 
 
 GOOD = torch.ones(37, 3, dtype=torch.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -379,12 +380,9 @@ def test_any_value_anywhere_is_taken_or_refused(path: tuple[str, ...], value: An
     for key in path[:-1]:
         section = section[key]
     section[path[-1]] = value
-    try:
-        config = parse_config(params)
-    except ConfigError as error:
-        assert len(str(error)) > 20
-    else:
-        assert config.samples_per_frame >= 1
+    # Nothing but a ConfigError may come out, and no sizes that make no sense.
+    with contextlib.suppress(ConfigError):
+        assert parse_config(params).samples_per_frame >= 1
 
 
 # The file itself.

@@ -143,17 +143,20 @@ class _Cutter:
     def _first_sentence(self, start: int, low: int, is_quoted: bool) -> int | None:
         """Choose the first sentence end at or after `low`, or a later one if that leaves no crumbs."""
         high = start + self._max
-        ends = self._open(_Rank.SENTENCE, low, high + self._max, is_quoted)
-        cut = next(ends, None)
-        if cut is None or cut > high:
+        cut = next(self._open(_Rank.SENTENCE, low, high, is_quoted), None)
+        if cut is None:
             return None
         paragraph = self._scanner.paragraph_end_after(cut)
-        if paragraph is not None and paragraph - cut < self._min:
-            if paragraph <= high:
-                return paragraph
-            if paragraph == self.text_end:
-                return self._balanced(start, is_quoted) or cut
-        # A short sentence that fits here, but not together with the one after it, would end up alone.
+        if paragraph is not None and paragraph <= high and paragraph - cut < self._min:
+            cut = paragraph
+        cut = self._with_crumbs(cut, high, is_quoted)
+        if self.text_end - cut >= self._min:
+            return cut
+        return self.text_end if self.text_end <= high else self._balanced(start, is_quoted) or cut
+
+    def _with_crumbs(self, cut: int, high: int, is_quoted: bool) -> int:
+        """Add the short sentences after a cut that fit here, but not together with what follows them."""
+        ends = self._open(_Rank.SENTENCE, cut + 1, high + self._max, is_quoted)
         following = next(ends, None)
         while following is not None and following <= high and following - cut < self._min:
             after = next(ends, None)
@@ -559,10 +562,15 @@ def _is_grapheme_boundary(text: str, start: int, place: int) -> bool:
     before, after = text[place - 1], text[place]
     if _extends(after):
         return before in "\r\n"
-    if before == _JOINER or (before == "\r" and after == "\n"):
+    if before == "\r" and after == "\n":
         return False
-    if unicodedata.combining(before) == _VIRAMA_CLASS and after.isalpha():
-        return False  # Half of a conjunct.
+    # A joiner ties emoji together, and halves of conjuncts in Indic scripts, which a virama does alone.
+    is_joined = before == _JOINER
+    letter = text[place - 2 : place - 1] if is_joined else before
+    if is_joined and not after.isalnum():
+        return after.isspace() or letter.isalnum()
+    if letter and unicodedata.combining(letter) == _VIRAMA_CLASS and after.isalpha():
+        return False
     if _is_regional(before) and _is_regional(after):
         run = place
         while run > start and _is_regional(text[run - 1]):

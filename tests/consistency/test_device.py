@@ -1,0 +1,40 @@
+"""Everything computes where the weights are: no step mixes devices.
+
+The meta device stands in for a GPU: it computes shapes only, and refuses to mix with the CPU.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from voxtral.config import ModelConfig
+from voxtral.model.voxtral import VoxtralModel, init_tables
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_no_step_mixes_devices(tiny_model: VoxtralModel, dtype: torch.dtype) -> None:
+    config: ModelConfig = tiny_model.config
+    device = torch.device("meta")
+    with device:
+        model = VoxtralModel(config, has_encoder=True).to(dtype)
+    init_tables(model, device)
+    model.text_embeddings = torch.zeros(config.backbone.vocab_size, config.backbone.dim, dtype=torch.bfloat16)
+    num_codebooks = config.codebooks.num_codebooks
+    with torch.inference_mode():
+        embeds = model.embed_text(torch.arange(20))
+        cache = model.init_kv_cache(40)
+        hidden = model.prefill(embeds[None], cache)
+        schedule = model.acoustic_transformer.make_schedule(7)
+        noise = torch.zeros(1, config.codebooks.num_acoustic, device=device)
+        step = model.generate_frame(hidden, noise, torch.ones(1, device=device), schedule)
+        hidden = model.decode_step(step.audio_tokens, cache)
+        state = model.init_codec_state()
+        for num_frames in (1, 1, 2, 8):
+            samples = model.decode_audio(torch.zeros(num_frames, num_codebooks, dtype=torch.int64, device=device), state)
+            assert samples.shape == (num_frames * config.samples_per_frame,)
+            assert samples.dtype == torch.float32
+        codes = model.encode_audio(torch.zeros(50_000))
+        rows = model.embed_codes(codes)
+    assert {embeds.device, hidden.device, step.audio_tokens.device, codes.device, rows.device} == {device}
+    assert {embeds.dtype, hidden.dtype, rows.dtype} == {dtype}

@@ -1,0 +1,94 @@
+"""A minute of speech streams from its first frame, and costs no memory but its KV cache."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from voxtral.engine.engine import Engine
+from voxtral.engine.noise import SeededNoise
+from voxtral.engine.sequence import GenerationRequest
+from voxtral.model.voxtral import VoxtralModel
+from voxtral.text.prompt import Prompt
+
+# 60 s of audio; the end is excluded until then.
+MEASURE = """
+import sys
+import numpy as np
+import torch
+from pathlib import Path
+from voxtral.checkpoint import load_model, open_checkpoint
+from voxtral.engine.engine import Engine
+from voxtral.engine.noise import SeededNoise
+from voxtral.engine.sequence import GenerationRequest
+from voxtral.text.prompt import Prompt
+
+def anonymous():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("RssAnon"))
+
+cpu = torch.device("cpu")
+model = load_model(open_checkpoint(Path(sys.argv[1])), device=cpu, dtype=torch.float32, codec_dtype=torch.float32)
+prompt = Prompt(token_ids=(1, 25, 36, 1072, 35, 25), voice_start=2, voice_stop=2)
+request = GenerationRequest(prompt, torch.zeros(0, 64), SeededNoise(1, 0, 36), 1.2, 1.0, 7, max_frames=750, min_frames=750)
+engine = Engine(model)
+seconds, at = 0.0, {}
+for chunk in engine.submit(request).chunks():
+    seconds += len(chunk) / 24000
+    for mark in (10, 60):
+        if seconds >= mark and mark not in at:
+            at[mark] = anonymous()
+engine.close()
+print(seconds, at[60] - at[10])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_minute_grows_by_its_kv_cache_only(tiny_folder: Any) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tiny_folder)], capture_output=True, text=True, timeout=110, check=True
+    )
+    seconds, grown = (float(value) for value in done.stdout.split())
+    assert seconds == pytest.approx(60)
+    # 625 frames of 2 layers, keys and values, 2 heads of 16 in float32 are 0.3 MB; the allocator and the
+    # outbox's chunks add a little. 50 s of samples alone would be 4.8 MB.
+    assert grown < 2.0e6
+
+
+def test_the_first_chunk_is_there_after_one_decode_step(tiny_model: VoxtralModel, monkeypatch: Any) -> None:
+    steps: list[str] = []
+    was_read = threading.Event()
+    make_frame, feed_back = tiny_model.generate_frame, tiny_model.decode_step
+
+    def counting_frame(*arguments: Any, **options: Any) -> Any:
+        if steps.count("frame") == 1:
+            assert was_read.wait(30), "the first chunk was not given out before the second frame"
+        steps.append("frame")
+        return make_frame(*arguments, **options)
+
+    def counting_step(*arguments: Any) -> Any:
+        steps.append("step")
+        return feed_back(*arguments)
+
+    monkeypatch.setattr(tiny_model, "generate_frame", counting_frame)
+    monkeypatch.setattr(tiny_model, "decode_step", counting_step)
+    engine = Engine(tiny_model)
+    prompt = Prompt(token_ids=(1, 25, 36, 1072, 35, 25), voice_start=2, voice_stop=2)
+    request = GenerationRequest(prompt, torch.zeros(0, 64), SeededNoise(1, 0, 36), 1.2, 1.0, 7, 4, min_frames=4)
+    chunks = engine.submit(request).chunks()
+    first = next(chunks)
+    assert first.shape == (1920,)
+    assert first.dtype == np.float32
+    assert steps.count("frame") == 1
+    was_read.set()
+    rest = list(chunks)
+    engine.close()
+    assert sum(map(len, rest)) == 3 * 1920
+    # Four frames take three feedback steps: none after the last.
+    assert (steps.count("frame"), steps.count("step")) == (4, 3)

@@ -1,0 +1,55 @@
+"""The same checks on a GPU; skipped, and counted, where there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from voxtral import VoxtralTTS
+from voxtral.checkpoint import load_model, open_checkpoint
+from voxtral.doctor.vectors import load_vectors, run_vectors
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+VECTORS = Path(__file__).parents[1] / "golden" / "data"
+
+
+def test_golden_vectors(tiny_folder: Path) -> None:
+    report = run_vectors(open_checkpoint(tiny_folder), load_vectors(VECTORS), torch.device("cuda"))
+    failed = [(result.name, result.max_abs, result.detail) for result in report.results if result.ok is False]
+    assert report.ok, failed
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_every_dtype_speaks(tiny_folder: Path, dtype: str) -> None:
+    with VoxtralTTS.from_pretrained(tiny_folder, device="cuda", dtype=dtype) as model:
+        first, second = (model.synthesize("Hello there, this is a test.", seed=1).numpy() for _ in range(2))
+    assert np.isfinite(first).all()
+    assert np.array_equal(first, second)
+
+
+def test_moving_there_and_back(tiny_folder: Path) -> None:
+    with VoxtralTTS.from_pretrained(tiny_folder, device="cpu") as model:
+        on_cpu = model.synthesize("Hello.", seed=1, max_frames=3).numpy()
+        on_gpu = model.to("cuda").synthesize("Hello.", seed=1, max_frames=3).numpy()
+        back = model.to("cpu").synthesize("Hello.", seed=1, max_frames=3).numpy()
+    assert np.array_equal(on_cpu, back)
+    assert np.abs(on_cpu[:1920] - on_gpu[:1920]).max() < 1e-3
+
+
+def test_loading_reserves_little_more_than_the_weights(tiny_folder: Path) -> None:
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_reserved()
+    model = load_model(
+        open_checkpoint(tiny_folder), device=torch.device("cuda"), dtype=torch.float32, codec_dtype=torch.float32
+    )
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    # Torch reserves in blocks of 2 MiB; the weights of the tiny model are of that order.
+    assert torch.cuda.max_memory_reserved() - before <= 1.15 * size + 8 * 2**20
