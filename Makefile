@@ -52,7 +52,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.random_4b --smoke
 
 docs: $(READY)
-	$(BIN)/python -m tests.docs.write_cli_docs
+	$(BIN)/python docs/write_cli.py
 
 wheel: $(READY_DEV)
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .

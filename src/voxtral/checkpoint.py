@@ -37,6 +37,8 @@ VOICE_FOLDER = "voice_embedding"
 
 TEXT_EMBEDDINGS = "mm_audio_embeddings.tok_embeddings.weight"
 _AUDIO_EMBEDDINGS = "mm_audio_embeddings.audio_codebook_embeddings.embeddings.weight"
+# Present where it is not tied to the embeddings; speech never evaluates it, so it is checked and not read.
+_TEXT_HEAD = "output.weight"
 _CODEBOOK = "audio_tokenizer.quantizer.semantic_codebook."
 _ENCODER_PREFIXES = ("audio_tokenizer.input_proj.", "audio_tokenizer.encoder_blocks.")
 # Older exports store this table, which is computed; it is checked for its shape and not read.
@@ -152,8 +154,6 @@ def expected_tensors(config: ModelConfig, *, with_encoder: bool) -> dict[str, tu
         _AUDIO_EMBEDDINGS: (books.embedding_rows, backbone.dim),
         "norm.weight": (backbone.dim,),
     }
-    if backbone.has_output_weight:
-        shapes["output.weight"] = (backbone.vocab_size, backbone.dim)
     for layer in range(backbone.num_layers):
         shapes |= _attention_layer(f"layers.{layer}.", backbone, use_biases=False)
     head = "acoustic_transformer."
@@ -247,6 +247,8 @@ def check_inventory(config: ModelConfig, tensors: dict[str, TensorEntry]) -> Non
     """
     with_encoder = any(name.startswith(_ENCODER_PREFIXES) for name in tensors)
     expected = expected_tensors(config, with_encoder=with_encoder)
+    if _TEXT_HEAD in tensors and not config.backbone.is_text_head_tied:
+        expected[_TEXT_HEAD] = expected[TEXT_EMBEDDINGS]
     present = set(tensors) - {_TIME_TABLE}
     missing, extra = sorted(set(expected) - present), sorted(present - set(expected))
     if missing:
@@ -330,7 +332,9 @@ class TensorReader:
                 while num_read < len(data) and (count := file.readinto(view[num_read:])):
                     num_read += count
         except OSError as error:
-            raise CheckpointError(f"{self._path} cannot be read at {name} ({error.strerror}); check the disk") from error
+            raise CheckpointError(
+                f"{self._path} cannot be read at {name} ({error.strerror}); check the disk"
+            ) from error
         if num_read < len(data):
             raise CheckpointError(f"{self._path} ended inside {name} while it was read; download it again")
         return torch.from_numpy(data).view(_DTYPES[entry.dtype]).view(entry.shape)
@@ -347,7 +351,7 @@ class TensorReader:
 
 def _converted(reader: TensorReader, checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
     """Yield (parameter name, value) for all parameters; convolutions arrive folded, in float32."""
-    skipped = {TEXT_EMBEDDINGS, "output.weight", _TIME_TABLE}
+    skipped = {TEXT_EMBEDDINGS, _TEXT_HEAD, _TIME_TABLE}
     for name in checkpoint.tensors:
         if name in skipped or name.startswith(_CODEBOOK) or name.endswith(_GAIN):
             continue

@@ -45,7 +45,7 @@ class BackboneConfig:
     norm_eps: float
     rope_theta: float
     max_seq_len: int
-    has_output_weight: bool
+    is_text_head_tied: bool
 
 
 @dataclass(frozen=True)
@@ -404,7 +404,7 @@ def _parse_backbone(top: _Section) -> BackboneConfig:
         norm_eps=top.number("norm_eps"),
         rope_theta=top.number("rope_theta"),
         max_seq_len=top.integer("max_seq_len", 65536),
-        has_output_weight=not top.flag("tied_embeddings", True),
+        is_text_head_tied=top.flag("tied_embeddings", False),
     )
     _check_heads("params.json", config.num_heads, config.num_kv_heads)
     if config.head_dim % 2:

@@ -18,6 +18,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -33,11 +34,14 @@ from safetensors.torch import load_file, save_file
 import voxtral
 from loopback_hub import LoopbackHub, client_of
 from voxtral import VoxtralTTS, hub
+from voxtral.audio.encode import ContainerEncoder
+from voxtral.audio.file import AudioFileWriter
 from voxtral.cli.main import run
 from voxtral.cli.progress import Progress, show_progress
 from voxtral.cli.terminal import deferred_interrupts, tidy_warnings
 from voxtral.errors import CancelledError, EngineStoppedError, VoxtralWarning
-from voxtral.types import SegmentInfo, SpeechStats
+from voxtral.speaking import SpeechHandle
+from voxtral.types import SegmentInfo, SpeechRequest, SpeechStats
 
 COMMANDS = ("speak", "voices", "clone", "download", "encode", "decode", "doctor")
 TEXT = "Hello there, this is a test."
@@ -312,6 +316,30 @@ def test_a_full_disk_behind_standard_output_is_an_error(speak: Cli, monkeypatch:
     assert result.lines[-1].startswith("error: standard output cannot be written (No space left on device)")
 
 
+def test_a_stream_that_fails_is_not_ended_as_if_it_were_whole(speak: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voxtral.speaking.is_silent", lambda samples, rate: True)
+    monkeypatch.setattr(ContainerEncoder, "finish", lambda self: pytest.fail("the stream was ended politely"))
+    result = speak(TEXT, "-o", "-", "--format", "flac")
+    assert result.code == 1
+    assert result.lines[-1].startswith("error: the model made only silence")
+
+
+@pytest.mark.parametrize(("output", "is_held"), [("out.wav", True), ("-", False)])
+def test_only_files_wait_for_whole_segments(
+    speak: Cli, monkeypatch: pytest.MonkeyPatch, output: str, is_held: bool
+) -> None:
+    seen: list[bool] = []
+    submit = VoxtralTTS.submit
+
+    def watch(self: VoxtralTTS, request: SpeechRequest, *, hold_segments: bool) -> SpeechHandle:
+        seen.append(hold_segments)
+        return submit(self, request, hold_segments=hold_segments)
+
+    monkeypatch.setattr(VoxtralTTS, "submit", watch)
+    assert speak(TEXT, "-o", output).code == 0
+    assert seen == [is_held]
+
+
 # Where the text comes from.
 
 
@@ -390,6 +418,16 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert os.listdir(workplace) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(("",), "the text is empty"), ((TEXT, "--language", "Klingon"), "unknown language")]
+)
+def test_what_needs_no_model_is_refused_before_one_is_loaded(
+    cli: Cli, arguments: tuple[str, ...], message: str
+) -> None:
+    (line,) = cli("speak", *arguments, "--model", "./missing").lines
+    assert line.startswith(f"error: {message}")
 
 
 def test_a_model_that_is_nowhere_is_an_error_and_not_replaced(cli: Cli) -> None:
@@ -497,6 +535,34 @@ def test_an_interrupt_leaves_neither_the_file_nor_a_part_of_it(workplace: Path, 
     # Nothing but the two lines, in particular nothing of an exception that a C library swallowed.
     assert [line for line in stderr.decode().splitlines() if "random weights" not in line] == ["interrupted"]
     assert os.listdir(workplace) == ["book.txt"]
+
+
+@pytest.mark.parametrize("speed", ["1", "2"])
+@pytest.mark.parametrize("is_last", [False, True])
+def test_an_interrupt_that_a_c_library_swallows_is_not_lost(
+    speak: Cli, workplace: Path, wordy_seed: str, monkeypatch: pytest.MonkeyPatch, speed: str, is_last: bool
+) -> None:
+    write = AudioFileWriter.write
+    num_writes = 0
+    interrupted_write = 0
+
+    def swallow(self: AudioFileWriter, samples: np.ndarray) -> None:
+        nonlocal num_writes
+        num_writes += 1
+        if num_writes == interrupted_write:
+            # What becomes of an exception in a callback from C.
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        write(self, samples)
+
+    monkeypatch.setattr(AudioFileWriter, "write", swallow)
+    arguments = (TEXT, "-o", "out.mp3", "--seed", wordy_seed, "--speed", speed)
+    assert speak(*arguments).code == 0
+    (workplace / "out.mp3").unlink()
+    interrupted_write, num_writes = num_writes if is_last else 1, 0
+    result = speak(*arguments)
+    assert (result.code, result.lines) == (130, ["interrupted"])
+    assert os.listdir(workplace) == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -237,7 +238,7 @@ def test_an_endless_file_object_is_read_up_to_the_limit():
             self.given += min(size, 65536)
             return bytes(min(size, 65536))
 
-    endless = Endless()
+    endless: Any = Endless()
     with pytest.raises(ReferenceAudioError, match="10 MiB"):
         read_audio(endless, sample_rate=RATE)
     assert endless.given == 10 * 2**20 + 1
@@ -247,7 +248,7 @@ def test_bytes_over_the_limit_are_refused():
     with pytest.raises(ReferenceAudioError, match="10 MiB"):
         read_audio(bytes(10 * 2**20 + 1), sample_rate=RATE)
     # The shape of a memoryview is not its size.
-    view = memoryview(np.zeros(2**18 + 1, dtype=np.float32))
+    view = memoryview(np.zeros(2**18 + 1, dtype=np.float32).data)
     with pytest.raises(ReferenceAudioError, match="1 MiB"):
         read_audio(view, sample_rate=RATE, limits=AudioLimits(max_bytes=2**20))
 
@@ -330,10 +331,12 @@ def test_a_file_that_may_not_be_opened(tmp_path, monkeypatch):
 def test_file_objects_that_do_not_read_bytes(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("hello")
-    with open(path) as file, pytest.raises(ReferenceAudioError, match="reads str"):
-        read_audio(file, sample_rate=RATE)
+    with path.open() as file:
+        text: Any = file
+        with pytest.raises(ReferenceAudioError, match="reads str"):
+            read_audio(text, sample_rate=RATE)
     with pytest.raises(ReferenceAudioError, match="cannot be read"):
-        read_audio(file, sample_rate=RATE)  # closed
+        read_audio(text, sample_rate=RATE)  # closed
     with open(path, "ab") as file, pytest.raises(ReferenceAudioError, match="cannot be read"):
         read_audio(file, sample_rate=RATE)
 
@@ -530,7 +533,7 @@ def test_a_wav_file_beyond_4_gib_is_refused_and_a_stream_is_not(target):
     with pytest.raises(AudioError, match="4 GiB"):
         speak_into(target, nearly_full)
     assert only_the_old_file(target.parent)
-    encoder = open_encoder("wav", RATE)
+    encoder: Any = open_encoder("wav", RATE)
     encoder._writer._num_bytes = 2**32 - 1000
     assert len(encoder.write(tone())) == 44 + 2 * RATE
 

@@ -57,7 +57,7 @@ def test_the_sizes_are_as_far_from_the_published_ones_as_the_sets_promise() -> N
     assert options.audio_token_id != 24
     assert options.codebooks.semantic_head_rows == options.codebooks.semantic_vocab, "a semantic head without padding"
     assert options.codec.patch_kernel > 2 * options.codec.steps_per_frame, "the first samples wait for the third frame"
-    assert layers(options.codec).count(0) == 2, "a stage without layers on each side"
+    assert layers(options.codec).count(0) == 4, "stages without layers on both sides"
     assert options.acoustic.use_biases
     assert options.codec.use_biases
     assert not options.codec.layer_scale

@@ -154,7 +154,7 @@ class TimeStretcher:
         products = np.fft.irfft(spectrum, size)[:num_places]
         energies = np.concatenate([np.zeros(1), np.cumsum(np.square(region))])
         energies = np.maximum(energies[length:] - energies[:-length], 0.0)
-        similarity = products / np.sqrt(energies * np.square(template).sum() + 1e-12)
+        similarity = products / np.sqrt(energies * np.square(template).sum() + 1e-20)
         distance = np.abs(np.arange(first, first + num_places) - ideal) / self._search
         return first + int(np.argmax(similarity - _DISTANCE_PENALTY * distance))
 

@@ -359,7 +359,7 @@ def _embedded_prompts(context: _Context) -> _Yield:
 
 def _embedded_clip(context: _Context, case: str, given: Mapping[str, Any]) -> _Yield:
     if context.model.codec_encoder is None:
-        yield f"{case}/codes", _Skip("the checkpoint holds no encoder")
+        yield f"{case}/codes", _Skip(_NO_ENCODER)
     else:
         yield f"{case}/codes", context.model.encode_audio(context.get(given["audio"]))
     rows = context.model.embed_codes(context.get(f"{case}/codes"))
@@ -457,6 +457,7 @@ def _flow_case(context: _Context, case: str) -> _Yield:
             yield f"{case}/{leaf}", torch.stack(velocities)
 
 
+_NO_ENCODER = "the checkpoint holds no encoder"
 _BIAS_NAME = re.compile(r"codec/attn_bias/block(\d+)_window(\d+)")
 _WEIGHT_NAME = re.compile(r"codec/(decoder|encoder)_block(\d+)_weight")
 
@@ -465,6 +466,8 @@ def _codec_tables(context: _Context) -> _Yield:
     codec, vectors = context.model.codec, context.vectors
     yield "codec/alibi_slopes", torch.tensor(codec.config.alibi_slopes)
     yield "codec/output_proj_weight", codec.output_proj.conv.weight
+    encoder = context.model.codec_encoder
+    yield "codec/input_proj_weight", encoder.input_proj.conv.weight if encoder else _Skip(_NO_ENCODER)
     yield "codec/semantic_table_row_ids", _Input()
     if vectors.has("codec/semantic_table_row_ids"):
         rows = codec.quantizer.semantic_table[context.get("codec/semantic_table_row_ids")]
@@ -482,7 +485,7 @@ def _codec_tables(context: _Context) -> _Yield:
 def _conv_weight(model: VoxtralModel, side: str, index: str) -> Tensor | _Skip:
     root = model.codec if side == "decoder" else model.codec_encoder
     if root is None:
-        return _Skip("the checkpoint holds no encoder")
+        return _Skip(_NO_ENCODER)
     block: Any = root.get_submodule(f"{side}_blocks.{index}")
     return block.conv.weight
 
@@ -515,7 +518,7 @@ def _codec_encode(context: _Context) -> _Yield:
         if encoder is None:
             for name in context.vectors.under(f"{case}/"):
                 if not name.endswith(("/wav", "/lm_embeds")):
-                    yield name, _Skip("the checkpoint holds no encoder")
+                    yield name, _Skip(_NO_ENCODER)
         else:
             samples = context.get(f"{case}/wav")
             outputs = [output[0].T for output in encoder.block_outputs(samples[None])]

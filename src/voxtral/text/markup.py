@@ -32,7 +32,9 @@ _LINK = re.compile(r"(?<!\\)\[([^\[\]]*)\]" + _DESTINATION)
 _REFERENCE_LINK = re.compile(r"(?<![\w\\\]])\[([^\[\]^][^\[\]]*)\]\[[^\[\]]*\]")
 _FOOTNOTE = re.compile(r"\[\^[^\[\]\s]{1,40}\]:?")
 _INLINE = re.compile(
-    r"(?P<escape>\\[!-/:-@\[-`{-~])|(?P<code>`+)|(?P<angle><[^<>]+>)|(?P<mark>\*+|_+|~~+)|(?P<gap>\n[^\S\n]*\n)"
+    r"(?P<escape>\\[!-/:-@\[-`{-~])|(?P<code>`+)"
+    r"""|(?P<angle><(?:[^<>"']|"[^"<]*"|'[^'<]*')+>)"""
+    r"|(?P<mark>\*+|_+|~~+)|(?P<gap>\n[^\S\n]*\n)"
 )
 _TAG = re.compile(r"/?([a-zA-Z][a-zA-Z0-9]*)(?:[\s/].*)?", re.DOTALL)
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
@@ -148,9 +150,10 @@ def _one_line_edits(line: str, offset: int, kind: str, next_kind: str) -> Iterat
     if kind == "rule":
         yield Edit(offset, offset + len(line))
         return
-    markers = {"heading": _HEADING, "bullet": _BULLET, "ordered": _ORDERED}
-    if kind in markers:
-        start = _match_end(markers[kind], line, start)
+    if kind == "heading":
+        start = _match_end(_HEADING, line, start)
+    elif kind in {"bullet", "ordered"}:
+        start = max(_match_end(_BULLET, line, start), _match_end(_ORDERED, line, start))
     if start and line[:start].strip():
         yield Edit(offset, offset + start)
     if kind == "heading":

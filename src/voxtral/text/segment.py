@@ -48,7 +48,7 @@ def split_text(text: str, *, min_chars: int = 100, max_chars: int = 400) -> Iter
     Raises:
         OptionError: the limits are not `1 <= min_chars <= max_chars`.
 
-    >>> [segment.text for segment in split_text("One. Two. Three.", min_chars=4, max_chars=10)]
+    >>> [segment.text for segment in split_text("One. Two. Three.", min_chars=5, max_chars=10)]
     ['One. Two.', 'Three.']
     """
     if not 1 <= min_chars <= max_chars:
@@ -247,7 +247,7 @@ _ENDS = ".!?…؟۔।॥。！？｡"
 _UNSPACED_ENDS = "।॥。！？｡"
 _CLOSERS = "\"'”’“»«›‹)]}」』】）*_~`"
 _OPENERS = "([{“„«‹‘‚¿¡「『【（"
-_NEVER_FIRST = "»›!?;:,.…)]}%٪؛،؟」』】）、。！？"
+_NEVER_FIRST = "!?;:,.…)]}%٪؛،؟」』】）、。！？"
 _TOKEN = re.compile(
     rf"(?P<space>\s+)|(?P<wide>[{_UNSPACED_ENDS}、，；：—][{_ENDS}、，；：—”’」』】）)]*)|[\"“”„«»‹›「」『』()\[\]（）]"
 )
@@ -349,7 +349,7 @@ class _Scanner:
         """Note a place after punctuation that needs no space after it."""
         following = self._text[end : end + 1]
         begin = end - len(marks)
-        if not following or following.isspace() or _extends(following) or following in _NEVER_FIRST:
+        if not following or following.isspace() or _extends(following) or following in _NEVER_FIRST + "»›":
             return
         if begin and self._text[begin - 1].isdigit() and following.isdigit():
             return
@@ -399,6 +399,8 @@ def _rank_of_space(text: str, start: int, end: int, sentence_start: int) -> _Ran
     following = text[end]
     if following in _NEVER_FIRST or _extends(following):
         return None
+    if following in "»›" and not text[end + 1 : end + 2].isalnum():
+        return None  # The end of a French quotation; before a letter it begins a German one.
     last = _before_closers(text, start)
     mark = text[last - 1] if last else " "
     if mark in _ENDS:
@@ -442,20 +444,21 @@ def _words(words: str) -> frozenset[str]:
 # "es.", "ir.") must not be in the first list.
 _NEVER_ENDS = _words(
     "mr mrs ms messrs dr prof profs rev gen col capt cpt lt maj sgt cmdr adm gov sen rep pres st mt ft vs cf approx "
-    "viz ca e.g i.e "
-    "hr fr frl nr bzw ggf evtl vgl inkl exkl zzgl bspw sog allg dipl-ing "
-    "mme mmes mlle mlles mgr ste p.ex j.-c "
-    "sra srta sres srtas sto sta dra d.ª ud uds vd vds ee.uu p.ej dña exmo exma ilmo "
-    "sr sig sigg sig.ra sig.na dott dott.ssa prof.ssa ing avv geom "
+    "viz ca "
+    "hr fr frl fa nr bzw ggf evtl vgl inkl exkl zzgl bspw sog allg dipl-ing "
+    "mme mmes mlle mlles mgr ste p.ex ex "
+    "sra srta sres srtas sto sta dra d.ª ud uds vd vds ee p.ej ej dña exmo exma ilmo "
+    "sr sig sigg sig.ra sig.na dott dott.ssa prof.ssa ing avv geom cfr "
     "srs profa "
     "dhr mevr mej mw drs ds bijv "
     "د أ.د م ص أ ج ق "
     "डॉ डा श्री प्रो पं कु सुश्री रु स्व मो"
 )
+_ACRONYMS = _words("uu ee.uu")
 _ENDS_BEFORE_CAPITAL = _words(
     "etc inc ltd co corp bros jr al ave blvd rd dept univ est a.m p.m ph.d "
     "usw u.s.w geb gest jh jhd mio mrd tsd str chr v.chr n.chr max min "
-    "env av apr éd ex aprox gral dpto lic tel tél ecc es ltda cia enz bv nl blz incl excl resp ed"
+    "env av apr éd aprox gral dpto lic tel tél ecc es ltda cia enz bv nl blz incl excl resp ed"
 )
 _NEVER_BEFORE_DIGIT = _words(
     "no nos nr núm num n p pp pág págs pag vol vols fig figs art arts sec ch chap cap kap abb abs bd hs tab op ziff rn "
@@ -467,11 +470,11 @@ _MONTHS = _words(
     "januar jänner februar märz april mai juni juli august september oktober november dezember "
     "jan feb mär apr jun jul aug sep sept okt nov dez"
 )
-# Words that begin sentences and are no names: an acronym before one of them ends its sentence.
+# Words that begin sentences and are neither names nor parts of them ("J. De Vries"): initials before one
+# of them end a sentence.
 _STARTERS = _words(
-    "The A An This That These Those He She It They We You There Then In On At But And So If When "
-    "Der Die Das Er Sie Es Wir Ein Eine Dann Aber Und Le La Les Il Elle Ils Elles Un Une El Los Las Ella Una "
-    "O Os As Ele Ela Lo Gli De Het Een Hij Zij"
+    "The This That These Those He She It They We You There Then In On At But And So If When "
+    "Der Die Das Er Sie Es Wir Dann Aber Und Il Elle Ils Elles Nous Mais Ella Ellos Pero Ele Ela Mas Hij Zij Maar"
 )
 _LAST_TOKEN = re.compile(r"[^\s\"“”„«»‹›()\[\]{}/…!?]{1,24}$")
 _WORD_BEFORE = re.compile(r"([^\W\d_]{1,12})\s{1,3}$")
@@ -506,15 +509,16 @@ def _is_abbreviation(text: str, point: int, following: str, sentence_start: int)
     is_capital = following[:1].isupper()
     if folded in _ENDS_BEFORE_CAPITAL:
         return not is_capital
-    if len(token) > 2 and _is_initials(token):
-        return following not in _STARTERS
-    if folded in _NEVER_ENDS or folded.rsplit("-", 1)[-1] in _NEVER_ENDS or _is_initials(token):
+    if folded in _NEVER_ENDS or folded.rsplit("-", 1)[-1] in _NEVER_ENDS:
         return True
     if folded in _NEVER_BEFORE_DIGIT and following[:1].isdigit():
         return True
     is_number = token.isdecimal() and len(token) <= 3
     if (is_number or _ROMAN.fullmatch(token)) and found.end() - len(token) <= sentence_start:
         return True  # A list marker, or "1. Kapitel".
+    if folded in _ACRONYMS or _is_initials(token):
+        is_end = token.isupper() and following in _STARTERS and found.end() - len(token) > sentence_start
+        return not is_end
     return is_number and _is_german_ordinal(text, found.start(), following)
 
 

@@ -306,7 +306,7 @@ def test_abandoned_streams_are_taken_apart_safely(format):
         encoder = open_encoder(format, RATE)
         encoder.write(chirp(0.1))
         open_encoder(format, RATE)
-    del encoder
+        del encoder
     assert gc.collect() >= 0
 
 

@@ -34,9 +34,9 @@ def test_rms_of_known_signals():
     assert rms_db(EMPTY) == -math.inf
 
 
-def test_rms_of_many_quiet_samples_keeps_its_precision():
-    # Summed in float32 this is off by several dB.
-    assert rms_db(np.full(10_000_000, 1e-3, dtype=np.float32)) == pytest.approx(-60.0, abs=1e-3)
+def test_rms_of_samples_whose_squares_float32_cannot_hold():
+    assert rms_db(np.full(100, 1e-25, dtype=np.float32)) == pytest.approx(-500.0, abs=1e-3)
+    assert rms_db(np.full(100, 1e25, dtype=np.float32)) == pytest.approx(500.0, abs=1e-3)
 
 
 def test_silence():

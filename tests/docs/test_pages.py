@@ -1,0 +1,54 @@
+"""Pages that are generated, or that promise something a test can look at."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_of_commands_is_what_the_commands_say() -> None:
+    spec = importlib.util.spec_from_file_location("write_cli", ROOT / "docs" / "write_cli.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    written = (ROOT / "docs" / "CLI.md").read_text(encoding="utf-8")
+    assert module.render() == written, "run `make docs`"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readme_opens_with_the_two_commands() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert [line.split("#")[0].strip() for line in lines[:4]] == ["```", "make speak", "make test", "```"]
+
+
+def test_ci_calls_the_readmes_test_command() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert re.search(r"^make test$", script, re.MULTILINE)
+
+
+def test_sizes_live_in_config_alone() -> None:
+    """No published size outside config.py: the model takes them from params.json."""
+    source = ROOT / "src" / "voxtral"
+    numbers = re.compile(r"(?<![\w.])(1920|8192|8194|8320|9088|24000|37|36|292|3072)(?![\w.])")
+    for path in [*(source / "model").glob("*.py"), *(source / "engine").glob("*.py"), source / "tts.py"]:
+        code = re.sub(r'""".*?"""|#[^\n]*', "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert not numbers.search(code), f"{path.name}: {numbers.search(code)}"
+
+
+def test_nothing_large_is_tracked() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        return  # an unpacked archive has no index
+    sizes = [(ROOT / name).stat().st_size for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+    assert sum(sizes) < 45 * 2**20
+    assert max(sizes) < 8 * 2**20

@@ -1,0 +1,246 @@
+"""The golden vectors: our numbers are the official ones, and a difference would be seen and named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from voxtral.checkpoint import open_checkpoint
+from voxtral.doctor import command
+from voxtral.doctor.vectors import VectorReport, load_vectors, run_vectors
+from voxtral.errors import CheckpointError
+
+TINY = Path(str(files("voxtral").joinpath("data", "tiny")))
+GOLDEN = Path(__file__).parent / "data"
+CPU = torch.device("cpu")
+ENCODER = ("audio_tokenizer.input_proj.", "audio_tokenizer.encoder_blocks.")
+
+# One output entry of each group: what the set would catch if only that were wrong.
+ONE_OF_EACH_GROUP = [
+    "prompt/03/ids",
+    "prompt/ref_audio_16k/audio_array",
+    "embed_prompt/A/embeds",
+    "embed_prompt/ref_audio/codes",
+    "lm/prompt/hidden",
+    "lm/steps/hidden",
+    "rope/y",
+    "frame_embed/embeds",
+    "frame_embed/offsets",
+    "semantic/logits_masked",
+    "semantic/code",
+    "fm/inv_freq",
+    "fm/alpha1.2/x_final",
+    "fm/alpha_mixed/codes",
+    "codec/alibi_slopes",
+    "codec/attn_bias/block3_window4",
+    "codec/decoder_block2_weight",
+    "codec/decode/T7/block5",
+    "codec/decode/T40/waveform",
+    "codec/helper/waveform",
+    "codec/encode/latents",
+    "codec/encode_short/codes",
+    "e2e/A/frames",
+    "e2e/B/waveform_streamed",
+    "e2e/ref_audio/hidden",
+]
+
+
+def run(folder: Path, vectors: Path = GOLDEN) -> VectorReport:
+    return run_vectors(open_checkpoint(folder), load_vectors(vectors), CPU)
+
+
+def counts(report: VectorReport) -> tuple[int, int, int]:
+    return report.count(True), report.count(False), report.count(None)
+
+
+@pytest.fixture(scope="module")
+def report() -> VectorReport:
+    return run(TINY)
+
+
+@pytest.fixture(scope="module")
+def public_report(tmp_path_factory: pytest.TempPathFactory) -> VectorReport:
+    """The same on the checkpoint without encoder, which is what is published."""
+    folder = tmp_path_factory.mktemp("public")
+    shutil.copytree(TINY, folder, dirs_exist_ok=True)
+    weights = folder / "consolidated.safetensors"
+    tensors = load_file(weights)
+    weights.unlink()
+    save_file({name: tensor for name, tensor in tensors.items() if not name.startswith(ENCODER)}, weights)
+    return run(folder)
+
+
+def copy_of_the_set(folder: Path) -> Path:
+    for name in ("vectors.json", "vectors.safetensors"):
+        shutil.copyfile(GOLDEN / name, folder / name)
+    return folder
+
+
+# The numbers.
+
+
+def test_every_entry_is_the_official_number(report: VectorReport) -> None:
+    assert [result.name for result in report.results if result.ok is False] == []
+    assert counts(report) == (113, 0, 0)
+    assert report.ok
+
+
+def test_without_encoder_only_the_encoders_entries_are_skipped(public_report: VectorReport) -> None:
+    assert counts(public_report) == (90, 0, 23)
+    assert public_report.ok
+    skipped = [result for result in public_report.results if result.kind == "output" and result.ok is None]
+    assert {result.detail for result in skipped} == {"the checkpoint holds no encoder"}
+    assert all(result.name.startswith(("codec/encode", "embed_prompt/ref_audio/codes")) for result in skipped)
+
+
+def test_inputs_are_listed_and_never_count_as_passed(report: VectorReport) -> None:
+    inputs = [result for result in report.results if result.kind == "input"]
+    assert len(inputs) == 26
+    assert all(result.ok is None and result.max_abs is None for result in inputs)
+    assert {"fm/x0", "rope/x", "e2e/A/noise", "codec/encode/wav", "lm/prompt/embeds"} <= {r.name for r in inputs}
+
+
+def test_informational_entries_do_not_judge(report: VectorReport) -> None:
+    informational = [result for result in report.results if result.kind == "informational"]
+    assert len(informational) == 34
+    assert all(result.name.startswith(("bf16/", "codec/bf16_", "prompt")) for result in informational)
+    # Our own bfloat16 is as far from the official bfloat16 as two roundings are.
+    compared = {result.name: result.ok for result in informational if result.ok is not None}
+    assert compared
+    assert all(compared.values()), compared
+
+
+def test_every_entry_of_the_set_is_in_the_report(report: VectorReport) -> None:
+    assert [result.name for result in report.results] == list(load_vectors(GOLDEN).entries)
+
+
+def test_distances_leave_room(report: VectorReport) -> None:
+    """No float entry uses up its tolerance: another machine's order of additions must fit in it too."""
+    for result in report.results:
+        if result.kind == "output" and isinstance(result.tolerance, dict) and result.tolerance["atol"] > 0:
+            assert result.max_abs is not None
+            assert result.max_abs <= 0.8 * result.tolerance["atol"], result.name
+
+
+# The command.
+
+
+def doctor(capsys: pytest.CaptureFixture[str], vectors: Path) -> tuple[int, dict[str, Any], str]:
+    code = command.main(["--model", str(TINY), "--vectors", str(vectors), "--device", "cpu", "--json"])
+    output = capsys.readouterr().out
+    return code, json.loads(output.splitlines()[-1]), output
+
+
+def test_the_command_prints_lines_and_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    code, report, output = doctor(capsys, GOLDEN)
+    assert code == 0
+    assert set(report) == {"ok", "passed", "failed", "skipped", "entries"}
+    assert (report["ok"], report["passed"], report["failed"], report["skipped"]) == (True, 113, 0, 0)
+    assert len(report["entries"]) == 173
+    assert all(set(entry) >= {"ok", "max_abs", "tolerance", "kind"} for entry in report["entries"].values())
+    assert report["entries"]["rope/y"]["ok"] is True
+    assert report["entries"]["rope/x"] == {
+        "ok": None,
+        "max_abs": None,
+        "tolerance": report["entries"]["rope/x"]["tolerance"],
+        "kind": "input",
+        "detail": "",
+    }
+    assert "113 passed, 0 failed, 0 skipped: the numbers are the official ones" in output
+
+
+def perturb(tensor: torch.Tensor, tolerance: Any) -> torch.Tensor:
+    """Move one element: an integer by one, a float by ten tolerances."""
+    changed = tensor.clone()
+    element = changed.view(-1)
+    # Masked logits are infinite; ten tolerances more would change nothing there.
+    place = int(element.isfinite().nonzero()[-1])
+    if tensor.is_floating_point():
+        size = tolerance["atol"] + tolerance["rtol"] * abs(float(element[place]))
+        element[place] += 10 * size if size else 1e-3
+    else:
+        element[place] += 1
+    return changed
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH_GROUP)
+def test_one_wrong_entry_fails_alone(name: str, tmp_path: Path) -> None:
+    vectors = copy_of_the_set(tmp_path)
+    described = json.loads((vectors / "vectors.json").read_text(encoding="utf-8"))["entries"]
+    tensors = load_file(vectors / "vectors.safetensors")
+    tensors[name] = perturb(tensors[name], described[name]["tolerance"])
+    save_file(tensors, vectors / "vectors.safetensors")
+    report = run(TINY, vectors)
+    # Some outputs are inputs of later steps: those may fail with it, but nothing before and beside it.
+    failed = [result.name for result in report.results if result.ok is False and result.kind == "output"]
+    assert failed == [name, *FOLLOWING.get(name, [])] or set(failed) == {name, *FOLLOWING.get(name, [])}
+    assert not report.ok
+
+
+FOLLOWING: dict[str, list[str]] = {}
+
+
+def test_the_command_exits_with_1_and_names_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vectors = copy_of_the_set(tmp_path)
+    tensors = load_file(vectors / "vectors.safetensors")
+    tensors["codec/decode/T7/waveform"][100] += 1e-3
+    save_file(tensors, vectors / "vectors.safetensors")
+    code, report, output = doctor(capsys, vectors)
+    assert code == 1
+    assert (report["ok"], report["passed"], report["failed"]) == (False, 112, 1)
+    assert [name for name, entry in report["entries"].items() if entry["ok"] is False] == ["codec/decode/T7/waveform"]
+    assert report["entries"]["codec/decode/T7/waveform"]["max_abs"] == pytest.approx(1e-3, rel=0.05)
+    assert "FAILED codec/decode/T7/waveform" in output
+    assert "NOT the official numbers" in output
+
+
+# Sets that are not as they should be.
+
+
+def change_set(folder: Path, *, add_entry: str | None = None, add_tensor: str | None = None) -> Path:
+    vectors = copy_of_the_set(folder)
+    if add_tensor is not None:
+        tensors = load_file(vectors / "vectors.safetensors") | {add_tensor: torch.zeros(2)}
+        save_file(tensors, vectors / "vectors.safetensors")
+    if add_entry is not None:
+        described = json.loads((vectors / "vectors.json").read_text(encoding="utf-8"))
+        described["entries"][add_entry] = {"shape": [2], "dtype": "float32", "tolerance": {"atol": 1.0, "rtol": 0.0}}
+        (vectors / "vectors.json").write_text(json.dumps(described), encoding="utf-8")
+    return vectors
+
+
+@pytest.mark.parametrize(
+    "name", ["something/new", "codec/decode/T7/block8", "fm/alpha1.2/other", "lm/prompt/layer2_residual"]
+)
+def test_an_entry_that_no_check_knows_fails(tmp_path: Path, name: str) -> None:
+    report = run(TINY, change_set(tmp_path, add_entry=name, add_tensor=name))
+    assert [result.name for result in report.results if result.ok is False] == [name]
+    result = next(result for result in report.results if result.name == name)
+    assert result.detail == "no check knows this entry"
+
+
+@pytest.mark.parametrize("changes", [{"add_entry": "fm/more"}, {"add_tensor": "fm/more"}], ids=["json", "tensors"])
+def test_a_set_that_disagrees_with_itself_is_refused(tmp_path: Path, changes: dict[str, str]) -> None:
+    with pytest.raises(CheckpointError, match="disagree about fm/more"):
+        load_vectors(change_set(tmp_path, **changes))
+
+
+def test_the_command_reports_a_bad_set_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, report, _ = doctor(capsys, change_set(tmp_path, add_tensor="fm/more"))
+    assert code == 1
+    assert report["ok"] is False
+    assert report["error"]["code"] == "invalid_checkpoint"
+
+
+@pytest.mark.parametrize("missing", ["vectors.json", "vectors.safetensors"])
+def test_half_a_set_is_refused(tmp_path: Path, missing: str) -> None:
+    (copy_of_the_set(tmp_path) / missing).unlink()
+    with pytest.raises(CheckpointError, match="holds no golden vectors"):
+        load_vectors(tmp_path)

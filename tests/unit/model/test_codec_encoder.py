@@ -1,0 +1,74 @@
+"""Facts of the codec encoder: how many frames, what completes a clip, and that passes do not show."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voxtral.checkpoint import load_model, open_checkpoint
+from voxtral.model import codec_encoder
+from voxtral.model.voxtral import VoxtralModel
+
+
+@pytest.fixture(scope="module")
+def model() -> VoxtralModel:
+    checkpoint = open_checkpoint(Path(str(files("voxtral").joinpath("data", "tiny"))))
+    return load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32, codec_dtype=torch.float32)
+
+
+def clip(num_samples: int) -> torch.Tensor:
+    return 0.3 * torch.randn(num_samples, generator=torch.Generator().manual_seed(0))
+
+
+def latent(model: VoxtralModel, samples: torch.Tensor) -> torch.Tensor:
+    assert model.codec_encoder is not None
+    with torch.inference_mode():
+        return model.codec_encoder(samples[None])[0]
+
+
+@settings(deadline=None, max_examples=20)
+@given(num_samples=st.integers(1, 12000))
+def test_frames_are_those_that_the_config_counts(model: VoxtralModel, num_samples: int) -> None:
+    with torch.inference_mode():
+        codes = model.encode_audio(clip(num_samples))
+    assert codes.shape == (37, model.config.codec.num_frames(num_samples))
+    assert codes.dtype is torch.int64
+    assert codes.min() >= 0
+    assert codes[0].max() < 8192
+    assert codes[1:].max() <= 20
+
+
+def test_zeros_complete_the_last_patch(model: VoxtralModel) -> None:
+    samples = clip(1920 * 2 - 100)
+    assert torch.equal(latent(model, samples), latent(model, torch.cat((samples, torch.zeros(100)))))
+
+
+def test_whole_frames_do_not_depend_on_what_follows(model: VoxtralModel) -> None:
+    long = clip(1920 * 6)
+    torch.testing.assert_close(latent(model, long[: 1920 * 4]), latent(model, long)[:, :4], atol=1e-5, rtol=0)
+
+
+def test_a_patch_is_a_row_of_neighbouring_samples(model: VoxtralModel) -> None:
+    encoder = model.codec_encoder
+    assert encoder is not None
+    silence = torch.zeros(240 * 20)
+    spike = silence.clone()
+    spike[240 * 10 + 3] = 1.0
+    with torch.inference_mode():
+        quiet, heard = (next(encoder.block_outputs(samples[None]))[0] for samples in (silence, spike))
+    # Channel 3 of step 10, which a kernel of 7 carries into the 6 steps that follow.
+    weight = encoder.input_proj.conv.weight
+    assert (quiet != heard).any(dim=0).nonzero()[:, 0].tolist() == list(range(10, 17))
+    torch.testing.assert_close((heard - quiet)[:, 10], weight[:, 3, -1], atol=1e-6, rtol=0)
+
+
+def test_passes_do_not_show(model: VoxtralModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = clip(1920 * 8)
+    whole = latent(model, samples)
+    monkeypatch.setattr(codec_encoder, "_STEPS_PER_PASS", 5)
+    torch.testing.assert_close(latent(model, samples), whole, atol=1e-5, rtol=0)

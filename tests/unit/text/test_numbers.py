@@ -1,0 +1,139 @@
+"""Numbers in texts: what is written out, in which way, and what stays."""
+
+from __future__ import annotations
+
+import pytest
+
+from voxtral.text.edits import Draft
+from voxtral.text.numbers import spell_numbers
+
+
+def _spell(text: str, language: str) -> str:
+    return spell_numbers(Draft.of(text), language).text
+
+
+@pytest.mark.parametrize(
+    ("language", "written", "spoken"),
+    [
+        ("en", "I have 1,234 apples.", "I have one thousand two hundred and thirty-four apples."),
+        ("en", "3.14 and 0.05", "three point one four and zero point zero five"),
+        (
+            "en",
+            "1.234.567,89",
+            "one million two hundred and thirty-four thousand five hundred and sixty-seven point eight nine",
+        ),
+        ("en", "12,34,567", "one million two hundred and thirty-four thousand five hundred and sixty-seven"),
+        ("en", "In 1984, 1905 and 2024.", "In nineteen eighty-four, nineteen oh-five and twenty twenty-four."),
+        ("en", "50% or 5.5 % off", "fifty percent or five point five percent off"),
+        ("en", "-5 and (−3) and +2", "minus five and (minus three) and plus two"),
+        ("en", "1st, 2nd, 23rd, 1,000th", "first, second, twenty-third, one thousandth"),
+        (
+            "en",
+            "$3.50, € 20, £1, US$10, -$5",
+            "three dollars and fifty cents, twenty euros, one pound, ten dollars, minus five dollars",
+        ),
+        ("en", "$5 million and $1.5 billion", "five million dollars and one point five billion dollars"),
+        (
+            "en",
+            "10-20 people, 1914–1918, $5-10",
+            "ten to twenty people, nineteen fourteen to nineteen eighteen, five to ten dollars",
+        ),
+        (
+            "en",
+            "007 or 12345678901234567",
+            "zero zero seven or one two three four five six seven eight nine zero one two three four five six seven",
+        ),
+        ("en", "Call 555-123-4567.", "Call five five five, one two three, four five six seven."),
+        ("en", "options 1,2,3", "options one, two, three"),
+        ("en", "a 5-year-old of '68", "a five-year-old of 'sixty-eight"),
+        ("en", "It is 3. Then 4!", "It is three. Then four!"),
+        ("en", "१२ and ٤٥", "twelve and forty-five"),
+        (
+            "fr",
+            "10\u202f000 €, 1 234,5 et 3,14",
+            "dix mille euros, mille deux cent trente-quatre virgule cinq et trois virgule quatorze",
+        ),
+        ("fr", "en 2024 100 fois", "en deux mille vingt-quatre cent fois"),
+        ("fr", "10 % de 1.000", "dix pour cent de mille"),
+        ("fr", "1er, 1re, 2e, 3ème, 2nde", "premier, première, deuxième, troisième, seconde"),
+        ("fr", "5 millions € ou €3", "cinq millions d'euros ou trois euros"),
+        ("fr", "01 23 45 67 89", "zéro un, deux trois, quatre cinq, six sept, huit neuf"),
+        (
+            "es",
+            "1.234,5 y 3.14 y 50 %",
+            "mil doscientos treinta y cuatro coma cinco y tres punto catorce y cincuenta por ciento",
+        ),
+        ("es", "1º, 2.ª y 15º", "primero, segunda y 15º"),
+        ("es", "1000000 €", "un millón de euros"),
+        (
+            "de",
+            "1.234,56 € und 3,5 %",
+            "eintausendzweihundertvierunddreißig Euro und sechsundfünfzig Cent und drei Komma fünf Prozent",
+        ),
+        ("de", "1 % im Jahr 1984", "ein Prozent im Jahr neunzehnhundertvierundachtzig"),
+        ("de", "Am 3. Mai, der 4. Juni, 5. Juli", "Am dritten Mai, der vierte Juni, fünfter Juli"),
+        (
+            "de",
+            "im 19. Jahrhundert, in der 2. Klasse, die 2. Wahl",
+            "im neunzehnten Jahrhundert, in der zweiten Klasse, die zweite Wahl",
+        ),
+        ("de", "Er ist 42. Das ist viel.", "Er ist zweiundvierzig. Das ist viel."),
+        ("de", "5 Millionen €", "fünf Millionen Euro"),
+        ("it", "1.234,5 e 100 €", "milleduecentotrentaquattro virgola cinque e cento euro"),
+        ("it", "1º, 2ª", "primo, seconda"),
+        ("pt", "R$ 5,50 e 16 %", "cinco reais e cinquenta centavos e dezesseis por cento"),
+        ("nl", "1e, 2de, € 5,50 in 1984", "eerste, tweede, vijf euro en vijftig cent in negentienhonderdvierentachtig"),
+        ("nl", "1.234,5", "duizendtweehonderdvierendertig komma vijf"),
+        ("ar", "١٬٢٣٤ و ٣٫١٤", "ألف ومئتان وأربعة وثلاثون و ثلاثة فاصلة واحد أربعة"),
+        ("ar", "50٪ و 5 $", "خمسون بالمئة و خمسة دولارات"),
+        ("hi", "12,34,567 और ३.१४", "बारह लाख चौंतीस हज़ार पाँच सौ सड़सठ और तीन दशमलव एक चार"),
+        ("hi", "₹500, 50% और ₹5 करोड़", "पाँच सौ रुपये, पचास प्रतिशत और पाँच करोड़ रुपये"),
+    ],
+)
+def test_numbers_are_written_out(language: str, written: str, spoken: str) -> None:
+    assert _spell(written, language) == spoken
+
+
+@pytest.mark.parametrize(
+    "written", ["+49 30 1234567", "+49301234567", "(555) 123-4567", "555-1234", "4111 1111 1111 1111"]
+)
+def test_phone_and_card_numbers_are_digits(written: str) -> None:
+    digits = [char for char in written if char.isdigit()]
+    names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    spoken = _spell(f"at {written}.", "en")
+    assert spoken.replace(",", "").removesuffix(".").split() == [
+        "at",
+        *(["plus"] if written.startswith("+") else []),
+        *(names[int(digit)] for digit in digits),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("en", "MP3 H2O v2 B52 1990s 3D 5km x²"),
+        ("en", "COVID-19 GPT-4 F-16 page-2.html"),
+        ("en", "v1.2.3 1.2.3 192.168.0.1 12.3.2024 2024-01-15 01/02/2024"),
+        ("en", "10:30 1/2 24/7 2+2=4 10^6 x=5 a@163.com"),
+        ("en", "http://a.b/1/2?c=3 www.x.com/4 ftp://5"),
+        ("en", "3-2 747-400 2019-20 5%-10%"),
+        ("en", "C$5 $5M $5bn 5₽ 20 °C 20° 5'10\" .5 #5"),
+        ("en", "10² 5½ 5\u0301"),
+        ("de", "24.12. und 24. 12. und 1.-3. Mai"),
+        ("de", "1. Kapitel"),
+        ("de", "1 Apfel, 1 Million €"),
+        ("de", "192.168.100.200"),
+        ("fr", "21 pages et 1 chat"),
+        ("es", "1 casa"),
+        ("hi", "5वीं"),
+        ("ja", "2024年3月 1,234円"),
+    ],
+)
+def test_what_is_not_clearly_a_number_stays(language: str, text: str) -> None:
+    assert _spell(text, language) == text
+
+
+@pytest.mark.parametrize("written", ["1" * 5000, "1." + "2" * 5000, "0" * 5000, "1,000" * 999, "9" * 16 + "%"])
+@pytest.mark.parametrize("language", ["en", "de", "hi"])
+def test_endless_digits_are_no_error(written: str, language: str) -> None:
+    assert _spell(written, language)
