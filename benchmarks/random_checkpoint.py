@@ -116,7 +116,7 @@ def published_params() -> dict[str, Any]:
 
 def random_tensor(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draw a tensor that keeps activations of order one, so that no step is a special case."""
-    if name.endswith("norm.weight") or name.endswith("original0"):
+    if name.endswith(("norm.weight", "original0")):
         return torch.ones(shape, dtype=torch.bfloat16)
     if name.endswith("_scale"):
         return torch.full(shape, 0.1, dtype=torch.bfloat16)
@@ -135,7 +135,7 @@ def write_checkpoint(folder: Path, params: dict[str, Any], voices: dict[str, int
     shutil.copyfile(str(files("voxtral").joinpath("data", "tiny", TOKENIZER_FILE)), folder / TOKENIZER_FILE)
     generator = torch.Generator().manual_seed(0)
     shapes = expected_tensors(config, with_encoder=False)
-    table = None
+    table = torch.empty(0)
     with (folder / WEIGHTS_FILE).open("wb") as file:
         file.write(_header(shapes))
         # Written one by one: 8 GB never stand in memory at once.
@@ -144,7 +144,6 @@ def write_checkpoint(folder: Path, params: dict[str, Any], voices: dict[str, int
             if name.endswith("audio_codebook_embeddings.embeddings.weight"):
                 table = tensor
             file.write(tensor.view(torch.uint8).numpy().tobytes() if tensor.ndim else b"")
-    assert table is not None
     for name, rows in _voices(config, table, voices, generator):
         torch.save(rows, folder / VOICE_FOLDER / f"{name}.pt")
     return sum(2 * math.prod(shape) for shape in shapes.values())

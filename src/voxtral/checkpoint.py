@@ -328,7 +328,7 @@ class TensorReader:
         try:
             with self._path.open("rb", buffering=0) as file:
                 file.seek(entry.start)
-                view, num_read = memoryview(data), 0
+                view, num_read = data.data, 0
                 while num_read < len(data) and (count := file.readinto(view[num_read:])):
                     num_read += count
         except OSError as error:

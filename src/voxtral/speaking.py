@@ -42,6 +42,7 @@ class SpeechPlan:
         segments: the parts to speak, in order; lazily made.
         make_request: builds the engine's request for one attempt at a segment: (segment, index,
             attempt).
+        voice: name of the voice that speaks.
         seed: of the utterance.
         has_explicit_budget: the caller set max_frames, so that running into it is no fault.
         speed: 0.25 to 4.
@@ -53,6 +54,7 @@ class SpeechPlan:
 
     segments: Iterator[TextSegment]
     make_request: Callable[[TextSegment, int, int], GenerationRequest]
+    voice: str
     seed: int
     has_explicit_budget: bool
     speed: float
@@ -94,6 +96,11 @@ class SpeechHandle:
     def seed(self) -> int:
         """The seed of the utterance, drawn if the caller gave none."""
         return self._plan.seed
+
+    @property
+    def voice(self) -> str:
+        """The name of the voice that speaks, chosen by language if the caller named none."""
+        return self._plan.voice
 
     @property
     def segments(self) -> tuple[SegmentInfo, ...]:

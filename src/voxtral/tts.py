@@ -10,6 +10,7 @@ import asyncio
 import math
 import os
 import secrets
+import sys
 import threading
 import unicodedata
 import warnings
@@ -59,6 +60,9 @@ if TYPE_CHECKING:
 
 # Lengths of reference audio, seconds. Source: the users' guide (3 s) and SPEC section 8.
 _MIN_REFERENCE_S, _GOOD_REFERENCE_S, _MAX_REFERENCE_S = 1.0, 3.0, 30.0
+
+# A recording that its owner turns into codes may be longer than what a stranger sends as a reference.
+_ENCODE_LIMITS = AudioLimits(max_bytes=256 * 2**20, max_seconds=600.0, max_decoded_bytes=1024 * 2**20)
 
 # `synthesize` keeps the whole result in memory: this much text is about 4 hours, 1.5 GB of samples.
 _MAX_CHARS_IN_MEMORY = 200_000
@@ -133,7 +137,11 @@ class VoxtralTTS:
             DeviceError: the device or dtype is not available.
         """
         folder = locate_model(
-            model, revision=revision, token=token, allow_download=not local_files_only, announce=announce
+            model,
+            revision=revision,
+            token=token,
+            allow_download=not local_files_only,
+            announce=announce or _tell_on_stderr,
         )
         checkpoint = open_checkpoint(folder)
         if is_built_in(model):
@@ -389,14 +397,14 @@ class VoxtralTTS:
         return VoicePrompt(name=name, rows=rows.clone(), codes=codes, metadata=dict(metadata or {}))
 
     def encode(self, audio: Any) -> torch.Tensor:
-        """Turn a clip into codes [K, T] int64, without the length rules of a reference.
+        """Turn a clip of up to 10 minutes into codes [K, T] int64, without the length rules of a reference.
 
         Raises:
             EncoderMissingError: the checkpoint holds no encoder.
             ReferenceAudioError: the clip cannot be read.
         """
         self._require_encoder()
-        return self._encode_samples(read_audio(audio, sample_rate=self.sample_rate))
+        return self._encode_samples(read_audio(audio, sample_rate=self.sample_rate, limits=_ENCODE_LIMITS))
 
     def decode(self, codes: torch.Tensor) -> Audio:
         """Turn codes [K, T] into audio.
@@ -446,6 +454,7 @@ class VoxtralTTS:
         return SpeechPlan(
             segments=source,
             make_request=make_request,
+            voice=voice.name,
             seed=seed,
             has_explicit_budget=sampling.max_frames is not None,
             speed=float(request.speed),
@@ -610,6 +619,10 @@ def make_request(
         speed=speed,
         pause_s=pause,
     )
+
+
+def _tell_on_stderr(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _given(value: Any, default: Any) -> Any:

@@ -53,7 +53,7 @@ class VoicePrompt:
         Raises:
             VoiceError: the name does not end in .safetensors.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         target = Path(path)
         if target.suffix != ".safetensors":
@@ -64,7 +64,8 @@ class VoicePrompt:
         metadata = {"format": _FORMAT, "name": self.name, "metadata": json.dumps(dict(self.metadata))}
         partial = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            save_file(tensors, partial, metadata=metadata)
+            # Not save_file, which makes files that only their owner can read, whatever the umask.
+            partial.write_bytes(save(tensors, metadata=metadata))
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)

@@ -993,8 +993,8 @@ DECODER = (
                 "query, key = self.q_norm(query), self.k_norm(key)",
                 "dim = self.config.head_dim\n"
                 "        query, key = (\n"
-                "            F.rms_norm(part.unflatten(-1, (-1, dim)), (dim,), eps=norm.eps).flatten(-2) * norm.weight\n"
-                "            for part, norm in ((query, self.q_norm), (key, self.k_norm)))",
+                "            F.rms_norm(x.unflatten(-1, (-1, dim)), (dim,), eps=norm.eps).flatten(-2) * norm.weight\n"
+                "            for x, norm in ((query, self.q_norm), (key, self.k_norm)))",
             ),
         ),
         f"{_T7}/block1",

@@ -72,6 +72,7 @@ def speak() -> Iterator[Speak]:
         settings: dict[str, Any] = {
             "segments": iter([TextSegment(f"part {n}", 10 * n, 10 * n + 6) for n in range(num_segments)]),
             "make_request": lambda segment, index, attempt: fake_request(10 * index + attempt, 100),
+            "voice": "somebody",
             "seed": SEED,
             "has_explicit_budget": False,
             "speed": 1.0,
@@ -210,6 +211,7 @@ def test_chunks_of_a_size_hold_the_same_samples(size: int, num_segments: int) ->
         plan = SpeechPlan(
             segments=iter([TextSegment("x", n, n + 1) for n in range(num_segments)]),
             make_request=lambda segment, index, attempt: fake_request(10 * index, 100),
+            voice="somebody",
             seed=SEED,
             has_explicit_budget=False,
             speed=1.0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -48,6 +49,9 @@ class AudioFileWriter:
         self._temporary: str | None = None
         self._file: BinaryIO | None = None
         self._is_whole = True
+        # Ctrl-C is raised in the main thread, and libsndfile's callbacks swallow it there: samples would be lost
+        # and the file still be put in place. In a thread of its own the encoder never sees one.
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="voxtral-encoder")
 
     @property
     def num_samples(self) -> int:
@@ -96,7 +100,7 @@ class AudioFileWriter:
         # False while it runs, so that an interrupt in the middle counts as a failure too.
         self._is_whole = False
         try:
-            self._file.write(self._encoder.write(samples))
+            self._file.write(self._worker.submit(self._encoder.write, samples).result())
         except OSError as error:
             raise self._disk_error(error) from error
         self._is_whole = True
@@ -125,7 +129,7 @@ class AudioFileWriter:
         if file is None or temporary is None:
             raise AudioError("got an exit without an entry; a writer is a context manager: use `with ... as`")
         try:
-            file.write(self._encoder.finish())
+            file.write(self._worker.submit(self._encoder.finish).result())
             for position, correction in self._encoder.corrections:
                 file.seek(position)
                 file.write(correction)
@@ -146,6 +150,7 @@ class AudioFileWriter:
 
     def _discard(self) -> None:
         """Close and remove what is left of the temporary file; after a commit there is nothing left."""
+        self._worker.shutdown()
         with suppress(OSError):
             if self._file is not None:
                 self._file.close()

@@ -376,7 +376,7 @@ def _report(
         "duration_s": round(handle.stats.duration_s, 4),
         "sample_rate": loaded.sample_rate,
         "seed": handle.seed,
-        "voice": _name_voice(loaded, request, language),
+        "voice": _name_voice(handle, request),
         "language": language,
         "model": loaded.name,
         "finish_reason": handle.finish_reason,
@@ -395,14 +395,9 @@ def _report(
     }
 
 
-def _name_voice(loaded: VoxtralTTS, request: SpeechRequest, language: str | None) -> str:
-    if request.reference_audio is not None:
-        return str(request.reference_audio)
-    if request.voice is not None:
-        return str(request.voice)
-    from voxtral.voices import default_voice, list_presets
-
-    return default_voice(list_presets(loaded.checkpoint.folder), loaded.config.languages, language or "en")
+def _name_voice(handle: SpeechHandle, request: SpeechRequest) -> str:
+    given = request.voice if request.reference_audio is None else request.reference_audio
+    return handle.voice if given is None else str(given)
 
 
 def _summary(report: dict[str, Any], destination: _Destination) -> str:

@@ -216,8 +216,10 @@ class _Cutter:
         """Cut where there is no place at all: between graphemes, not in a number if that can be helped."""
         high = min(start + self._max, self.text_end)
         first: int | None = None
-        for place in range(high, start, -1):
+        place = high
+        while place > start:
             if not self._is_boundary(start, place):
+                place -= 1
                 continue
             end = place
             while self._text[end - 1].isspace():
@@ -225,6 +227,9 @@ class _Cutter:
             if place == self.text_end or not _is_in_number(self._text, place):
                 return end
             first = first or end
+            place -= 1
+            while place > start and self._text[place - 1].isdigit() and self._text[place].isdigit():
+                place -= 1
         return first or high
 
     def _is_boundary(self, start: int, place: int) -> bool:

@@ -304,7 +304,8 @@ class Speller:
 
     def digits(self, digits: str) -> str:
         """Spell ASCII digits one by one."""
-        return " ".join(self.cardinal(int(digit)) for digit in digits)
+        names = {digit: self.cardinal(int(digit)) for digit in set(digits)}
+        return " ".join(names[digit] for digit in digits)
 
     def number(self, whole: str, fraction: str | None = None, point: str = ".") -> str:
         """Spell a number given by the ASCII digits before and after its decimal separator."""

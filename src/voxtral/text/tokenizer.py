@@ -3,6 +3,9 @@
 Knows the special tokens of a speech prompt and nothing of voices or tensors. Read next: `text.prompt`.
 """
 
+# pyright: standard
+# (mistral-common's classes are generic over types that it does not name)
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
