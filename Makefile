@@ -36,7 +36,7 @@ test: $(READY_DEV)
 	$(BIN)/python -m pytest -m "not slow"
 
 soak: $(READY_DEV)
-	$(BIN)/python -m pytest -m slow --timeout 1800
+	$(BIN)/python -m pytest -m slow --timeout 1800 -s
 
 check: $(READY_DEV)
 	$(BIN)/ruff format --check .

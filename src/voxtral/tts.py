@@ -47,7 +47,7 @@ from voxtral.model.voxtral import VoxtralModel, move_model
 from voxtral.models import NOISE_NOTICE, is_built_in, locate_model
 from voxtral.result import Audio
 from voxtral.speaking import SpeechHandle, SpeechPlan
-from voxtral.text.language import LANGUAGES, check_speakable, resolve_language, script_mismatch
+from voxtral.text.language import LANGUAGES, check_speakable, is_speakable, resolve_language, script_mismatch
 from voxtral.text.normalize import normalize
 from voxtral.text.prompt import build_prompt
 from voxtral.text.segment import TextSegment, split_text
@@ -496,13 +496,13 @@ class VoxtralTTS:
     def _prepare_text(self, request: SpeechRequest, language: str | None) -> Iterator[TextSegment]:
         if request.normalize == "off":
             check_speakable(request.text)
-            return (part for part in split_text(request.text) if _has_words(part.text))
+            return (part for part in split_text(request.text) if is_speakable(part.text))
         normalized = normalize(request.text, language or "en")
         check_speakable(normalized.text)
 
         def segments() -> Iterator[TextSegment]:
             for part in split_text(normalized.text):
-                if _has_words(part.text):
+                if is_speakable(part.text):
                     start, end = normalized.source_span(part.start, part.end)
                     yield TextSegment(text=part.text, start=start, end=end)
 
@@ -642,10 +642,6 @@ def _check_number(name: str, value: Any, low: float, high: float, *, whole: bool
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
         kind = "whole number" if whole else "number"
         raise OptionError(f"{name} is {value!r}; it must be a {kind} from {low} to {high}")
-
-
-def _has_words(text: str) -> bool:
-    return any(character.isalnum() for character in text)
 
 
 def _spoken_weight(character: str) -> float:

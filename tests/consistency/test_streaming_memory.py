@@ -36,7 +36,8 @@ def anonymous():
 cpu = torch.device("cpu")
 model = load_model(open_checkpoint(Path(sys.argv[1])), device=cpu, dtype=torch.float32, codec_dtype=torch.float32)
 prompt = Prompt(token_ids=(1, 25, 36, 1072, 35, 25), voice_start=2, voice_stop=2)
-request = GenerationRequest(prompt, torch.zeros(0, 64), SeededNoise(1, 0, 36), 1.2, 1.0, 7, max_frames=750, min_frames=750)
+noise = SeededNoise(1, 0, 36)
+request = GenerationRequest(prompt, torch.zeros(0, 64), noise, 1.2, 1.0, 7, max_frames=750, min_frames=750)
 engine = Engine(model)
 seconds, at = 0.0, {}
 for chunk in engine.submit(request).chunks():

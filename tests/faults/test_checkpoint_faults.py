@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -127,7 +127,6 @@ def test_a_header_that_makes_no_sense(folder: Path, text: bytes) -> None:
     assert_refused(folder, WEIGHTS, "no readable safetensors header")
 
 
-@settings(deadline=None)
 @given(content=st.binary(max_size=200), honest_length=st.booleans())
 def test_any_bytes_are_refused_politely(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, honest_length: bool

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voxtral.config import (
@@ -106,7 +106,6 @@ def test_published_offsets_are_unpadded_and_fit_the_table() -> None:
     assert books.offsets[-1] + books.acoustic_vocab == 9022 <= books.embedding_rows
 
 
-@settings(deadline=None)
 @given(st.integers(1, 20000), st.integers(2, 64), st.integers(1, 64))
 def test_codebooks_lie_side_by_side_in_the_table(semantic: int, acoustic: int, count: int) -> None:
     books = CodebookConfig(semantic_size=semantic, acoustic_size=acoustic, num_acoustic=count)
@@ -147,7 +146,6 @@ def test_exact_multiples_of_a_frame_have_no_frame_more() -> None:
     assert all(codec.num_frames(1920 * frames) == frames for frames in range(1, 400))
 
 
-@settings(deadline=None)
 @given(st.integers(1, 10**12))
 def test_partial_frames_count_as_whole(num_samples: int) -> None:
     codec = codec_config()
@@ -370,7 +368,6 @@ def all_paths(section: dict[str, Any], above: tuple[str, ...] = ()) -> list[tupl
     return paths
 
 
-@settings(deadline=None)
 @given(path=st.sampled_from(all_paths(tiny_params())), value=JSON)
 def test_any_value_anywhere_is_taken_or_refused(path: tuple[str, ...], value: Any) -> None:
     params = copy.deepcopy(tiny_params())

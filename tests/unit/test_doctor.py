@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voxtral.checkpoint import Checkpoint, load_model, open_checkpoint
@@ -132,7 +132,6 @@ def sums(table: torch.Tensor, tokens: torch.Tensor, books: CodebookConfig) -> to
 TOKENS = st.tuples(st.integers(0, 51), st.lists(st.integers(0, 6), min_size=6, max_size=6))
 
 
-@settings(deadline=None)
 @given(st.lists(TOKENS, min_size=1, max_size=8))
 def test_any_sum_of_rows_is_taken_apart(frames: list[tuple[int, list[int]]]) -> None:
     table = make_table(BOOKS, dim=48)

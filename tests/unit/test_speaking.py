@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import FAKE_MODEL, SAMPLES_PER_FRAME, fake_request
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes import FAKE_MODEL, SAMPLES_PER_FRAME, fake_request
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import derive_seed
 from voxtral.engine.runner import Progress

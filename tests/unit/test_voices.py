@@ -91,7 +91,7 @@ def test_a_saved_voice_comes_back_as_it_was(config: ModelConfig, tmp_path: Path,
     assert torch.equal(loaded.codes, voice.codes)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.dictionaries(st.text(max_size=10), st.text(max_size=30), max_size=4))
 def test_any_metadata_comes_back(tmp_path_factory: pytest.TempPathFactory, metadata: dict[str, str]) -> None:
     path = tmp_path_factory.getbasetemp() / "metadata.safetensors"

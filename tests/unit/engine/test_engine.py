@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import FAKE_MODEL, SAMPLES_PER_FRAME, FakeRunner, fake_request, frame_samples
 
+from fakes import FAKE_MODEL, SAMPLES_PER_FRAME, FakeRunner, fake_request, frame_samples
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import GenerationHandle

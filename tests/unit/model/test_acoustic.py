@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voxtral.config import AcousticConfig, CodebookConfig
@@ -69,7 +70,6 @@ def test_levels_lie_from_minus_one_to_one() -> None:
     assert round_to_codes(torch.tensor([-math.inf, -1.01, 1.01, 3e38, math.inf]), 21).tolist() == [0, 0, 20, 20, 20]
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-4, 4, width=32), min_size=1, max_size=20), st.integers(2, 64))
 def test_rounding_is_that_of_numpy(values: list[float], num_levels: int) -> None:
     x = np.array(values, dtype=np.float32)
@@ -117,7 +117,7 @@ def test_the_flow_is_the_sum_of_its_steps() -> None:
     assert len(states) == 5
     assert torch.equal(states[0], noise)
     token = head.llm_projection(hidden)
-    for number, (before, after) in enumerate(zip(states, states[1:], strict=False)):
+    for number, (before, after) in enumerate(pairwise(states)):
         conditional = head.velocity(before, schedule.time_tokens[number], token)
         free = head.velocity(before, schedule.time_tokens[number], torch.zeros_like(token))
         torch.testing.assert_close(after, before + 0.25 * (1.5 * conditional - 0.5 * free), atol=1e-5, rtol=0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voxtral.checkpoint import load_model, open_checkpoint
@@ -92,7 +92,6 @@ def test_no_frames_make_no_samples(codec: CodecDecoder) -> None:
 # Padding.
 
 
-@settings(deadline=None)
 @given(st.integers(1, 12), st.integers(0, 8))
 def test_reflection_is_that_of_numpy(length: int, amount: int) -> None:
     x = torch.arange(1.0, length + 1)[None, None]

@@ -31,7 +31,7 @@ def latent(model: VoxtralModel, samples: torch.Tensor) -> torch.Tensor:
         return model.codec_encoder(samples[None])[0]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(num_samples=st.integers(1, 12000))
 def test_frames_are_those_that_the_config_counts(model: VoxtralModel, num_samples: int) -> None:
     with torch.inference_mode():

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voxtral.model.layers import (
@@ -103,7 +103,6 @@ def test_interleaved_rotation_is_half_rotation_of_permuted_rows() -> None:
     torch.testing.assert_close(ours.unflatten(-1, (8, 2)).transpose(-1, -2).flatten(-2), theirs, atol=1e-5, rtol=0)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2000), st.integers(0, 2000), st.integers(0, 2000))
 def test_products_depend_on_the_distance_alone(first: int, second: int, shift: int) -> None:
     query, key = randn(1, 1, 16), randn(1, 1, 16, seed=1)

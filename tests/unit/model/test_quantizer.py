@@ -9,7 +9,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voxtral.config import CodebookConfig, parse_config
@@ -58,7 +58,6 @@ def test_the_latent_has_the_dtype_asked_for_and_the_table_stays() -> None:
     assert quantizer.semantic_table.dtype is torch.float32
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 39), st.lists(st.integers(0, 20), min_size=5, max_size=5)), min_size=1))
 def test_latents_of_codes_give_the_codes(frames: list[tuple[int, list[int]]]) -> None:
     quantizer = make_quantizer()

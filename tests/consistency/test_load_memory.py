@@ -1,0 +1,109 @@
+"""Loading takes little more memory than the model, and the text embeddings take none."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MIB = 2**20
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to tell memory apart")
+
+# Anonymous memory only: pages of the mapped file belong to the system's cache, not to the process.
+CHILD = """
+import json, sys, threading, time
+from pathlib import Path
+import torch
+from voxtral.checkpoint import load_model, open_checkpoint
+
+def anonymous():
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("RssAnon:"))
+
+def sample():
+    while not done.is_set():
+        samples.append(anonymous())
+        time.sleep(0.0005)
+
+# The file and the anonymous bytes of the mapping around an address.
+def mapping_of(address):
+    name = ""
+    with open("/proc/self/smaps", encoding="utf-8") as file:
+        for line in file:
+            first = line.split()[0]
+            if not first.endswith(":"):
+                start, stop = (int(part, 16) for part in first.split("-"))
+                name = line.split()[-1] if start <= address < stop else ""
+            elif first == "Anonymous:" and name:
+                return Path(name).name, int(line.split()[1]) * 1024
+
+torch.set_num_threads(1)
+folder, dtype = Path(sys.argv[1]), getattr(torch, sys.argv[2])
+checkpoint = open_checkpoint(folder)
+# Whatever torch sets up at its first product, cast and norm is not the checkpoint's.
+torch.ones(8, 8).bfloat16().float() @ torch.ones(8, 8)
+before, samples, done = anonymous(), [], threading.Event()
+sampler = threading.Thread(target=sample)
+sampler.start()
+model = load_model(checkpoint, device=torch.device("cpu"), dtype=dtype, codec_dtype=dtype)
+done.set()
+sampler.join()
+tensors = [*model.parameters(), *model.buffers()]
+rows = model.embed_text(torch.arange(model.text_embeddings.shape[0]))
+assert rows.abs().sum() > 0
+print(json.dumps({
+    "model": sum(tensor.nbytes for tensor in tensors),
+    "peak": max(samples) - before,
+    "num_samples": len(samples),
+    "text": mapping_of(model.text_embeddings.data_ptr()),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The tiny architecture, enlarged to about 200 MB, a quarter of which are text embeddings."""
+    folder = tmp_path_factory.mktemp("large")
+    sys.path.insert(0, str(ROOT))
+    try:
+        from benchmarks.random_checkpoint import write_checkpoint
+    finally:
+        sys.path.remove(str(ROOT))
+    params = json.loads((ROOT / "src/voxtral/data/tiny/params.json").read_text(encoding="utf-8"))
+    params |= {"dim": 768, "n_layers": 6, "hidden_dim": 2304, "n_heads": 12, "n_kv_heads": 4, "head_dim": 64}
+    params |= {"vocab_size": 32768}
+    multimodal = params["multimodal"]
+    acoustic = multimodal["audio_model_args"]["acoustic_transformer_args"]
+    acoustic |= {"input_dim": 768, "dim": 768, "hidden_dim": 2304, "n_heads": 12, "n_kv_heads": 4, "head_dim": 64}
+    multimodal["audio_tokenizer_args"] |= {"dim": 256, "hidden_dim": 1024, "head_dim": 32}
+    size = write_checkpoint(folder, params, {})
+    assert 190 * MIB < size < 230 * MIB
+    yield folder
+    (folder / "consolidated.safetensors").unlink()
+
+
+def load(folder: Path, dtype: str) -> dict[str, Any]:
+    command = [sys.executable, "-c", CHILD, str(folder), dtype]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_loading_peaks_at_little_more_than_the_model(folder: Path, dtype: str) -> None:
+    memory = load(folder, dtype)
+    assert memory["num_samples"] > 20  # otherwise a peak could hide between two looks
+    # 4 MiB for what does not grow with the model: the tree of modules, and the samples taken here. The 15 percent
+    # hold one tensor as it is stored, or folded in float32, beside its final form.
+    assert memory["model"] <= memory["peak"] <= 1.15 * memory["model"] + 4 * MIB
+
+
+def test_text_embeddings_stay_in_the_file(folder: Path) -> None:
+    # All rows have been looked up by then, and none of them has been copied.
+    assert load(folder, "float32")["text"] == ["consolidated.safetensors", 0]
