@@ -20,6 +20,9 @@ from voxtral.tts import VoxtralTTS
 settings.register_profile("voxtral", deadline=None, max_examples=50, database=None)
 settings.load_profile("voxtral")
 
+# The tiny model gains nothing from threads, and on a busy machine they wait for each other.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -116,27 +116,51 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
                 raise CheckpointError(
                     f"{path} is no safetensors file or is cut off ({size} bytes); download the checkpoint again"
                 )
-            header = json.loads(file.read(header_bytes))
-        entries = [
-            _parse_entry(name, value, 8 + header_bytes) for name, value in header.items() if name != "__metadata__"
-        ]
+            header = json.loads(file.read(header_bytes), object_pairs_hook=_without_duplicates)
+        header.pop("__metadata__", None)
+        entries = [_parse_entry(name, value, 8 + header_bytes) for name, value in header.items()]
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path} is missing; a checkpoint folder needs it; download the checkpoint again"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} has no readable safetensors header ({error}); download it again") from error
-    for entry in sorted(entries, key=lambda entry: entry.start):
+    _check_layout(path, entries, 8 + header_bytes, size)
+    return {entry.name: entry for entry in entries}
+
+
+def _check_layout(path: Path, entries: list[TensorEntry], data_start: int, size: int) -> None:
+    """Check that the data of all tensors lies end to end and fills the file."""
+    position = data_start
+    for entry in sorted(entries, key=lambda entry: (entry.start, entry.stop)):
         if entry.stop > size:
             raise CheckpointError(
                 f"{path} is cut off: {entry.name} ends at byte {entry.stop}, the file at {size}; download it again"
             )
-    return {entry.name: entry for entry in entries}
+        if entry.start != position:
+            raise CheckpointError(
+                f"{path} is damaged: {entry.name} begins at byte {entry.start}, the data before it ends at {position}; "
+                "tensors must lie end to end; download it again"
+            )
+        position = entry.stop
+    if position != size:
+        raise CheckpointError(
+            f"{path} has {size - position} bytes after its last tensor; tensors must fill the file; download it again"
+        )
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return values
 
 
 def _parse_entry(name: str, value: dict[str, Any], data_start: int) -> TensorEntry:
     begin, end = value["data_offsets"]
-    shape = tuple(int(size) for size in value["shape"])
+    shape = tuple(value["shape"])
+    if not all(type(number) is int and number >= 0 for number in (begin, end, *shape)) or end < begin:
+        raise ValueError(f"{name} has shape {value['shape']} and offsets {value['data_offsets']}")
     entry = TensorEntry(name, value["dtype"], shape, data_start + begin, data_start + end)
     if entry.dtype in _DTYPES and entry.num_bytes != math.prod(shape) * _DTYPES[entry.dtype].itemsize:
         raise ValueError(f"{name} holds {entry.num_bytes} bytes for shape {shape} in {entry.dtype}")
@@ -249,7 +273,9 @@ def check_inventory(config: ModelConfig, tensors: dict[str, TensorEntry]) -> Non
     expected = expected_tensors(config, with_encoder=with_encoder)
     if _TEXT_HEAD in tensors and not config.backbone.is_text_head_tied:
         expected[_TEXT_HEAD] = expected[TEXT_EMBEDDINGS]
-    present = set(tensors) - {_TIME_TABLE}
+    if _TIME_TABLE in tensors:
+        expected[_TIME_TABLE] = (config.acoustic.dim // 2,)
+    present = set(tensors)
     missing, extra = sorted(set(expected) - present), sorted(present - set(expected))
     if missing:
         raise CheckpointError(
@@ -293,18 +319,17 @@ def load_model(
     reader = TensorReader(checkpoint)
     targets = dict(model.named_parameters())
     filled: set[str] = set()
-    for target, value in _converted(reader, checkpoint):
+    for name, target, value in _converted(reader, checkpoint):
         cast = value.to(device=device, dtype=codec_dtype if target.startswith("codec") else dtype)
-        _check_finite(target, cast)
+        _check_finite(name, cast)
         _assign(model, target, cast)
         filled.add(target)
     left_over = set(targets) ^ filled
     if left_over:
         raise CheckpointError(f"the model and the inventory disagree about {_name_some(sorted(left_over))}")
-    table = semantic_table(reader.read(f"{_CODEBOOK}embedding_sum"), reader.read(f"{_CODEBOOK}cluster_usage"))
-    _check_finite(f"{_CODEBOOK}embedding_sum", table)
-    model.codec.quantizer.semantic_table = table.to(device)
+    model.codec.quantizer.semantic_table = _read_codebook(reader).to(device)
     model.text_embeddings = reader.map(TEXT_EMBEDDINGS)
+    _check_finite(TEXT_EMBEDDINGS, model.text_embeddings)
     init_tables(model, device)
     return model.eval().requires_grad_(False)
 
@@ -349,24 +374,34 @@ class TensorReader:
         return torch.from_numpy(mapped).view(_DTYPES[entry.dtype]).view(entry.shape)
 
 
-def _converted(reader: TensorReader, checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
-    """Yield (parameter name, value) for all parameters; convolutions arrive folded, in float32."""
+def _read_codebook(reader: TensorReader) -> Tensor:
+    sums, usage = reader.read(f"{_CODEBOOK}embedding_sum"), reader.read(f"{_CODEBOOK}cluster_usage")
+    _check_finite(f"{_CODEBOOK}cluster_usage", usage)
+    _check_finite(f"{_CODEBOOK}embedding_sum", sums)
+    if (usage < 0).any():
+        raise CheckpointError(f"{_CODEBOOK}cluster_usage holds negative counts; the file is damaged; download it again")
+    return semantic_table(sums, usage)
+
+
+def _converted(reader: TensorReader, checkpoint: Checkpoint) -> Iterator[tuple[str, str, Tensor]]:
+    """Yield (name in the file, parameter, value) for all parameters; convolutions folded, in float32."""
     skipped = {TEXT_EMBEDDINGS, _TEXT_HEAD, _TIME_TABLE}
     for name in checkpoint.tensors:
         if name in skipped or name.startswith(_CODEBOOK) or name.endswith(_GAIN):
             continue
         if name.endswith(_DIRECTION):
             stem = name.removesuffix(_DIRECTION)
-            yield _parameter_name(f"{stem}.weight"), _fold_weight_norm(reader.read(f"{stem}{_GAIN}"), reader.read(name))
+            weight = _fold_weight_norm(reader.read(f"{stem}{_GAIN}"), reader.read(name))
+            yield name, _parameter_name(f"{stem}.weight"), weight
         else:
-            yield _parameter_name(name), reader.read(name)
+            yield name, _parameter_name(name), reader.read(name)
 
 
 def _fold_weight_norm(gain: Tensor, direction: Tensor) -> Tensor:
     # One norm for each index of dimension 0: the output channel of a convolution, the input channel
     # of a transposed one.
-    direction = direction.float()
-    return gain.float() * direction / direction.flatten(1).norm(dim=1)[:, None, None]
+    weight = direction.to(torch.float32, copy=True)
+    return weight.mul_(gain.float() / weight.flatten(1).norm(dim=1)[:, None, None])
 
 
 def _parameter_name(name: str) -> str:
@@ -381,8 +416,8 @@ def _parameter_name(name: str) -> str:
 
 
 def _check_finite(name: str, value: Tensor) -> None:
-    # A sum is enough to see any inf or nan, and needs no mask of the tensor's size.
-    if not torch.isfinite(value.sum(dtype=torch.float32)):
+    # A sum is enough to see any inf or nan. In pieces, because a sum in float32 makes a copy in float32 first.
+    if not all(bool(torch.isfinite(piece.sum(dtype=torch.float32))) for piece in value.flatten().split(2**18)):
         raise CheckpointError(
             f"{name} holds values that are not finite in {str(value.dtype).removeprefix('torch.')}; the file is "
             "damaged, or its values do not fit that dtype; download it again or choose bfloat16 or float32"

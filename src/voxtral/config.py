@@ -259,7 +259,7 @@ def load_config(path: Path) -> ModelConfig:
         raise ConfigError(
             f"{path.name} is missing in {path.parent}; a checkpoint folder needs it; download the checkpoint again"
         ) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} cannot be read as JSON ({error}); it must be the checkpoint's own params.json; download it again"
         ) from error
@@ -287,7 +287,10 @@ def parse_config(raw: Mapping[str, Any]) -> ModelConfig:
     _check_agreement(backbone, acoustic, codebooks, codec, codec_args)
     encoding = audio.section("audio_encoding_args", optional=True)
     if encoding.integer("sampling_rate", codec.sample_rate) != codec.sample_rate:
-        raise ConfigError("audio_encoding_args.sampling_rate differs from audio_tokenizer_args.sampling_rate")
+        raise ConfigError(
+            "params.json: audio_encoding_args.sampling_rate differs from audio_tokenizer_args.sampling_rate; both must "
+            "be one number; use the checkpoint's own file"
+        )
     voices = codec_args.mapping("voice")
     return ModelConfig(
         backbone=backbone,
@@ -432,21 +435,20 @@ def _parse_acoustic(args: _Section) -> AcousticConfig:
 
 
 def _parse_codebooks(audio: _Section) -> CodebookConfig:
+    concat = audio.get("input_embedding_concat_type")
+    if concat not in (None, "sum"):
+        raise ConfigError(f'audio_model_args: input_embedding_concat_type is {concat!r}; only "sum" is supported')
     legacy = audio.get("codebook_sizes")
     if legacy is not None:
-        sizes = audio.integers("codebook_sizes", "")
+        sizes = audio.integers("codebook_sizes", "", minimum=2)
         if len(sizes) < 2 or len(set(sizes[1:])) != 1:
             raise ConfigError(f"audio_model_args: codebook_sizes is {legacy!r}; acoustic codebooks must be of one size")
         return CodebookConfig(semantic_size=sizes[0], acoustic_size=sizes[1], num_acoustic=len(sizes) - 1)
-    config = CodebookConfig(
+    return CodebookConfig(
         semantic_size=audio.integer("semantic_codebook_size"),
         acoustic_size=audio.integer("acoustic_codebook_size", minimum=2),
         num_acoustic=audio.integer("n_acoustic_codebook"),
     )
-    concat = audio.get("input_embedding_concat_type")
-    if concat not in (None, "sum"):
-        raise ConfigError(f'audio_model_args: input_embedding_concat_type is {concat!r}; only "sum" is supported')
-    return config
 
 
 def _parse_codec(args: _Section) -> CodecConfig:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
-import struct
+import warnings
+import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,14 @@ class VoicePrompt:
             # Not save_file, which makes files that only their owner can read, whatever the umask.
             partial.write_bytes(save(tensors, metadata=metadata))
             partial.replace(target)
+        except OSError as error:
+            raise VoiceError(
+                f"{target} cannot be written ({error.strerror}); its folder must exist, be writable and have room; "
+                "choose another path"
+            ) from error
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 def list_presets(folder: Path) -> dict[str, Path]:
@@ -125,14 +132,26 @@ def load_voice(path: str | os.PathLike[str], config: ModelConfig) -> VoicePrompt
 
 def _load_pt(path: Path) -> VoicePrompt:
     try:
-        rows = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError, struct.error, KeyError) as error:
+        # torch stores members as they are; a compressed one may unfold to any size.
+        if zipfile.is_zipfile(path) and _has_compressed_members(path):
+            raise ValueError("its members are compressed")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            rows = torch.load(path, map_location="cpu", weights_only=True)
+    # A damaged archive raises almost anything; all of it means that this file is no voice.
+    except Exception as error:
         raise VoiceError(
-            f"{path} is no preset voice ({type(error).__name__}); download the checkpoint again"
+            f"{path} is no preset voice ({type(error).__name__}); it must be one tensor saved by torch; "
+            "download the checkpoint again"
         ) from error
     if not isinstance(rows, Tensor):
         raise VoiceError(f"{path} holds a {type(rows).__name__}; a preset is one tensor; download the checkpoint again")
-    return VoicePrompt(name=path.stem, rows=rows)
+    return VoicePrompt(name=path.stem, rows=rows.detach())
+
+
+def _has_compressed_members(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
 
 
 def _load_safetensors(path: Path) -> VoicePrompt:
@@ -150,11 +169,13 @@ def _load_safetensors(path: Path) -> VoicePrompt:
         raise VoiceError(f"{path} holds no tensor `rows`; it is no voice file; save it again with VoicePrompt.save")
     try:
         metadata: Any = json.loads(header.get("metadata", "{}"))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
         raise VoiceError(f"{path} has damaged metadata; save the voice again with VoicePrompt.save")
     texts = {str(key): str(value) for key, value in metadata.items()}
+    if codes is not None and codes.dtype in (torch.int8, torch.uint8, torch.int16, torch.int32):
+        codes = codes.to(torch.int64)
     return VoicePrompt(name=header.get("name", path.stem), rows=rows, codes=codes, metadata=texts)
 
 
@@ -165,6 +186,8 @@ def check_voice(voice: VoicePrompt, config: ModelConfig) -> None:
         VoiceError: shape, dtype or values do not fit; the message says which.
     """
     rows, dim = voice.rows, config.backbone.dim
+    if rows.layout is not torch.strided or rows.is_nested or rows.device.type != "cpu":
+        raise VoiceError(f"voice {voice.name} is no plain tensor in main memory; make it again")
     if rows.ndim != 2 or rows.shape[1] != dim or not 2 <= rows.shape[0] <= _MAX_VOICE_ROWS:
         raise VoiceError(
             f"voice {voice.name} has shape {list(rows.shape)}; this checkpoint needs [2 .. {_MAX_VOICE_ROWS}, {dim}]; "
@@ -176,10 +199,10 @@ def check_voice(voice: VoicePrompt, config: ModelConfig) -> None:
         raise VoiceError(f"voice {voice.name} holds values that are not finite; the file is damaged; make it again")
     if voice.codes is None:
         return
-    if voice.codes.is_floating_point() or voice.codes.ndim != 2 or voice.codes.shape[1] != rows.shape[0] - 1:
+    if voice.codes.dtype is not torch.int64 or voice.codes.ndim != 2 or voice.codes.shape[1] != rows.shape[0] - 1:
         raise VoiceError(
-            f"voice {voice.name} has codes of shape {list(voice.codes.shape)} beside {rows.shape[0]} rows; there must "
-            "be one column fewer than rows; make the voice again"
+            f"voice {voice.name} has {voice.codes.dtype} codes of shape {list(voice.codes.shape)} beside "
+            f"{rows.shape[0]} rows; they must be int64, one column fewer than rows; make the voice again"
         )
     try:
         check_codes(voice.codes[None], config.codebooks)

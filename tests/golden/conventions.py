@@ -951,7 +951,7 @@ DECODER = (
         "6.1",
         edit(
             checkpoint._fold_weight_norm,
-            ("direction.flatten(1).norm(dim=1)[:, None, None]", "direction.norm(dim=(0, 2), keepdim=True)"),
+            ("weight.flatten(1).norm(dim=1)[:, None, None]", "weight.norm(dim=(0, 2), keepdim=True)"),
         ),
         "codec/decoder_block2_weight",
         at_load=True,
@@ -959,7 +959,7 @@ DECODER = (
     Convention(
         "weight norm is over the whole weight",
         "6.1",
-        edit(checkpoint._fold_weight_norm, ("direction.flatten(1).norm(dim=1)[:, None, None]", "direction.norm()")),
+        edit(checkpoint._fold_weight_norm, ("weight.flatten(1).norm(dim=1)[:, None, None]", "weight.norm()")),
         "codec/decoder_block0_weight",
         at_load=True,
     ),

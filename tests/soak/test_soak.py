@@ -49,13 +49,14 @@ def test_hours_of_text_are_written_in_constant_memory(tts: VoxtralTTS, tmp_path:
     settled = [size for at, size in samples if at > samples[-1][0] / 4]
     grown = max(settled) - settled[0]
     print(
-        f"\n{extension}: {len(text)} characters, {len(handle.segments)} segments, {handle.stats.duration_s:.0f} s of audio, "
-        f"{handle.stats.num_retries} retries, RTF {handle.stats.rtf:.3f}, memory grew {grown / 1e6:.1f} MB over 3/4 of it"
+        f"\n{extension}: {len(text)} characters, {len(handle.segments)} segments, "
+        f"{handle.stats.duration_s:.0f} s of audio, {handle.stats.num_retries} retries, RTF {handle.stats.rtf:.3f}, "
+        f"memory grew {grown / 1e6:.1f} MB over 3/4 of it"
     )
     assert grown < 16e6
 
 
-def test_a_crowd_of_readers_good_slow_and_gone(tts: VoxtralTTS) -> None:
+def test_a_crowd_of_readers_good_slow_and_gone(tts: VoxtralTTS) -> None:  # noqa: C901
     """Two minutes of random readers; whoever reads to the end gets what a lone reader gets."""
     texts = [SENTENCE * count for count in (1, 3, 6)]
     alone = {(n, seed): tts.synthesize(text, seed=seed).numpy() for n, text in enumerate(texts) for seed in range(4)}

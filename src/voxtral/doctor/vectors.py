@@ -267,7 +267,8 @@ def _max_abs(value: Tensor, reference: Tensor) -> float:
     value, reference = value.cpu().double(), reference.double()
     # Equal infinities (masked logits) differ by nothing; any other meeting of them by infinity.
     difference = torch.where(value == reference, 0.0, (value - reference).abs())
-    return float(difference.nan_to_num(nan=float("inf")).max()) if difference.numel() else 0.0
+    infinite = torch.full_like(difference, torch.inf)
+    return float(torch.where(difference.isnan(), infinite, difference).max()) if difference.numel() else 0.0
 
 
 def _within(value: Tensor, reference: Tensor, tolerance: Any) -> bool:
