@@ -49,7 +49,8 @@ format: $(READY_DEV)
 	$(BIN)/ruff check --fix .
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.random_4b --smoke
+	$(BIN)/python -m benchmarks.random_checkpoint build/random-tiny --tiny
+	$(BIN)/python -m benchmarks.load_and_speak build/random-tiny
 
 docs: $(READY)
 	$(BIN)/python docs/write_cli.py

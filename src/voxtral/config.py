@@ -24,6 +24,9 @@ NUM_SPECIAL_CODES = 2
 # The audio embedding table and the semantic head are padded to a multiple of this many rows.
 _ROW_MULTIPLE = 128
 
+# Far above any model of this family; a damaged file must not make us list millions of tensors.
+_MAX_LAYERS = 1000
+
 # Published languages of mistralai/Voxtral-4B-TTS-2603 (model card); params.json does not list them.
 PUBLISHED_LANGUAGES = ("en", "fr", "es", "de", "it", "pt", "nl", "ar", "hi")
 
@@ -344,15 +347,17 @@ class _Section:
     def get(self, key: str) -> Any:
         return self._values.get(key)
 
-    def integer(self, key: str, default: int | None = None, *, minimum: int = 1) -> int:
+    def integer(self, key: str, default: int | None = None, *, minimum: int = 1, maximum: int = 2**31) -> int:
         value = self._values.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise ConfigError(f"{self._path}: {key} is {value!r}; it must be a whole number of at least {minimum}")
+        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+            raise ConfigError(
+                f"{self._path}: {key} is {value!r}; it must be a whole number from {minimum} to {maximum}"
+            )
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self._values.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
             raise ConfigError(f"{self._path}: {key} is {value!r}; it must be a number above 0")
         return float(value)
 
@@ -372,7 +377,7 @@ class _Section:
             numbers = tuple(int(part) for part in str(text).split(","))
         except ValueError:
             numbers = ()
-        if not numbers or min(numbers) < minimum:
+        if not 0 < len(numbers) <= _MAX_LAYERS or min(numbers) < minimum or max(numbers) > 2**20:
             raise ConfigError(
                 f"{self._path}: {key} is {text!r}; it must be whole numbers of at least {minimum} with commas between"
             )
@@ -398,7 +403,7 @@ def _refuse_unsupported(top: _Section) -> None:
 def _parse_backbone(top: _Section) -> BackboneConfig:
     config = BackboneConfig(
         dim=top.integer("dim"),
-        num_layers=top.integer("n_layers"),
+        num_layers=top.integer("n_layers", maximum=_MAX_LAYERS),
         num_heads=top.integer("n_heads"),
         num_kv_heads=top.integer("n_kv_heads"),
         head_dim=top.integer("head_dim"),
@@ -420,7 +425,7 @@ def _parse_acoustic(args: _Section) -> AcousticConfig:
     config = AcousticConfig(
         input_dim=args.integer("input_dim"),
         dim=args.integer("dim", 768),
-        num_layers=args.integer("n_layers", 3),
+        num_layers=args.integer("n_layers", 3, maximum=_MAX_LAYERS),
         num_heads=args.integer("n_heads", 6),
         num_kv_heads=args.integer("n_kv_heads", 2),
         head_dim=args.integer("head_dim", 128),

@@ -35,7 +35,9 @@ class ComputePlan:
     codec_reason: str
 
 
-def plan_compute(device: str | torch.device = "auto", dtype: str = "auto", *, num_parameters: int = 0) -> ComputePlan:
+def plan_compute(
+    device: str | torch.device = "auto", dtype: str | torch.dtype = "auto", *, num_parameters: int = 0
+) -> ComputePlan:
     """Resolve "auto" and check that the machine has what was asked for.
 
     Raises:
@@ -59,7 +61,7 @@ def resolve_device(device: str | torch.device) -> tuple[torch.device, str]:
         return torch.device("cpu"), "no CUDA device is present"
     try:
         wanted = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise DeviceError(f"device {device!r} is unknown; it must be auto, cpu, cuda, cuda:N or mps") from error
     if wanted.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -74,7 +76,9 @@ def resolve_device(device: str | torch.device) -> tuple[torch.device, str]:
     return wanted, "it was asked for"
 
 
-def _resolve_dtype(dtype: str, device: torch.device, num_parameters: int) -> tuple[torch.dtype, str]:
+def _resolve_dtype(dtype: str | torch.dtype, device: torch.device, num_parameters: int) -> tuple[torch.dtype, str]:
+    if isinstance(dtype, torch.dtype):
+        dtype = dtype_name(dtype)
     if dtype != "auto":
         if dtype not in _DTYPES:
             raise DeviceError(f"dtype {dtype!r} is unknown; it must be auto or one of {', '.join(_DTYPES)}")

@@ -144,18 +144,21 @@ class NumericsError(EngineError):
     """A hidden state or a sample is not finite."""
 
     code = "not_finite"
+    retryable = False
 
 
 class CancelledError(EngineError):
     """The caller cancelled the request."""
 
     code = "cancelled"
+    retryable = False
 
 
 class EngineStoppedError(EngineError):
     """The engine was closed, or its thread died; the cause is chained."""
 
     code = "engine_stopped"
+    retryable = False
 
 
 class VoxtralWarning(UserWarning):

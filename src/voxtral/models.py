@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from voxtral import hub
+from voxtral.errors import ModelNotFoundError, OptionError
 
 # Checkpoints inside the package. `tiny` has random weights: it exercises every line and speaks noise.
 _BUILT_IN = {"tiny": ("data", "tiny")}
@@ -32,7 +33,11 @@ def locate_model(
         ModelNotFoundError: there is no such model, or it would have to be downloaded.
         DownloadError: the hub refused or broke off.
     """
+    if not isinstance(model, str | os.PathLike):
+        raise ModelNotFoundError(f"model is {model!r}; it must be a folder, a hub id, 4b or tiny; name one of them")
     if is_built_in(model):
+        if revision is not None:
+            raise OptionError(f"revision {revision!r} of {model}; a model of this package has none; leave it out")
         return Path(str(files("voxtral").joinpath(*_BUILT_IN[str(model)])))
     return hub.resolve_model(model, revision=revision, token=token, allow_download=allow_download, announce=announce)
 

@@ -18,7 +18,7 @@ from voxtral.audio.measure import is_silent
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import derive_seed
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationStats
-from voxtral.errors import CancelledError, GenerationError
+from voxtral.errors import CancelledError, EngineError, GenerationError
 from voxtral.text.segment import TextSegment
 from voxtral.types import AudioChunk, FinishReason, SegmentInfo, SpeechStats
 
@@ -69,10 +69,11 @@ class SpeechHandle:
     Dropping the handle cancels what it has not given out.
     """
 
-    def __init__(self, plan: SpeechPlan, engine: Engine) -> None:
+    def __init__(self, plan: SpeechPlan, engine: Engine, *, accepted_at: float | None = None) -> None:
         self._plan = plan
         self._engine = engine
-        self._submitted_at = time.perf_counter()
+        self._submitted_at = time.perf_counter() if accepted_at is None else accepted_at
+        self._is_taken = False
         self._first_chunk_at: float | None = None
         self._in_flight: deque[tuple[TextSegment, int, GenerationHandle]] = deque()
         self._num_submitted = 0
@@ -91,6 +92,11 @@ class SpeechHandle:
         self._is_cancelled = True
         for _, _, handle in list(self._in_flight):
             handle.cancel()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there may be audio to come."""
+        return not self._is_cancelled
 
     @property
     def seed(self) -> int:
@@ -139,9 +145,16 @@ class SpeechHandle:
             EngineError: the engine failed.
             CancelledError: `cancel` was called.
         """
+        if self._is_taken:
+            raise EngineError("chunks was called twice; audio is given out once; keep what you got, or submit again")
+        self._is_taken = True
+        return self._chunks(chunk_size)
+
+    def _chunks(self, chunk_size: int | None) -> Iterator[AudioChunk]:
         try:
             chunks = self._stretched()
             for chunk in chunks if chunk_size is None else _reblock(chunks, chunk_size):
+                self._check_cancelled()
                 self._num_samples += len(chunk)
                 yield chunk
         finally:
@@ -241,22 +254,27 @@ class SpeechHandle:
             audio=np.concatenate(attempt.held) if attempt.held else None,
         )
 
+    def _check_cancelled(self) -> None:
+        if self._is_cancelled:
+            raise CancelledError("the request was cancelled by its caller")
+
     def _submit(self, segment: TextSegment, index: int, attempt: int) -> GenerationHandle:
+        self._check_cancelled()
         handle = self._engine.submit(self._plan.make_request(segment, index, attempt))
         self._generations.append(handle.stats)
+        if self._is_cancelled:  # in the meantime, by another thread that could not see this one
+            handle.cancel()
         return handle
 
     def _fill(self) -> bool:
         """Keep segments in flight; False when there are none left."""
-        while len(self._in_flight) < _SEGMENTS_IN_FLIGHT and not self._is_cancelled:
+        while len(self._in_flight) < _SEGMENTS_IN_FLIGHT:
             segment = next(self._plan.segments, None)
             if segment is None:
                 break
             index = self._num_submitted
             self._in_flight.append((segment, index, self._submit(segment, index, 0)))
             self._num_submitted += 1
-        if self._is_cancelled and not self._in_flight:
-            raise CancelledError("the request was cancelled by its caller")
         return bool(self._in_flight)
 
     def _pause(self, last_sample: float) -> Samples:
@@ -318,7 +336,7 @@ def _reblock(chunks: Iterator[AudioChunk], size: int) -> Iterator[AudioChunk]:
     for chunk in chunks:
         waiting.append(chunk)
         num_waiting += len(chunk)
-        while num_waiting > size:
+        while num_waiting >= size:
             yield _take(waiting, size)
             num_waiting -= size
     if num_waiting:

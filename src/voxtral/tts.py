@@ -12,6 +12,7 @@ import os
 import secrets
 import sys
 import threading
+import time
 import unicodedata
 import warnings
 import weakref
@@ -51,7 +52,7 @@ from voxtral.text.language import LANGUAGES, check_speakable, is_speakable, reso
 from voxtral.text.normalize import normalize
 from voxtral.text.prompt import build_prompt
 from voxtral.text.segment import TextSegment, split_text
-from voxtral.text.tokenizer import load_tokenizer
+from voxtral.text.tokenizer import SpeechTokenizer, load_tokenizer
 from voxtral.types import AudioChunk, SamplingOptions, SpeechRequest
 from voxtral.voices import VoicePrompt, check_voice, default_voice, list_presets, load_voice, voice_language
 
@@ -63,6 +64,9 @@ _MIN_REFERENCE_S, _GOOD_REFERENCE_S, _MAX_REFERENCE_S = 1.0, 3.0, 30.0
 
 # A recording that its owner turns into codes may be longer than what a stranger sends as a reference.
 _ENCODE_LIMITS = AudioLimits(max_bytes=256 * 2**20, max_seconds=600.0, max_decoded_bytes=1024 * 2**20)
+
+# Frames of codes that are decoded between two looks at who is speaking.
+_DECODE_FRAMES = 100
 
 # `synthesize` keeps the whole result in memory: this much text is about 4 hours, 1.5 GB of samples.
 _MAX_CHARS_IN_MEMORY = 200_000
@@ -89,21 +93,21 @@ class VoxtralTTS:
     audio.save("hello.wav")
     """
 
-    def __init__(self, checkpoint: Checkpoint, model: VoxtralModel, compute: ComputePlan, name: str) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, model: VoxtralModel, compute: ComputePlan, tokenizer: SpeechTokenizer, name: str
+    ) -> None:
         self.name = name
         self.checkpoint = checkpoint
         self.compute = compute
         self._model = model
-        self._tokenizer = load_tokenizer(checkpoint.folder / TOKENIZER_FILE)
-        if self._tokenizer.tokens.audio != checkpoint.config.audio_token_id:
-            raise CheckpointError(
-                f"tekken.json has [AUDIO] at {self._tokenizer.tokens.audio}, params.json at "
-                f"{checkpoint.config.audio_token_id}; both must come from one checkpoint; download it again"
-            )
+        self._tokenizer = tokenizer
         self._presets = list_presets(checkpoint.folder)
         self._voices: dict[str, VoicePrompt] = {}
+        self._handles: weakref.WeakSet[SpeechHandle] = weakref.WeakSet()
         self._lock = threading.Lock()
-        self._start_engine()
+        self._engine = Engine(model, EngineOptions())
+        # Also runs at interpreter exit, so that no thread is inside torch when that is torn down.
+        self._finalizer = weakref.finalize(self, self._engine.close)
 
     @classmethod
     def from_pretrained(
@@ -111,7 +115,7 @@ class VoxtralTTS:
         model: str | os.PathLike[str],
         *,
         device: str | torch.device = "auto",
-        dtype: str = "auto",
+        dtype: str | torch.dtype = "auto",
         revision: str | None = None,
         token: str | None = None,
         local_files_only: bool = False,
@@ -144,11 +148,12 @@ class VoxtralTTS:
             announce=announce or _tell_on_stderr,
         )
         checkpoint = open_checkpoint(folder)
+        tokenizer = _open_tokenizer(checkpoint)
         if is_built_in(model):
             warnings.warn(NOISE_NOTICE, VoxtralWarning, stacklevel=2)
         compute = plan_compute(device, dtype, num_parameters=checkpoint.num_parameters)
         weights = load_model(checkpoint, device=compute.device, dtype=compute.dtype, codec_dtype=compute.codec_dtype)
-        return cls(checkpoint, weights, compute, str(model))
+        return cls(checkpoint, weights, compute, tokenizer, str(model))
 
     # Where and how it runs.
 
@@ -157,7 +162,7 @@ class VoxtralTTS:
 
         Raises:
             DeviceError: the device is not there.
-            EngineError: requests are running.
+            EngineError: requests are open.
         """
         resolved, reason = resolve_device(device)
         codec_dtype, codec_reason = codec_dtype_for(resolved, self.compute.dtype)
@@ -171,7 +176,14 @@ class VoxtralTTS:
         return self._recompute(compute)
 
     def half(self) -> VoxtralTTS:
-        """Use float16 for backbone and acoustic transformer; the codec stays in a wider dtype."""
+        """Use float16 for backbone and acoustic transformer; the codec stays in a wider dtype.
+
+        Going back to a wider dtype keeps what float16 rounded away.
+
+        Raises:
+            DeviceError: a weight does not fit float16; nothing was changed.
+            EngineError: requests are open.
+        """
         return self._with_dtype(torch.float16)
 
     def bfloat16(self) -> VoxtralTTS:
@@ -204,22 +216,21 @@ class VoxtralTTS:
         return self._recompute(compute)
 
     def _recompute(self, compute: ComputePlan) -> VoxtralTTS:
-        with self._lock:
-            if self._engine.num_unfinished:
-                raise EngineError(
-                    f"{self._engine.num_unfinished} requests are running; the model moves only while it is idle; "
-                    "wait for them or cancel them"
-                )
-            self._finalizer()
-            move_model(self._model, device=compute.device, dtype=compute.dtype, codec_dtype=compute.codec_dtype)
-            self.compute = compute
-            self._start_engine()
-        return self
+        before = self.compute
+        if (compute.device, compute.dtype, compute.codec_dtype) == (before.device, before.dtype, before.codec_dtype):
+            return self
 
-    def _start_engine(self) -> None:
-        self._engine = Engine(self._model, EngineOptions())
-        # Also runs at interpreter exit, so that no thread is inside torch when that is torn down.
-        self._finalizer = weakref.finalize(self, self._engine.close)
+        def move(model: VoxtralModel) -> None:
+            # On the engine's thread, between frames: what has state there would lose it.
+            if self._engine.num_active or any(handle.is_open for handle in list(self._handles)):
+                raise EngineError(
+                    "speech is under way; the model moves only while nobody speaks; read it to its end or cancel it"
+                )
+            move_model(model, device=compute.device, dtype=compute.dtype, codec_dtype=compute.codec_dtype)
+            self.compute = compute
+
+        self._engine.call(move)
+        return self
 
     # What it is.
 
@@ -264,7 +275,10 @@ class VoxtralTTS:
             RequestError: text, voice, language, reference audio or an option breaks a rule.
             EngineStoppedError: the model has been closed.
         """
-        return SpeechHandle(self._plan(request, hold_segments), self._engine)
+        accepted_at = time.perf_counter()
+        handle = SpeechHandle(self._plan(request, hold_segments), self._engine, accepted_at=accepted_at)
+        self._handles.add(handle)
+        return handle
 
     def synthesize(self, text: str, language: str | None = None, reference_audio: Any = None, **options: Any) -> Audio:
         """Speak a text and return the audio.
@@ -319,10 +333,13 @@ class VoxtralTTS:
         """
         from voxtral.audio.file import AudioFileWriter
 
-        handle = self.submit(make_request(text, language, **options), hold_segments=True)
         with AudioFileWriter(path, self.sample_rate) as writer:
-            for chunk in handle.chunks():
-                writer.write(chunk.samples)
+            handle = self.submit(make_request(text, language, **options), hold_segments=True)
+            try:
+                for chunk in handle.chunks():
+                    writer.write(chunk.samples)
+            finally:
+                handle.cancel()
         return handle
 
     def synthesize_stream(
@@ -349,8 +366,7 @@ class VoxtralTTS:
         Raises:
             RequestError: the input breaks a rule; raised here, before the first chunk.
         """
-        if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
-            raise OptionError(f"chunk_size is {chunk_size!r}; it must be a whole number of samples above 0, or None")
+        _check_number("chunk_size", chunk_size, 1, 2**31, whole=True)
         return SpeechStream(self.submit(make_request(text, language, reference_audio, **options)), chunk_size)
 
     # Voices and codes.
@@ -364,7 +380,11 @@ class VoxtralTTS:
         if isinstance(voice, VoicePrompt):
             check_voice(voice, self.config)
             return voice
-        name = os.fspath(voice)
+        name = os.fspath(voice) if isinstance(voice, str | os.PathLike) else None
+        if not isinstance(name, str):
+            raise VoiceError(
+                f"voice is {voice!r}; it must be a preset's name, the path of a saved voice or a VoicePrompt"
+            )
         if name in self._presets:
             with self._lock:
                 if name not in self._voices:
@@ -412,9 +432,19 @@ class VoxtralTTS:
         Raises:
             CodeRangeError: a code is outside its codebook.
         """
+        codes = torch.as_tensor(codes)
         check_codes(codes[None], self.config.codebooks)
-        samples = self._engine.call(lambda model: model.decode_codes(codes).cpu().numpy())
-        return Audio(samples, self.sample_rate)
+        state = self._model.init_codec_state()
+        parts: list[npt.NDArray[np.float32]] = []
+        # In steps, so that whoever is speaking goes on between them.
+        for part in codes.to(torch.int64).split(_DECODE_FRAMES, dim=1):
+
+            def step(model: VoxtralModel, part: torch.Tensor = part) -> npt.NDArray[np.float32]:
+                return model.codec(part[None].to(model.device), state)[0].cpu().numpy()
+
+            parts.append(self._engine.call(step))
+        parts.append(self._engine.call(lambda model: model.flush_codec(state).cpu().numpy()))
+        return Audio(np.concatenate(parts), self.sample_rate)
 
     # From a request to a plan.
 
@@ -425,9 +455,9 @@ class VoxtralTTS:
             )
         sampling = self._check_options(request)
         language = self._check_language(request)
-        source = self._prepare_text(request, language)
+        source = self._prepare_text(request, language or self._language_of(request.voice))
         voice = self._resolve_voice(request, language)
-        seed = secrets.randbits(32) if request.seed is None else request.seed
+        seed = secrets.randbits(32) if request.seed is None else int(request.seed)
         num_values = self.config.codebooks.num_acoustic
 
         def make_request(segment: TextSegment, index: int, attempt: int) -> GenerationRequest:
@@ -465,6 +495,8 @@ class VoxtralTTS:
 
     def _check_options(self, request: SpeechRequest) -> SamplingOptions:
         sampling = request.sampling
+        if not isinstance(sampling, SamplingOptions):
+            raise OptionError(f"sampling is {sampling!r}; it must be SamplingOptions")
         _check_number("guidance_scale", sampling.guidance_scale, 0.0, 10.0)
         _check_number("noise_scale", sampling.noise_scale, 0.0, 2.0)
         _check_number("num_euler_steps", sampling.num_euler_steps, 1, 100, whole=True)
@@ -479,7 +511,11 @@ class VoxtralTTS:
     def _check_language(self, request: SpeechRequest) -> str | None:
         if request.language is None:
             return None
-        language = resolve_language(request.language)
+        if not isinstance(request.language, str):
+            raise LanguageError(f"language is {request.language!r}; it must be a name or code, such as en or English")
+        # A checkpoint may speak languages that this package has no name for.
+        is_own = request.language in self.config.languages
+        language = request.language if is_own else resolve_language(request.language)
         if language not in self.config.languages:
             spoken = ", ".join(self.config.languages)
             # The users' guide lists Japanese, the published weights do not know it.
@@ -488,16 +524,20 @@ class VoxtralTTS:
                     f"language {request.language!r} is not spoken by this checkpoint; it speaks {spoken}; choose one"
                 )
             _warn(f"the weights were not trained on {LANGUAGES[language]}; expect poor speech; they speak {spoken}")
-        mismatch = script_mismatch(request.text, language)
+        mismatch = script_mismatch(request.text, language) if language in LANGUAGES else None
         if mismatch:
             _warn(mismatch)
         return language
 
-    def _prepare_text(self, request: SpeechRequest, language: str | None) -> Iterator[TextSegment]:
+    def _language_of(self, voice: Any) -> str:
+        """Guess the language of a text from the voice that is to speak it."""
+        return voice_language(voice, self.config.languages) if isinstance(voice, str) else "en"
+
+    def _prepare_text(self, request: SpeechRequest, language: str) -> Iterator[TextSegment]:
         if request.normalize == "off":
             check_speakable(request.text)
             return (part for part in split_text(request.text) if is_speakable(part.text))
-        normalized = normalize(request.text, language or "en")
+        normalized = normalize(request.text, language if language in LANGUAGES else "en")
         check_speakable(normalized.text)
 
         def segments() -> Iterator[TextSegment]:
@@ -534,8 +574,8 @@ class VoxtralTTS:
 
     def _encode_reference(self, reference_audio: Any) -> torch.Tensor:
         self._require_encoder()
-        # A little above the rule, so that a clip just over it is told its length.
-        limits = AudioLimits(max_seconds=2 * _MAX_REFERENCE_S)
+        # Above the rule, so that any rate and width fits and a clip that is too long is told its length.
+        limits = AudioLimits(max_bytes=64 * 2**20, max_seconds=10 * _MAX_REFERENCE_S, max_decoded_bytes=128 * 2**20)
         samples = read_audio(reference_audio, sample_rate=self.sample_rate, limits=limits)
         seconds = len(samples) / self.sample_rate
         if not _MIN_REFERENCE_S <= seconds <= _MAX_REFERENCE_S:
@@ -563,7 +603,10 @@ class SpeechStream:
         self._chunks = handle.chunks(chunk_size)
 
     def __iter__(self) -> Iterator[AudioChunk]:
-        return self._chunks
+        try:
+            yield from self._chunks
+        finally:
+            self.cancel()
 
     def __aiter__(self) -> AsyncIterator[AudioChunk]:
         return self._async_chunks()
@@ -619,6 +662,22 @@ def make_request(
         speed=speed,
         pause_s=pause,
     )
+
+
+def _open_tokenizer(checkpoint: Checkpoint) -> SpeechTokenizer:
+    tokenizer = load_tokenizer(checkpoint.folder / TOKENIZER_FILE)
+    config = checkpoint.config
+    if tokenizer.tokens.audio != config.audio_token_id:
+        raise CheckpointError(
+            f"tekken.json has [AUDIO] at {tokenizer.tokens.audio}, params.json at {config.audio_token_id}; both must "
+            "come from one checkpoint; download it again"
+        )
+    if tokenizer.vocab_size > config.backbone.vocab_size:
+        raise CheckpointError(
+            f"tekken.json has {tokenizer.vocab_size} tokens, the model {config.backbone.vocab_size}; both must come "
+            "from one checkpoint; download it again"
+        )
+    return tokenizer
 
 
 def _tell_on_stderr(line: str) -> None:

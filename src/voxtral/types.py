@@ -62,7 +62,7 @@ class SpeechRequest:
     pause_s: float = 0.25
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AudioChunk:
     """Audio given to the caller in one piece.
 

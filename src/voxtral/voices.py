@@ -32,7 +32,7 @@ _FORMAT = "voxtral-voice-1"
 _LANGUAGE_PREFIX = re.compile(r"([a-z]{2})_")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VoicePrompt:
     """A voice, ready for a prompt.
 
@@ -62,7 +62,11 @@ class VoicePrompt:
         tensors = {"rows": self.rows.contiguous()}
         if self.codes is not None:
             tensors["codes"] = self.codes.to(torch.int64).contiguous()
-        metadata = {"format": _FORMAT, "name": self.name, "metadata": json.dumps(dict(self.metadata))}
+        metadata = {
+            "format": _FORMAT,
+            "name": self.name,
+            "metadata": json.dumps({str(key): str(value) for key, value in self.metadata.items()}),
+        }
         partial = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             # Not save_file, which makes files that only their owner can read, whatever the umask.
@@ -121,8 +125,8 @@ def load_voice(path: str | os.PathLike[str], config: ModelConfig) -> VoicePrompt
     path = Path(path)
     try:
         size = path.stat().st_size
-    except OSError as error:
-        raise VoiceError(f"{path} cannot be read ({error.strerror}); name an existing voice file") from error
+    except (OSError, ValueError) as error:
+        raise VoiceError(f"{str(path)!r} cannot be read ({error}); name an existing voice file") from error
     if size > _MAX_VOICE_BYTES:
         raise VoiceError(f"{path} has {size} bytes; a voice file has at most {_MAX_VOICE_BYTES}; it is no voice")
     loaded = _load_pt(path) if path.suffix == ".pt" else _load_safetensors(path)

@@ -431,9 +431,96 @@ def test_devices_that_are_not_there(own_tts: VoxtralTTS) -> None:
 
 def test_the_model_does_not_move_while_it_speaks(own_tts: VoxtralTTS) -> None:
     handle = own_tts.submit(SpeechRequest(text=LONG * 20))
-    with pytest.raises(EngineError, match="running"):
+    with pytest.raises(EngineError, match="under way"):
         own_tts.half()
     handle.cancel()
+
+
+def test_an_open_stream_keeps_the_model_in_its_place(own_tts: VoxtralTTS) -> None:
+    stream = own_tts.synthesize_stream("Short.", seed=1)
+    chunks = iter(stream)
+    next(chunks)
+    with pytest.raises(EngineError, match="under way"):
+        own_tts.half()
+    assert own_tts.to("cpu") is own_tts  # where it is already
+    list(chunks)
+    assert own_tts.half().compute.dtype == torch.float16
+
+
+def test_weights_that_do_not_fit_half_are_named_and_kept(own_tts: VoxtralTTS) -> None:
+    weight = own_tts._model.backbone.layers[1].feed_forward.w2.weight
+    kept = weight[0, 0].item()
+    with torch.no_grad():
+        weight[0, 0] = 1e5
+    with pytest.raises(DeviceError, match=r"layers\.1\.feed_forward\.w2"):
+        own_tts.half()
+    assert own_tts.compute.dtype == torch.float32
+    assert own_tts._model.dtype == torch.float32
+    with torch.no_grad():
+        weight[0, 0] = kept
+    assert len(own_tts.synthesize("Still here.", seed=1)) > 0
+
+
+def test_many_requests_while_the_model_changes_its_dtype(own_tts: VoxtralTTS) -> None:
+    failures: list[BaseException] = []
+
+    def speak() -> None:
+        for seed in range(8):
+            try:
+                own_tts.synthesize("Hello.", seed=seed, voice=own_tts.load_voice("casual_male"))
+            except BaseException as error:  # noqa: BLE001
+                failures.append(error)
+
+    threads = [threading.Thread(target=speak) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    changes = 0
+    while any(thread.is_alive() for thread in threads):
+        try:
+            own_tts.bfloat16() if changes % 2 else own_tts.float()
+            changes += 1
+        except EngineError:
+            continue
+    assert failures == []
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda tts: tts.synthesize("Hi.", voice=5), VoiceError),
+        (lambda tts: tts.synthesize("Hi.", voice=b"casual_male"), VoiceError),
+        (lambda tts: tts.synthesize("Hi.", voice="a\0.safetensors"), VoiceError),
+        (lambda tts: tts.synthesize("Hi.", language=5), LanguageError),
+        (lambda tts: tts.submit(SpeechRequest(text="Hi.", sampling=None)), OptionError),
+        (lambda tts: tts.decode(torch.full((37, 2), 3.7)), voxtral.errors.RequestError),
+        (lambda tts: tts.decode(np.ones((37, 2), dtype=bool)), voxtral.errors.RequestError),
+        (lambda tts: tts.to(None), DeviceError),
+        (lambda tts: VoxtralTTS.from_pretrained(None), ModelNotFoundError),
+        (lambda tts: VoxtralTTS.from_pretrained("tiny", revision="main"), OptionError),
+        (lambda tts: VoxtralTTS.from_pretrained(tts.checkpoint.folder, dtype="int3"), DeviceError),
+    ],
+)
+def test_values_of_a_wrong_kind(tts: VoxtralTTS, call: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        call(tts)
+
+
+def test_decoding_in_steps_gives_the_whole(tts: VoxtralTTS) -> None:
+    codes = torch.randint(0, 21, (37, 230), generator=torch.Generator().manual_seed(0))
+    whole = tts._model.decode_codes(codes).numpy()
+    assert np.abs(tts.decode(codes).numpy() - whole).max() < 1e-5
+    assert len(tts.decode(np.asarray(codes)[:, :0])) == 0
+
+
+def test_a_file_that_cannot_be_written_costs_no_work(tts: VoxtralTTS, tmp_path: Path) -> None:
+    with pytest.raises(voxtral.errors.AudioError):
+        tts.synthesize_to_file(tmp_path / "none" / "x.wav", LONG)
+    assert tts.engine.num_unfinished == 0
+
+
+def test_numbers_are_written_in_the_language_of_the_voice(tts: VoxtralTTS) -> None:
+    assert tts._language_of("fr_male") == "fr"
+    assert tts._language_of(None) == "en"
 
 
 def test_a_checkpoint_without_encoder_says_what_to_do(tiny_folder: Path, tmp_path: Path) -> None:

@@ -221,23 +221,32 @@ BACKBONE = (
         "2",
         edit(
             attention.attend,
-            (
-                "(query, key, value, attn",
-                "(query, *(part.repeat(1, query.shape[1] // part.shape[1], 1, 1) for part in (key, value)), attn",
-            ),
+            ("part.repeat_interleave(group, dim=1)", "part.repeat(1, group, 1, 1)"),
         ),
         _LAYER0,
     ),
     Convention(
+        "key heads serve every third query head instead of neighbours, in a decode step",
+        "2",
+        edit(
+            attention.attend,
+            (
+                "query.unflatten(1, (-1, group)).flatten(2, 3)",
+                "query.unflatten(1, (group, -1)).transpose(1, 2).flatten(2, 3)",
+            ),
+        ),
+        _STEPS,
+    ),
+    Convention(
         "attention is scaled by the number of heads",
         "2",
-        edit(attention.attend, ("enable_gqa=grouped", "enable_gqa=grouped, scale=query.shape[1] ** -0.5")),
+        edit(attention.attend, ("is_causal=is_causal)", "is_causal=is_causal, scale=query.shape[1] ** -0.5)")),
         _LAYER0,
     ),
     Convention(
         "attention is not scaled",
         "2",
-        edit(attention.attend, ("enable_gqa=grouped", "enable_gqa=grouped, scale=1.0")),
+        edit(attention.attend, ("is_causal=is_causal)", "is_causal=is_causal, scale=1.0)")),
         _LAYER0,
     ),
     Convention(

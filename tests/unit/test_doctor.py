@@ -27,7 +27,7 @@ from voxtral.doctor.checks import (
     decompose_rows,
     end_row,
 )
-from voxtral.doctor.vectors import EntryResult, VectorReport, _judge, _max_abs, _Quirk, _Skip, _within, load_vectors
+from voxtral.doctor.vectors import EntryResult, VectorReport, _compare, _Failure, _judge, _Quirk, _Skip, load_vectors
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.tokenizer import load_tokenizer
 
@@ -71,40 +71,54 @@ def with_voices(checkpoint: Checkpoint, folder: Path, voices: dict[str, torch.Te
         ([1.0, float("inf")], {"atol": 1.0, "rtol": 1.0}, False),
         ([1.0, 2.0], "exact", True),
         ([1.0, 2.5], "exact", False),
+        ([1.0, 2.05], 0.1, True),
+        ([1.0, 2.05], 0.01, False),
+        ([1.0, 2.05], None, False),
     ],
 )
 def test_an_entry_is_within_its_tolerance_or_not(value: list[float], tolerance: Any, is_within: bool) -> None:
-    assert _within(torch.tensor(value), torch.tensor([1.0, 2.0]), tolerance) is is_within
+    result = _compare(EntryResult("x", "output", tolerance), torch.tensor(value), torch.tensor([1.0, 2.0]))
+    assert result.ok is is_within
 
 
 def test_equal_infinities_differ_by_nothing_and_others_by_everything() -> None:
     masked = torch.tensor([-torch.inf, 1.0])
-    tolerance = {"atol": 1e-4, "rtol": 1.0}
-    assert _within(masked.clone(), masked, tolerance)
-    assert _max_abs(masked.clone(), masked) == 0
+    entry = EntryResult("x", "output", {"atol": 1e-4, "rtol": 1.0})
+    same = _compare(entry, masked.clone(), masked)
+    assert (same.ok, same.max_abs) == (True, 0)
     for other in (torch.tensor([torch.inf, 1.0]), torch.tensor([0.0, 1.0]), torch.tensor([-3e38, 1.0])):
-        assert not _within(other, masked, tolerance)
-        assert _max_abs(other, masked) > 1e300
+        result = _compare(entry, other, masked)
+        assert result.ok is False
+        # JSON has no infinity.
+        assert result.max_abs is None
+        assert "infinite" in result.detail
+
+
+def test_integers_are_compared_as_they_are() -> None:
+    entry = EntryResult("x", "output", "exact")
+    assert _compare(entry, torch.tensor([300]), torch.tensor([44], dtype=torch.uint8)).ok is False
+    assert _compare(entry, torch.tensor([44]), torch.tensor([44], dtype=torch.uint8)).ok is True
+    assert _compare(entry, torch.tensor([44.0]), torch.tensor([44])).ok is False
 
 
 def test_a_value_of_another_shape_fails_with_both_shapes() -> None:
     vectors = load_vectors(Path(__file__).parents[1] / "golden" / "data")
-    result = _judge(vectors, "rope/y", {"rope/y": torch.zeros(2, 3)}, {})
+    result = _judge(vectors, "rope/y", {"rope/y": torch.zeros(2, 3)})
     assert result.ok is False
     assert result.detail == "shape [2, 3], expected [6, 6, 16]"
 
 
 def test_skips_and_quirks_are_no_judgement() -> None:
     vectors = load_vectors(Path(__file__).parents[1] / "golden" / "data")
-    skipped = _judge(vectors, "rope/y", {"rope/y": _Skip("no time")}, {})
+    skipped = _judge(vectors, "rope/y", {"rope/y": _Skip("no time")})
     assert (skipped.kind, skipped.ok, skipped.detail) == ("output", None, "no time")
-    quirk = _judge(vectors, "rope/y", {"rope/y": _Quirk(torch.zeros(1), "they err")}, {})
+    quirk = _judge(vectors, "rope/y", {"rope/y": _Quirk("they err")})
     assert (quirk.kind, quirk.ok, quirk.detail) == ("informational", None, "they err")
 
 
 def test_a_computation_that_breaks_fails_its_entries_with_its_error() -> None:
     vectors = load_vectors(Path(__file__).parents[1] / "golden" / "data")
-    result = _judge(vectors, "rope/y", {}, {"rope/": "ValueError: broken"})
+    result = _judge(vectors, "rope/y", {"rope/y": _Failure("ValueError: broken")})
     assert (result.ok, result.detail) == (False, "ValueError: broken")
 
 
@@ -249,7 +263,7 @@ def test_the_report_says_what_would_be_used_and_why(capsys: pytest.CaptureFixtur
 
 def test_without_json_the_last_line_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     code, lines = run(capsys, "--model", "tiny", "--device", "cpu")
-    assert (code, lines[-1]) == (0, "all checks passed")
+    assert (code, lines[-1]) == (0, "no check failed, 0 warnings")
 
 
 def test_a_failed_check_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from voxtral.engine.engine import Engine
 from voxtral.engine.noise import derive_seed
 from voxtral.engine.runner import Progress
 from voxtral.engine.sequence import GenerationRequest
-from voxtral.errors import CancelledError, GenerationError, NumericsError
+from voxtral.errors import CancelledError, EngineError, GenerationError, NumericsError
 from voxtral.speaking import SpeechHandle, SpeechPlan
 from voxtral.text.segment import TextSegment
 
@@ -251,3 +252,52 @@ def test_stats_count_retries(speak: Speak) -> None:
     assert stats.seed == SEED
     assert 0 < stats.ttfa_s < 10
     assert stats.to_dict()["rtf"] >= 0
+
+
+def test_a_crowd_that_retries_all_at_once_is_served(speak: Speak) -> None:
+    # Every first segment fails, while the second ones are full and unread behind them.
+    scripts = {(0, 0): RUNAWAY, (1, 0): (90, 0.5, "end")}
+    runner = ScriptedRunner(scripts)
+    engine = Engine(FAKE_MODEL, runner=runner)
+    results: list[int] = []
+
+    def run() -> None:
+        plan = SpeechPlan(
+            segments=iter([TextSegment("a", 0, 1), TextSegment("b", 2, 3)]),
+            make_request=lambda segment, index, attempt: fake_request(10 * index + attempt, 100),
+            voice="somebody",
+            seed=SEED,
+            has_explicit_budget=False,
+            speed=1.0,
+            pause_s=0.0,
+            sample_rate=RATE,
+            hold_segments=True,
+        )
+        results.append(sum(map(len, SpeechHandle(plan, engine).chunks())))
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    engine.close()
+    assert len(results) == 20
+    assert len(set(results)) == 1
+
+
+def test_a_cancelled_utterance_starts_nothing_more(speak: Speak) -> None:
+    handle, runner = speak(1, {(0, 0): RUNAWAY}, hold_segments=True)
+    deadline = time.monotonic() + 10
+    while handle._engine.num_unfinished and time.monotonic() < deadline:
+        time.sleep(0.002)
+    handle.cancel()
+    with pytest.raises(CancelledError):
+        list(handle.chunks())
+    assert runner.started == [(0, 0)]
+
+
+def test_audio_is_given_out_once(speak: Speak) -> None:
+    handle, _ = speak()
+    collect(handle)
+    with pytest.raises(EngineError, match="twice"):
+        handle.chunks()

@@ -26,7 +26,7 @@ _MAX_CODES_BYTES = 64 * 2**20
 
 
 def encode(
-    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="Audio of up to a minute, in any usual format.")],
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="Audio of up to 10 minutes, in any usual format.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The codes, a .safetensors file.")],
     model: ModelOption = None,
     device: DeviceOption = "auto",

@@ -57,7 +57,7 @@ def _print_table(listed: list[dict[str, str | bool]]) -> None:
         table.add_column(heading, no_wrap=True)
     for voice in listed:
         code = str(voice["language"])
-        table.add_row(str(voice["name"]), f"{code} ({LANGUAGES[code]})", "yes" if voice["is_default"] else "")
+        table.add_row(str(voice["name"]), f"{code} ({LANGUAGES.get(code, code)})", "yes" if voice["is_default"] else "")
     console = Console(markup=False, highlight=False)
     with console.capture() as drawn:
         console.print(table)

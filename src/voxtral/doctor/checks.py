@@ -6,8 +6,9 @@ sums of table rows, a closing END_AUDIO row, a finite codec and speech of plausi
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,11 +58,19 @@ def check_model(checkpoint: Checkpoint, model: VoxtralModel) -> Iterator[Check]:
         tokenizer, no_tokenizer = None, str(error)
         yield Check("tokenizer", "failed", no_tokenizer)
     yield from check_voices(checkpoint, model, tokenizer)
-    yield check_codec(model)
+    yield _guarded("codec", lambda: check_codec(model))
     if tokenizer is None:
         yield Check("speech", "skipped", no_tokenizer)
     else:
-        yield check_speech(checkpoint, model, tokenizer)
+        yield _guarded("speech", lambda: check_speech(checkpoint, model, tokenizer))
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    """Turn whatever a check raises into a finding, so that the other findings are not lost."""
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001
+        return Check(name, "failed", f"{type(error).__name__}: {error}")
 
 
 def check_tensors(checkpoint: Checkpoint) -> Check:
@@ -96,7 +105,8 @@ def check_voices(checkpoint: Checkpoint, model: VoxtralModel, tokenizer: SpeechT
             yield Check(f"voice {name}", "failed", str(error))
             continue
         stated = tokenizer.voice_rows.get(name) if tokenizer else None
-        yield _judge_voice(name, rows, stated, table, books, decomposer)
+        judged = functools.partial(_judge_voice, name, rows, stated, table, books, decomposer)
+        yield _guarded(f"voice {name}", judged)
 
 
 def _judge_voice(

@@ -72,7 +72,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         _say(_entry_line(result))
     _say(_summary(report))
     if arguments.json:
-        _say(json.dumps(report.to_dict()))
+        _say(json.dumps(report.to_dict(), allow_nan=False))
     return 0 if report.ok else 1
 
 
@@ -109,7 +109,8 @@ def _examine(arguments: argparse.Namespace) -> int:
             checks.append(check)
             _say(f"{check.status:<10}{check.name}: {check.detail}")
     is_well = all(check.status != "failed" for check in checks)
-    _say("all checks passed" if is_well else "some checks FAILED")
+    num_warnings = sum(1 for check in checks if check.status == "warning")
+    _say("some checks FAILED" if not is_well else f"no check failed, {num_warnings} warnings")
     if arguments.json:
         _say(json.dumps(_as_dict(is_well, machine, choices, loading, checks)))
     return 0 if is_well else 1

@@ -31,9 +31,6 @@ from voxtral.voices import list_presets, load_voice
 
 Kind = Literal["output", "input", "informational"]
 
-# Code paths of the engine that e2e cases go through; each must give the same frames.
-CODE_PATHS: tuple[str, ...] = ("eager",)
-
 
 @dataclass(frozen=True)
 class EntryResult:
@@ -120,7 +117,9 @@ def load_vectors(folder: Path) -> VectorSet:
             f"{folder} holds no golden vectors ({type(error).__name__}: {error}); a set is vectors.json and "
             "vectors.safetensors"
         ) from error
-    missing = sorted(set(entries) ^ set(tensors))
+    missing = sorted(set(entries) ^ set(tensors)) or [
+        name for name, entry in entries.items() if not isinstance(entry, dict)
+    ]
     if missing:
         raise CheckpointError(f"vectors.json and vectors.safetensors disagree about {missing[0]}; copy the set again")
     return VectorSet(tensors, entries, described.get("cases", {}), described.get("constants", {}))
@@ -138,13 +137,17 @@ class _Input:
 
 @dataclass(frozen=True)
 class _Quirk:
-    """A value that the official code has and this product on purpose has not."""
+    """The official code has a value here that this product on purpose has not."""
 
-    value: Tensor
     reason: str
 
 
-_Value = Tensor | _Skip | _Input | _Quirk
+@dataclass(frozen=True)
+class _Failure:
+    error: str
+
+
+_Value = Tensor | _Skip | _Input | _Quirk | _Failure
 _Yield = Iterator[tuple[str, _Value]]
 
 
@@ -152,10 +155,8 @@ _Yield = Iterator[tuple[str, _Value]]
 class _Context:
     checkpoint: Checkpoint
     model: VoxtralModel
-    tokenizer: SpeechTokenizer | None
-    no_tokenizer: str
+    tokenizer: SpeechTokenizer | _Skip | _Failure
     vectors: VectorSet
-    code_path: str = CODE_PATHS[0]
 
     def get(self, name: str) -> Tensor:
         tensor = self.vectors.tensors[name]
@@ -179,15 +180,11 @@ def run_vectors(checkpoint: Checkpoint, vectors: VectorSet, device: torch.device
     Raises:
         CheckpointError: the weights cannot be loaded.
     """
-    tokenizer, reason = _load_tokenizer(checkpoint)
+    tokenizer = _load_tokenizer(checkpoint)
     with _without_tf32(), torch.inference_mode():
-        context = _Context(checkpoint, _load(checkpoint, device, torch.float32), tokenizer, reason, vectors)
-        values, errors = _compute(context)
-        for path in CODE_PATHS[1:]:
-            other, more_errors = _compute(replace(context, code_path=path), prefix="e2e/")
-            values = _keep_worse(vectors, values, other)
-            errors |= more_errors
-        results = {name: _judge(vectors, name, values, errors) for name in vectors.entries}
+        context = _Context(checkpoint, _load(checkpoint, device, torch.float32), tokenizer, vectors)
+        values = _compute(context)
+        results = {name: _judge(vectors, name, values) for name in vectors.entries}
         if vectors.under("bf16/"):
             results |= _run_bf16(replace(context, model=_load(checkpoint, device, torch.bfloat16)))
     return VectorReport(tuple(results.values()))
@@ -197,11 +194,14 @@ def _load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> V
     return load_model(checkpoint, device=device, dtype=dtype, codec_dtype=dtype)
 
 
-def _load_tokenizer(checkpoint: Checkpoint) -> tuple[SpeechTokenizer | None, str]:
+def _load_tokenizer(checkpoint: Checkpoint) -> SpeechTokenizer | _Skip | _Failure:
     try:
-        return load_tokenizer(checkpoint.folder / TOKENIZER_FILE), ""
-    except (TokenizerMissingError, CheckpointError) as error:
-        return None, str(error)
+        return load_tokenizer(checkpoint.folder / TOKENIZER_FILE)
+    except TokenizerMissingError as error:
+        return _Skip(str(error))
+    # A tokenizer file that is missing or damaged is a fault of the checkpoint, not of this machine.
+    except CheckpointError as error:
+        return _Failure(str(error))
 
 
 class _without_tf32:
@@ -215,74 +215,85 @@ class _without_tf32:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = self._before
 
 
-def _compute(context: _Context, prefix: str = "") -> tuple[dict[str, _Value], dict[str, str]]:
-    """Run the groups; a group that raises leaves its remaining entries to the error."""
+def _compute(context: _Context, prefix: str = "") -> dict[str, _Value]:
+    """Run the groups below a prefix. What a failing group or case leaves open is a failure with its reason."""
     values: dict[str, _Value] = {}
-    errors: dict[str, str] = {}
-    for group_prefix, group in _GROUPS.items():
+    for group_prefix, group in _GROUPS:
         if not group_prefix.startswith(prefix):
             continue
-        try:
-            for name, value in group(context):
-                if context.vectors.has(name):
-                    values[name] = value
-        # A broken computation is a failed entry, not the end of the report.
-        except Exception as error:  # noqa: BLE001
-            errors[group_prefix] = f"{type(error).__name__}: {error}"
-    return values, errors
+        for name, value in _guarded(context, group_prefix, group(context)):
+            if not context.vectors.has(name):
+                continue
+            if isinstance(value, _Failure) and not isinstance(values.get(name, value), _Failure):
+                continue
+            values[name] = value
+    return values
 
 
-def _keep_worse(vectors: VectorSet, first: dict[str, _Value], second: dict[str, _Value]) -> dict[str, _Value]:
-    def distance(name: str, value: _Value) -> float:
-        return _max_abs(value, vectors.tensors[name]) if isinstance(value, Tensor) else -1.0
+def _guarded(context: _Context, prefix: str, values: _Yield) -> _Yield:
+    """Pass values on; an exception becomes a failure of everything below the prefix that has no value."""
+    try:
+        yield from values
+    # A broken computation is a failed entry, not the end of the report.
+    except Exception as error:  # noqa: BLE001
+        for name in context.vectors.under(prefix):
+            yield name, _Failure(f"{type(error).__name__}: {error}")
 
-    worse = {name: value for name, value in second.items() if distance(name, value) > distance(name, first[name])}
-    return first | worse
 
-
-def _judge(vectors: VectorSet, name: str, values: Mapping[str, _Value], errors: Mapping[str, str]) -> EntryResult:
+def _judge(vectors: VectorSet, name: str, values: Mapping[str, _Value]) -> EntryResult:
     entry = EntryResult(name, "output", vectors.entries[name].get("tolerance"))
     if name.startswith(("bf16/", "prompt_full_vocab/", "codec/bf16_divided_table/")):
         reason = "needs the published vocabulary" if name.startswith("prompt_full") else "official serving rounding"
         return replace(entry, kind="informational", detail=reason)
-    value = values.get(name)
-    if isinstance(value, _Input):
-        return replace(entry, kind="input")
-    if isinstance(value, _Skip):
-        return replace(entry, detail=value.reason)
-    if isinstance(value, _Quirk):
-        return replace(entry, kind="informational", detail=value.reason)
-    if value is None:
-        error = next((text for prefix, text in errors.items() if name.startswith(prefix)), "no check knows this entry")
-        return replace(entry, ok=False, detail=error)
-    reference = vectors.tensors[name]
+    match values.get(name, _Failure("no check knows this entry")):
+        case _Input():
+            return replace(entry, kind="input")
+        case _Skip(reason):
+            return replace(entry, detail=reason)
+        case _Quirk(reason):
+            return replace(entry, kind="informational", detail=reason)
+        case _Failure(error):
+            return replace(entry, ok=False, detail=error)
+        case Tensor() as value:
+            return _compare(entry, value, vectors.tensors[name])
+
+
+def _compare(entry: EntryResult, value: Tensor, reference: Tensor) -> EntryResult:
     if value.shape != reference.shape:
-        return replace(entry, ok=False, detail=f"shape {list(value.shape)}, expected {list(reference.shape)}")
-    return replace(entry, ok=_within(value, reference, entry.tolerance), max_abs=_max_abs(value, reference))
+        detail = f"shape {list(value.shape)}, expected {list(reference.shape)}"
+        return replace(entry, ok=False, detail=detail)
+    if value.is_floating_point() != reference.is_floating_point():
+        return replace(entry, ok=False, detail=f"{value.dtype}, expected {reference.dtype}")
+    difference = _difference(value, reference)
+    allowed, detail = _allowed(entry.tolerance, reference)
+    is_within = bool((difference <= allowed).all())
+    largest = float(difference.max()) if difference.numel() else 0.0
+    if largest == float("inf"):
+        return replace(entry, ok=False, detail="a value is infinite or no number, and the expected one is not")
+    return replace(entry, ok=is_within, max_abs=largest, detail=detail)
 
 
-def _max_abs(value: Tensor, reference: Tensor) -> float:
-    if value.shape != reference.shape:
-        return float("inf")
+def _difference(value: Tensor, reference: Tensor) -> Tensor:
+    """Subtract in float64; equal infinities (masked logits) differ by nothing, other ones by infinity."""
     value, reference = value.cpu().double(), reference.double()
-    # Equal infinities (masked logits) differ by nothing; any other meeting of them by infinity.
     difference = torch.where(value == reference, 0.0, (value - reference).abs())
-    infinite = torch.full_like(difference, torch.inf)
-    return float(torch.where(difference.isnan(), infinite, difference).max()) if difference.numel() else 0.0
+    return torch.where(difference.isnan(), torch.inf, difference)
 
 
-def _within(value: Tensor, reference: Tensor, tolerance: Any) -> bool:
-    if not isinstance(tolerance, dict):
-        return bool(torch.equal(value.cpu().to(reference.dtype), reference))
-    value, reference = value.cpu().double(), reference.double()
-    allowed = float(tolerance.get("atol", 0.0)) + float(tolerance.get("rtol", 0.0)) * reference.abs().nan_to_num()
-    difference = torch.where(value == reference, 0.0, (value - reference).abs())
-    return bool((difference <= allowed.nan_to_num(posinf=0.0)).all())
+def _allowed(tolerance: Any, reference: Tensor) -> tuple[Tensor, str]:
+    """Turn a tolerance into the allowed difference of each value; integers must be equal."""
+    zeros = torch.zeros(reference.shape, dtype=torch.float64)
+    if isinstance(tolerance, dict):
+        scale = reference.double().abs().nan_to_num(posinf=0.0)
+        return zeros + float(tolerance.get("atol", 0.0)) + float(tolerance.get("rtol", 0.0)) * scale, ""
+    if isinstance(tolerance, int | float) and not isinstance(tolerance, bool):
+        return zeros + float(tolerance), ""
+    return zeros, "" if tolerance == "exact" else f"tolerance {tolerance!r} is taken as exact"
 
 
 def _run_bf16(context: _Context) -> dict[str, EntryResult]:
     """Compare our bfloat16 with the official one where a counterpart exists; informational."""
-    values, _ = _compute(context)
+    values = _compute(context)
     results: dict[str, EntryResult] = {}
     for name in context.vectors.under("bf16/"):
         tolerance = context.vectors.entries[name].get("tolerance")
@@ -290,7 +301,7 @@ def _run_bf16(context: _Context) -> dict[str, EntryResult]:
         value = values.get(name.removeprefix("bf16/"))
         reference = context.vectors.tensors[name]
         if isinstance(value, Tensor) and value.shape == reference.shape:
-            distance = _max_abs(value, reference)
+            distance = float(_difference(value, reference).max())
             rms = float((value.cpu().double() - reference.double()).norm() / reference.double().norm().clamp(min=1e-12))
             bound = tolerance.get("relative_rms") if isinstance(tolerance, dict) else None
             ok = None if bound is None else rms <= float(bound)
@@ -302,26 +313,32 @@ def _run_bf16(context: _Context) -> dict[str, EntryResult]:
 # The groups: what an entry's name means, and which code of the product makes it.
 
 
-def _prompts(context: _Context) -> _Yield:
+def _cases(context: _Context, prefix: str, check: Callable[[_Context, str, Mapping[str, Any]], _Yield]) -> _Yield:
+    """Check each case of a group by itself, so that one that fails leaves the others alone."""
     for case, given in context.vectors.cases.items():
-        if not case.startswith("prompt/"):
-            continue
-        if "ref_audio" in given:
-            yield from _clip_prompt(context, case, given)
-        elif "n_samples_24k" in given:
-            num_rows = context.model.config.codec.num_frames(int(given["n_samples_24k"])) + 1
-            value = _prompt_ids(context, given["text"], num_rows)
-            stated = int(given.get("n_audio_placeholders", num_rows))
-            if isinstance(value, Tensor) and stated != num_rows:
-                value = _Quirk(value, f"mistral-common counts {stated} placeholders for {num_rows} rows")
-            yield f"{case}/ids", value
-        else:
-            yield f"{case}/ids", _prompt_ids(context, given["text"], context.voice_rows(given["voice"]).shape[0])
+        if case.startswith(prefix) and context.vectors.under(f"{case}/"):
+            yield from _guarded(context, f"{case}/", check(context, case, given))
 
 
-def _prompt_ids(context: _Context, text: str, num_rows: int) -> Tensor | _Skip:
-    if context.tokenizer is None:
-        return _Skip(context.no_tokenizer)
+def _prompts(context: _Context) -> _Yield:
+    yield from _cases(context, "prompt/", _prompt)
+
+
+def _prompt(context: _Context, case: str, given: Mapping[str, Any]) -> _Yield:
+    if "ref_audio" in given:
+        yield from _clip_prompt(context, case, given)
+    elif "n_samples_24k" in given:
+        num_rows = context.model.config.codec.num_frames(int(given["n_samples_24k"])) + 1
+        stated = int(given.get("n_audio_placeholders", num_rows))
+        quirk = _Quirk(f"mistral-common counts {stated} placeholders for {num_rows} rows")
+        yield f"{case}/ids", _prompt_ids(context, given["text"], num_rows) if stated == num_rows else quirk
+    else:
+        yield f"{case}/ids", _prompt_ids(context, given["text"], context.voice_rows(given["voice"]).shape[0])
+
+
+def _prompt_ids(context: _Context, text: str, num_rows: int) -> Tensor | _Skip | _Failure:
+    if not isinstance(context.tokenizer, SpeechTokenizer):
+        return context.tokenizer
     return torch.tensor(build_prompt(context.tokenizer, text, num_rows).token_ids)
 
 
@@ -344,18 +361,18 @@ def _clip_prompt(context: _Context, case: str, given: Mapping[str, Any]) -> _Yie
 
 
 def _embedded_prompts(context: _Context) -> _Yield:
-    model = context.model
-    for case, given in context.vectors.cases.items():
-        if not case.startswith("embed_prompt/"):
-            continue
-        if "audio" in given:
-            yield from _embedded_clip(context, case, given)
-            continue
-        rows = context.voice_rows(given["voice"])
-        yield f"{case}/ids", _prompt_ids(context, given["text"], rows.shape[0])
-        ids = context.get(f"{case}/ids")
-        yield f"{case}/text_embeds_only", model.embed_text(ids)
-        yield f"{case}/embeds", model.embed_prompt(ids, rows)
+    yield from _cases(context, "embed_prompt/", _embedded_prompt)
+
+
+def _embedded_prompt(context: _Context, case: str, given: Mapping[str, Any]) -> _Yield:
+    if "audio" in given:
+        yield from _embedded_clip(context, case, given)
+        return
+    rows = context.voice_rows(given["voice"])
+    yield f"{case}/ids", _prompt_ids(context, given["text"], rows.shape[0])
+    ids = context.get(f"{case}/ids")
+    yield f"{case}/text_embeds_only", context.model.embed_text(ids)
+    yield f"{case}/embeds", context.model.embed_prompt(ids, rows)
 
 
 def _embedded_clip(context: _Context, case: str, given: Mapping[str, Any]) -> _Yield:
@@ -369,26 +386,52 @@ def _embedded_clip(context: _Context, case: str, given: Mapping[str, Any]) -> _Y
 
 
 def _backbone(context: _Context) -> _Yield:
-    backbone, vectors = context.model.backbone, context.vectors
-    prompts = [name for name in vectors.holders("lm/", "hidden") if vectors.has(f"{name}/embeds")]
-    cache = None
-    for name in (name for name in prompts if not vectors.has(f"{name}/frames")):
-        yield f"{name}/embeds", _Input()
-        embeds = context.floats(f"{name}/embeds")
-        cache = context.model.init_kv_cache(
-            embeds.shape[0] + sum(vectors.tensors[n].shape[0] for n in vectors.under("lm/"))
-        )
-        x = embeds[None]
-        for layer, x in enumerate(backbone.layer_outputs(embeds[None], cache)):
-            yield f"{name}/layer{layer}_residual", x[0]
-        yield f"{name}/hidden", backbone.norm(x[0])
-    for name in (name for name in prompts if vectors.has(f"{name}/frames")):
-        yield f"{name}/frames", _Input()
-        frames = context.get(f"{name}/frames")
-        yield f"{name}/embeds", context.model.embed_frames(frames)
-        if cache is None:
-            raise CheckpointError(f"{name} continues a prompt, and the set has none under lm/")
-        yield f"{name}/hidden", torch.cat([context.model.decode_step(frame[None], cache) for frame in frames])
+    """Run prompts, then groups of frames that continue a prompt, or a group before them, one by one."""
+    vectors = context.vectors
+    groups = [name for name in vectors.holders("lm/", "hidden") if vectors.has(f"{name}/embeds")]
+    prompts = [name for name in groups if not vectors.has(f"{name}/frames")]
+    for name in prompts:
+        yield from _guarded(context, f"{name}/", _lm_prompt(context, name))
+    pasts = [(name,) for name in prompts]
+    for name in (name for name in groups if name not in prompts):
+        yield from _guarded(context, f"{name}/", _lm_steps(context, name, pasts))
+
+
+def _lm_prompt(context: _Context, name: str) -> _Yield:
+    yield f"{name}/embeds", _Input()
+    embeds = context.floats(f"{name}/embeds")
+    cache = context.model.init_kv_cache(embeds.shape[0])
+    x = embeds[None]
+    for layer, x in enumerate(context.model.backbone.layer_outputs(embeds[None], cache)):
+        yield f"{name}/layer{layer}_residual", x[0]
+    yield f"{name}/hidden", context.model.backbone.norm(x[0])
+
+
+def _lm_steps(context: _Context, name: str, pasts: list[tuple[str, ...]]) -> _Yield:
+    """Continue with the frames of a group.
+
+    A set does not say what a group continues. Every past that it can have is computed, and the one that
+    comes nearest is taken: a wrong computation comes near with none.
+    """
+    yield f"{name}/frames", _Input()
+    yield f"{name}/embeds", context.model.embed_frames(context.get(f"{name}/frames"))
+    if not pasts:
+        raise CheckpointError(f"{name} continues a prompt, and the set has none under lm/")
+    reference = context.vectors.tensors[f"{name}/hidden"]
+    outcomes = {past: _continue(context, past, name) for past in pasts}
+    nearest = min(outcomes, key=lambda past: float(_difference(outcomes[past], reference).max()))
+    pasts.append((*nearest, name))
+    yield f"{name}/hidden", outcomes[nearest]
+
+
+def _continue(context: _Context, past: tuple[str, ...], name: str) -> Tensor:
+    prompt, *steps = past
+    embeds = context.floats(f"{prompt}/embeds")
+    frames = [context.get(f"{group}/frames") for group in (*steps, name)]
+    cache = context.model.init_kv_cache(embeds.shape[0] + sum(len(part) for part in frames))
+    context.model.prefill(embeds[None], cache)
+    hidden = [context.model.decode_step(frame[None], cache) for part in frames for frame in part]
+    return torch.cat(hidden[-len(frames[-1]) :])
 
 
 def _rope(context: _Context) -> _Yield:
@@ -533,9 +576,7 @@ def _codec_encode(context: _Context) -> _Yield:
 
 
 def _end_to_end(context: _Context) -> _Yield:
-    for case, given in context.vectors.cases.items():
-        if case.startswith("e2e/"):
-            yield from _generation(context, case, given)
+    yield from _cases(context, "e2e/", _generation)
 
 
 def _generation(context: _Context, case: str, given: Mapping[str, Any]) -> _Yield:
@@ -573,16 +614,16 @@ def _generation(context: _Context, case: str, given: Mapping[str, Any]) -> _Yiel
     yield f"{case}/waveform_streamed", samples
 
 
-_GROUPS: dict[str, Callable[[_Context], _Yield]] = {
-    "prompt/": _prompts,
-    "embed_prompt/": _embedded_prompts,
-    "lm/": _backbone,
-    "rope/": _rope,
-    "frame_embed/": _frame_embeds,
-    "semantic/": _semantic,
-    "fm/": _flow,
-    "codec/": _codec_tables,
-    "codec/decode": _codec_decode,
-    "codec/encode": _codec_encode,
-    "e2e/": _end_to_end,
-}
+_GROUPS: tuple[tuple[str, Callable[[_Context], _Yield]], ...] = (
+    ("prompt/", _prompts),
+    ("embed_prompt/", _embedded_prompts),
+    ("lm/", _backbone),
+    ("rope/", _rope),
+    ("frame_embed/", _frame_embeds),
+    ("semantic/", _semantic),
+    ("fm/", _flow),
+    ("codec/", _codec_tables),
+    ("codec/", _codec_decode),
+    ("codec/", _codec_encode),
+    ("e2e/", _end_to_end),
+)

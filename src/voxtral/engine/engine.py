@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -79,6 +80,12 @@ class Engine:
         return future.result()
 
     @property
+    def num_active(self) -> int:
+        """Requests that hold state on the device."""
+        with self._wakeup:
+            return sum(1 for sequence in self._active if sequence.state is not None)
+
+    @property
     def num_unfinished(self) -> int:
         """Requests that wait or run."""
         with self._wakeup:
@@ -141,12 +148,15 @@ class Engine:
             if sequence.handle.is_cancelled:
                 self._retire(sequence)
                 sequence.handle.finish()
-        while self._waiting and len(self._active) < self.options.max_active:
-            self._active.append(self._waiting.popleft())
         for sequence in self._active:
             if sequence.handle.num_buffered < self._max_buffered:
                 return sequence
-        return None
+        # A sequence is admitted when those before it are done or wait for their readers. There is no limit
+        # beyond that: one would let readers that never come hold up everybody else.
+        if not self._waiting:
+            return None
+        self._active.append(self._waiting.popleft())
+        return self._active[-1]
 
     def _retire(self, sequence: Sequence) -> None:
         if sequence in self._active:
@@ -180,8 +190,11 @@ class Engine:
     def _serve_call(self, function: Callable[[VoxtralModel], Any], future: Future[Any]) -> None:
         try:
             future.set_result(function(self._model))
-        except Exception as error:  # noqa: BLE001 - it belongs to the caller, who gets it
+        except BaseException as error:
             future.set_exception(error)
+            # An ordinary error belongs to the caller alone; anything else ends the thread too.
+            if not isinstance(error, Exception):
+                raise
 
     def _fail_all(self, cause: BaseException | None) -> None:
         error = EngineStoppedError("the engine stopped before the request was done; load the model again")
@@ -197,6 +210,8 @@ class Engine:
 
 
 def _as_engine_error(error: Exception) -> VoxtralError:
+    # The frames of the failure hold tensors; the error may be kept for long.
+    traceback.clear_frames(error.__traceback__)
     if isinstance(error, VoxtralError):
         return error
     if isinstance(error, torch.OutOfMemoryError | MemoryError):

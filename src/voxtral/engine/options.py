@@ -10,14 +10,12 @@ class EngineOptions:
     """What an engine is set up with.
 
     Attributes:
-        max_active: sequences that may hold a cache at once; further ones wait in order.
         max_buffered_frames: audio that a sequence may make ahead of its reader, in frames; a reader
             that falls behind pauses its own sequence only.
         chunk_frames: frames of the 1st, 2nd, ... chunk of a sequence; the last number repeats. Fixed
             for all requests, so that the same seed gives the same samples to the bit.
     """
 
-    max_active: int = 16
     max_buffered_frames: int = 64
     # One frame first for the lowest TTFA; then slow growth, so that even at RTF 0.8 the next chunk is
     # there before the last has been played.

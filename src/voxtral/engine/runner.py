@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-@dataclass
+@dataclass(eq=False)
 class RowState:
     """Everything that a running sequence holds on the device."""
 
@@ -34,13 +34,14 @@ class RowState:
     codec: CodecState
     schedule: FlowSchedule
     guidance_scale: Tensor  # [1]
-    hidden: Tensor  # [1, D], of the next frame
+    hidden: Tensor  # [1, D], of the last position that was run
+    last_frame: Tensor | None = None  # [1, K], made and not fed back yet
     pending: list[Tensor] = field(default_factory=list)  # frames [K] that are not audio yet
     num_frames: int = 0
     num_chunks: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Progress:
     """What one call of `advance` brought."""
 
@@ -80,11 +81,13 @@ class Runner:
         )
 
     def advance(self, request: GenerationRequest, row: RowState, trace: GenerationTrace | None) -> Progress:
-        """Make one frame, feed it back, and decode the chunk that it completes.
+        """Feed the last frame back, make one, and decode the chunk that it completes.
 
         Raises:
             NumericsError: the hidden state or the audio is not finite.
         """
+        if row.last_frame is not None:
+            row.hidden = self.model.decode_step(row.last_frame, row.cache)
         noise = torch.from_numpy(request.noise(row.num_frames) * request.noise_scale).to(self.model.device)
         may_end = row.num_frames >= request.min_frames
         step = self.model.generate_frame(row.hidden, noise[None], row.guidance_scale, row.schedule, may_end=may_end)
@@ -104,7 +107,8 @@ class Runner:
         if len(row.pending) == self._options.frames_in_chunk(row.num_chunks):
             samples = self._decode(row, is_last=False)
             row.num_chunks += 1
-        row.hidden = self.model.decode_step(step.audio_tokens, row.cache)
+        # Fed back by the next call: the chunk goes out first.
+        row.last_frame = step.audio_tokens
         return Progress(samples, row.num_frames, None)
 
     def _decode(self, row: RowState, *, is_last: bool) -> npt.NDArray[np.float32] | None:

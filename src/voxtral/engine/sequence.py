@@ -27,7 +27,7 @@ Stop = Literal["end", "length"]
 """The model said END_AUDIO, or the frame budget ran out."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GenerationRequest:
     """One prompt to be spoken; every value is resolved and checked.
 
@@ -52,7 +52,7 @@ class GenerationRequest:
     min_frames: int = 0
 
 
-@dataclass
+@dataclass(eq=False)
 class GenerationTrace:
     """Inner values of a generation, collected when a caller passes one to `submit`.
 
@@ -112,11 +112,15 @@ class GenerationHandle:
             raise self._error
 
     def cancel(self) -> None:
-        """Stop the generation before its next frame; does nothing once it has ended."""
+        """Stop the generation before its next frame, and drop what was made and not taken yet."""
         with self._wakeup:
-            if not self._is_done:
-                self._is_cancelled = True
-                self._wakeup.notify_all()
+            if self._is_done and not self._chunks:
+                return
+            self._chunks.clear()
+            self._is_cancelled = True
+            if self._is_done:
+                self._error = _cancelled()
+            self._wakeup.notify_all()
 
     @property
     def is_done(self) -> bool:
@@ -126,7 +130,9 @@ class GenerationHandle:
     # The rest is the engine's side; the caller of each holds the condition.
 
     def push(self, samples: npt.NDArray[np.float32]) -> None:
-        """Hand over one chunk."""
+        """Hand over one chunk; nobody wants it after `cancel`."""
+        if self._is_cancelled:
+            return
         if self.stats.first_chunk_at is None:
             self.stats.first_chunk_at = time.perf_counter()
         self._chunks.append(samples)
@@ -137,9 +143,7 @@ class GenerationHandle:
         if self._is_done:
             return
         self.stop = stop
-        self._error = (
-            CancelledError("the request was cancelled by its caller") if stop is None and error is None else error
-        )
+        self._error = _cancelled() if stop is None and error is None else error
         self._is_done = True
         self._wakeup.notify_all()
 
@@ -154,9 +158,16 @@ class GenerationHandle:
         return sum(len(chunk) for chunk in self._chunks)
 
 
-@dataclass
+def _cancelled() -> CancelledError:
+    return CancelledError("the request was cancelled by its caller")
+
+
+@dataclass(eq=False)
 class Sequence:
-    """A request inside the engine: its handle and the runner's state for it."""
+    """A request inside the engine: its handle and the runner's state for it.
+
+    Two sequences are equal only if they are one: equal values would compare tensors.
+    """
 
     request: GenerationRequest
     handle: GenerationHandle

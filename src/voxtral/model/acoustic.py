@@ -20,7 +20,7 @@ from voxtral.model.layers import FeedForward, RMSNorm, last, split_heads
 _TIME_THETA = 10000.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FlowSchedule:
     """The time points of the flow, fixed for a request.
 
@@ -32,7 +32,7 @@ class FlowSchedule:
     time_tokens: Tensor  # [n - 1, D], time_projection of the embedded left ends
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FrameStep:
     """One frame for each row."""
 

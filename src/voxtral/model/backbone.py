@@ -17,7 +17,7 @@ from voxtral.model.attention import attend, causal_mask
 from voxtral.model.layers import FeedForward, RMSNorm, apply_rope, last, rope_inverse_frequencies, split_heads
 
 
-@dataclass
+@dataclass(eq=False)
 class KVCache:
     """Keys and values of the positions seen so far; owned by whoever runs the sequence.
 

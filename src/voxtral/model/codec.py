@@ -24,7 +24,7 @@ from voxtral.model.quantizer import Quantizer
 _FRAMES_PER_PASS = 25
 
 
-@dataclass
+@dataclass(eq=False)
 class LayerCache:
     """Keys and values of the last positions inside a layer's window; None before the first call."""
 
@@ -32,7 +32,7 @@ class LayerCache:
     values: Tensor | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class CodecState:
     """All that the decoder remembers between two calls; owned by whoever runs the stream.
 

@@ -86,6 +86,8 @@ def check_codes(codes: Tensor, codebooks: CodebookConfig) -> None:
     Raises:
         CodeRangeError: the number of codebooks is wrong, or a code is outside its codebook.
     """
+    if codes.is_floating_point() or codes.is_complex() or codes.dtype is torch.bool:
+        raise CodeRangeError(f"codes in {codes.dtype}; they must be whole numbers; use int64")
     if codes.ndim != 3 or codes.shape[1] != codebooks.num_codebooks:
         raise CodeRangeError(
             f"codes of shape {tuple(codes.shape)}; they must be [rows, {codebooks.num_codebooks}, frames]; "

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES, ModelConfig
+from voxtral.errors import DeviceError
 from voxtral.model.acoustic import AcousticTransformer, FlowSchedule, FrameStep
 from voxtral.model.backbone import Backbone, KVCache, init_kv_cache
 from voxtral.model.codec import CodecDecoder, CodecState
@@ -133,6 +134,11 @@ class VoxtralModel(nn.Module):
         codes = (audio_tokens - NUM_SPECIAL_CODES).T[None]
         return self.codec(codes, state, is_last=is_last)[0]
 
+    def flush_codec(self, state: CodecState) -> Tensor:
+        """End a stream: return the samples that still waited for frames to come, if any, [S] float32."""
+        codes = torch.zeros(1, self.config.codebooks.num_codebooks, 0, dtype=torch.int64, device=self.device)
+        return self.codec(codes, state, is_last=True)[0]
+
     def decode_codes(self, codes: Tensor) -> Tensor:
         """Decode a whole signal of codes [K, T] to [S] float32 samples.
 
@@ -155,14 +161,35 @@ def move_model(
     """Move and cast in place, one tensor at a time, and recompute the tables.
 
     The text embeddings stay where they are, and the codebook stays float32.
+
+    Raises:
+        DeviceError: a weight does not fit the dtype, or the device has no room; the model is as before.
     """
+    for name, parameter in model.named_parameters():
+        limit = torch.finfo(codec_dtype if name.startswith("codec") else dtype).max
+        if max(abs(float(extreme)) for extreme in torch.aminmax(parameter)) > limit:
+            raise DeviceError(
+                f"{name} holds values beyond {limit:.3g}, the largest of that dtype; use bfloat16 or float32"
+            )
+    before = (model.device, model.dtype, model.codec.dtype)
+    try:
+        _move(model, device, dtype, codec_dtype)
+    except RuntimeError as error:
+        _move(model, *before)
+        raise DeviceError(
+            f"the model cannot move to {device} ({error}); free memory there or choose another"
+        ) from error
+    return model
+
+
+@torch.inference_mode(False)
+def _move(model: VoxtralModel, device: torch.device, dtype: torch.dtype, codec_dtype: torch.dtype) -> None:
     for name, parameter in model.named_parameters():
         target = codec_dtype if name.startswith("codec") else dtype
         parameter.data = parameter.data.to(device=device, dtype=target)
     quantizer = model.codec.quantizer
     quantizer.semantic_table = quantizer.semantic_table.to(device)
     init_tables(model, device)
-    return model
 
 
 def init_tables(model: VoxtralModel, device: torch.device) -> None:

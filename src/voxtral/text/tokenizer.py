@@ -38,6 +38,7 @@ class SpeechTokenizer:
     """The checkpoint's tokenizer, reduced to what speech needs."""
 
     tokens: PromptTokens
+    vocab_size: int
     voice_rows: Mapping[str, int]  # rows of each preset, as the tokenizer file states them
     _encode: Callable[[str], list[int]] = field(repr=False)
 
@@ -77,6 +78,7 @@ def load_tokenizer(path: Path) -> SpeechTokenizer:
             text_to_audio=ids.text_to_audio,
             audio_to_text=ids.audio_to_text,
         )
+        vocab_size = int(tokenizer.n_words)
         rows: dict[str, int] = dict(audio.audio_config.voice_num_audio_tokens or {})
     # mistral-common raises whatever its parsers raise; all of it means that this file is no good.
     except Exception as error:
@@ -88,4 +90,4 @@ def load_tokenizer(path: Path) -> SpeechTokenizer:
     def encode(text: str) -> list[int]:
         return list(tokenizer.encode(text, bos=False, eos=False))
 
-    return SpeechTokenizer(tokens=tokens, voice_rows=rows, _encode=encode)
+    return SpeechTokenizer(tokens=tokens, vocab_size=vocab_size, voice_rows=rows, _encode=encode)

@@ -134,11 +134,13 @@ def test_leaving_the_loop_cancels(engines: list[Engine]) -> None:
 
 
 def test_a_waiting_request_can_be_cancelled(engines: list[Engine]) -> None:
-    engine = make_engine(FakeRunner(), max_active=1, max_buffered_frames=1)
+    gate = threading.Event()
+    engine = make_engine(FakeRunner(before_step=lambda label, frame: gate.wait(10) and None))
     engines.append(engine)
     first = engine.submit(fake_request(1, max_frames=4))
     second = engine.submit(fake_request(2))
     second.cancel()
+    gate.set()
     wait_until(lambda: second.is_done)
     with pytest.raises(CancelledError):
         collect(second)
@@ -175,6 +177,7 @@ def test_one_failing_request_leaves_the_others_untouched(
 
 
 def test_closing_fails_what_is_unfinished_and_refuses_more(engines: list[Engine]) -> None:
+    before = set(threading.enumerate())
     engine = make_engine(FakeRunner(), max_buffered_frames=2)
     handle = engine.submit(fake_request(max_frames=1000))
     engine.close()
@@ -185,7 +188,7 @@ def test_closing_fails_what_is_unfinished_and_refuses_more(engines: list[Engine]
         engine.submit(fake_request())
     with pytest.raises(EngineStoppedError):
         engine.call(lambda model: None)
-    assert not any(thread.name == "voxtral-engine" and thread.is_alive() for thread in threading.enumerate())
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -213,7 +216,7 @@ def test_calls_run_on_the_engines_thread_and_pass_errors_on(engines: list[Engine
 
 
 def test_many_threads_at_once_each_get_their_own_audio(engines: list[Engine]) -> None:
-    engine = make_engine(FakeRunner(), max_active=3, max_buffered_frames=2)
+    engine = make_engine(FakeRunner(), max_buffered_frames=2)
     engines.append(engine)
     results: dict[int, np.ndarray] = {}
 
@@ -228,3 +231,37 @@ def test_many_threads_at_once_each_get_their_own_audio(engines: list[Engine]) ->
     assert sorted(results) == list(range(12))
     assert all(np.array_equal(results[label], expected(label, 20)) for label in results)
     assert engine.num_unfinished == 0
+
+
+def test_readers_that_never_come_hold_up_nobody(engines: list[Engine]) -> None:
+    engine = make_engine(FakeRunner(), max_buffered_frames=2)
+    engines.append(engine)
+    unread = [engine.submit(fake_request(label, max_frames=50)) for label in range(40)]
+    assert np.array_equal(collect(engine.submit(fake_request(99, max_frames=5))), expected(99, 5))
+    for handle in unread:
+        handle.cancel()
+    wait_until(lambda: engine.num_unfinished == 0)
+
+
+def test_what_is_cancelled_gives_out_no_more(engines: list[Engine]) -> None:
+    engine = make_engine(FakeRunner())
+    engines.append(engine)
+    handle = engine.submit(fake_request(max_frames=5))
+    wait_until(lambda: handle.is_done)
+    handle.cancel()
+    with pytest.raises(CancelledError):
+        collect(handle)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_call_that_ends_the_thread_does_not_hang_its_caller(engines: list[Engine]) -> None:
+    engine = make_engine(FakeRunner())
+    engines.append(engine)
+
+    def leave(model: Any) -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        engine.call(leave)
+    with pytest.raises(EngineStoppedError):
+        engine.submit(fake_request())
