@@ -30,7 +30,7 @@ $(READY_DEV): $(READY)
 	@touch $@
 
 speak: $(READY)
-	$(BIN)/voxtral speak "Hello! This is Voxtral, speaking on your own machine." -o hello.wav
+	$(BIN)/voxtral speak "Hello! This is Voxtral, speaking on your own machine." --seed 18 -o hello.wav
 
 test: $(READY_DEV)
 	$(BIN)/python -m pytest -m "not slow"

@@ -290,6 +290,11 @@ def resolve_model(
         raise _unknown_name(name)
     cached = find_cached(name, revision=revision)
     if cached is not None:
+        is_pinned = canonical_id(name) != CANONICAL_ID or revision is not None or cached.name == PINNED_REVISION
+        if announce is not None and not is_pinned:
+            announce(
+                f"{name}: revision {cached.name[:8]} is in the local cache and used; {PINNED_REVISION[:8]} is expected"
+            )
         return cached
     if allow_download:
         return download(name, revision=revision, token=token, announce=announce)

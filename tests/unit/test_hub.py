@@ -598,3 +598,16 @@ def test_unknown_names_are_refused_before_the_network(hub: LoopbackHub) -> None:
         with pytest.raises(DownloadError, match="cannot exist"):
             call(OTHER, revision="../x")
     assert not hub.seen
+
+
+def test_a_cached_revision_that_is_not_the_pinned_one_is_named(cache: Path) -> None:
+    other = put_in_cache(cache, CANONICAL_ID, "a" * 40, ref="main")
+    told: list[str] = []
+    assert resolve_model("4b", allow_download=False, announce=told.append) == other
+    assert len(told) == 1
+    assert "aaaaaaaa" in told[0]
+    assert PINNED_REVISION[:8] in told[0]
+    pinned = put_in_cache(cache, CANONICAL_ID, PINNED_REVISION)
+    told.clear()
+    assert resolve_model("4b", allow_download=False, announce=told.append) == pinned
+    assert told == []

@@ -1,4 +1,4 @@
-"""Numbers about samples: how long, how loud, whether anything is to be heard.
+"""Whether anything is to be heard in samples.
 
 It judges nothing; what is too short or too quiet is the caller's rule. Levels are in dB relative to full scale (1.0).
 """
@@ -8,40 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 _WINDOW_S = 0.020
-
-
-def duration_s(samples: np.ndarray, sample_rate: int) -> float:
-    """Return how long the samples last, in seconds.
-
-    Args:
-        samples: [S], or [S, C].
-        sample_rate: in Hz.
-    """
-    return len(samples) / sample_rate
-
-
-def peak(samples: np.ndarray) -> float:
-    """Return the largest absolute sample; 0 for no samples.
-
-    Args:
-        samples: [S], of a float kind.
-    """
-    # From both ends of the range, because abs() would copy an hour of audio.
-    return float(max(samples.max(), -samples.min())) if len(samples) else 0.0
-
-
-def rms_db(samples: np.ndarray) -> float:
-    """Return the level of the samples in dB: 0 is a square wave at full scale, minus infinity is silence.
-
-    Args:
-        samples: [S], of a float kind.
-
-    >>> rms_db(np.zeros(10, dtype=np.float32))
-    -inf
-    """
-    if not len(samples):
-        return -np.inf
-    return _to_db(float(np.mean(np.square(samples, dtype=np.float64))))
 
 
 def is_silent(samples: np.ndarray, sample_rate: int, *, threshold_db: float = -60.0) -> bool:

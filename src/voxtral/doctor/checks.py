@@ -31,6 +31,9 @@ Status = Literal["ok", "warning", "failed", "skipped"]
 # bfloat16 keeps 8 bits: a row of a voice is off by about 0.3 % from the sum that made it.
 _ROW_TOLERANCE = 0.02
 
+# Tensors and bytes of mistralai/Voxtral-4B-TTS-2603 (SPEC section 1.2).
+_PUBLISHED_INVENTORY = (386, 8_004_706_784)
+
 _SENTENCE = "The quick brown fox jumps over the lazy dog near the quiet river bank."
 # Seconds that a character of plain English may take (SPEC section 9, item 18: about 0.08).
 _PLAUSIBLE_S_PER_CHAR = (0.03, 0.25)
@@ -77,12 +80,14 @@ def check_tensors(checkpoint: Checkpoint) -> Check:
     """State the inventory, which opening the checkpoint has compared already."""
     count = len(expected_tensors(checkpoint.config, with_encoder=checkpoint.has_encoder))
     dtypes = ", ".join(sorted({entry.dtype for entry in checkpoint.tensors.values()}))
+    is_published = (count, checkpoint.data_bytes) == _PUBLISHED_INVENTORY
+    origin = "the published inventory" if is_published else "not the sizes of the published 4B"
     encoder = "with codec encoder" if checkpoint.has_encoder else "without codec encoder: presets only, no cloning"
     return Check(
         "tensors",
         "ok",
         f"{count} as params.json implies, {checkpoint.num_parameters:,} parameters, {checkpoint.data_bytes:,} bytes of "
-        f"{dtypes}, {encoder}",
+        f"{dtypes}, {origin}, {encoder}",
     )
 
 

@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-import pytest
 
-from voxtral.audio.measure import duration_s, is_silent, peak, rms_db
+from voxtral.audio.measure import is_silent
 
 EMPTY = np.zeros(0, dtype=np.float32)
 
 
 def tone(amplitude: float, seconds: float = 1.0, rate: int = 16000) -> np.ndarray:
     return (amplitude * np.sin(2 * np.pi * 200 * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
-
-
-def test_duration():
-    assert duration_s(np.zeros(8000, dtype=np.float32), 16000) == 0.5
-    assert duration_s(np.zeros((8000, 2), dtype=np.float32), 16000) == 0.5
-
-
-def test_peak_is_the_larger_side():
-    assert peak(np.array([0.25, -0.75, 0.5], dtype=np.float32)) == 0.75
-    assert peak(np.array([-0.5, -0.25], dtype=np.float32)) == 0.5
-    assert peak(EMPTY) == 0.0
-
-
-def test_rms_of_known_signals():
-    assert rms_db(np.array([1.0, -1.0], dtype=np.float32)) == 0.0
-    assert rms_db(tone(1.0)) == pytest.approx(20 * math.log10(1 / math.sqrt(2)), abs=1e-4)
-    assert rms_db(np.zeros(100, dtype=np.float32)) == -math.inf
-    assert rms_db(EMPTY) == -math.inf
-
-
-def test_rms_of_samples_whose_squares_float32_cannot_hold():
-    assert rms_db(np.full(100, 1e-25, dtype=np.float32)) == pytest.approx(-500.0, abs=1e-3)
-    assert rms_db(np.full(100, 1e25, dtype=np.float32)) == pytest.approx(500.0, abs=1e-3)
 
 
 def test_silence():
@@ -49,7 +23,7 @@ def test_silence():
 def test_a_short_word_in_a_long_silence_is_heard():
     samples = np.zeros(60 * 16000, dtype=np.float32)
     samples[500_000:500_640] = tone(0.01, 0.04)
-    assert rms_db(samples) < -60.0
+    assert 10 * np.log10(np.mean(np.square(samples))) < -60.0  # on average
     assert not is_silent(samples, sample_rate=16000)
 
 
