@@ -190,7 +190,7 @@ def test_a_sound_checkpoint_passes_every_check(checkpoint: Checkpoint, model: Vo
 
 def test_the_inventory_is_stated(checkpoint: Checkpoint) -> None:
     assert "284 as params.json implies" in check_tensors(checkpoint).detail
-    assert "BF16, with codec encoder" in check_tensors(checkpoint).detail
+    assert "not the sizes of the published 4B, with codec encoder" in check_tensors(checkpoint).detail
     assert "presets only" in check_tensors(replace(checkpoint, has_encoder=False)).detail
 
 
