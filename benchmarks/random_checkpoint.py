@@ -26,7 +26,7 @@ from torch import Tensor
 from voxtral.checkpoint import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE, expected_tensors
 from voxtral.config import END_AUDIO, ModelConfig, parse_config
 
-# Rows of the published presets (SPEC section 1.4).
+# Rows of the published presets (docs/MODEL.md, "Voices").
 _PUBLISHED_VOICES = {
     "casual_female": 214,
     "casual_male": 147,
@@ -52,7 +52,7 @@ _PUBLISHED_VOICES = {
 
 
 def published_params() -> dict[str, Any]:
-    """Build the content of the published params.json (SPEC section 1.1)."""
+    """Build the content of the published params.json (docs/MODEL.md)."""
     transformer = {"head_dim": 128, "hidden_dim": 9216, "n_heads": 32, "n_kv_heads": 8, "use_biases": False}
     acoustic = {"input_dim": 3072, "dim": 3072, "n_layers": 3, **transformer}
     acoustic |= {"rope_theta": 10000.0, "sigma": 1e-05, "sigma_max": 1.0}

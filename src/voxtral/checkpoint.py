@@ -170,7 +170,7 @@ def _parse_entry(name: str, value: dict[str, Any], data_start: int) -> TensorEnt
 def expected_tensors(config: ModelConfig, *, with_encoder: bool) -> dict[str, tuple[int, ...]]:
     """List names and shapes of all tensors that a checkpoint of this config holds.
 
-    Source: SPEC section 1.2; the published 4B file has 386 of them, 500 with encoder.
+    Source: docs/MODEL.md, "Checkpoint"; the published 4B file has 386 of them, 500 with encoder.
     """
     backbone, acoustic, books, codec = config.backbone, config.acoustic, config.codebooks, config.codec
     shapes: dict[str, tuple[int, ...]] = {

@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 
 from voxtral.errors import ConfigError
 
-# Ids that audio codebooks reserve in front of the quantizer's codes (SPEC: EMPTY_AUDIO, END_AUDIO).
+# Ids that audio codebooks reserve in front of the quantizer's codes (docs/MODEL.md, "Audio tokens").
 EMPTY_AUDIO = 0
 END_AUDIO = 1
 NUM_SPECIAL_CODES = 2

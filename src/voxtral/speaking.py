@@ -46,7 +46,7 @@ class SpeechPlan:
         seed: of the utterance.
         has_explicit_budget: the caller set max_frames, so that running into it is no fault.
         speed: 0.25 to 4.
-        pause_s: silence between segments, seconds at speed 1.
+        pause_s: silence between segments, in seconds as heard at any speed.
         sample_rate: samples per second.
         hold_segments: give out a segment only when it has ended well. A failed one can then be made
             again unheard; costs a segment of latency and memory.

@@ -59,7 +59,7 @@ from voxtral.voices import VoicePrompt, check_voice, default_voice, list_presets
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-# Lengths of reference audio, seconds. Source: the users' guide (3 s) and SPEC section 8.
+# Lengths of reference audio, seconds. Source: the users' guide (3 s) and docs/MODEL.md, "Habits".
 _MIN_REFERENCE_S, _GOOD_REFERENCE_S, _MAX_REFERENCE_S = 1.0, 3.0, 30.0
 
 # A recording that its owner turns into codes may be longer than what a stranger sends as a reference.
@@ -72,7 +72,7 @@ _DECODE_FRAMES = 100
 _MAX_CHARS_IN_MEMORY = 200_000
 
 # The default frame budget, in seconds of speech. Typical English is 0.08 s a character; two or three
-# words may take 6 s without fault (SPEC section 9, items 15 and 18).
+# words may take 6 s without fault (docs/MODEL.md, "Habits").
 _BUDGET_BASE_S, _BUDGET_PER_CHAR_S = 6.0, 0.25
 
 

@@ -1,6 +1,6 @@
 """Every convention of the model that an implementation can get wrong, each with a way to get it wrong.
 
-A list to be read beside SPEC sections 2 to 6. `test_conventions.py` flips one convention at a time in
+A list to be read beside docs/MODEL.md. `test_conventions.py` flips one convention at a time in
 the product's own code and demands that somebody sees it: the golden vectors, or, for what a tiny
 random checkpoint cannot show, a test that is named. It knows no tolerances: those belong to the set.
 
@@ -45,14 +45,14 @@ class Convention:
 
     Attributes:
         name: the wrong way, in words.
-        spec_section: where the right way is written.
+        section: of docs/MODEL.md, where the right way is written.
         flip: does it the wrong way while its context is open.
         sees: the entry of the golden set that must then fail, or `file::test` of the test that must.
         at_load: whether the wrong way acts while a checkpoint is opened and loaded.
     """
 
     name: str
-    spec_section: str
+    section: str
     flip: Flip
     sees: str
     at_load: bool = False
@@ -137,7 +137,7 @@ _ENCODE = "codec/encode"
 BACKBONE = (
     Convention(
         "rotary positions turn halves instead of interleaved pairs",
-        "2",
+        "Backbone",
         edit(
             layers.apply_rope,
             ("x.float().unflatten(-1, (-1, 2)).unbind(-1)", "x.float().chunk(2, dim=-1)"),
@@ -148,26 +148,26 @@ BACKBONE = (
     ),
     Convention(
         "rotary positions turn the other way",
-        "2",
+        "Backbone",
         edit(layers.apply_rope, ("angles.cos(), angles.sin()", "angles.cos(), -angles.sin()")),
         "rope/y",
     ),
     Convention(
         "rotary theta is 10000",
-        "2",
+        "Backbone",
         edit(layers.rope_inverse_frequencies, ("theta**exponents", "10000.0**exponents")),
         _LAYER0,
         at_load=True,
     ),
     Convention(
         "rotary exponents are i / head_dim instead of 2i / head_dim",
-        "2",
+        "Backbone",
         edit(layers.rope_inverse_frequencies, ('device="cpu") / head_dim', 'device="cpu") / (2 * head_dim)')),
         "rope/y",
     ),
     Convention(
         "queries are not rotated",
-        "2",
+        "Backbone",
         edit(
             BackboneAttention.forward,
             (
@@ -179,7 +179,7 @@ BACKBONE = (
     ),
     Convention(
         "keys are not rotated",
-        "2",
+        "Backbone",
         edit(
             BackboneAttention.forward,
             (
@@ -191,7 +191,7 @@ BACKBONE = (
     ),
     Convention(
         "values are rotated too",
-        "2",
+        "Backbone",
         edit(
             BackboneAttention.forward,
             (
@@ -203,13 +203,13 @@ BACKBONE = (
     ),
     Convention(
         "positions start anew with the generated frames",
-        "2",
+        "Backbone",
         edit(Backbone.layer_outputs, ("torch.arange(start, stop,", "torch.arange(0, stop - start,")),
         _STEPS,
     ),
     Convention(
         "frames are one position too late",
-        "3.5",
+        "The way of a text",
         edit(
             Backbone.layer_outputs,
             ("torch.arange(start, stop,", "torch.arange(start + (start > 0), stop + (start > 0),"),
@@ -218,7 +218,7 @@ BACKBONE = (
     ),
     Convention(
         "key heads serve every third query head instead of neighbours",
-        "2",
+        "Backbone",
         edit(
             attention.attend,
             ("part.repeat_interleave(group, dim=1)", "part.repeat(1, group, 1, 1)"),
@@ -227,7 +227,7 @@ BACKBONE = (
     ),
     Convention(
         "key heads serve every third query head instead of neighbours, in a decode step",
-        "2",
+        "Backbone",
         edit(
             attention.attend,
             (
@@ -239,19 +239,19 @@ BACKBONE = (
     ),
     Convention(
         "attention is scaled by the number of heads",
-        "2",
+        "Backbone",
         edit(attention.attend, ("is_causal=is_causal)", "is_causal=is_causal, scale=query.shape[1] ** -0.5)")),
         _LAYER0,
     ),
     Convention(
         "attention is not scaled",
-        "2",
+        "Backbone",
         edit(attention.attend, ("is_causal=is_causal)", "is_causal=is_causal, scale=1.0)")),
         _LAYER0,
     ),
     Convention(
         "a prompt position sees the next one",
-        "2",
+        "Backbone",
         edit(
             BackboneAttention.forward,
             ("is_causal=True", "mask=causal_mask(num_new, num_seen + 1, x.device)[:, :num_seen]"),
@@ -260,7 +260,7 @@ BACKBONE = (
     ),
     Convention(
         "a prompt position does not see itself",
-        "2",
+        "Backbone",
         edit(
             BackboneAttention.forward,
             (
@@ -272,57 +272,57 @@ BACKBONE = (
     ),
     Convention(
         "the mask of a continued prompt is off by one",
-        "2",
+        "Backbone",
         edit(attention.causal_mask, (".tril(num_keys - num_queries)", ".tril(num_keys - num_queries + 1)")),
         f"{_UNIT}/test_attention.py::test_the_last_positions_see_themselves_and_all_before",
     ),
     Convention(
         "attention slides over a window",
-        "2",
+        "Backbone",
         edit(BackboneAttention.forward, ("is_causal=True", "mask=causal_mask(num_new, num_seen, x.device).triu(-7)")),
         _LAYER0,
     ),
     Convention(
         "norm epsilon of the backbone is 1e-2",
-        "2",
+        "Backbone",
         edit(config._parse_backbone, ('top.number("norm_eps")', "1e-2")),
         _LAYER0,
         at_load=True,
     ),
     Convention(
         "norm epsilon of the backbone is 1e-6",
-        "2",
+        "Backbone",
         edit(config._parse_backbone, ('top.number("norm_eps")', "1e-6")),
         f"{_UNIT}/test_voxtral.py::test_each_norm_has_the_epsilon_of_its_network",
     ),
     Convention(
         "norms divide by the standard deviation",
-        "2",
+        "Backbone",
         edit(RMSNorm.forward, ("F.rms_norm(x,", "F.rms_norm(x - x.mean(dim=-1, keepdim=True),")),
         _LAYER0,
     ),
     Convention(
         "norm weights are differences from 1",
-        "2",
+        "Backbone",
         edit(RMSNorm.forward, ("self.weight, self.eps", "1 + self.weight, self.eps")),
         _LAYER0,
     ),
     Convention(
         "the residual stream is normalised too",
-        "2",
+        "Backbone",
         edit(BackboneLayer.forward, ("x = x + self.attention", "x = self.attention_norm(x) + self.attention")),
         _LAYER0,
     ),
     Convention(
         "gate and up projection are swapped",
-        "2",
+        "Backbone",
         edit(FeedForward.forward, ("F.silu(self.w1(x)) * self.w3(x)", "self.w1(x) * F.silu(self.w3(x))")),
         _LAYER0,
     ),
-    Convention("the gate is GELU", "2", edit(FeedForward.forward, ("F.silu", "F.gelu")), _LAYER0),
+    Convention("the gate is GELU", "Backbone", edit(FeedForward.forward, ("F.silu", "F.gelu")), _LAYER0),
     Convention(
         "hidden states are taken before the final norm",
-        "2",
+        "Backbone",
         edit(
             Backbone.forward,
             ("self.norm(last(self.layer_outputs(embeds, cache)))", "last(self.layer_outputs(embeds, cache))"),
@@ -331,7 +331,7 @@ BACKBONE = (
     ),
     Convention(
         "text embeddings are scaled by the square root of the width",
-        "2",
+        "Backbone",
         edit(VoxtralModel.embed_text, ("return rows", "return rows.shape[-1] ** 0.5 * rows")),
         "embed_prompt/A/text_embeds_only",
     ),
@@ -340,13 +340,13 @@ BACKBONE = (
 PROMPT = (
     Convention(
         "no BOS",
-        "3.2",
+        "Prompt",
         edit(prompt.prompt_from_text_ids, ("head = (tokens.bos, tokens.begin_audio)", "head = (tokens.begin_audio,)")),
         "prompt/00/ids",
     ),
     Convention(
         "[NEXT_AUDIO_TEXT] and [REPEAT_AUDIO_TEXT] are swapped",
-        "3.2",
+        "Prompt",
         edit(
             prompt.prompt_from_text_ids,
             (
@@ -358,13 +358,13 @@ PROMPT = (
     ),
     Convention(
         "no [BEGIN_AUDIO] at the end",
-        "3.2",
+        "Prompt",
         edit(prompt.prompt_from_text_ids, ("tokens.audio_to_text, tokens.begin_audio)", "tokens.audio_to_text)")),
         "prompt/00/ids",
     ),
     Convention(
         "text comes before the voice",
-        "3.2",
+        "Prompt",
         edit(
             prompt.prompt_from_text_ids, ("*head, *placeholders, *tail", "*head, *tail[:-2], *placeholders, *tail[-2:]")
         ),
@@ -372,7 +372,7 @@ PROMPT = (
     ),
     Convention(
         "one placeholder too many",
-        "3.2",
+        "Prompt",
         edit(
             prompt.prompt_from_text_ids, ("(tokens.audio,) * num_voice_rows", "(tokens.audio,) * (num_voice_rows + 1)")
         ),
@@ -380,19 +380,19 @@ PROMPT = (
     ),
     Convention(
         "text is stripped",
-        "3.2",
+        "Prompt",
         edit(SpeechTokenizer.encode, ("self._encode(text)", "self._encode(text.strip())")),
         "prompt/09/ids",
     ),
     Convention(
         "white space is collapsed",
-        "3.2",
+        "Prompt",
         edit(SpeechTokenizer.encode, ("self._encode(text)", "self._encode(' '.join(text.split()))")),
         "prompt/08/ids",
     ),
     Convention(
         "text is decomposed (NFD)",
-        "3.2",
+        "Prompt",
         edit(
             SpeechTokenizer.encode,
             ("self._encode(text)", "self._encode(__import__('unicodedata').normalize('NFD', text))"),
@@ -401,13 +401,13 @@ PROMPT = (
     ),
     Convention(
         "a full stop is added",
-        "3.2",
+        "Prompt",
         edit(SpeechTokenizer.encode, ("self._encode(text)", "self._encode(text + '.')")),
         "prompt/11/ids",
     ),
     Convention(
         "markup of special tokens is parsed",
-        "3.2",
+        "Prompt",
         edit(
             SpeechTokenizer.encode,
             (
@@ -419,20 +419,20 @@ PROMPT = (
     ),
     Convention(
         "text ids are bare ranks",
-        "3.1",
+        "Prompt",
         edit(SpeechTokenizer.encode, ("self._encode(text)", "[token - 1000 for token in self._encode(text)]")),
         "prompt/00/ids",
     ),
     Convention(
         "the tokenizer adds its own BOS before the text",
-        "3.2",
+        "Prompt",
         edit(tokenizer.load_tokenizer, ("bos=False", "bos=True")),
         "prompt/00/ids",
         at_load=True,
     ),
     Convention(
         "partial frames of a reference do not count",
-        "3.2",
+        "Prompt",
         edit(
             CodecConfig.num_frames,
             ("-(-num_samples // self.samples_per_frame)", "num_samples // self.samples_per_frame"),
@@ -441,7 +441,7 @@ PROMPT = (
     ),
     Convention(
         "frames of a reference are counted in floating point",
-        "3.2",
+        "Prompt",
         edit(
             CodecConfig.num_frames,
             (
@@ -453,25 +453,25 @@ PROMPT = (
     ),
     Convention(
         "a reference is read at its own sample rate",
-        "3.2",
+        "Prompt",
         edit(read.read_audio, ("if rate != sample_rate", "if rate == 1")),
         "prompt/ref_audio_16k/audio_array",
     ),
     Convention(
         "voice rows are added to the placeholders",
-        "3.3",
+        "Prompt",
         edit(VoxtralModel.embed_prompt, ("embeds[is_voice] =", "embeds[is_voice] +=")),
         "embed_prompt/A/embeds",
     ),
     Convention(
         "voice rows come in reverse",
-        "3.3",
+        "Prompt",
         edit(VoxtralModel.embed_prompt, ("voice_rows.to(", "voice_rows.flip(0).to(")),
         "embed_prompt/A/embeds",
     ),
     Convention(
         "offsets leave out the special ids",
-        "3.4",
+        "Audio tokens",
         edit(
             CodebookConfig.offsets,
             ("first_acoustic = self.semantic_vocab", "first_acoustic = self.semantic_size"),
@@ -482,7 +482,7 @@ PROMPT = (
     ),
     Convention(
         "offsets count the padding of the semantic codebook (8320)",
-        "3.4",
+        "Audio tokens",
         edit(
             CodebookConfig.offsets, ("first_acoustic = self.semantic_vocab", "first_acoustic = self.semantic_head_rows")
         ),
@@ -491,44 +491,44 @@ PROMPT = (
     ),
     Convention(
         "offsets pad each acoustic codebook (128)",
-        "3.4",
+        "Audio tokens",
         edit(CodebookConfig.offsets, ("self.acoustic_vocab * k", "_round_up(self.acoustic_vocab) * k")),
         "frame_embed/offsets",
         at_load=True,
     ),
     Convention(
         "codes of a reference are not shifted by the special ids",
-        "3.4",
+        "Audio tokens",
         edit(VoxtralModel.embed_codes, ("codes + NUM_SPECIAL_CODES", "codes")),
         "codec/encode/lm_embeds",
     ),
     Convention(
         "a reference closes like a generation, with [1, 2 x 36]",
-        "3.4",
+        "Audio tokens",
         edit(VoxtralModel.embed_codes, ("EMPTY_AUDIO)", "EMPTY_AUDIO + NUM_SPECIAL_CODES)")),
         "codec/encode/lm_embeds",
     ),
     Convention(
         "a reference closes with END_AUDIO in every codebook",
-        "3.4",
+        "Audio tokens",
         edit(VoxtralModel.embed_codes, ("EMPTY_AUDIO)", "END_AUDIO)")),
         "codec/encode/lm_embeds",
     ),
     Convention(
         "a reference does not close",
-        "3.4",
+        "Audio tokens",
         edit(VoxtralModel.embed_codes, ("(codes + NUM_SPECIAL_CODES, closing)", "(codes + NUM_SPECIAL_CODES,)")),
         "codec/encode/lm_embeds",
     ),
     Convention(
         "frame embeddings are means",
-        "3.4",
+        "Audio tokens",
         edit(VoxtralModel.embed_frames, ("rows.sum(", "rows.mean(")),
         "frame_embed/embeds",
     ),
     Convention(
         "frames are fed back without the shift of the special ids",
-        "3.5",
+        "The way of a text",
         edit(
             VoxtralModel.decode_step,
             ("self.embed_frames(audio_tokens)", "self.embed_frames(audio_tokens - NUM_SPECIAL_CODES)"),
@@ -537,7 +537,7 @@ PROMPT = (
     ),
     Convention(
         "an [AUDIO] token is fed before the first frame",
-        "3.5",
+        "The way of a text",
         edit(
             VoxtralModel.prefill,
             (
@@ -551,13 +551,13 @@ PROMPT = (
     ),
     Convention(
         "the first frame is read one position too early",
-        "3.5",
+        "The way of a text",
         edit(VoxtralModel.prefill, ("[:, -1]", "[:, -2]")),
         "e2e/A/frames",
     ),
     Convention(
         "the embedding of [AUDIO] is added to each frame",
-        "3.5",
+        "The way of a text",
         edit(
             VoxtralModel.decode_step,
             (
@@ -572,37 +572,37 @@ PROMPT = (
 SEMANTIC = (
     Convention(
         "EMPTY_AUDIO is not masked",
-        "4",
+        "Semantic head and end",
         edit(AcousticTransformer.mask_semantic_logits, ("[:, EMPTY_AUDIO] =", "[:, :EMPTY_AUDIO] =")),
         "semantic/code",
     ),
     Convention(
         "padding rows are not masked",
-        "4",
+        "Semantic head and end",
         edit(AcousticTransformer.mask_semantic_logits, ("self.codebooks.semantic_vocab :]", "masked.shape[1] :]")),
         "semantic/code",
     ),
     Convention(
         "the last two codes are masked with the padding",
-        "4",
+        "Semantic head and end",
         edit(AcousticTransformer.mask_semantic_logits, ("semantic_vocab :]", "semantic_size :]")),
         "semantic/logits_masked",
     ),
     Convention(
         "END_AUDIO is masked",
-        "4",
+        "Semantic head and end",
         edit(AcousticTransformer.mask_semantic_logits, ("[:, EMPTY_AUDIO] =", "[:, : END_AUDIO + 1] =")),
         "semantic/logits_masked",
     ),
     Convention(
         "END_AUDIO is masked at the first frame",
-        "4",
+        "Semantic head and end",
         edit(Runner.advance, ("row.num_frames >= request.min_frames", "row.num_frames > request.min_frames")),
         f"{_UNIT}/test_voxtral.py::test_end_audio_may_be_the_very_first_frame",
     ),
     Convention(
         "the semantic code is drawn instead of chosen",
-        "4",
+        "Semantic head and end",
         edit(
             AcousticTransformer.forward,
             (
@@ -614,13 +614,13 @@ SEMANTIC = (
     ),
     Convention(
         "semantic logits are read from the projected hidden state",
-        "4",
+        "Semantic head and end",
         edit(AcousticTransformer.semantic_logits, ("_output(hidden)", "_output(self.llm_projection(hidden))")),
         "semantic/logits_raw",
     ),
     Convention(
         "the END_AUDIO frame is decoded too",
-        "4",
+        "Semantic head and end",
         edit(
             Runner.advance,
             (
@@ -633,7 +633,7 @@ SEMANTIC = (
     ),
     Convention(
         "a generated END_AUDIO frame carries [1, 0 x 36], as that of a reference",
-        "3.4",
+        "Audio tokens",
         edit(
             AcousticTransformer.forward,
             ("END_AUDIO, EMPTY_AUDIO, codes)", "END_AUDIO, EMPTY_AUDIO - NUM_SPECIAL_CODES, codes)"),
@@ -642,7 +642,7 @@ SEMANTIC = (
     ),
     Convention(
         "an END_AUDIO frame keeps its acoustic codes",
-        "4",
+        "Semantic head and end",
         edit(AcousticTransformer.forward, ("torch.where(semantic == END_AUDIO, EMPTY_AUDIO, codes)", "codes")),
         "fm/end_audio/codes",
     ),
@@ -651,23 +651,23 @@ SEMANTIC = (
 FLOW = (
     Convention(
         "sines come before cosines",
-        "5.2",
+        "Acoustic transformer",
         edit(acoustic.embed_time, ("(angles.cos(), angles.sin())", "(angles.sin(), angles.cos())")),
         "fm/time_embedding",
     ),
     Convention(
         "time is scaled by 1000",
-        "5.2",
+        "Acoustic transformer",
         edit(acoustic.embed_time, ("[:, None] *", "[:, None] * 1000 *")),
         "fm/time_embedding",
     ),
     Convention(
         "time frequencies end at 1 / theta",
-        "5.2",
+        "Acoustic transformer",
         edit(acoustic.time_inverse_frequencies, ('device="cpu") / half', 'device="cpu") / (half - 1)')),
         "fm/inv_freq",
     ),
-    Convention("time theta is 1e6", "5.2", constant(acoustic, "_TIME_THETA", 1e6), "fm/inv_freq"),
+    Convention("time theta is 1e6", "Acoustic transformer", constant(acoustic, "_TIME_THETA", 1e6), "fm/inv_freq"),
     Convention(
         "6 Euler steps", "5.3", default(GenerationDefaults, num_euler_steps=6), "fm/alpha1.2/x_final", at_load=True
     ),
@@ -676,25 +676,25 @@ FLOW = (
     ),
     Convention(
         "time is taken at the right end of a step",
-        "5.3",
+        "Acoustic transformer",
         edit(AcousticTransformer.make_schedule, ("embed_time(times[:-1],", "embed_time(times[1:],")),
         _FLOW,
     ),
     Convention(
         "time is taken at the middle of a step",
-        "5.3",
+        "Acoustic transformer",
         edit(AcousticTransformer.make_schedule, ("embed_time(times[:-1],", "embed_time((times[:-1] + times[1:]) / 2,")),
         _FLOW,
     ),
     Convention(
         "the flow runs from 1 to 0",
-        "5.3",
+        "Acoustic transformer",
         edit(AcousticTransformer.make_schedule, ("torch.linspace(0, 1,", "torch.linspace(1, 0,")),
         _FLOW,
     ),
     Convention(
         "guidance is (1 + a) c - a u",
-        "5.3",
+        "Acoustic transformer",
         edit(
             AcousticTransformer.flow_states,
             ("scale * velocities[:num_rows] + (1 - scale) *", "(1 + scale) * velocities[:num_rows] - scale *"),
@@ -703,31 +703,31 @@ FLOW = (
     ),
     Convention(
         "there is no guidance",
-        "5.3",
+        "Acoustic transformer",
         edit(AcousticTransformer.flow_states, ("guidance_scale[:, None]", "torch.ones_like(guidance_scale)[:, None]")),
         _FLOW,
     ),
     Convention(
         "the guidance of the first row serves all",
-        "5.3",
+        "Acoustic transformer",
         edit(AcousticTransformer.flow_states, ("guidance_scale[:, None]", "guidance_scale[:1, None]")),
         "fm/alpha_mixed/x_final",
     ),
     Convention(
         "guidance is 1 by default",
-        "5.3",
+        "Acoustic transformer",
         default(GenerationDefaults, guidance_scale=1.0),
         "tests/unit/test_config.py::test_generation_defaults_are_the_official_ones",
     ),
     Convention(
         "noise is scaled by 0.8 by default",
-        "5.3",
+        "Acoustic transformer",
         default(GenerationDefaults, noise_scale=0.8),
         "tests/unit/test_config.py::test_generation_defaults_are_the_official_ones",
     ),
     Convention(
         "the unconditional branch has a hidden state of ones",
-        "5.3",
+        "Acoustic transformer",
         edit(
             AcousticTransformer.flow_states,
             ("torch.zeros_like(llm_token)", "self.llm_projection(torch.ones_like(hidden))"),
@@ -736,13 +736,13 @@ FLOW = (
     ),
     Convention(
         "the unconditional branch keeps the hidden state",
-        "5.3",
+        "Acoustic transformer",
         edit(AcousticTransformer.flow_states, ("torch.zeros_like(llm_token)", "llm_token")),
         _FLOW,
     ),
     Convention(
         "the state is clamped after each step",
-        "5.3",
+        "Acoustic transformer",
         edit(
             AcousticTransformer.flow_states,
             ("state = state + velocity * step", "state = (state + velocity * step).clamp(-1, 1)"),
@@ -751,19 +751,19 @@ FLOW = (
     ),
     Convention(
         "the end of the flow is not clamped",
-        "5.3",
+        "Acoustic transformer",
         edit(acoustic.round_to_codes, ("flow_state.clamp(-1, 1)", "flow_state")),
         _FRAME,
     ),
     Convention(
         "ties are rounded up",
-        "5.3",
+        "Acoustic transformer",
         edit(acoustic.round_to_codes, ("scaled.round()", "(scaled + 0.5).floor()")),
         f"{_UNIT}/test_acoustic.py::test_ties_go_to_the_even_level",
     ),
     Convention(
         "levels are cut off instead of rounded",
-        "5.3",
+        "Acoustic transformer",
         edit(acoustic.round_to_codes, ("scaled.round()", "scaled.floor()")),
         _FRAME,
     ),
@@ -772,25 +772,25 @@ FLOW = (
     ),
     Convention(
         "acoustic codes are not shifted by the special ids",
-        "5.3",
+        "Acoustic transformer",
         edit(AcousticTransformer.forward, ("codes + NUM_SPECIAL_CODES", "codes")),
         _FRAME,
     ),
     Convention(
         "the velocity is read from the token of the hidden state",
-        "5.1",
+        "Acoustic transformer",
         edit(AcousticTransformer.velocity, ("x[:, 0]", "x[:, 2]")),
         _VELOCITY,
     ),
     Convention(
         "there is no final norm of the acoustic transformer",
-        "5.1",
+        "Acoustic transformer",
         edit(AcousticTransformer.velocity, ("self.norm(x[:, 0])", "x[:, 0]")),
         _VELOCITY,
     ),
     Convention(
         "acoustic attention is causal",
-        "5.1",
+        "Acoustic transformer",
         edit(
             BidirectionalAttention.forward, ("attend(query, key, value)", "attend(query, key, value, is_causal=True)")
         ),
@@ -798,7 +798,7 @@ FLOW = (
     ),
     Convention(
         "acoustic attention has rotary positions",
-        "5.1",
+        "Acoustic transformer",
         edit(
             BidirectionalAttention.forward,
             (
@@ -813,20 +813,20 @@ FLOW = (
     ),
     Convention(
         "norm epsilon of the acoustic transformer is 1e-2",
-        "5.1",
+        "Acoustic transformer",
         edit(config._parse_acoustic, ('args.number("norm_eps", 1e-5)', "1e-2")),
         _VELOCITY,
         at_load=True,
     ),
     Convention(
         "norm epsilon of the acoustic transformer is 1e-6",
-        "5.1",
+        "Acoustic transformer",
         edit(config._parse_acoustic, ('args.number("norm_eps", 1e-5)', "1e-6")),
         f"{_UNIT}/test_voxtral.py::test_each_norm_has_the_epsilon_of_its_network",
     ),
     Convention(
         "acoustic codes come before the semantic one",
-        "5.3",
+        "Acoustic transformer",
         edit(
             AcousticTransformer.forward,
             ("(semantic, codes + NUM_SPECIAL_CODES)", "(codes + NUM_SPECIAL_CODES, semantic)"),
@@ -835,13 +835,13 @@ FLOW = (
     ),
     Convention(
         "the hidden state is not projected",
-        "5.1",
+        "Acoustic transformer",
         edit(AcousticTransformer.flow_states, ("self.llm_projection(hidden)", "hidden")),
         _FLOW,
     ),
     Convention(
         "the acoustic transformer has no residual around its feed-forward",
-        "5.1",
+        "Acoustic transformer",
         edit(AcousticLayer.forward, ("return x + self.feed_forward", "return self.feed_forward")),
         _VELOCITY,
     ),
@@ -850,27 +850,27 @@ FLOW = (
 DECODER = (
     Convention(
         "codes keep the shift of the special ids on their way to the codec",
-        "6.2",
+        "Codec decoder",
         edit(VoxtralModel.decode_audio, ("audio_tokens - NUM_SPECIAL_CODES", "audio_tokens")),
         "e2e/A/waveform",
     ),
     Convention(
         "codebook usage is floored at 1e-8",
-        "1.2",
+        "Quantizer",
         constant(quantizer, "_USAGE_FLOOR", 1e-8),
         "codec/semantic_table_rows",
         at_load=True,
     ),
     Convention(
         "the codebook is not divided by its usage",
-        "1.2",
+        "Quantizer",
         edit(quantizer.semantic_table, ("cluster_usage.float().clamp(min=_USAGE_FLOOR)[:, None]", "1.0")),
         "codec/semantic_table_rows",
         at_load=True,
     ),
     Convention(
         "acoustic levels are rescaled by c * 0.1 - 1",
-        "6.2",
+        "Codec decoder",
         edit(
             Quantizer.codes_to_latent,
             ("codes[:, 1:] * 2 / (self.codebooks.acoustic_size - 1) - 1", "codes[:, 1:] * 0.1 - 1"),
@@ -879,13 +879,13 @@ DECODER = (
     ),
     Convention(
         "acoustic levels are 22 in [-1, 1]",
-        "6.2",
+        "Codec decoder",
         edit(Quantizer.codes_to_latent, ("(self.codebooks.acoustic_size - 1)", "self.codebooks.acoustic_size")),
         f"{_T7}/latents",
     ),
     Convention(
         "acoustic channels come before semantic ones",
-        "6.2",
+        "Codec decoder",
         edit(
             Quantizer.codes_to_latent,
             ("(semantic.to(dtype), acoustic.to(dtype))", "(acoustic.to(dtype), semantic.to(dtype))"),
@@ -894,19 +894,19 @@ DECODER = (
     ),
     Convention(
         "the first convolution pads with zeros",
-        "6.1",
+        "Codec decoder",
         edit(CodecDecoder._convolve, (', mode="replicate"', "")),
         f"{_T7}/block0",
     ),
     Convention(
         "the first convolution pads by reflection",
-        "6.1",
+        "Codec decoder",
         edit(CodecDecoder._convolve, ('F.pad(x, (reach, 0), mode="replicate")', "pad_reflect_left(x, reach)")),
         f"{_T7}/block0",
     ),
     Convention(
         "the first convolution is centred",
-        "6.1",
+        "Codec decoder",
         edit(
             CodecDecoder._convolve,
             ('F.pad(x, (reach, 0), mode="replicate")', 'F.pad(x, (reach // 2, reach - reach // 2), mode="replicate")'),
@@ -915,49 +915,49 @@ DECODER = (
     ),
     Convention(
         "the output projection pads by replication",
-        "6.1",
+        "Codec decoder",
         edit(CodecDecoder.forward, ("pad_reflect_left(x, reach)", 'F.pad(x, (reach, 0), mode="replicate")')),
         f"{_T7}/waveform",
     ),
     Convention(
         "the output projection pads with zeros",
-        "6.1",
+        "Codec decoder",
         edit(CodecDecoder.forward, ("pad_reflect_left(x, reach)", "F.pad(x, (reach, 0))")),
         f"{_T7}/waveform",
     ),
     Convention(
         "kernels run backwards",
-        "6.1",
+        "Codec decoder",
         edit(ConvBlock.forward, ("self.conv.weight", "self.conv.weight.flip(-1)")),
         f"{_T7}/block0",
     ),
     Convention(
         "kernels of transposed convolutions run backwards",
-        "6.1",
+        "Codec decoder",
         edit(ConvBlock.transpose, ("self.conv.weight", "self.conv.weight.flip(-1)")),
         f"{_T7}/block2",
     ),
     Convention(
         "input and output channels of transposed convolutions are swapped",
-        "6.1",
+        "Codec decoder",
         edit(ConvBlock.transpose, ("self.conv.weight", "self.conv.weight.transpose(0, 1)")),
         f"{_T7}/block2",
     ),
     Convention(
         "transposed convolutions are trimmed on the left",
-        "6.1",
+        "Codec decoder",
         edit(ConvBlock.transpose, ("full[..., :num_final]", "full[..., overlap:]")),
         f"{_T7}/block2",
     ),
     Convention(
         "transposed convolutions are trimmed on both sides",
-        "6.1",
+        "Codec decoder",
         edit(ConvBlock.transpose, ("full[..., :num_final]", "full[..., overlap // 2 : overlap // 2 + num_final]")),
         f"{_T7}/block2",
     ),
     Convention(
         "weight norm of transposed convolutions is over the input channels",
-        "6.1",
+        "Codec decoder",
         edit(
             checkpoint._fold_weight_norm,
             ("weight.flatten(1).norm(dim=1)[:, None, None]", "weight.norm(dim=(0, 2), keepdim=True)"),
@@ -967,35 +967,35 @@ DECODER = (
     ),
     Convention(
         "weight norm is over the whole weight",
-        "6.1",
+        "Codec decoder",
         edit(checkpoint._fold_weight_norm, ("weight.flatten(1).norm(dim=1)[:, None, None]", "weight.norm()")),
         "codec/decoder_block0_weight",
         at_load=True,
     ),
     Convention(
         "gains of weight norm are taken as positive",
-        "6.1",
+        "Codec decoder",
         edit(checkpoint._fold_weight_norm, ("gain.float()", "gain.float().abs()")),
         "codec/decoder_block0_weight",
         at_load=True,
     ),
     Convention(
         "norm epsilon of the codec is 1e-5",
-        "6.1",
+        "Codec decoder",
         edit(config._parse_codec, ('args.number("norm_eps", 1e-2)', "1e-5")),
         f"{_T7}/block1",
         at_load=True,
     ),
     Convention(
         "epsilon of the norms of q and k is 1e-2",
-        "6.1",
+        "Codec decoder",
         edit(config._parse_codec, ('args.number("qk_norm_eps", 1e-6)', "1e-2")),
         f"{_T7}/block1",
         at_load=True,
     ),
     Convention(
         "q and k are normalised head by head",
-        "6.1",
+        "Codec decoder",
         edit(
             CodecAttention.forward,
             (
@@ -1010,56 +1010,56 @@ DECODER = (
     ),
     Convention(
         "q and k are not normalised",
-        "6.1",
+        "Codec decoder",
         edit(CodecAttention.forward, ("query, key = self.q_norm(query), self.k_norm(key)", "pass")),
         f"{_T7}/block1",
     ),
     Convention(
         "layer scale of attention is dropped",
-        "6.1",
+        "Codec decoder",
         edit(CodecLayer.forward, ("self.attention_scale * mixed if self.has_scales else mixed", "mixed")),
         f"{_T7}/block1",
     ),
     Convention(
         "layer scale of the feed-forward is dropped",
-        "6.1",
+        "Codec decoder",
         edit(CodecLayer.forward, ("self.ffn_scale * mapped if self.has_scales else mapped", "mapped")),
         f"{_T7}/block1",
     ),
     Convention(
         "ALiBi slopes start at 1/2",
-        "6.1",
+        "Codec decoder",
         edit(config._alibi_slopes, ("ratio**head", "ratio ** (head + 1)")),
         f"{_T7}/block1",
         at_load=True,
     ),
     Convention(
         "ALiBi favours distant keys",
-        "6.1",
+        "Codec decoder",
         edit(CodecAttention.bias, ("bias = self", "bias = -self")),
         "codec/attn_bias/block1_window2",
     ),
     Convention(
         "there is no ALiBi",
-        "6.1",
+        "Codec decoder",
         edit(CodecAttention.bias, ("bias = self", "bias = 0 * self")),
         f"{_T7}/block1",
     ),
     Convention(
         "a window of W is W keys",
-        "6.1",
+        "Codec decoder",
         edit(CodecAttention.bias, ("distance < -self.window", "distance <= -self.window")),
         f"{_T7}/block1",
     ),
     Convention(
         "codec attention sees the future",
-        "6.1",
+        "Codec decoder",
         edit(CodecAttention.bias, ("(distance > 0)", "(distance > self.window)")),
         f"{_T7}/block1",
     ),
     Convention(
         "the cache of a codec layer is one key short",
-        "6.1",
+        "Codec decoder",
         edit(
             CodecAttention.forward,
             ("key[:, :, -self.window :]", "key[:, :, -self.window + 1 :]"),
@@ -1069,13 +1069,13 @@ DECODER = (
     ),
     Convention(
         "a long signal is decoded in pieces that know nothing of each other",
-        "6.2",
+        "Codec decoder",
         edit(CodecDecoder.decode, ("self(part, state,", "self(part, CodecState.fresh(self),")),
         "codec/decode/T40/waveform",
     ),
     Convention(
         "codec attention has rotary positions",
-        "6.1",
+        "Codec decoder",
         edit(
             CodecAttention.forward,
             (
@@ -1091,7 +1091,7 @@ DECODER = (
     ),
     Convention(
         "windows of the decoder shrink with the rate",
-        "6.2",
+        "Codec decoder",
         edit(
             config._decoder_blocks,
             ("blocks: list[CodecBlock] =", "window *= 8\n    blocks: list[CodecBlock] ="),
@@ -1102,26 +1102,26 @@ DECODER = (
     ),
     Convention(
         "all windows are 16",
-        "6.2",
+        "Codec decoder",
         edit(config._scaled_window, ("if not halve or stride == 1", "if True")),
         f"{_T7}/block1",
         at_load=True,
     ),
     Convention(
         "patches are emitted channel by channel",
-        "6.2",
+        "Codec decoder",
         edit(CodecDecoder.forward, ("patches.transpose(1, 2).flatten(1)", "patches.flatten(1)")),
         f"{_T7}/waveform",
     ),
     Convention(
         "samples go through tanh",
-        "6.2",
+        "Codec decoder",
         edit(CodecDecoder.forward, (".flatten(1).float()", ".flatten(1).float().tanh()")),
         f"{_T7}/waveform",
     ),
     Convention(
         "samples are clamped to [-1, 1]",
-        "6.2",
+        "Codec decoder",
         edit(CodecDecoder.forward, (".flatten(1).float()", ".flatten(1).float().clamp(-1, 1)")),
         f"{_UNIT}/test_codec.py::test_samples_are_not_clipped",
     ),
@@ -1130,7 +1130,7 @@ DECODER = (
 ENCODER = (
     Convention(
         "input patches are cut channel by channel",
-        "6.3",
+        "Codec encoder",
         edit(
             CodecEncoder.block_outputs, (".unflatten(-1, (-1, patch)).transpose(1, 2)", ".unflatten(-1, (patch, -1))")
         ),
@@ -1138,13 +1138,13 @@ ENCODER = (
     ),
     Convention(
         "a clip is completed on the left",
-        "6.3",
+        "Codec encoder",
         edit(CodecEncoder.block_outputs, ("(0, -samples.shape[-1] % patch)", "(-samples.shape[-1] % patch, 0)")),
         f"{_ENCODE}/input_proj",
     ),
     Convention(
         "a clip is completed to whole frames with zeros",
-        "6.3",
+        "Codec encoder",
         edit(
             CodecEncoder.block_outputs,
             ("-samples.shape[-1] % patch", "-samples.shape[-1] % self.config.samples_per_frame"),
@@ -1153,7 +1153,7 @@ ENCODER = (
     ),
     Convention(
         "the last, partial frame of a clip is dropped",
-        "6.3",
+        "Codec encoder",
         edit(
             CodecEncoder.block_outputs,
             (
@@ -1166,7 +1166,7 @@ ENCODER = (
     ),
     Convention(
         "the input projection pads with zeros",
-        "6.3",
+        "Codec encoder",
         edit(
             CodecEncoder.block_outputs,
             ("pad_reflect_left(x, self.config.patch_kernel - 1)", "F.pad(x, (self.config.patch_kernel - 1, 0))"),
@@ -1175,7 +1175,7 @@ ENCODER = (
     ),
     Convention(
         "the input projection pads by replication",
-        "6.3",
+        "Codec encoder",
         edit(
             CodecEncoder.block_outputs,
             (
@@ -1187,19 +1187,19 @@ ENCODER = (
     ),
     Convention(
         "an input too short to reflect is lengthened with its edge",
-        "6.1",
+        "Codec decoder",
         edit(codec.pad_reflect_left, ("F.pad(x, (0, missing))", 'F.pad(x, (0, missing), mode="replicate")')),
         "codec/encode_short/input_proj",
     ),
     Convention(
         "strided convolutions pad kernel - 1 on the left",
-        "6.1",
+        "Codec decoder",
         edit(codec_encoder._pad_replicate, ("config.kernel - config.stride,", "config.kernel - 1,")),
         f"{_ENCODE}/block1",
     ),
     Convention(
         "strided convolutions pad by reflection",
-        "6.1",
+        "Codec decoder",
         edit(
             codec_encoder._pad_replicate,
             (
@@ -1211,13 +1211,13 @@ ENCODER = (
     ),
     Convention(
         "strided convolutions pad with zeros",
-        "6.1",
+        "Codec decoder",
         edit(codec_encoder._pad_replicate, (', mode="replicate"', "")),
         f"{_ENCODE}/block1",
     ),
     Convention(
         "the last step of a strided convolution is completed with zeros",
-        "6.1",
+        "Codec decoder",
         edit(
             codec_encoder._pad_replicate,
             ("config.stride, -x.shape[-1] % config.stride)", "config.stride, 0)"),
@@ -1227,7 +1227,7 @@ ENCODER = (
     ),
     Convention(
         "windows of the encoder grow as the rate falls",
-        "6.3",
+        "Codec encoder",
         edit(
             config._encoder_blocks,
             ("blocks: list[CodecBlock] =", "window //= 8\n    blocks: list[CodecBlock] ="),
@@ -1239,7 +1239,7 @@ ENCODER = (
     ),
     Convention(
         "acoustic latents skip tanh",
-        "6.3",
+        "Codec encoder",
         edit(
             Quantizer.latent_to_codes, ("torch.tanh(latent[:, self.semantic_dim :])", "latent[:, self.semantic_dim :]")
         ),
@@ -1247,7 +1247,7 @@ ENCODER = (
     ),
     Convention(
         "the semantic code is the entry of the largest product",
-        "6.3",
+        "Codec encoder",
         edit(
             Quantizer.latent_to_codes, ("distances.argmin(dim=-1)", "(semantic @ self.semantic_table.T).argmax(dim=-1)")
         ),
@@ -1255,7 +1255,7 @@ ENCODER = (
     ),
     Convention(
         "the semantic code is the entry of the smallest angle",
-        "6.3",
+        "Codec encoder",
         edit(
             Quantizer.latent_to_codes,
             ("distances.argmin(dim=-1)", "(semantic @ F.normalize(self.semantic_table).T).argmax(dim=-1)"),
@@ -1264,7 +1264,7 @@ ENCODER = (
     ),
     Convention(
         "semantic and acoustic channels of the latent are swapped",
-        "6.3",
+        "Codec encoder",
         edit(
             Quantizer.latent_to_codes,
             ("latent = latent.float()", "latent = latent.float().roll(self.semantic_dim, dims=1)"),

@@ -31,11 +31,11 @@ Status = Literal["ok", "warning", "failed", "skipped"]
 # bfloat16 keeps 8 bits: a row of a voice is off by about 0.3 % from the sum that made it.
 _ROW_TOLERANCE = 0.02
 
-# Tensors and bytes of mistralai/Voxtral-4B-TTS-2603 (SPEC section 1.2).
+# Tensors and bytes of mistralai/Voxtral-4B-TTS-2603 (docs/MODEL.md, "Checkpoint").
 _PUBLISHED_INVENTORY = (386, 8_004_706_784)
 
 _SENTENCE = "The quick brown fox jumps over the lazy dog near the quiet river bank."
-# Seconds that a character of plain English may take (SPEC section 9, item 18: about 0.08).
+# Seconds that a character of plain English may take (docs/MODEL.md, "Habits": about 0.08).
 _PLAUSIBLE_S_PER_CHAR = (0.03, 0.25)
 
 
@@ -161,7 +161,7 @@ def decompose_rows(rows: Tensor, table: Tensor, books: CodebookConfig) -> tuple[
     Returns:
         (audio tokens [N, K] int64, distance of each row to their sum, relative to its norm [N]).
 
-    Source: SPEC section 1.4 derives that the decomposition exists.
+    Source: docs/MODEL.md, "Voices", says why the decomposition exists.
     """
     return _Decomposer(table, books).solve(rows)
 

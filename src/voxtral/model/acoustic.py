@@ -43,7 +43,7 @@ class FrameStep:
 def time_inverse_frequencies(dim: int) -> Tensor:
     """Compute exp(-ln(10000) i / (dim / 2)) for i in 0 .. dim / 2 - 1, float32 on the CPU.
 
-    The checkpoint does not store them. Source: SPEC section 5.2; golden entry fm/inv_freq.
+    The checkpoint does not store them. Source: docs/MODEL.md, "Acoustic transformer"; golden entry fm/inv_freq.
     """
     half = dim // 2
     return torch.exp(-math.log(_TIME_THETA) * torch.arange(half, dtype=torch.float32, device="cpu") / half)

@@ -65,7 +65,7 @@ def split_heads(x: Tensor, head_dim: int) -> Tensor:
 def rope_inverse_frequencies(head_dim: int, theta: float) -> Tensor:
     """Compute theta ** (-2i / head_dim) for i in 0 .. head_dim / 2 - 1, float32 on the CPU.
 
-    Source: SPEC section 2; golden entry rope/y.
+    Source: docs/MODEL.md, "Backbone"; golden entry rope/y.
     """
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim
     return 1.0 / (theta**exponents)

@@ -26,7 +26,7 @@ class CodeRangeError(RequestError):
 def semantic_table(embedding_sum: Tensor, cluster_usage: Tensor) -> Tensor:
     """Divide the running sums of the codebook by their usage: [V, C] and [V] to [V, C] float32.
 
-    Source: SPEC section 1.2; golden entry codec/semantic_table_rows. The official server divides in
+    Source: docs/MODEL.md, "Quantizer"; golden entry codec/semantic_table_rows. The official server divides in
     bfloat16 (9e-4 on the waveform of the golden case); this divides in float32.
     """
     return embedding_sum.float() / cluster_usage.float().clamp(min=_USAGE_FLOOR)[:, None]

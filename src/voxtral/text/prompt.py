@@ -2,7 +2,7 @@
 
     <s> [BEGIN_AUDIO] [AUDIO] x N [NEXT_AUDIO_TEXT] text ids [REPEAT_AUDIO_TEXT] [BEGIN_AUDIO]
 
-Source: SPEC section 3.2; golden entries prompt/*.
+Source: docs/MODEL.md, "Prompt"; golden entries prompt/*.
 """
 
 from __future__ import annotations
