@@ -669,10 +669,18 @@ FLOW = (
     ),
     Convention("time theta is 1e6", "Acoustic transformer", constant(acoustic, "_TIME_THETA", 1e6), "fm/inv_freq"),
     Convention(
-        "6 Euler steps", "5.3", default(GenerationDefaults, num_euler_steps=6), "fm/alpha1.2/x_final", at_load=True
+        "6 Euler steps",
+        "Acoustic transformer",
+        default(GenerationDefaults, num_euler_steps=6),
+        "fm/alpha1.2/x_final",
+        at_load=True,
     ),
     Convention(
-        "8 Euler steps", "5.3", default(GenerationDefaults, num_euler_steps=8), "fm/alpha1.2/x_final", at_load=True
+        "8 Euler steps",
+        "Acoustic transformer",
+        default(GenerationDefaults, num_euler_steps=8),
+        "fm/alpha1.2/x_final",
+        at_load=True,
     ),
     Convention(
         "time is taken at the right end of a step",
@@ -768,7 +776,10 @@ FLOW = (
         _FRAME,
     ),
     Convention(
-        "levels are 22 in [-1, 1]", "5.3", edit(acoustic.round_to_codes, ("(num_levels - 1)", "num_levels")), _FRAME
+        "levels are 22 in [-1, 1]",
+        "Acoustic transformer",
+        edit(acoustic.round_to_codes, ("(num_levels - 1)", "num_levels")),
+        _FRAME,
     ),
     Convention(
         "acoustic codes are not shifted by the special ids",
