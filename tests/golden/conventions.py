@@ -149,7 +149,7 @@ BACKBONE = (
     Convention(
         "rotary positions turn the other way",
         "Backbone",
-        edit(layers.apply_rope, ("angles.cos(), angles.sin()", "angles.cos(), -angles.sin()")),
+        edit(layers.rope_rotation, ("angles.cos(), angles.sin()", "angles.cos(), -angles.sin()")),
         "rope/y",
     ),
     Convention(
@@ -171,7 +171,7 @@ BACKBONE = (
         edit(
             BackboneAttention.forward,
             (
-                "query = apply_rope(split_heads(self.wq(x), self.head_dim), positions, inverse_frequencies)",
+                "query = apply_rope(split_heads(self.wq(x), self.head_dim), rotation)",
                 "query = split_heads(self.wq(x), self.head_dim)",
             ),
         ),
@@ -183,7 +183,7 @@ BACKBONE = (
         edit(
             BackboneAttention.forward,
             (
-                "key = apply_rope(split_heads(self.wk(x), self.head_dim), positions, inverse_frequencies)",
+                "key = apply_rope(split_heads(self.wk(x), self.head_dim), rotation)",
                 "key = split_heads(self.wk(x), self.head_dim)",
             ),
         ),
@@ -196,7 +196,7 @@ BACKBONE = (
             BackboneAttention.forward,
             (
                 "= split_heads(self.wv(x), self.head_dim)",
-                "= apply_rope(split_heads(self.wv(x), self.head_dim), positions, inverse_frequencies)",
+                "= apply_rope(split_heads(self.wv(x), self.head_dim), rotation)",
             ),
         ),
         _LAYER0,
@@ -265,7 +265,7 @@ BACKBONE = (
             BackboneAttention.forward,
             (
                 "is_causal=True",
-                "mask=causal_mask(num_new, num_seen, x.device).tril(-1).index_fill(1, positions[:1], True)",
+                "mask=causal_mask(num_new, num_seen, x.device).tril(-1).index_fill(1, torch.zeros(1, dtype=torch.int64), True)",
             ),
         ),
         _LAYER0,
@@ -814,9 +814,10 @@ FLOW = (
             BidirectionalAttention.forward,
             (
                 "return self.wo",
-                "from voxtral.model.layers import apply_rope, rope_inverse_frequencies\n"
+                "from voxtral.model.layers import apply_rope, rope_inverse_frequencies, rope_rotation\n"
                 "    frequencies = rope_inverse_frequencies(self.head_dim, 10000.0)\n"
-                "    query, key = (apply_rope(part, torch.arange(3), frequencies) for part in (query, key))\n"
+                "    rotation = rope_rotation(torch.arange(3), frequencies)\n"
+                "    query, key = (apply_rope(part, rotation) for part in (query, key))\n"
                 "    return self.wo",
             ),
         ),
@@ -1091,10 +1092,10 @@ DECODER = (
             CodecAttention.forward,
             (
                 "if cache.keys is not None",
-                "from voxtral.model.layers import apply_rope, rope_inverse_frequencies\n"
+                "from voxtral.model.layers import apply_rope, rope_inverse_frequencies, rope_rotation\n"
                 "    frequencies = rope_inverse_frequencies(self.config.head_dim, 10000.0)\n"
                 "    positions = torch.arange(query.shape[2])\n"
-                "    query, key = (apply_rope(part, positions, frequencies) for part in (query, key))\n"
+                "    query, key = (apply_rope(part, rope_rotation(positions, frequencies)) for part in (query, key))\n"
                 "    if cache.keys is not None",
             ),
         ),

@@ -23,7 +23,7 @@ from voxtral.engine.engine import Engine
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace
 from voxtral.errors import CheckpointError
 from voxtral.model.acoustic import embed_time, time_inverse_frequencies
-from voxtral.model.layers import apply_rope, rope_inverse_frequencies
+from voxtral.model.layers import apply_rope, rope_inverse_frequencies, rope_rotation
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.prompt import build_prompt, prompt_from_ids
 from voxtral.text.tokenizer import SpeechTokenizer, TokenizerMissingError, load_tokenizer
@@ -441,7 +441,7 @@ def _rope(context: _Context) -> _Yield:
     if context.vectors.has("rope/x"):
         frequencies = rope_inverse_frequencies(config.head_dim, config.rope_theta).to(context.model.device)
         x = context.floats("rope/x").transpose(0, 1)  # [H, T, Dh]
-        yield "rope/y", apply_rope(x, context.get("rope/positions"), frequencies).transpose(0, 1)
+        yield "rope/y", apply_rope(x, rope_rotation(context.get("rope/positions"), frequencies)).transpose(0, 1)
 
 
 def _frame_embeds(context: _Context) -> _Yield:

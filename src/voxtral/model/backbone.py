@@ -14,7 +14,16 @@ from torch import Tensor, nn
 
 from voxtral.config import BackboneConfig
 from voxtral.model.attention import attend, causal_mask
-from voxtral.model.layers import FeedForward, RMSNorm, apply_rope, last, rope_inverse_frequencies, split_heads
+from voxtral.model.layers import (
+    FeedForward,
+    RMSNorm,
+    Rotation,
+    apply_rope,
+    last,
+    rope_inverse_frequencies,
+    rope_rotation,
+    split_heads,
+)
 
 
 @dataclass(eq=False)
@@ -56,15 +65,12 @@ class BackboneAttention(nn.Module):
         self.wv = nn.Linear(config.dim, config.num_kv_heads * config.head_dim, bias=False)
         self.wo = nn.Linear(config.num_heads * config.head_dim, config.dim, bias=False)
 
-    def forward(
-        self, x: Tensor, positions: Tensor, inverse_frequencies: Tensor, keys: Tensor, values: Tensor
-    ) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation, keys: Tensor, values: Tensor) -> Tensor:
         """Attend from T new positions to all positions so far, which this writes to the cache.
 
         Args:
             x: [B, T, D], normalised.
-            positions: [T] int64, consecutive.
-            inverse_frequencies: [Dh / 2] float32.
+            rotation: of the T new positions, which are consecutive.
             keys: [B, Hkv, S, Dh], this layer's cache cut to S = first position + T.
             values: [B, Hkv, S, Dh].
 
@@ -73,8 +79,8 @@ class BackboneAttention(nn.Module):
         """
         num_new = x.shape[1]
         num_seen = keys.shape[2]
-        query = apply_rope(split_heads(self.wq(x), self.head_dim), positions, inverse_frequencies)
-        key = apply_rope(split_heads(self.wk(x), self.head_dim), positions, inverse_frequencies)
+        query = apply_rope(split_heads(self.wq(x), self.head_dim), rotation)
+        key = apply_rope(split_heads(self.wk(x), self.head_dim), rotation)
         keys[:, :, num_seen - num_new :] = key
         values[:, :, num_seen - num_new :] = split_heads(self.wv(x), self.head_dim)
         if num_new == num_seen:
@@ -93,11 +99,9 @@ class BackboneLayer(nn.Module):
         self.attention_norm = RMSNorm(config.dim, config.norm_eps)
         self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
 
-    def forward(
-        self, x: Tensor, positions: Tensor, inverse_frequencies: Tensor, keys: Tensor, values: Tensor
-    ) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation, keys: Tensor, values: Tensor) -> Tensor:
         """Map the residual stream [B, T, D]; arguments as in BackboneAttention."""
-        x = x + self.attention(self.attention_norm(x), positions, inverse_frequencies, keys, values)
+        x = x + self.attention(self.attention_norm(x), rotation, keys, values)
         return x + self.feed_forward(self.ffn_norm(x))
 
 
@@ -134,9 +138,9 @@ class Backbone(nn.Module):
         """Yield the residual stream [B, T, D] after each layer; arguments as in `forward`."""
         start, stop = cache.length, cache.length + embeds.shape[1]
         assert stop <= cache.capacity, f"{stop} positions do not fit a cache of {cache.capacity}"
-        positions = torch.arange(start, stop, device=embeds.device)
+        rotation = rope_rotation(torch.arange(start, stop, device=embeds.device), self.inverse_frequencies)
         x = embeds
         for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
-            x = layer(x, positions, self.inverse_frequencies, keys[:, :, :stop], values[:, :, :stop])
+            x = layer(x, rotation, keys[:, :, :stop], values[:, :, :stop])
             yield x
         cache.length = stop

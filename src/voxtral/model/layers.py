@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Cosines and sines, [T, Dh / 2] float32 each.
+Rotation = tuple[Tensor, Tensor]
+
 
 class RMSNorm(nn.Module):
     """x * rsqrt(mean(x^2) + eps) * weight over the last axis; statistics in float32."""
@@ -71,22 +74,34 @@ def rope_inverse_frequencies(head_dim: int, theta: float) -> Tensor:
     return 1.0 / (theta**exponents)
 
 
-def apply_rope(x: Tensor, positions: Tensor, inverse_frequencies: Tensor) -> Tensor:
-    """Rotate the interleaved pairs (2i, 2i + 1) of each head by position * inverse_frequencies[i].
+def rope_rotation(positions: Tensor, inverse_frequencies: Tensor) -> Rotation:
+    """Compute the rotation of each position, once for all layers.
+
+    Args:
+        positions: [T] int64, absolute.
+        inverse_frequencies: [Dh / 2] float32.
+
+    Returns:
+        Cosines and sines of position * inverse_frequencies[i], [T, Dh / 2] float32 each.
+    """
+    angles = positions.to(torch.float32)[:, None] * inverse_frequencies
+    return angles.cos(), angles.sin()
+
+
+def apply_rope(x: Tensor, rotation: Rotation) -> Tensor:
+    """Rotate the interleaved pairs (2i, 2i + 1) of each head.
 
     The checkpoint keeps Mistral's own order. Rotating halves instead needs permuted wq and wk rows;
     without that it speaks fluent nonsense (docs/MODEL.md, "Traps").
 
     Args:
         x: [..., T, Dh].
-        positions: [T] int64, absolute.
-        inverse_frequencies: [Dh / 2] float32.
+        rotation: from `rope_rotation`, for these positions.
 
     Returns:
         [..., T, Dh] in the dtype of `x`; the angles and the rotation are float32.
     """
-    angles = positions.to(torch.float32)[:, None] * inverse_frequencies  # [T, Dh / 2]
-    cos, sin = angles.cos(), angles.sin()
+    cos, sin = rotation
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
     return rotated.flatten(-2).to(x.dtype)

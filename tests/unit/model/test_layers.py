@@ -16,6 +16,7 @@ from voxtral.model.layers import (
     apply_rope,
     last,
     rope_inverse_frequencies,
+    rope_rotation,
     split_heads,
 )
 
@@ -79,7 +80,7 @@ THETA = 1e6
 
 
 def rotate(x: torch.Tensor, positions: list[int]) -> torch.Tensor:
-    return apply_rope(x, torch.tensor(positions), rope_inverse_frequencies(x.shape[-1], THETA))
+    return apply_rope(x, rope_rotation(torch.tensor(positions), rope_inverse_frequencies(x.shape[-1], THETA)))
 
 
 def test_pairs_turn_like_complex_numbers() -> None:
@@ -94,7 +95,7 @@ def test_pairs_turn_like_complex_numbers() -> None:
 def test_interleaved_rotation_is_half_rotation_of_permuted_rows() -> None:
     weight, x, positions = randn(2 * 16, 24), randn(5, 24, seed=1), torch.arange(5)
     frequencies = rope_inverse_frequencies(16, THETA)
-    ours = apply_rope((x @ weight.T).view(5, 2, 16).transpose(0, 1), positions, frequencies)
+    ours = apply_rope((x @ weight.T).view(5, 2, 16).transpose(0, 1), rope_rotation(positions, frequencies))
     permuted = weight.view(2, 8, 2, 24).transpose(1, 2).reshape(32, 24)
     halves = (x @ permuted.T).view(5, 2, 16).transpose(0, 1)
     angles = positions[:, None] * frequencies
