@@ -265,7 +265,8 @@ BACKBONE = (
             BackboneAttention.forward,
             (
                 "is_causal=True",
-                "mask=causal_mask(num_new, num_seen, x.device).tril(-1).index_fill(1, torch.zeros(1, dtype=torch.int64), True)",
+                "mask=causal_mask(num_new, num_seen, x.device).tril(-1)"
+                ".index_fill(1, torch.zeros(1, dtype=torch.int64), True)",
             ),
         ),
         _LAYER0,
