@@ -53,7 +53,7 @@ def choose_model(asked_for: str | None) -> tuple[str, str]:
     In this order: what was asked for, VOXTRAL_MODEL, the published checkpoint if it is in the local
     cache, else the built-in one. Nothing is downloaded.
     """
-    if asked_for:
+    if asked_for is not None:
         return asked_for, "it was asked for"
     if from_environment := os.environ.get("VOXTRAL_MODEL"):
         return from_environment, "VOXTRAL_MODEL names it"

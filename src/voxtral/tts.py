@@ -43,7 +43,7 @@ from voxtral.errors import (
     VoiceError,
     VoxtralWarning,
 )
-from voxtral.model.quantizer import check_codes
+from voxtral.model.quantizer import CodeRangeError, check_codes
 from voxtral.model.voxtral import VoxtralModel, move_model
 from voxtral.models import NOISE_NOTICE, is_built_in, locate_model
 from voxtral.result import Audio
@@ -104,6 +104,7 @@ class VoxtralTTS:
         self._presets = list_presets(checkpoint.folder)
         self._voices: dict[str, VoicePrompt] = {}
         self._handles: weakref.WeakSet[SpeechHandle] = weakref.WeakSet()
+        self._num_decoding = 0
         self._lock = threading.Lock()
         self._engine = Engine(model, EngineOptions())
         # Also runs at interpreter exit, so that no thread is inside torch when that is torn down.
@@ -140,6 +141,7 @@ class VoxtralTTS:
             CheckpointError: a file is damaged.
             DeviceError: the device or dtype is not available.
         """
+        plan_compute(device, dtype)  # before a download: a device that is not there would be refused after it
         folder = locate_model(
             model,
             revision=revision,
@@ -161,19 +163,18 @@ class VoxtralTTS:
         """Move the model; returns itself.
 
         Raises:
-            DeviceError: the device is not there.
+            DeviceError: the device is not there, or has no room.
             EngineError: requests are open.
         """
         resolved, reason = resolve_device(device)
-        codec_dtype, codec_reason = codec_dtype_for(resolved, self.compute.dtype)
-        compute = replace(
-            self.compute,
-            device=resolved,
-            device_reason=reason,
-            codec_dtype=codec_dtype,
-            codec_reason=codec_reason,
-        )
-        return self._recompute(compute)
+
+        def change(compute: ComputePlan) -> ComputePlan:
+            codec_dtype, codec_reason = codec_dtype_for(resolved, compute.dtype)
+            return replace(
+                compute, device=resolved, device_reason=reason, codec_dtype=codec_dtype, codec_reason=codec_reason
+            )
+
+        return self._recompute(change)
 
     def half(self) -> VoxtralTTS:
         """Use float16 for backbone and acoustic transformer; the codec stays in a wider dtype.
@@ -205,29 +206,33 @@ class VoxtralTTS:
         self.close()
 
     def _with_dtype(self, dtype: torch.dtype) -> VoxtralTTS:
-        codec_dtype, codec_reason = codec_dtype_for(self.compute.device, dtype)
-        compute = replace(
-            self.compute,
-            dtype=dtype,
-            dtype_reason="it was asked for",
-            codec_dtype=codec_dtype,
-            codec_reason=codec_reason,
-        )
-        return self._recompute(compute)
+        def change(compute: ComputePlan) -> ComputePlan:
+            codec_dtype, codec_reason = codec_dtype_for(compute.device, dtype)
+            return replace(
+                compute,
+                dtype=dtype,
+                dtype_reason="it was asked for",
+                codec_dtype=codec_dtype,
+                codec_reason=codec_reason,
+            )
 
-    def _recompute(self, compute: ComputePlan) -> VoxtralTTS:
-        before = self.compute
-        if (compute.device, compute.dtype, compute.codec_dtype) == (before.device, before.dtype, before.codec_dtype):
-            return self
+        return self._recompute(change)
 
+    def _recompute(self, change: Callable[[ComputePlan], ComputePlan]) -> VoxtralTTS:
         def move(model: VoxtralModel) -> None:
-            # On the engine's thread, between frames: what has state there would lose it.
-            if self._engine.num_active or any(handle.is_open for handle in list(self._handles)):
+            # On the engine's thread, between frames, so that two changes cannot undo each other.
+            before, after = self.compute, change(self.compute)
+            if (after.device, after.dtype, after.codec_dtype) == (before.device, before.dtype, before.codec_dtype):
+                return
+            with self._lock:
+                is_open = self._num_decoding > 0 or any(handle.is_open for handle in self._handles)
+            # What has state on the device would lose it.
+            if is_open or self._engine.num_active:
                 raise EngineError(
                     "speech is under way; the model moves only while nobody speaks; read it to its end or cancel it"
                 )
-            move_model(model, device=compute.device, dtype=compute.dtype, codec_dtype=compute.codec_dtype)
-            self.compute = compute
+            move_model(model, device=after.device, dtype=after.dtype, codec_dtype=after.codec_dtype)
+            self.compute = after
 
         self._engine.call(move)
         return self
@@ -277,7 +282,8 @@ class VoxtralTTS:
         """
         accepted_at = time.perf_counter()
         handle = SpeechHandle(self._plan(request, hold_segments), self._engine, accepted_at=accepted_at)
-        self._handles.add(handle)
+        with self._lock:
+            self._handles.add(handle)
         return handle
 
     def synthesize(self, text: str, language: str | None = None, reference_audio: Any = None, **options: Any) -> Audio:
@@ -432,19 +438,27 @@ class VoxtralTTS:
         Raises:
             CodeRangeError: a code is outside its codebook.
         """
-        codes = torch.as_tensor(codes)
+        codes = _as_codes(codes)
         check_codes(codes[None], self.config.codebooks)
-        state = self._model.init_codec_state()
-        parts: list[npt.NDArray[np.float32]] = []
+        with self._lock:
+            self._num_decoding += 1
+        try:
+            parts = list(self._decode_in_steps(codes))
+        finally:
+            with self._lock:
+                self._num_decoding -= 1
+        return Audio(np.concatenate(parts), self.sample_rate)
+
+    def _decode_in_steps(self, codes: torch.Tensor) -> Iterator[npt.NDArray[np.float32]]:
         # In steps, so that whoever is speaking goes on between them.
-        for part in codes.to(torch.int64).split(_DECODE_FRAMES, dim=1):
+        state = self._engine.call(lambda model: model.init_codec_state())
+        for part in codes.split(_DECODE_FRAMES, dim=1):
 
             def step(model: VoxtralModel, part: torch.Tensor = part) -> npt.NDArray[np.float32]:
                 return model.codec(part[None].to(model.device), state)[0].cpu().numpy()
 
-            parts.append(self._engine.call(step))
-        parts.append(self._engine.call(lambda model: model.flush_codec(state).cpu().numpy()))
-        return Audio(np.concatenate(parts), self.sample_rate)
+            yield self._engine.call(step)
+        yield self._engine.call(lambda model: model.flush_codec(state).cpu().numpy())
 
     # From a request to a plan.
 
@@ -453,7 +467,9 @@ class VoxtralTTS:
             raise TextError(
                 f"the text is a {type(request.text).__name__}; it must be a str; decode bytes as UTF-8 first"
             )
-        sampling = self._check_options(request)
+        check_options(request)
+        sampling = request.sampling
+        _check_number("max_frames", sampling.max_frames, 1, self.config.backbone.max_seq_len, whole=True)
         language = self._check_language(request)
         source = self._prepare_text(request, language or self._language_of(request.voice))
         voice = self._resolve_voice(request, language)
@@ -492,21 +508,6 @@ class VoxtralTTS:
             sample_rate=self.sample_rate,
             hold_segments=hold_segments,
         )
-
-    def _check_options(self, request: SpeechRequest) -> SamplingOptions:
-        sampling = request.sampling
-        if not isinstance(sampling, SamplingOptions):
-            raise OptionError(f"sampling is {sampling!r}; it must be SamplingOptions")
-        _check_number("guidance_scale", sampling.guidance_scale, 0.0, 10.0)
-        _check_number("noise_scale", sampling.noise_scale, 0.0, 2.0)
-        _check_number("num_euler_steps", sampling.num_euler_steps, 1, 100, whole=True)
-        _check_number("max_frames", sampling.max_frames, 1, self.config.backbone.max_seq_len, whole=True)
-        _check_number("seed", request.seed, 0, MAX_SEED, whole=True)
-        _check_number("speed", _present("speed", request.speed), 0.25, 4.0)
-        _check_number("pause", _present("pause", request.pause_s), 0.0, 60.0)
-        if request.normalize not in ("off", "auto"):
-            raise OptionError(f'normalize is {request.normalize!r}; it must be "off" or "auto"')
-        return sampling
 
     def _check_language(self, request: SpeechRequest) -> str | None:
         if request.language is None:
@@ -550,8 +551,6 @@ class VoxtralTTS:
 
     def _resolve_voice(self, request: SpeechRequest, language: str | None) -> VoicePrompt:
         if request.reference_audio is not None:
-            if request.voice is not None:
-                raise OptionError("both voice and reference_audio are given; a request has one voice; leave one out")
             return self.create_voice(request.reference_audio)
         if request.voice is not None:
             return self.load_voice(request.voice)
@@ -601,15 +600,25 @@ class SpeechStream:
     def __init__(self, handle: SpeechHandle, chunk_size: int | None) -> None:
         self.handle = handle
         self._chunks = handle.chunks(chunk_size)
+        self._is_taken = False
 
     def __iter__(self) -> Iterator[AudioChunk]:
+        return self._once(self._sync_chunks())
+
+    def __aiter__(self) -> AsyncIterator[AudioChunk]:
+        return self._once(self._async_chunks())
+
+    def _once(self, chunks: Any) -> Any:
+        if self._is_taken:
+            raise EngineError("the stream was read before; audio is given out once; keep what you got, or ask again")
+        self._is_taken = True
+        return chunks
+
+    def _sync_chunks(self) -> Iterator[AudioChunk]:
         try:
             yield from self._chunks
         finally:
             self.cancel()
-
-    def __aiter__(self) -> AsyncIterator[AudioChunk]:
-        return self._async_chunks()
 
     async def _async_chunks(self) -> AsyncIterator[AudioChunk]:
         try:
@@ -625,6 +634,28 @@ class SpeechStream:
     def close(self) -> None:
         """Stop before the next frame, for `contextlib.closing`."""
         self.cancel()
+
+
+def check_options(request: SpeechRequest) -> None:
+    """Check what can be checked of a request without a model.
+
+    Raises:
+        OptionError: an option is outside its range, or two exclude each other.
+    """
+    sampling = request.sampling
+    if not isinstance(sampling, SamplingOptions):
+        raise OptionError(f"sampling is {sampling!r}; it must be SamplingOptions")
+    _check_number("guidance_scale", sampling.guidance_scale, 0.0, 10.0)
+    _check_number("noise_scale", sampling.noise_scale, 0.0, 2.0)
+    _check_number("num_euler_steps", sampling.num_euler_steps, 1, 100, whole=True)
+    _check_number("max_frames", sampling.max_frames, 1, 2**31, whole=True)
+    _check_number("seed", request.seed, 0, MAX_SEED, whole=True)
+    _check_number("speed", _present("speed", request.speed), 0.25, 4.0)
+    _check_number("pause", _present("pause", request.pause_s), 0.0, 60.0)
+    if request.normalize not in ("off", "auto"):
+        raise OptionError(f'normalize is {request.normalize!r}; it must be "off" or "auto"')
+    if request.reference_audio is not None and request.voice is not None:
+        raise OptionError("both voice and reference_audio are given; a request has one voice; leave one out")
 
 
 def make_request(
@@ -684,6 +715,16 @@ def _tell_on_stderr(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
+def _as_codes(codes: Any) -> torch.Tensor:
+    """Take a tensor or an array of whole numbers as int64."""
+    try:
+        tensor = torch.as_tensor(codes)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CodeRangeError(f"codes are a {type(codes).__name__}; they must be a tensor [K, frames]") from error
+    is_whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype is torch.bool)
+    return tensor.to(torch.int64) if is_whole else tensor
+
+
 def _given(value: Any, default: Any) -> Any:
     return default if value is None else value
 
@@ -712,4 +753,8 @@ def _spoken_weight(character: str) -> float:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, VoxtralWarning, stacklevel=4)
+    # Point at the first line outside this package, however deep the call is.
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("voxtral."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, VoxtralWarning, stacklevel=level)

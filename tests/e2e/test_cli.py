@@ -137,7 +137,7 @@ def test_help_lists_every_command_and_exit_code(cli: Cli) -> None:
     assert result.code == 0
     for command in COMMANDS:
         assert re.search(rf"^  {command} +\S", result.stdout.decode(), re.MULTILINE)
-    assert re.findall(r"^ +(\d+) +\S", result.stdout.decode(), re.MULTILINE) == ["0", "1", "2", "130", "141"]
+    assert re.findall(r"^ +(\d+) +\S", result.stdout.decode(), re.MULTILINE) == ["0", "1", "2", "130", "141", "143"]
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -517,8 +517,17 @@ def test_other_warnings_stay_as_they_are() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
-@pytest.mark.parametrize("name", ["out.wav", "out.mp3"])
-def test_an_interrupt_leaves_neither_the_file_nor_a_part_of_it(workplace: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "number", "code", "word"),
+    [
+        ("out.wav", signal.SIGINT, 130, "interrupted"),
+        ("out.mp3", signal.SIGINT, 130, "interrupted"),
+        ("out.flac", signal.SIGTERM, 143, "terminated"),
+    ],
+)
+def test_an_interrupt_leaves_neither_the_file_nor_a_part_of_it(
+    workplace: Path, name: str, number: signal.Signals, code: int, word: str
+) -> None:
     (workplace / "book.txt").write_text(LONG)
     program = start("speak", "book.txt", "-o", name, *TINY)
     try:
@@ -527,13 +536,13 @@ def test_an_interrupt_leaves_neither_the_file_nor_a_part_of_it(workplace: Path, 
             assert program.poll() is None, program.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        program.send_signal(signal.SIGINT)
+        program.send_signal(number)
         _, stderr = program.communicate(timeout=60)
     finally:
         program.kill()
-    assert program.returncode == 130
+    assert program.returncode == code
     # Nothing but the two lines, in particular nothing of an exception that a C library swallowed.
-    assert [line for line in stderr.decode().splitlines() if "random weights" not in line] == ["interrupted"]
+    assert [line for line in stderr.decode().splitlines() if "random weights" not in line] == [word]
     assert os.listdir(workplace) == ["book.txt"]
 
 

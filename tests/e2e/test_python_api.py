@@ -447,6 +447,51 @@ def test_an_open_stream_keeps_the_model_in_its_place(own_tts: VoxtralTTS) -> Non
     assert own_tts.half().compute.dtype == torch.float16
 
 
+def test_the_model_moves_right_after_a_reader_left(own_tts: VoxtralTTS) -> None:
+    for turn in range(20):
+        for _ in own_tts.synthesize_stream(LONG * 5, seed=turn):
+            break
+        own_tts.bfloat16() if turn % 2 else own_tts.float()
+
+
+def test_the_model_does_not_move_under_a_decode(own_tts: VoxtralTTS) -> None:
+    codes = torch.randint(0, 21, (37, 450), generator=torch.Generator().manual_seed(0))
+    outcomes: list[int] = []
+
+    def decode() -> None:
+        outcomes.extend(len(own_tts.decode(codes)) for _ in range(4))
+
+    thread = threading.Thread(target=decode)
+    thread.start()
+    refused = 0
+    while thread.is_alive():
+        try:
+            own_tts.bfloat16()
+            own_tts.float()
+        except EngineError:
+            refused += 1
+    assert outcomes == [450 * 1920] * 4
+    assert refused > 0
+
+
+def test_warnings_point_at_the_callers_line(tts: VoxtralTTS) -> None:
+    for call in (
+        lambda: tts.synthesize("こんにちは。", language="ja", seed=1),
+        lambda: tts.create_voice((clip_of(1.5), 24000)),
+        lambda: tts.synthesize_stream("こんにちは。", language="ja", seed=1).close(),
+    ):
+        with pytest.warns(VoxtralWarning) as caught:
+            call()
+        assert caught[0].filename == __file__
+
+
+def test_a_stream_is_read_once(tts: VoxtralTTS) -> None:
+    stream = tts.synthesize_stream("Once.", seed=1)
+    assert list(stream)
+    with pytest.raises(EngineError, match="once"):
+        iter(stream)
+
+
 def test_weights_that_do_not_fit_half_are_named_and_kept(own_tts: VoxtralTTS) -> None:
     weight = own_tts._model.backbone.layers[1].feed_forward.w2.weight
     kept = weight[0, 0].item()
@@ -494,6 +539,8 @@ def test_many_requests_while_the_model_changes_its_dtype(own_tts: VoxtralTTS) ->
         (lambda tts: tts.submit(SpeechRequest(text="Hi.", sampling=None)), OptionError),
         (lambda tts: tts.decode(torch.full((37, 2), 3.7)), voxtral.errors.RequestError),
         (lambda tts: tts.decode(np.ones((37, 2), dtype=bool)), voxtral.errors.RequestError),
+        (lambda tts: tts.decode(None), voxtral.errors.RequestError),
+        (lambda tts: VoxtralTTS.from_pretrained(""), ModelNotFoundError),
         (lambda tts: tts.to(None), DeviceError),
         (lambda tts: VoxtralTTS.from_pretrained(None), ModelNotFoundError),
         (lambda tts: VoxtralTTS.from_pretrained("tiny", revision="main"), OptionError),

@@ -1,7 +1,7 @@
 """The console script `voxtral`: chooses a command, turns errors into one line and an exit code.
 
 Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted, 141 the reader of standard output went
-away. A command's module is imported only when it is chosen, so that `voxtral --help` is quick.
+away, 143 terminated. A command's module is imported only when it is chosen, so that `voxtral --help` is quick.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from voxtral.cli.terminal import say, tidy_warnings
+from voxtral.cli.terminal import Terminated, say, tidy_warnings
 from voxtral.errors import EngineError, OptionError, VoxtralError
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ _COMMANDS = {
 }
 
 _ERROR = 1
-# 128 and the number of the signal, as shells say it: SIGINT, SIGPIPE.
-_INTERRUPTED, _UNHEARD = 130, 141
+# 128 and the number of the signal, as shells say it: SIGINT, SIGPIPE, SIGTERM.
+_INTERRUPTED, _UNHEARD, _TERMINATED = 130, 141, 143
 
 _HELP = "Voxtral TTS on your own machine: text to speech, from the command line."
 
@@ -58,6 +58,7 @@ Exit codes:
   2    wrong usage
   130  interrupted with Ctrl-C
   141  the reader of standard output went away
+  143  terminated
 """
 
 _EXAMPLES = "\n\nExamples:\n"
@@ -67,9 +68,9 @@ def main() -> None:
     """Run the command line of this process and exit."""
     try:
         code = run(sys.argv[1:])
-    except KeyboardInterrupt:
-        code = _interrupted()
-    if code in (_INTERRUPTED, _UNHEARD):
+    except KeyboardInterrupt as error:
+        code = _interrupted(error)
+    if code in (_INTERRUPTED, _UNHEARD, _TERMINATED):
         # The interpreter flushes at exit: into a closed pipe, which fails, or into one that nobody reads, which hangs.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
@@ -158,7 +159,7 @@ def _reporting(function: Callable[..., None]) -> Callable[..., None]:
                 traceback.print_exc()
             raise typer.Exit(_failed(error)) from error
         except KeyboardInterrupt as error:
-            raise typer.Exit(_interrupted()) from error
+            raise typer.Exit(_interrupted(error)) from error
         except BrokenPipeError as error:
             raise typer.Exit(_UNHEARD) from error
 
@@ -173,9 +174,10 @@ def _failed(error: VoxtralError) -> int:
     return _ERROR
 
 
-def _interrupted() -> int:
-    say("interrupted")
-    return _INTERRUPTED
+def _interrupted(error: KeyboardInterrupt) -> int:
+    is_terminated = isinstance(error, Terminated)
+    say("terminated" if is_terminated else "interrupted")
+    return _TERMINATED if is_terminated else _INTERRUPTED
 
 
 def _is_debugging() -> bool:

@@ -22,7 +22,7 @@ import typer
 from voxtral.cli.files import check_target, read_text
 from voxtral.cli.loading import DeviceOption, DtypeOption, ModelOption, open_model
 from voxtral.cli.terminal import deferred_interrupts, reporter, say
-from voxtral.errors import AudioError
+from voxtral.errors import AudioError, ReferenceAudioError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,23 +134,26 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     if normalize is NormalizeChoice.OFF:
         check_speakable(spoken)
 
-    from voxtral.tts import make_request
+    from voxtral.tts import check_options, make_request
 
+    request = make_request(
+        spoken,
+        language,
+        reference,
+        voice=voice,
+        seed=seed,
+        speed=speed,
+        pause=pause,
+        normalize=normalize.value,
+        guidance_scale=guidance,
+        noise_scale=noise,
+        num_euler_steps=steps,
+        max_frames=max_frames,
+    )
+    check_options(request)
+    if reference is not None and not os.path.exists(reference):
+        raise ReferenceAudioError(f"the file {reference!s} does not exist; name an audio file to clone a voice from")
     with open_model(model, device, dtype, tell) as loaded:
-        request = make_request(
-            spoken,
-            language,
-            reference,
-            voice=voice,
-            seed=seed,
-            speed=speed,
-            pause=pause,
-            normalize=normalize.value,
-            guidance_scale=guidance,
-            noise_scale=noise,
-            num_euler_steps=steps,
-            max_frames=max_frames,
-        )
         handle = loaded.submit(request, hold_segments=not destination.is_live)
         _speak(loaded, handle, request, destination, is_watched=not (is_quiet or as_json) and sys.stderr.isatty())
         report = _report(loaded, handle, request, code, destination)
@@ -168,8 +171,9 @@ def _choose_text(text: str | None, forced_text: str | None) -> str:
     # Whatever exists and can be read: also pipes, such as <(command) in a shell.
     if text == "-" or (os.path.exists(text) and not os.path.isdir(text)):
         return read_text(text)
-    if _FILE_NAME.fullmatch(text):
-        say(f"warning: there is no file {text}, so these letters themselves are spoken")
+    if _FILE_NAME.fullmatch(text) or os.path.isdir(text):
+        what = f"{text} is a folder" if os.path.isdir(text) else f"there is no file {text}"
+        say(f"warning: {what}, so these letters themselves are spoken")
     return text
 
 

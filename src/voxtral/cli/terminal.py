@@ -61,41 +61,48 @@ def tidy_warnings() -> Iterator[None]:
         yield
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which service managers and timeouts send; treated as Ctrl-C is."""
+
+
 @contextmanager
 def deferred_interrupts(cancel: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """Let Ctrl-C stop the work in the block at a place of its own choosing.
+    """Let Ctrl-C or SIGTERM stop the work in the block at a place of its own choosing.
 
     An exception that is raised while a C library calls back into Python is printed and lost: an encoder would write
-    a damaged file and the program would go on. So the first Ctrl-C in the block raises nothing and calls `cancel`;
-    a second one interrupts at once, as usual.
+    a damaged file and the program would go on. So the first signal in the block raises nothing and calls `cancel`;
+    a second one acts at once, as usual.
 
     Args:
         cancel: makes the work end with CancelledError, which then becomes KeyboardInterrupt.
 
     Yields:
-        A function that raises KeyboardInterrupt if Ctrl-C was pressed.
+        A function that raises KeyboardInterrupt if Ctrl-C was pressed, Terminated after SIGTERM.
     """
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     # Not where the caller has set a handler, or has the signal ignored, as shells do for background jobs.
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield lambda: None
-        return
-    is_interrupted = False
+    ours = [number for number, handler in usual.items() if signal.getsignal(number) is handler]
+    received: list[int] = []
+
+    def restore() -> None:
+        for number in ours:
+            signal.signal(number, usual[number])
 
     def stop(number: int, frame: Any) -> None:
-        nonlocal is_interrupted
-        is_interrupted = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        received.append(number)
+        restore()
         cancel()
 
     def check() -> None:
-        if is_interrupted:
-            raise KeyboardInterrupt
+        if received:
+            raise Terminated if received[0] == signal.SIGTERM else KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, stop)
+    for number in ours:
+        signal.signal(number, stop)
     try:
         yield check
     except CancelledError:
         check()
         raise
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        restore()

@@ -7,6 +7,7 @@ nothing is assumed about them but the meaning of the name parts, which `_GROUPS`
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -122,7 +123,17 @@ def load_vectors(folder: Path) -> VectorSet:
     ]
     if missing:
         raise CheckpointError(f"vectors.json and vectors.safetensors disagree about {missing[0]}; copy the set again")
+    for name, entry in entries.items():
+        _check_tolerance(name, entry.get("tolerance"))
     return VectorSet(tensors, entries, described.get("cases", {}), described.get("constants", {}))
+
+
+def _check_tolerance(name: str, tolerance: Any) -> None:
+    numbers = list(tolerance.values()) if isinstance(tolerance, dict) else [tolerance]
+    for number in numbers:
+        is_number = isinstance(number, int | float) and math.isfinite(number) and number >= 0
+        if not is_number and (isinstance(tolerance, dict) or isinstance(number, int | float)):
+            raise CheckpointError(f"vectors.json: {name} has tolerance {tolerance!r}; it must hold numbers from 0 on")
 
 
 @dataclass(frozen=True)
@@ -301,7 +312,8 @@ def _run_bf16(context: _Context) -> dict[str, EntryResult]:
         value = values.get(name.removeprefix("bf16/"))
         reference = context.vectors.tensors[name]
         if isinstance(value, Tensor) and value.shape == reference.shape:
-            distance = float(_difference(value, reference).max())
+            largest = float(_difference(value, reference).max()) if value.numel() else 0.0
+            distance = largest if math.isfinite(largest) else None
             rms = float((value.cpu().double() - reference.double()).norm() / reference.double().norm().clamp(min=1e-12))
             bound = tolerance.get("relative_rms") if isinstance(tolerance, dict) else None
             ok = None if bound is None else rms <= float(bound)

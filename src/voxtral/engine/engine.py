@@ -127,6 +127,7 @@ class Engine:
             while True:
                 if self._is_closed:
                     return False
+                self._drop_cancelled()
                 if self._calls:
                     function, future = self._calls.popleft()
                     sequence = None
@@ -143,20 +144,25 @@ class Engine:
         return True
 
     def _next_runnable(self) -> Sequence | None:
-        """Drop what was cancelled, admit what waits, and choose. The condition is held."""
-        for sequence in [*self._active, *self._waiting]:
-            if sequence.handle.is_cancelled:
-                self._retire(sequence)
-                sequence.handle.finish()
-        for sequence in self._active:
-            if sequence.handle.num_buffered < self._max_buffered:
+        """Choose who makes the next frame, and admit it if need be. The condition is held."""
+        ready = [sequence for sequence in self._active if sequence.handle.num_buffered < self._max_buffered]
+        # Whoever is far ahead of its reader comes after those who are not.
+        for sequence in ready:
+            if sequence.handle.num_buffered <= self._max_buffered // 2:
                 return sequence
         # A sequence is admitted when those before it are done or wait for their readers. There is no limit
         # beyond that: one would let readers that never come hold up everybody else.
         if not self._waiting:
-            return None
+            return ready[0] if ready else None
         self._active.append(self._waiting.popleft())
         return self._active[-1]
+
+    def _drop_cancelled(self) -> None:
+        """Free what was cancelled. The condition is held."""
+        for sequence in [*self._active, *self._waiting]:
+            if sequence.handle.is_cancelled:
+                self._retire(sequence)
+                sequence.handle.finish()
 
     def _retire(self, sequence: Sequence) -> None:
         if sequence in self._active:

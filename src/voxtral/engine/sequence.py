@@ -85,6 +85,7 @@ class GenerationHandle:
         self.stop: Stop | None = None
         self._wakeup = wakeup
         self._chunks: deque[npt.NDArray[np.float32]] = deque()
+        self._num_buffered = 0
         self._error: BaseException | None = None
         self._is_done = False
         self._is_cancelled = False
@@ -104,6 +105,7 @@ class GenerationHandle:
                     if not self._chunks:
                         break
                     chunk = self._chunks.popleft()
+                    self._num_buffered -= len(chunk)
                     self._wakeup.notify_all()
                 yield chunk
         finally:
@@ -117,6 +119,7 @@ class GenerationHandle:
             if self._is_done and not self._chunks:
                 return
             self._chunks.clear()
+            self._num_buffered = 0
             self._is_cancelled = True
             if self._is_done:
                 self._error = _cancelled()
@@ -136,6 +139,7 @@ class GenerationHandle:
         if self.stats.first_chunk_at is None:
             self.stats.first_chunk_at = time.perf_counter()
         self._chunks.append(samples)
+        self._num_buffered += len(samples)
         self._wakeup.notify_all()
 
     def finish(self, *, stop: Stop | None = None, error: BaseException | None = None) -> None:
@@ -155,7 +159,7 @@ class GenerationHandle:
     @property
     def num_buffered(self) -> int:
         """Samples made and not yet taken."""
-        return sum(len(chunk) for chunk in self._chunks)
+        return self._num_buffered
 
 
 def _cancelled() -> CancelledError:

@@ -3,7 +3,7 @@
 Everything is causal and has finite memory, so a state of a few hundred kilobytes replaces decoding
 old frames again: any cutting of the frames gives the samples of the whole. The only look-ahead is in
 the first few patches, whose padding reflects what follows them. Read next: `codec_encoder`, which
-shares the layers, and docs/MODEL.md, "Codec".
+shares the layers, and docs/MODEL.md, "Codec decoder".
 """
 
 from __future__ import annotations
