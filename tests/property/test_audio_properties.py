@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from voxtral.audio.encode import encode, open_encoder
-from voxtral.audio.measure import is_silent, peak, rms_db
+from voxtral.audio.measure import is_silent
 from voxtral.audio.pcm import from_int16, to_int16
 from voxtral.audio.read import AudioLimits, read_audio
 from voxtral.audio.stretch import TimeStretcher
@@ -138,11 +138,10 @@ def test_stretching_does_not_depend_on_cuts(samples, lengths, speed):
 
 
 @given(hnp.arrays(np.float32, st.integers(1, 500), elements=st.floats(-1, 1, width=32)))
-def test_levels_agree(samples):
-    assert peak(samples) == np.abs(samples).max()
-    assert rms_db(samples) <= 20 * np.log10(max(peak(samples), 1e-30)) + 1e-3
-    if peak(samples) < 0.0009:
-        assert is_silent(samples, RATE)
+def test_what_never_reaches_the_threshold_is_silent(samples):
+    # -60 dB is an amplitude of 0.001.
+    assert is_silent(np.clip(samples, -0.0009, 0.0009), RATE)
+    assert not is_silent(np.concatenate((samples, np.full(RATE // 10, 0.01, dtype=np.float32))), RATE)
 
 
 @settings(max_examples=60, deadline=None)
