@@ -147,7 +147,9 @@ class GenerationHandle:
         if self._is_done:
             return
         self.stop = stop
-        self._error = _cancelled() if stop is None and error is None else error
+        # Also where the last frame was under way when the caller gave up: what it dropped must not pass for an end.
+        is_broken_off = stop is None or self._is_cancelled
+        self._error = _cancelled() if error is None and is_broken_off else error
         self._is_done = True
         self._wakeup.notify_all()
 

@@ -265,3 +265,21 @@ def test_a_call_that_ends_the_thread_does_not_hang_its_caller(engines: list[Engi
         engine.call(leave)
     with pytest.raises(EngineStoppedError):
         engine.submit(fake_request())
+
+
+def test_cancelling_during_the_last_frame_is_no_ordinary_end(engines: list[Engine]) -> None:
+    entered, gate = threading.Event(), threading.Event()
+
+    def hold(label: int, frame: int) -> None:
+        if frame == 2:
+            entered.set()
+            assert gate.wait(10)
+
+    engine = make_engine(FakeRunner(before_step=hold))
+    engines.append(engine)
+    handle = engine.submit(fake_request(max_frames=3))
+    assert entered.wait(10)
+    handle.cancel()
+    gate.set()
+    with pytest.raises(CancelledError):
+        list(handle.chunks())
