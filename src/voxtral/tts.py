@@ -88,9 +88,10 @@ class VoiceInfo:
 class VoxtralTTS:
     """A loaded model that speaks; safe to use from many threads.
 
-    model = VoxtralTTS.from_pretrained("mistralai/Voxtral-TTS")
-    audio = model.synthesize(text="Hello!", language="en")
-    audio.save("hello.wav")
+    Example:
+        model = VoxtralTTS.from_pretrained("mistralai/Voxtral-TTS")
+        audio = model.synthesize(text="Hello!", language="en")
+        audio.save("hello.wav")
     """
 
     def __init__(
@@ -167,14 +168,7 @@ class VoxtralTTS:
             EngineError: requests are open.
         """
         resolved, reason = resolve_device(device)
-
-        def change(compute: ComputePlan) -> ComputePlan:
-            codec_dtype, codec_reason = codec_dtype_for(resolved, compute.dtype)
-            return replace(
-                compute, device=resolved, device_reason=reason, codec_dtype=codec_dtype, codec_reason=codec_reason
-            )
-
-        return self._recompute(change)
+        return self._recompute(device=resolved, device_reason=reason)
 
     def half(self) -> VoxtralTTS:
         """Use float16 for backbone and acoustic transformer; the codec stays in a wider dtype.
@@ -185,15 +179,15 @@ class VoxtralTTS:
             DeviceError: a weight does not fit float16; nothing was changed.
             EngineError: requests are open.
         """
-        return self._with_dtype(torch.float16)
+        return self._recompute(dtype=torch.float16, dtype_reason="it was asked for")
 
     def bfloat16(self) -> VoxtralTTS:
         """Use bfloat16, the dtype of the published weights."""
-        return self._with_dtype(torch.bfloat16)
+        return self._recompute(dtype=torch.bfloat16, dtype_reason="it was asked for")
 
     def float(self) -> VoxtralTTS:
         """Use float32."""
-        return self._with_dtype(torch.float32)
+        return self._recompute(dtype=torch.float32, dtype_reason="it was asked for")
 
     def close(self) -> None:
         """Stop the engine; unfinished requests fail. The object is of no use afterwards."""
@@ -205,23 +199,14 @@ class VoxtralTTS:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _with_dtype(self, dtype: torch.dtype) -> VoxtralTTS:
-        def change(compute: ComputePlan) -> ComputePlan:
-            codec_dtype, codec_reason = codec_dtype_for(compute.device, dtype)
-            return replace(
-                compute,
-                dtype=dtype,
-                dtype_reason="it was asked for",
-                codec_dtype=codec_dtype,
-                codec_reason=codec_reason,
-            )
+    def _recompute(self, **changes: Any) -> VoxtralTTS:
+        """Change fields of the compute plan; the codec's dtype follows from the others."""
 
-        return self._recompute(change)
-
-    def _recompute(self, change: Callable[[ComputePlan], ComputePlan]) -> VoxtralTTS:
         def move(model: VoxtralModel) -> None:
             # On the engine's thread, between frames, so that two changes cannot undo each other.
-            before, after = self.compute, change(self.compute)
+            before, after = self.compute, replace(self.compute, **changes)
+            codec_dtype, codec_reason = codec_dtype_for(after.device, after.dtype)
+            after = replace(after, codec_dtype=codec_dtype, codec_reason=codec_reason)
             if (after.device, after.dtype, after.codec_dtype) == (before.device, before.dtype, before.codec_dtype):
                 return
             with self._lock:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from voxtral.config import END_AUDIO
+from voxtral.device import dtype_name
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace, Stop
 from voxtral.errors import NumericsError
@@ -124,6 +125,6 @@ class Runner:
     def _check_finite(self, values: Tensor, what: str, frame: int) -> None:
         if not bool(torch.isfinite(values).all()):
             raise NumericsError(
-                f"the {what} is not finite at frame {frame} in {str(self.model.dtype).removeprefix('torch.')}; "
+                f"the {what} is not finite at frame {frame} in {dtype_name(self.model.dtype)}; "
                 "all values must be finite; load the model in bfloat16 or float32"
             )
