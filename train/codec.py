@@ -1,0 +1,346 @@
+"""Stage 3: the codec, encoder and decoder together, then the decoder alone.
+
+    python -m train.codec build/nano --minutes 45
+    python -m train.codec build/nano --minutes 20 --decoder-only
+
+The networks are the runtime's own classes. Both waveform heads start from known transforms, because
+from random weights they take several times as long (docs/LOG.md): `input_proj` from a bank of waves in
+quadrature, of which the first feed-forward layer makes energies, `output_proj` from a lapped cosine transform.
+Whole utterances lose their acoustic codes now and then, so that the semantic code must carry the words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from train.corpus import SAMPLES_PER_LABEL, Corpus, open_corpus
+from train.discriminators import Discriminators
+from train.loop import Clock, World, cosine, load_weights, run, save_weights
+from train.shape import nano_config
+from train.spectra import SpectralLoss, filter_bank, lapped_basis
+from voxtral.config import ModelConfig
+from voxtral.model.codec import CodecDecoder, CodecState, CodecTransformer, ConvBlock, pad_reflect_left
+from voxtral.model.codec_encoder import CodecEncoder
+from voxtral.model.layers import last
+
+_FRAMES_PER_CROP = 24
+LABELS_PER_FRAME = 4
+PHONEME_CLASSES = 256  # phonemes, generously
+
+_LAYER_SCALE = 0.3
+_NUM_BANDS = 80
+
+_DROP_ACOUSTIC = 0.35
+_PHONEME_WEIGHT, _COMMIT_WEIGHT = 0.4, 0.25
+_ACOUSTIC_PENALTY = 1e-3
+_CODEBOOK_DECAY, _DEAD_USAGE = 0.98, 0.05
+_STEPS_BETWEEN_RESEEDS = 20
+
+
+class SemanticCodebook(nn.Module):
+    """Vector quantisation by running means; what the checkpoint stores are the sums and the usage."""
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        # Usage starts at 0, so that every entry is taken from data at once; from 1 the codebook collapses.
+        self.register_buffer("embedding_sum", torch.zeros(size, dim))
+        self.register_buffer("cluster_usage", torch.zeros(size))
+
+    @property
+    def table(self) -> Tensor:
+        """[V, C] float32."""
+        return self.get_buffer("embedding_sum") / self.get_buffer("cluster_usage").clamp(min=1e-5)[:, None]
+
+    def nearest(self, latent: Tensor) -> Tensor:
+        """Find the nearest entry (Euclidean): [B, T, C] to [B, T] int64."""
+        table = self.table
+        scores = latent @ table.T - 0.5 * table.pow(2).sum(-1)
+        return scores.argmax(-1)
+
+    @torch.no_grad()
+    def update(self, latent: Tensor, codes: Tensor, world: World, step: int) -> None:
+        """Move the running sums towards [N, C] latents with codes [N], and give dead entries new data."""
+        sums, usage = self.get_buffer("embedding_sum"), self.get_buffer("cluster_usage")
+        batch_sums = torch.zeros_like(sums).index_add_(0, codes, latent)
+        batch_usage = torch.bincount(codes, minlength=len(usage)).float()
+        world.average([batch_sums, batch_usage])
+        sums.mul_(_CODEBOOK_DECAY).add_(batch_sums, alpha=1 - _CODEBOOK_DECAY)
+        usage.mul_(_CODEBOOK_DECAY).add_(batch_usage, alpha=1 - _CODEBOOK_DECAY)
+        if step % _STEPS_BETWEEN_RESEEDS:
+            return
+        dead = usage < _DEAD_USAGE
+        rows = latent[torch.randint(len(latent), (len(usage),), device=latent.device)]
+        world.share([rows])
+        sums[dead] = rows[dead] * 2 * _DEAD_USAGE
+        usage[dead] = 2 * _DEAD_USAGE
+
+
+@dataclass(frozen=True, eq=False)
+class CodecOutput:
+    """What a training step compares; T frames."""
+
+    samples: Tensor  # [B, S] float32
+    phoneme_logits: Tensor  # [B, T, labels per frame, classes]
+    commitment: Tensor  # scalar
+    penalty: Tensor  # scalar
+    latent: Tensor  # [B, T, C_sem]
+    codes: Tensor  # [B, T] semantic
+
+
+class TrainableCodec(nn.Module):
+    """Encoder, quantisers with straight-through gradients, decoder, and a phoneme classifier to train by."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = CodecEncoder(config.codec)
+        self.decoder = CodecDecoder(config.codec, config.codebooks)
+        self.codebook = SemanticCodebook(config.codebooks.semantic_size, config.codec.semantic_dim)
+        self.phoneme_head = nn.Linear(config.codec.semantic_dim, LABELS_PER_FRAME * PHONEME_CLASSES)
+        self.half_levels = (config.codebooks.acoustic_size - 1) / 2
+
+    def encode(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Map [B, S] to the semantic latent [B, T, C_sem] and the acoustic values in (-1, 1) [B, T, A], float32."""
+        latent = self.encoder(samples).float().transpose(1, 2)
+        size = self.config.codec.semantic_dim
+        return latent[..., :size], latent[..., size:]
+
+    def decode(self, semantic: Tensor, acoustic: Tensor) -> Tensor:
+        """Map quantised values [B, T, C_sem] and [B, T, A] to samples [B, S] float32."""
+        latent = torch.cat((semantic, acoustic), dim=-1).transpose(1, 2)
+        hidden = last(self.decoder.block_outputs(latent, CodecState.fresh(self.decoder)))
+        padded = pad_reflect_left(hidden, self.config.codec.patch_kernel - 1)
+        return self.decoder.output_proj(padded).transpose(1, 2).flatten(1).float()
+
+    def quantise_acoustic(self, values: Tensor) -> Tensor:
+        """Round values in (-1, 1) to the levels, with the gradient of the identity."""
+        rounded = torch.round(values * self.half_levels) / self.half_levels
+        return values + (rounded - values).detach()
+
+    def disturb(self, values: Tensor) -> Tensor:
+        """Quantise half of the utterances, disturb a quarter more, leave a quarter; some lose everything.
+
+        What the flow draws later is never exact, so the decoder must bear errors.
+        """
+        rows = (len(values), 1, 1)
+        kind = torch.rand(rows, device=values.device)
+        noisy = self.quantise_acoustic(values) + torch.randn_like(values) * 0.15
+        uniform = values + (torch.rand_like(values) * 2 - 1) / (2 * self.half_levels)
+        mixed = torch.where(kind < 0.5, self.quantise_acoustic(values), torch.where(kind < 0.75, noisy, uniform))
+        return mixed * (torch.rand(rows, device=values.device) > _DROP_ACOUSTIC)
+
+    def forward(self, samples: Tensor, *, training: bool) -> CodecOutput:
+        """Run a whole training step's computation on [B, S]."""
+        latent, acoustic = self.encode(samples)
+        codes = self.codebook.nearest(latent.detach())
+        entries = F.embedding(codes, self.codebook.table)
+        semantic = latent + (entries - latent).detach()
+        values = torch.tanh(acoustic)
+        if training:
+            keep = torch.rand(len(latent), 1, 1, device=latent.device) < 0.25
+            semantic = torch.where(keep, latent, semantic)
+            disturbed = self.disturb(values)
+        else:
+            disturbed = self.quantise_acoustic(values)
+        logits = self.phoneme_head(semantic).unflatten(-1, (LABELS_PER_FRAME, PHONEME_CLASSES))
+        return CodecOutput(
+            samples=self.decode(semantic, disturbed),
+            phoneme_logits=logits,
+            commitment=F.mse_loss(latent, entries.detach()),
+            penalty=acoustic.pow(2).mean(),
+            latent=latent.detach(),
+            codes=codes,
+        )
+
+
+class Crops:
+    """Random pieces of the corpus, across the borders of utterances."""
+
+    def __init__(self, corpus: Corpus, seed: int) -> None:
+        self._parts = [corpus.read_part(part) for part in range(corpus.num_parts)]
+        self._rng = np.random.default_rng(seed)
+
+    def draw(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Cut [B, S] float32 samples and their labels [B, T, labels per frame] int64."""
+        size = _FRAMES_PER_CROP * 1920
+        samples, labels = [], []
+        for _ in range(count):
+            part = self._parts[self._rng.integers(len(self._parts))]
+            first = int(self._rng.integers((len(part.samples) - size) // SAMPLES_PER_LABEL))
+            start = first * SAMPLES_PER_LABEL
+            samples.append(part.samples[start : start + size])
+            labels.append(part.labels[first : first + _FRAMES_PER_CROP * LABELS_PER_FRAME])
+        audio = torch.from_numpy(np.stack(samples).astype(np.float32) / 32768)
+        targets = torch.from_numpy(np.stack(labels).astype(np.int64)).unflatten(1, (-1, LABELS_PER_FRAME))
+        return audio.to(device), targets.to(device)
+
+
+@torch.no_grad()
+def initialise(codec: TrainableCodec, samples: Tensor) -> None:
+    """Start from known transforms, scaled by what the samples [B, S] hold in each band."""
+    for module in codec.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0, module.in_features**-0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for stack in (codec.encoder.encoder_blocks, codec.decoder.decoder_blocks):
+        for block in stack:
+            if isinstance(block, ConvBlock):
+                weight = block.conv.weight
+                # A transposed convolution sums as many terms as its stride leaves of its kernel.
+                fan_in = weight.shape[1] * weight.shape[2] if block.stride == 1 else weight.shape[0] * 2
+                nn.init.normal_(weight, 0, fan_in**-0.5)
+            elif isinstance(block, CodecTransformer):
+                for layer in block.layers:
+                    nn.init.constant_(layer.get_parameter("attention_scale"), _LAYER_SCALE)
+                    nn.init.constant_(layer.get_parameter("ffn_scale"), _LAYER_SCALE)
+    _initialise_input(codec.encoder, samples)
+    _initialise_output(codec.decoder, samples)
+
+
+def _initialise_input(encoder: CodecEncoder, samples: Tensor) -> None:
+    weight = encoder.input_proj.conv.weight  # [D, patch, kernel]
+    patch, kernel = weight.shape[1:]
+    cosines, sines = filter_bank(_NUM_BANDS, patch * kernel)
+    waves = torch.cat((cosines, sines))
+    heard = F.conv1d(samples[:, None], waves[:, None], stride=patch)
+    waves = waves / (heard.pow(2).mean((0, 2)).sqrt()[:, None] + 1e-4)
+    weight.zero_()
+    weight[: 2 * _NUM_BANDS] = waves.unflatten(1, (kernel, patch)).transpose(1, 2)
+    nn.init.normal_(weight[2 * _NUM_BANDS :], 0, (patch * kernel) ** -0.5)
+    # The first feed-forward layer squares each band at three phases, which together do not depend on the phase,
+    # and writes the energy to channels of its own.
+    first = encoder.encoder_blocks[0].get_submodule("layers.0.feed_forward")
+    gate, up, down = (first.get_parameter(f"{name}.weight") for name in ("w1", "w3", "w2"))
+    for phase in range(3):
+        angle = 2 * math.pi * phase / 3
+        rows = slice(phase * _NUM_BANDS, (phase + 1) * _NUM_BANDS)
+        bank = torch.eye(_NUM_BANDS) * 1.5
+        wave = torch.cat((bank * math.cos(angle), bank * math.sin(angle)), dim=1)
+        for matrix in (gate, up):
+            matrix[rows] = 0
+            matrix[rows, : 2 * _NUM_BANDS] = wave
+        down[:, rows] = 0
+        energies = torch.arange(_NUM_BANDS) + 2 * _NUM_BANDS
+        down[energies, torch.arange(_NUM_BANDS) + phase * _NUM_BANDS] = 1.0
+
+
+def _initialise_output(decoder: CodecDecoder, samples: Tensor) -> None:
+    weight = decoder.output_proj.conv.weight  # [patch, D, kernel]
+    patch = weight.shape[0]
+    basis = lapped_basis(patch)
+    coefficients = F.conv1d(samples[:, None], basis[:, None], stride=patch)
+    scaled = basis * coefficients.pow(2).mean((0, 2)).sqrt()[:, None]
+    nn.init.normal_(weight, 0, 1e-3)
+    weight[:, :patch, -1] = scaled[:, :patch].T
+    weight[:, :patch, -2] = scaled[:, patch:].T
+
+
+def train(world: World, folder: Path, minutes: float, options: argparse.Namespace) -> None:
+    """Train one process of the stage; see the module."""
+    torch.manual_seed(options.seed + world.rank)
+    config = nano_config()
+    crops = Crops(open_corpus(folder / "data"), options.seed + 10 + world.rank)
+    held = Crops(open_corpus(folder / "data"), 123).draw(16, world.device)
+    codec = TrainableCodec(config)
+    path = folder / "codec.safetensors"
+    if path.is_file():
+        codec.load_state_dict(load_weights(path))
+    else:
+        initialise(codec, Crops(open_corpus(folder / "data"), 5).draw(64, torch.device("cpu"))[0])
+    codec.to(world.device)
+    world.share([*codec.parameters(), *codec.buffers()])
+    loss = SpectralLoss().to(world.device)
+    trained = codec.decoder if options.decoder_only else codec
+    parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+    judges = Discriminators(world, options.rate) if options.adversarial > 0 else None
+    optimiser = torch.optim.AdamW(parameters, lr=options.rate, betas=(0.8, 0.99), weight_decay=0.01, fused=True)
+    clock = Clock(world, minutes * 60)
+    step = 0
+    while (progress := clock.progress()) < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = options.rate * cosine(progress, step)
+        samples, labels = crops.draw(options.batch, world.device)
+        with torch.autocast(world.device.type, torch.bfloat16):
+            output = _decode_only(codec, samples) if options.decoder_only else codec(samples, training=True)
+        distance, mel = loss(output.samples, samples)
+        phonemes = F.cross_entropy(output.phoneme_logits.float().flatten(0, 2), labels.flatten())
+        total = distance
+        if not options.decoder_only:
+            total = total + _PHONEME_WEIGHT * phonemes + _COMMIT_WEIGHT * output.commitment
+            total = total + _ACOUSTIC_PENALTY * output.penalty
+        if judges is not None:
+            total = total + options.adversarial * judges.generator_loss(output.samples, samples)
+        optimiser.zero_grad()
+        total.backward()
+        world.average([parameter.grad for parameter in parameters if parameter.grad is not None])
+        norm = nn.utils.clip_grad_norm_(parameters, 2.0)
+        optimiser.step()
+        if not options.decoder_only:
+            codec.codebook.update(output.latent.flatten(0, 1), output.codes.flatten(), world, step)
+        step += 1
+        if clock.is_time_to_report():
+            _report(
+                codec, loss, held, f"{clock.elapsed:5.0f} s step {step} loss {total:.3f} norm {norm:.2f} mel {mel:.3f}"
+            )
+            save_weights(path, codec.state_dict())
+    if world.is_first:
+        _report(codec, loss, held, f"{clock.elapsed:5.0f} s step {step} end")
+        save_weights(path, codec.state_dict())
+
+
+def _decode_only(codec: TrainableCodec, samples: Tensor) -> CodecOutput:
+    with torch.no_grad():
+        latent, acoustic = codec.encode(samples)
+        codes = codec.codebook.nearest(latent)
+        semantic = F.embedding(codes, codec.codebook.table)
+        values = codec.disturb(codec.quantise_acoustic(torch.tanh(acoustic)))
+        logits = codec.phoneme_head(semantic).unflatten(-1, (LABELS_PER_FRAME, PHONEME_CLASSES))
+    zero = samples.new_zeros(())
+    return CodecOutput(codec.decode(semantic, values), logits, zero, zero, latent, codes)
+
+
+@torch.no_grad()
+def _report(codec: TrainableCodec, loss: SpectralLoss, held: tuple[Tensor, Tensor], head: str) -> None:
+    samples, labels = held
+    with torch.autocast(samples.device.type, torch.bfloat16):
+        output = codec(samples, training=False)
+    distance, mel = loss(output.samples, samples)
+    right = (output.phoneme_logits.argmax(-1) == labels).float().mean()
+    usage = codec.codebook.get_buffer("cluster_usage")
+    share = usage / usage.sum()
+    bits = -(share * share.clamp(min=1e-9).log2()).sum()
+    print(
+        f"{head} | held: spectral {distance:.3f} mel {mel:.3f} phonemes {right:.3f} "
+        f"codes {output.codes.unique().numel()} bits {bits:.2f} commit {output.commitment:.3f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Train or go on training."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--minutes", type=float, default=45.0)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=6, help="crops of 1.92 s for each process")
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument(
+        "--decoder-only", action="store_true", help="freeze the codes, so that models of them stay valid"
+    )
+    parser.add_argument("--adversarial", type=float, default=0.0, help="weight of the STFT discriminators")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    run(train, options.processes, options.folder, options.minutes, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Stage 1: a corpus of the teacher's speech, with the times of phonemes and words.
+
+    python -m train.data build/nano/data --hours 30
+
+Writes for each part k: `audio-k.i16` (mono, 24 kHz, items end to end), `items-k.jsonl`, and once
+`corpus.json` (speakers, phonemes). A part that is complete is not made again. About 500 times real
+time on one core. Read next: `train.recogniser`, `train.codec`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+from train.teacher import SilentTextError, Speaker, Teacher, Utterance, list_variants
+from train.texts import LANGUAGES, load_texts
+
+SAMPLE_RATE = 24000
+
+# Share of each language; those with a hard spelling get more.
+_SHARES = {"en": 1.7, "fr": 1.3, "de": 1.1, "nl": 1.1, "ar": 1.1, "hi": 1.1}
+
+# Two voices for each language, (variant, pitch): chosen to sound unlike each other.
+PRESETS = {
+    "en": (("f2", 58), ("m3", 40)),
+    "fr": (("Annie", 60), ("m7", 48)),
+    "de": (("f4", 55), ("Alex", 45)),
+    "es": (("steph", 58), ("m2", 42)),
+    "it": (("belinda", 55), ("max", 46)),
+    "pt": (("f5", 60), ("antonio", 44)),
+    "nl": (("linda", 56), ("edward", 44)),
+    "ar": (("f3", 55), ("m4", 45)),
+    "hi": (("anika", 56), ("m5", 44)),
+    "ja": (("Andrea", 60), ("adam", 46)),
+}
+
+# Variants that nothing in training ever hears: not the codec, not the recogniser, not the model.
+HELD_OUT = ("Alicia", "Gene", "announcer", "m8", "marcelo", "sandro", "shelby", "zac")
+
+_PRESET_SHARE = 0.45
+_ITEMS_PER_SPEAKER = 6  # changing the voice of the teacher costs more than a sentence
+_AUDIBLE = 200  # of 32768
+_LEAD_SECONDS, _TAIL_SECONDS = 0.05, 0.1
+_MIN_SECONDS, _MAX_SECONDS = 0.25, 12.0
+_GAIN = 0.9
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A speaker of the corpus and what it is for."""
+
+    name: str
+    speaker: Speaker
+    split: str  # preset, train or held
+    language: str | None  # of a preset
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One utterance of the corpus; times in seconds from its first sample."""
+
+    start: int  # first sample in the file of its part
+    num_samples: int
+    text: str
+    language: str
+    voice: int  # index into the voices of the corpus
+    phonemes: list[tuple[float, str]]
+    words: list[tuple[float, int, int]]
+
+
+def list_voices(seed: int = 7) -> list[Voice]:
+    """Name all voices: 20 presets, 110 or so to train on, 8 held out."""
+    rng = random.Random(seed)
+    voices = [
+        Voice(f"{language}_{sex}1", Speaker(variant, pitch, 165), "preset", language)
+        for language, pair in PRESETS.items()
+        for sex, (variant, pitch) in zip("fm", pair, strict=True)
+    ]
+    for variant in list_variants():
+        if variant in HELD_OUT:
+            speaker = Speaker(variant, rng.randint(35, 65), rng.randint(155, 175))
+            voices.append(Voice(f"held_{variant}", speaker, "held", None))
+            continue
+        for number in range(rng.choice((1, 2))):
+            speaker = Speaker(variant, rng.randint(25, 75), rng.randint(150, 185), rng.randint(35, 65))
+            voices.append(Voice(f"train_{variant}_{number}", speaker, "train", None))
+    return voices
+
+
+def trim(utterance: Utterance) -> tuple[np.ndarray, float]:
+    """Cut silence around an utterance and resample it.
+
+    Returns:
+        [S] float32 in [-1, 1] at 24 kHz, empty if nothing is audible, and the seconds cut from the start.
+    """
+    loud = np.flatnonzero(np.abs(utterance.samples) > _AUDIBLE)
+    if len(loud) == 0:
+        return np.zeros(0, np.float32), 0.0
+    first = max(0, loud[0] - int(_LEAD_SECONDS * utterance.sample_rate))
+    stop = min(len(utterance.samples), loud[-1] + int(_TAIL_SECONDS * utterance.sample_rate))
+    kept = utterance.samples[first:stop].astype(np.float32) / 32768 * _GAIN
+    return soxr.resample(kept, utterance.sample_rate, SAMPLE_RATE), first / utterance.sample_rate
+
+
+def make_part(folder: Path, part: int, hours: float, seed: int) -> None:
+    """Write one part of the corpus."""
+    rng = random.Random(seed)
+    teacher = Teacher()
+    voices = list_voices()
+    texts = {language: load_texts(language, with_word_list=True) for language in LANGUAGES}
+    shares = [_SHARES.get(language, 1.0) for language in LANGUAGES]
+    training = [index for index, voice in enumerate(voices) if voice.split == "train"]
+    presets = {
+        language: [index for index, voice in enumerate(voices) if voice.language == language] for language in LANGUAGES
+    }
+    position = 0
+    audio_path, items_path = folder / f"audio-{part}.i16", folder / f"items-{part}.jsonl"
+    with audio_path.open("wb") as audio, items_path.with_suffix(".partial").open("w", encoding="utf-8") as items:
+        while position < hours * 3600 * SAMPLE_RATE:
+            language = rng.choices(LANGUAGES, shares)[0]
+            index = rng.choice(presets[language] if rng.random() < _PRESET_SHARE else training)
+            for _ in range(_ITEMS_PER_SPEAKER):
+                text = texts[language].draw(rng)
+                made = _speak(teacher, text, language, voices[index].speaker)
+                if made is None:
+                    continue
+                samples, phonemes, words = made
+                audio.write(np.clip(np.rint(samples * 32767), -32767, 32767).astype("<i2").tobytes())
+                item = Item(position, len(samples), text, language, index, phonemes, words)
+                items.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
+                position += len(samples)
+    os.replace(items_path.with_suffix(".partial"), items_path)
+
+
+def _speak(
+    teacher: Teacher, text: str, language: str, speaker: Speaker
+) -> tuple[np.ndarray, list[tuple[float, str]], list[tuple[float, int, int]]] | None:
+    try:
+        utterance = teacher.say(text, language, speaker)
+    except SilentTextError:
+        return None
+    samples, cut = trim(utterance)
+    if not _MIN_SECONDS <= len(samples) / SAMPLE_RATE <= _MAX_SECONDS:
+        return None
+    phonemes = [(round(start - cut, 4), name) for start, name in utterance.phonemes]
+    words = [(round(start - cut, 4), first, length) for start, first, length in utterance.words]
+    return samples, phonemes, words
+
+
+def write_index(folder: Path, num_parts: int) -> None:
+    """Write corpus.json: the voices, and the phonemes that occur, by language."""
+    inventories: dict[str, set[str]] = {language: set() for language in LANGUAGES}
+    for part in range(num_parts):
+        for line in (folder / f"items-{part}.jsonl").open(encoding="utf-8"):
+            item = json.loads(line)
+            inventories[item["language"]].update(name for _, name in item["phonemes"])
+    index = {
+        "voices": [asdict(voice) for voice in list_voices()],
+        "phonemes": {language: sorted(names) for language, names in inventories.items()},
+        "num_parts": num_parts,
+    }
+    (folder / "corpus.json").write_text(json.dumps(index, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def main() -> None:
+    """Make the corpus, one process for each part."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--hours", type=float, default=30.0)
+    parser.add_argument("--parts", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=100)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    hours = options.hours / options.parts
+    jobs = [
+        multiprocessing.Process(target=make_part, args=(options.folder, part, hours, options.seed + part))
+        for part in range(options.parts)
+        if not (options.folder / f"items-{part}.jsonl").is_file()
+    ]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+        if job.exitcode:
+            raise SystemExit("a part of the corpus failed; its error is above")
+    write_index(options.folder, options.parts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""What the training stages share: processes that average gradients, a clock, weights-only checkpoints.
+
+One process for each core with one thread each: two threads in one process lose to it whenever anything
+else runs. State is passed; a stage that is stopped loses what came after its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as distributed
+import torch.multiprocessing as multiprocessing
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+_SECONDS_BETWEEN_REPORTS = 60.0
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of one stage; rank 0 reports and saves."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process reports and saves."""
+        return self.rank == 0
+
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by its mean over the processes, in one exchange."""
+        if self.size == 1:
+            return
+        parts = list(tensors)
+        flat = torch.cat([part.reshape(-1) for part in parts])
+        distributed.all_reduce(flat)
+        flat /= self.size
+        start = 0
+        for part in parts:
+            part.copy_(flat[start : start + part.numel()].view_as(part))
+            start += part.numel()
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process what the first one has."""
+        if self.size > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor, 0)
+
+
+@dataclass
+class Clock:
+    """How much of its time a stage has used; all processes see the same."""
+
+    world: World
+    seconds: float
+    started: float = field(default_factory=time.monotonic)
+    _reported: float = field(default_factory=time.monotonic)
+
+    def progress(self) -> float:
+        """Fraction of the time that has passed; 1 or more ends the stage."""
+        now = torch.tensor((time.monotonic() - self.started) / self.seconds)
+        self.world.share([now])
+        return float(now)
+
+    def is_time_to_report(self) -> bool:
+        """Tell once a minute whether to evaluate; only the first process ever does."""
+        now = time.monotonic()
+        if not self.world.is_first or now - self._reported < _SECONDS_BETWEEN_REPORTS:
+            return False
+        self._reported = now
+        return True
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the stage began."""
+        return time.monotonic() - self.started
+
+
+def cosine(progress: float, step: int, *, warmup: int = 100, floor: float = 0.03) -> float:
+    """Scale of the learning rate: a linear start, then half a cosine down to `floor`."""
+    return min(1.0, (step + 1) / warmup) * (0.5 * (1 + math.cos(math.pi * min(1.0, progress))) * (1 - floor) + floor)
+
+
+def trapezoid(progress: float, step: int, *, warmup: int = 100, decay: float = 0.4, floor: float = 0.03) -> float:
+    """Scale of the learning rate: a linear start, a plateau, and a linear end over the last `decay`."""
+    return min(1.0, (step + 1) / warmup) * (min(1.0, max(0.0, 1 - progress) / decay) * (1 - floor) + floor)
+
+
+def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    """Write a checkpoint; a reader never sees half of one."""
+    partial = path.with_suffix(".partial")
+    save_file({name: tensor.detach().contiguous().cpu() for name, tensor in weights.items()}, partial)
+    os.replace(partial, path)
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read a checkpoint."""
+    return load_file(path)
+
+
+def run(stage: Callable[..., None], num_processes: int, *arguments: Any) -> None:
+    """Run `stage(world, *arguments)` in every process; on a GPU there is one."""
+    if torch.cuda.is_available():
+        stage(World(0, 1, torch.device("cuda")), *arguments)
+        return
+    if num_processes == 1:
+        _prepare_process()
+        stage(World(0, 1, torch.device("cpu")), *arguments)
+        return
+    multiprocessing.spawn(_enter, args=(num_processes, _free_port(), stage, arguments), nprocs=num_processes)
+
+
+def _enter(rank: int, size: int, port: int, stage: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    _prepare_process()
+    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
+    stage(World(rank, size, torch.device("cpu")), *arguments)
+    distributed.destroy_process_group()
+
+
+def _prepare_process() -> None:
+    torch.set_num_threads(1)
+    # Digital silence makes denormals, which are a hundred times slower.
+    torch.set_flush_denormal(True)
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

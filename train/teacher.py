@@ -1,0 +1,173 @@
+"""The teacher: espeak-ng in process, with the times of its phonemes and words.
+
+espeak-ng (GPL-3) is a tool of the build, found on the system; nothing of it is shipped, and the
+runtime never loads it. Install it with the system's packages (`espeak-ng`, or `libespeak-ng1` and
+`espeak-ng-data`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from voxtral.errors import VoxtralError
+
+_SYNCHRONOUS = 2
+_PHONEME_EVENTS = 1
+_UTF8 = 1
+_EVENT_END, _EVENT_WORD, _EVENT_PHONEME = 0, 1, 7
+_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+
+# Voices of the teacher for each language of nano.
+TEACHER_VOICES = {
+    "en": "en-us",
+    "fr": "fr",
+    "de": "de",
+    "es": "es",
+    "it": "it",
+    "pt": "pt-br",
+    "nl": "nl",
+    "ar": "ar",
+    "hi": "hi",
+    "ja": "ja",
+}
+
+# Variants that are no plain voices: whispers, croaks, robots and effects.
+_UNSUITABLE = (
+    "whisper", "croak", "Demonic", "klatt", "robosoft", "UniRobot", "anikaRobot", "Tweaky", "fast", "Storm", "Mr",
+)  # fmt: skip
+
+
+class TeacherError(VoxtralError):
+    """espeak-ng is missing or refuses a voice."""
+
+    code = "teacher_failed"
+
+
+class SilentTextError(TeacherError):
+    """A text makes no sound, such as punctuation alone."""
+
+    code = "silent_text"
+
+
+class _EventId(ctypes.Union):
+    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8))
+
+
+class _Event(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _EventId),
+    )
+
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A voice of the teacher: one of its variants with a pitch (0..99), a rate (words/min) and a pitch range."""
+
+    variant: str
+    pitch: int
+    rate: int
+    range: int = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Utterance:
+    """What the teacher said; times in seconds from the first sample."""
+
+    samples: np.ndarray  # [S] int16
+    sample_rate: int
+    phonemes: tuple[tuple[float, str], ...]  # start, mnemonic
+    words: tuple[tuple[float, int, int], ...]  # start, first character, number of characters
+
+
+class Teacher:
+    """One espeak-ng per process: the library keeps its state in globals.
+
+    Raises:
+        TeacherError: the library is not installed.
+    """
+
+    def __init__(self) -> None:
+        name = ctypes.util.find_library("espeak-ng") or "libespeak-ng.so.1"
+        try:
+            self._library = ctypes.CDLL(name)
+        except OSError as error:
+            raise TeacherError(
+                f"{name} cannot be loaded ({error}); training needs the teacher; install espeak-ng"
+            ) from error
+        self.sample_rate = self._library.espeak_Initialize(_SYNCHRONOUS, 500, None, _PHONEME_EVENTS)
+        if self.sample_rate <= 0:
+            raise TeacherError("espeak-ng finds no data; training needs it; install the package espeak-ng-data")
+        self._parts: list[np.ndarray] = []
+        self._phonemes: list[tuple[float, str]] = []
+        self._words: list[tuple[float, int, int]] = []
+        # Kept in an attribute: the library calls it for as long as it lives.
+        self._callback = _Callback(self._receive)
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def _receive(self, samples: ctypes._Pointer[ctypes.c_short], count: int, events: ctypes._Pointer[_Event]) -> int:
+        if samples and count > 0:
+            self._parts.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+        index = 0
+        while events[index].type != _EVENT_END:
+            event = events[index]
+            start = event.sample / self.sample_rate
+            if event.type == _EVENT_PHONEME:
+                raw = ctypes.string_at(ctypes.addressof(event.id), 8)
+                self._phonemes.append((start, raw.split(b"\0")[0].decode("latin1")))
+            elif event.type == _EVENT_WORD:
+                self._words.append((start, event.text_position - 1, event.length))
+            index += 1
+        return 0
+
+    def say(self, text: str, language: str, speaker: Speaker) -> Utterance:
+        """Speak a text.
+
+        Raises:
+            TeacherError: espeak-ng does not know the voice.
+            SilentTextError: the text makes no sound.
+        """
+        voice = f"{TEACHER_VOICES[language]}+{speaker.variant}"
+        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise TeacherError(f"espeak-ng refuses the voice {voice}; install a complete espeak-ng-data")
+        values = ((_RATE, speaker.rate), (_VOLUME, 100), (_PITCH, speaker.pitch), (_RANGE, speaker.range))
+        for parameter, value in values:
+            self._library.espeak_SetParameter(parameter, value, 0)
+        self._parts, self._phonemes, self._words = [], [], []
+        data = text.encode() + b"\0"
+        self._library.espeak_Synth(data, len(data), 0, 1, 0, _UTF8, None, None)
+        if not self._parts:
+            raise SilentTextError(f"espeak-ng made no sound for {len(text)} characters in {language}; use another text")
+        return Utterance(np.concatenate(self._parts), self.sample_rate, tuple(self._phonemes), tuple(self._words))
+
+
+def list_variants() -> list[str]:
+    """Name the plain voice variants that are installed, sorted.
+
+    Raises:
+        TeacherError: the folder of variants is not found.
+    """
+    library = ctypes.CDLL(ctypes.util.find_library("espeak-ng") or "libespeak-ng.so.1")
+    library.espeak_Info.restype = ctypes.c_char_p
+    path = ctypes.c_char_p()
+    # The same options as the teacher has: a second call in one process changes them for both.
+    library.espeak_Initialize(_SYNCHRONOUS, 500, None, _PHONEME_EVENTS)
+    library.espeak_Info(ctypes.byref(path))
+    folder = os.path.join((path.value or b"").decode(), "voices", "!v")
+    if not os.path.isdir(folder):
+        raise TeacherError(f"{folder} is no folder; the variants must be there; install espeak-ng-data")
+    return sorted(name for name in os.listdir(folder) if not name.startswith(_UNSUITABLE))
