@@ -211,11 +211,15 @@ class CodecConfig:
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """What a request uses where it does not say otherwise."""
+    """What a request uses where it does not say otherwise.
+
+    `max_segment_chars` is how long a text the checkpoint can speak in one go; longer ones are cut.
+    """
 
     guidance_scale: float = 1.2
     noise_scale: float = 1.0
     num_euler_steps: int = 7
+    max_segment_chars: int = 400
 
 
 @dataclass(frozen=True)
@@ -609,6 +613,7 @@ def _parse_generation(top: _Section, acoustic_args: _Section) -> GenerationDefau
         guidance_scale=args.number("guidance_scale", defaults.guidance_scale),
         noise_scale=defaults.noise_scale if noise_scale is None else float(noise_scale),
         num_euler_steps=args.integer("num_euler_steps", steps),
+        max_segment_chars=args.integer("max_segment_chars", defaults.max_segment_chars),
     )
 
 

@@ -7,7 +7,6 @@ import copy
 import json
 import math
 import sys
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from checkpoints import TINY
 from voxtral.config import (
     CodebookConfig,
     CodecConfig,
@@ -33,7 +33,7 @@ CODEC = ("multimodal", "audio_tokenizer_args")
 
 
 def tiny_params() -> dict[str, Any]:
-    return json.loads(files("voxtral").joinpath("data", "tiny", "params.json").read_text(encoding="utf-8"))
+    return json.loads((TINY / "params.json").read_text(encoding="utf-8"))
 
 
 def changed(*path: str, to: Any) -> dict[str, Any]:
@@ -172,8 +172,8 @@ def test_a_step_count_of_the_file_is_used() -> None:
 
 
 def test_the_file_may_bring_its_own_generation_defaults() -> None:
-    own = {"guidance_scale": 1.5, "noise_scale": 0, "num_euler_steps": 3}
-    assert parse("generation", to=own).generation == GenerationDefaults(1.5, 0.0, 3)
+    own = {"guidance_scale": 1.5, "noise_scale": 0, "num_euler_steps": 3, "max_segment_chars": 160}
+    assert parse("generation", to=own).generation == GenerationDefaults(1.5, 0.0, 3, 160)
 
 
 def test_the_file_may_name_its_languages() -> None:
@@ -302,6 +302,7 @@ REFUSED: list[tuple[tuple[str, ...], Any, str]] = [
     ((*CODEC, "decoder_convs_kernels_str"), "3,0,4,4", "decoder_convs_kernels_str is '3,0,4,4'"),
     ((*ACOUSTIC, "n_decoding_steps"), 0, "n_decoding_steps is 0"),
     (("generation",), {"guidance_scale": -1}, "guidance_scale is -1"),
+    (("generation",), {"max_segment_chars": 0}, "max_segment_chars is 0"),
     (("generation",), {"noise_scale": "loud"}, "noise_scale is 'loud'"),
     (("languages",), "en", "languages is 'en'"),
     (("languages",), [], "languages is"),

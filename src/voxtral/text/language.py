@@ -14,7 +14,8 @@ from types import MappingProxyType
 
 from voxtral.errors import LanguageError, TextError
 
-# The nine languages of the model card, and Japanese, which the users' guide lists and the weights do not know.
+# The nine languages of the model card, and Japanese, which the users' guide lists and the published weights do not
+# know; a checkpoint that does says so in its configuration.
 LANGUAGES: Mapping[str, str] = MappingProxyType(
     {
         "en": "English",

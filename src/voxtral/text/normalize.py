@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from voxtral.text.edits import Draft, Edit
+from voxtral.text.kana import to_kana
 from voxtral.text.language import resolve_language
 from voxtral.text.markup import strip_markup
 from voxtral.text.numbers import spell_numbers
@@ -108,19 +109,22 @@ class NormalizedText:
         return source, source + 1
 
 
-def normalize(text: str, language: str) -> NormalizedText:
+def normalize(text: str, language: str, *, in_kana: bool = False) -> NormalizedText:
     r"""Write a text out for speech.
 
     Removes Markdown, HTML tags, emoji and invisible characters, writes numbers, money, percentages and
     phone numbers in the words of the language (Japanese keeps its digits), and reduces whitespace to
-    single spaces and blank lines. Never fails on a text; takes time in proportion to its length.
+    single spaces and blank lines. Takes time in proportion to the length, and never fails on a text
+    unless kana is asked for.
 
     Args:
         text: any string. Lone surrogates stay, for `check_speakable` to refuse.
         language: any spelling that `resolve_language` takes.
+        in_kana: write kanji and digits in kana as well, for a checkpoint that knows Japanese in kana.
 
     Raises:
         LanguageError: the language is unknown.
+        TextError: kana is asked for, and some kanji cannot be read; see `to_kana`.
 
     >>> normalize("It costs $3.50 :-) \U0001f600", "en").text
     'It costs three dollars and fifty cents :-)'
@@ -129,8 +133,21 @@ def normalize(text: str, language: str) -> NormalizedText:
     draft = _remove_unspoken(Draft.of(text))
     # Entities such as "&#8203;" can hide what the first pass removes.
     draft = _remove_unspoken(strip_markup(draft, code))
-    draft = spell_numbers(draft, code)
+    draft = to_kana(draft) if in_kana else spell_numbers(draft, code)
     draft = draft.apply(_space_edits(draft.text))
+    return NormalizedText(draft.text, tuple(_runs(draft.source_starts, draft.source_ends)))
+
+
+def write_in_kana(text: str) -> NormalizedText:
+    """Write Japanese in kana and change nothing else.
+
+    Raises:
+        TextError: some kanji cannot be read; see `to_kana`.
+
+    >>> write_in_kana("りんごを 3つ ください。").text
+    'りんごを みっつ ください。'
+    """
+    draft = to_kana(Draft.of(text))
     return NormalizedText(draft.text, tuple(_runs(draft.source_starts, draft.source_ends)))
 
 

@@ -273,7 +273,8 @@ _SPANISH_ONE_BEFORE_SCALE = re.compile(r"(veinti)?uno(?= (?:mil|millones|billone
 def grammar_of(language: str) -> Grammar | None:
     """Look up what a language says around numbers; None where numbers stay digits, as in Japanese.
 
-    Japanese reads a number by what it counts, and the digits of a text leave that choice to the model.
+    Japanese reads a number by what it counts, and the digits of a text leave that choice to the model;
+    `kana_numbers.py` makes it for models that know kana alone.
     """
     return _GRAMMARS.get(language)
 
