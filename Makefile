@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 
-.PHONY: help speak test check format soak bench docs wheel clean
+.PHONY: help speak test check format soak bench nano docs wheel clean
 
 help:
 	@echo "make speak   set up, then speak a sentence into hello.wav"
@@ -15,6 +15,7 @@ help:
 	@echo "make check   format, lint, types, layers"
 	@echo "make soak    the long tests"
 	@echo "make bench   the benchmarks, in their short form"
+	@echo "make nano    train the small model from nothing (about three hours on two cores)"
 	@echo "make docs    write docs/CLI.md from the help texts"
 	@echo "make wheel   build the wheel into dist/"
 
@@ -30,7 +31,7 @@ $(READY_DEV): $(READY)
 	@touch $@
 
 speak: $(READY)
-	$(BIN)/voxtral speak "Hello! This is Voxtral, speaking on your own machine." --seed 18 -o hello.wav
+	$(BIN)/voxtral speak "Hello! This is Voxtral, speaking on your own machine." -o hello.wav
 
 test: $(READY_DEV)
 	$(BIN)/python -m pytest -m "not slow"
@@ -51,6 +52,9 @@ format: $(READY_DEV)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.random_checkpoint build/random-tiny --tiny
 	$(BIN)/python -m benchmarks.load_and_speak build/random-tiny
+
+nano: $(READY)
+	PYTHON=$(BIN)/python recipes/nano.sh
 
 docs: $(READY)
 	$(BIN)/python docs/write_cli.py

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from train.corpus import SAMPLES_PER_LABEL, Corpus, open_corpus
 from train.discriminators import Discriminators
-from train.loop import Clock, World, cosine, load_weights, run, save_weights
+from train.loop import Clock, World, add_length_options, cosine, load_weights, run, save_weights
 from train.shape import nano_config
 from train.spectra import SpectralLoss, filter_bank, lapped_basis
 from voxtral.config import ModelConfig
@@ -263,7 +264,7 @@ def train(world: World, folder: Path, minutes: float, options: argparse.Namespac
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
     judges = Discriminators(world, options.rate) if options.adversarial > 0 else None
     optimiser = torch.optim.AdamW(parameters, lr=options.rate, betas=(0.8, 0.99), weight_decay=0.01, fused=True)
-    clock = Clock(world, minutes * 60)
+    clock = Clock(world, minutes * 60, options.steps)
     step = 0
     while (progress := clock.progress()) < 1:
         for group in optimiser.param_groups:
@@ -325,12 +326,11 @@ def _report(codec: TrainableCodec, loss: SpectralLoss, held: tuple[Tensor, Tenso
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train or go on training."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=45.0)
-    parser.add_argument("--processes", type=int, default=2)
+    add_length_options(parser, minutes=45.0)
     parser.add_argument("--batch", type=int, default=6, help="crops of 1.92 s for each process")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument(
@@ -338,7 +338,7 @@ def main() -> None:
     )
     parser.add_argument("--adversarial", type=float, default=0.0, help="weight of the STFT discriminators")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     run(train, options.processes, options.folder, options.minutes, options)
 
 

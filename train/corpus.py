@@ -19,7 +19,10 @@ LABELS_PER_SECOND = 50
 SAMPLES_PER_LABEL = SAMPLE_RATE // LABELS_PER_SECOND
 SILENCE = 0
 
-_SILENT = ("", "_", "_:", "**", ";")
+
+def is_sound(mnemonic: str) -> bool:
+    """Tell phonemes from pauses (`_`, `_:`, `_|`), changes of language (`(en)`) and marks; `*` is a tapped r."""
+    return mnemonic not in ("", "**", ";") and not mnemonic.startswith(("_", "("))
 
 
 class CorpusError(VoxtralError):
@@ -120,7 +123,7 @@ def load_phonemes(path: Path) -> Phonemes:
         CorpusError: there is none.
     """
     index = _read_index(path)
-    names = sorted({name for names in index["phonemes"].values() for name in names} - set(_SILENT))
+    names = sorted({name for names in index["phonemes"].values() for name in names if is_sound(name)})
     ids = {name: number for number, name in enumerate(names, start=1)}
     inventories = {
         language: frozenset({SILENCE, *(ids[name] for name in names if name in ids)})

@@ -14,14 +14,23 @@ import json
 import multiprocessing
 import os
 import random
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import soxr
 
-from train.teacher import SilentTextError, Speaker, Teacher, Utterance, list_variants
-from train.texts import LANGUAGES, load_texts
+from train.teacher import (
+    ESPEAK,
+    SilentTextError,
+    Speaker,
+    SpeakingTeacher,
+    TeacherError,
+    TeacherSource,
+    Utterance,
+)
+from train.texts import LANGUAGES, TextSourceError, load_texts, missing_word_lists
 
 SAMPLE_RATE = 24000
 
@@ -76,15 +85,20 @@ class Item:
     words: list[tuple[float, int, int]]
 
 
-def list_voices(seed: int = 7) -> list[Voice]:
-    """Name all voices: 20 presets, 110 or so to train on, 8 held out."""
+def list_voices(seed: int = 7, *, source: TeacherSource = ESPEAK) -> list[Voice]:
+    """Name all voices: 20 presets, 110 or so to train on, 8 held out.
+
+    Args:
+        seed: of the pitches and rates.
+        source: of the variants.
+    """
     rng = random.Random(seed)
     voices = [
         Voice(f"{language}_{sex}1", Speaker(variant, pitch, 165), "preset", language)
         for language, pair in PRESETS.items()
         for sex, (variant, pitch) in zip("fm", pair, strict=True)
     ]
-    for variant in list_variants():
+    for variant in source.list_variants():
         if variant in HELD_OUT:
             speaker = Speaker(variant, rng.randint(35, 65), rng.randint(155, 175))
             voices.append(Voice(f"held_{variant}", speaker, "held", None))
@@ -110,12 +124,27 @@ def trim(utterance: Utterance) -> tuple[np.ndarray, float]:
     return soxr.resample(kept, utterance.sample_rate, SAMPLE_RATE), first / utterance.sample_rate
 
 
-def make_part(folder: Path, part: int, hours: float, seed: int) -> None:
-    """Write one part of the corpus."""
+def make_part(
+    folder: Path, part: int, hours: float, seed: int, *, source: TeacherSource = ESPEAK, with_word_lists: bool = True
+) -> None:
+    """Write one part of the corpus.
+
+    Args:
+        folder: of the corpus.
+        part: number of the part.
+        hours: of audio in it, at least.
+        seed: of voices and texts.
+        source: of the teacher.
+        with_word_lists: whether texts draw on the word lists of the system.
+
+    Raises:
+        TeacherError: the teacher is not installed.
+        TextSourceError: a word list is not installed.
+    """
     rng = random.Random(seed)
-    teacher = Teacher()
-    voices = list_voices()
-    texts = {language: load_texts(language, with_word_list=True) for language in LANGUAGES}
+    teacher = source.make()
+    voices = list_voices(source=source)
+    texts = {language: load_texts(language, with_word_list=with_word_lists) for language in LANGUAGES}
     shares = [_SHARES.get(language, 1.0) for language in LANGUAGES]
     training = [index for index, voice in enumerate(voices) if voice.split == "train"]
     presets = {
@@ -141,7 +170,7 @@ def make_part(folder: Path, part: int, hours: float, seed: int) -> None:
 
 
 def _speak(
-    teacher: Teacher, text: str, language: str, speaker: Speaker
+    teacher: SpeakingTeacher, text: str, language: str, speaker: Speaker
 ) -> tuple[np.ndarray, list[tuple[float, str]], list[tuple[float, int, int]]] | None:
     try:
         utterance = teacher.say(text, language, speaker)
@@ -155,43 +184,83 @@ def _speak(
     return samples, phonemes, words
 
 
-def write_index(folder: Path, num_parts: int) -> None:
+def write_index(folder: Path, num_parts: int, *, source: TeacherSource = ESPEAK) -> None:
     """Write corpus.json: the voices, and the phonemes that occur, by language."""
     inventories: dict[str, set[str]] = {language: set() for language in LANGUAGES}
     for part in range(num_parts):
-        for line in (folder / f"items-{part}.jsonl").open(encoding="utf-8"):
-            item = json.loads(line)
-            inventories[item["language"]].update(name for _, name in item["phonemes"])
+        with (folder / f"items-{part}.jsonl").open(encoding="utf-8") as items:
+            for line in items:
+                item = json.loads(line)
+                inventories[item["language"]].update(name for _, name in item["phonemes"])
     index = {
-        "voices": [asdict(voice) for voice in list_voices()],
+        "voices": [asdict(voice) for voice in list_voices(source=source)],
         "phonemes": {language: sorted(names) for language, names in inventories.items()},
         "num_parts": num_parts,
     }
-    (folder / "corpus.json").write_text(json.dumps(index, ensure_ascii=False, indent=1), encoding="utf-8")
+    partial = folder / "corpus.partial"
+    partial.write_text(json.dumps(index, ensure_ascii=False, indent=1), encoding="utf-8")
+    os.replace(partial, folder / "corpus.json")
 
 
-def main() -> None:
-    """Make the corpus, one process for each part."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--hours", type=float, default=30.0)
-    parser.add_argument("--parts", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=100)
-    options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
+def check_requirements(source: TeacherSource = ESPEAK) -> None:
+    """Make sure that the teacher, the variants that are named here and the word lists are installed.
+
+    Raises:
+        TeacherError: espeak-ng or a variant of it is missing.
+        TextSourceError: a word list is missing.
+    """
+    source.make()
+    named = {variant for pair in PRESETS.values() for variant, _ in pair} | set(HELD_OUT)
+    missing = sorted(named - set(source.list_variants()))
+    if missing:
+        raise TeacherError(f"the teacher lacks the variants {missing}; the voices need them; install espeak-ng-data")
+    paths = missing_word_lists()
+    if paths:
+        names = ", ".join(str(path) for path in paths)
+        raise TextSourceError(f"missing: {names}; training needs the word lists; install them (recipes/nano.sh)")
+
+
+def make_corpus(folder: Path, options: argparse.Namespace, source: TeacherSource) -> None:
+    """Make the parts that are not complete, one process for each, then the index."""
+    folder.mkdir(parents=True, exist_ok=True)
     hours = options.hours / options.parts
+    settings = {"source": source, "with_word_lists": options.word_lists}
+    todo = [part for part in range(options.parts) if not (folder / f"items-{part}.jsonl").is_file()]
+    if len(todo) == 1:
+        make_part(folder, todo[0], hours, options.seed + todo[0], **settings)
+        todo = []
     jobs = [
-        multiprocessing.Process(target=make_part, args=(options.folder, part, hours, options.seed + part))
-        for part in range(options.parts)
-        if not (options.folder / f"items-{part}.jsonl").is_file()
+        multiprocessing.Process(target=make_part, args=(folder, part, hours, options.seed + part), kwargs=settings)
+        for part in todo
     ]
     for job in jobs:
         job.start()
     for job in jobs:
         job.join()
-        if job.exitcode:
-            raise SystemExit("a part of the corpus failed; its error is above")
-    write_index(options.folder, options.parts)
+    if any(job.exitcode for job in jobs):
+        raise SystemExit("a part of the corpus failed; its error is above")
+    write_index(folder, options.parts, source=source)
+
+
+def main(arguments: Sequence[str] | None = None, *, source: TeacherSource = ESPEAK) -> None:
+    """Make the corpus, or check that it can be made."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--hours", type=float, default=30.0)
+    parser.add_argument("--parts", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=100)
+    parser.add_argument(
+        "--no-word-lists", dest="word_lists", action="store_false", help="do without the system's word lists"
+    )
+    parser.add_argument("--check", action="store_true", help="only check that teacher and word lists are installed")
+    options = parser.parse_args(arguments)
+    if not options.check:
+        make_corpus(options.folder, options, source)
+        return
+    try:
+        check_requirements(source)
+    except (TeacherError, TextSourceError) as error:
+        raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":

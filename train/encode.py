@@ -9,6 +9,7 @@ part. About 200 times real time on one core. Read next: `train.language_model`.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,8 @@ def encode_part(world: World, folder: Path) -> None:
                 item = data.items[member]
                 piece = data.samples[item.start : item.start + item.num_samples]
                 samples[row, : item.num_samples] = piece.astype(np.float32) / 32768
-            latent, values = codec.encode(torch.from_numpy(samples).to(world.device))
+            with torch.autocast(world.device.type, torch.bfloat16):
+                latent, values = codec.encode(torch.from_numpy(samples).to(world.device))
             codes = codec.codebook.nearest(latent).cpu().numpy()
             levels = torch.round((torch.tanh(values) + 1) * codec.half_levels).cpu().numpy()
             for row, member in enumerate(batch):
@@ -93,12 +95,12 @@ def encode_part(world: World, folder: Path) -> None:
         print(f"part {part}: {len(data.items)} items, {offsets[-1]} frames, {used} semantic codes in use", flush=True)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Encode the whole corpus."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--processes", type=int, default=2)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     run(encode_part, options.processes, options.folder)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from train.data import SAMPLE_RATE, Voice, list_voices, trim
 from train.language_model import SpeechModel
 from train.loop import load_weights, save_weights
 from train.shape import NUM_SPECIAL_TOKENS, make_params
-from train.teacher import Teacher
+from train.teacher import ESPEAK, SpeakingTeacher, TeacherSource
 from train.texts import load_texts
 from train.tokenizer import build_vocabulary, write_tekken
 from voxtral.checkpoint import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE, load_model, open_checkpoint
@@ -89,7 +90,7 @@ def split_checkpoint(tensors: dict[str, Tensor], codec: TrainableCodec, model: S
             target.copy_(tensors[f"{stem}{_DIRECTION}"] if f"{stem}{_DIRECTION}" in tensors else tensors[name])
 
 
-def reference_clip(teacher: Teacher, voice: Voice, seed: int = 0) -> np.ndarray:
+def reference_clip(teacher: SpeakingTeacher, voice: Voice, seed: int = 0) -> np.ndarray:
     """Let the teacher speak about 4 s in a preset's voice and language: [S] float32 at 24 kHz."""
     language = voice.language or "en"
     sentences = [text for text in load_texts(language).sentences if 4 <= len(text.split()) <= 10]
@@ -103,16 +104,23 @@ def reference_clip(teacher: Teacher, voice: Voice, seed: int = 0) -> np.ndarray:
     raise SystemExit(f"no two sentences of {language} last {_REFERENCE_SECONDS} s in voice {voice.name}")
 
 
-def write_checkpoint(folder: Path, codec: TrainableCodec, model: SpeechModel, vocabulary: list[bytes]) -> None:
-    """Write the checkpoint and its presets."""
+def write_checkpoint(
+    folder: Path,
+    codec: TrainableCodec,
+    model: SpeechModel,
+    vocabulary: list[bytes],
+    *,
+    source: TeacherSource = ESPEAK,
+) -> None:
+    """Write the checkpoint and its presets, which the teacher of `source` speaks."""
     (folder / VOICE_FOLDER).mkdir(parents=True, exist_ok=True)
-    presets = [voice for voice in list_voices() if voice.split == "preset"]
+    presets = [voice for voice in list_voices(source=source) if voice.split == "preset"]
     params = make_params(len(vocabulary) + NUM_SPECIAL_TOKENS, {voice.name: row for row, voice in enumerate(presets)})
     (folder / PARAMS_FILE).write_text(json.dumps(params, indent=2) + "\n", encoding="utf-8")
     metadata = {"format": "pt", "license": "Apache-2.0", "name": "voxtral-tts nano"}
     save_file(checkpoint_tensors(codec, model), folder / WEIGHTS_FILE, metadata=metadata)
     runtime = _load(folder)
-    teacher = Teacher()
+    teacher = source.make()
     voice_rows: dict[str, int] = {}
     for voice in presets:
         codes = runtime.encode_audio(torch.from_numpy(reference_clip(teacher, voice)))
@@ -136,16 +144,16 @@ def _describe(voice: Voice) -> dict[str, str]:
     return {"format": "voxtral-voice-1", "name": voice.name, "metadata": json.dumps(inner)}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None, *, source: TeacherSource = ESPEAK) -> None:
     """Export, or start from an export."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument(
         "--from-checkpoint", type=Path, help="turn a checkpoint back into the weights of stages 3 and 5"
     )
     parser.add_argument("--untrained", action="store_true", help="random weights, as a control")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     vocabulary = build_vocabulary()
     config = parse_config(make_params(len(vocabulary) + NUM_SPECIAL_TOKENS, {"en_f1": 0}))
     torch.manual_seed(0)
@@ -164,7 +172,7 @@ def main() -> None:
     else:
         codec.load_state_dict(load_weights(options.folder / "codec.safetensors"))
         model.load_state_dict(load_weights(options.folder / "language_model.safetensors"))
-    write_checkpoint(options.output or options.folder / "export", codec, model, vocabulary)
+    write_checkpoint(options.output or options.folder / "export", codec, model, vocabulary, source=source)
 
 
 if __name__ == "__main__":

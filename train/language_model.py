@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,11 +24,11 @@ from torch import Tensor, nn
 from train.codec import LABELS_PER_FRAME, PHONEME_CLASSES
 from train.corpus import open_corpus
 from train.data import Voice
-from train.loop import Clock, World, load_weights, run, save_weights, trapezoid
+from train.loop import Clock, World, add_length_options, load_weights, run, save_weights, trapezoid
 from train.shape import NUM_SPECIAL_TOKENS, nano_config
 from train.tokenizer import LetterTokenizer, build_vocabulary
 from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES, ModelConfig
-from voxtral.model.acoustic import AcousticTransformer, embed_time
+from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, embed_time
 from voxtral.model.backbone import Backbone, BackboneLayer
 from voxtral.model.layers import rope_rotation, split_heads
 
@@ -130,7 +131,7 @@ class SpeechModel(nn.Module):
         positions = torch.arange(embeds.shape[1], device=embeds.device)
         rotation = torch.complex(*rope_rotation(positions, self.backbone.inverse_frequencies))
         x, guided = embeds, embeds.new_zeros(0)
-        for index, layer in enumerate(self.backbone.layers):
+        for index, layer in enumerate(cast("list[BackboneLayer]", self.backbone.layers)):
             if index == _GUIDED_LAYER:
                 x, guided = _run_layer(layer, x, rotation, _GUIDED_HEADS)
             else:
@@ -193,13 +194,13 @@ def predict_velocity(acoustic: AcousticTransformer, state: Tensor, time_tokens: 
         [N, A] float32.
     """
     x = torch.stack((acoustic.input_projection(state.to(llm_tokens.dtype)), time_tokens, llm_tokens), dim=1)
-    for layer in acoustic.layers:
+    for layer in cast("list[AcousticLayer]", acoustic.layers):
         attention = layer.attention
         normed = layer.attention_norm(x)
-        parts = (
+        query, key, value = (
             split_heads(matrix(normed), attention.head_dim) for matrix in (attention.wq, attention.wk, attention.wv)
         )
-        x = x + attention.wo(_attend(*parts, None)[0])
+        x = x + attention.wo(_attend(query, key, value, None)[0])
         x = x + layer.feed_forward(layer.ffn_norm(x))
     return acoustic.acoustic_codebook_output(acoustic.norm(x[:, 0])).float()
 
@@ -280,11 +281,12 @@ class ExampleSource:
         """Join other items of the voice into `low` to `high` frames: [N, K] codes, not the example itself."""
         wanted = self._rng.randint(low, high)
         language = example.language
+        # A voice that is heard once, in an example that is kept from training, is its own reference.
         if self._rng.random() < _OTHER_LANGUAGE:
-            language = self._rng.choice(sorted(self._languages[example.voice]))
-        pool = self._by_voice[(example.voice, language)]
+            language = self._rng.choice(sorted(self._languages.get(example.voice, {language})))
+        pool = self._by_voice.get((example.voice, language), [])
         parts: list[np.ndarray] = []
-        for _ in range(12):
+        for _ in range(12 if pool else 0):
             other = self._rng.choice(pool)
             if other is not example:
                 parts.append(other.codes)
@@ -379,14 +381,20 @@ def load_examples(folder: Path) -> tuple[list[Example], list[Voice]]:
     return examples, corpus.voices
 
 
+def split_examples(examples: list[Example], num_held: int) -> tuple[list[Example], list[Example]]:
+    """Keep some examples from training, the same ones in every run: those held, and the rest."""
+    shuffled = list(examples)
+    random.Random(0).shuffle(shuffled)
+    return shuffled[:num_held], shuffled[num_held:]
+
+
 def train(world: World, folder: Path, options: argparse.Namespace) -> None:
     """Train one process of the stage; see the module."""
     torch.manual_seed(options.seed + world.rank)
     rng = random.Random(options.seed + 100 + world.rank)
     config = nano_config(len(build_vocabulary()) + NUM_SPECIAL_TOKENS)
     examples, _ = load_examples(folder)
-    random.Random(0).shuffle(examples)
-    held, examples = examples[:128], examples[128:]
+    held, examples = split_examples(examples, options.held)
     source = ExampleSource(examples, rng)
     judge = ExampleSource(examples, random.Random(5))
     pairs = [(example, judge.reference(example, 40, 60)) for example in held]
@@ -405,7 +413,7 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
     if world.is_first:
         print(f"{len(examples)} examples, {sum(p.numel() for p in parameters) / 1e6:.2f} M parameters", flush=True)
 
-    clock = Clock(world, options.minutes * 60)
+    clock = Clock(world, options.minutes * 60, options.steps)
     # The curriculum is for the beginning; a run that goes on starts behind it.
     progress_seen = [options.skip]
     batches = source.batches(progress_seen, options.positions)
@@ -444,11 +452,11 @@ def _make_optimiser(model: SpeechModel, rate: float) -> torch.optim.Optimizer:
 
 @torch.no_grad()
 def _report(model: SpeechModel, held: Batch, head: str) -> None:
-    state = torch.get_rng_state()
-    torch.manual_seed(1)
-    with torch.autocast(held.text_ids.device.type, torch.bfloat16):
-        losses = compute_losses(model, held, training=False)
-    torch.set_rng_state(state)
+    device = held.text_ids.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(1)
+        with torch.autocast(device.type, torch.bfloat16):
+            losses = compute_losses(model, held, training=False)
     print(f"{head} | held: {describe(losses)} accuracy {losses.accuracy:.3f}", flush=True)
 
 
@@ -458,19 +466,19 @@ def describe(losses: Losses) -> str:
     return " ".join(f"{name} {float(getattr(losses, name)):.3f}" for name in parts)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train or go on training."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--processes", type=int, default=2)
+    add_length_options(parser, minutes=60.0)
     parser.add_argument("--positions", type=int, default=2500, help="padded positions in a batch, for each process")
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--decay", type=float, default=0.4, help="last share of the time in which the rate falls")
     parser.add_argument("--guided", type=float, default=1.0, help="weight of the guided attention")
     parser.add_argument("--skip", type=float, default=0.0, help="share of the curriculum that is behind, 0 to 1")
+    parser.add_argument("--held", type=int, default=128, help="examples to report on, kept from training")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     run(train, options.processes, options.folder, options)
 
 

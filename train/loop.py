@@ -6,9 +6,11 @@ else runs. State is passed; a stage that is stopped loses what came after its la
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +18,9 @@ from typing import Any
 
 import torch
 import torch.distributed as distributed
-import torch.multiprocessing as multiprocessing
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 _SECONDS_BETWEEN_REPORTS = 60.0
 
@@ -58,15 +60,23 @@ class World:
 
 @dataclass
 class Clock:
-    """How much of its time a stage has used; all processes see the same."""
+    """How much of its time a stage has used; all processes see the same.
+
+    With `num_steps` it counts steps in place of seconds, so that a run does the same work on any machine.
+    """
 
     world: World
     seconds: float
+    num_steps: int | None = None
     started: float = field(default_factory=time.monotonic)
     _reported: float = field(default_factory=time.monotonic)
+    _steps: int = 0
 
     def progress(self) -> float:
-        """Fraction of the time that has passed; 1 or more ends the stage."""
+        """Fraction of the time that has passed; 1 or more ends the stage. Call it once before each step."""
+        if self.num_steps is not None:
+            self._steps += 1
+            return (self._steps - 1) / self.num_steps
         now = torch.tensor((time.monotonic() - self.started) / self.seconds)
         self.world.share([now])
         return float(now)
@@ -107,23 +117,42 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
+def add_length_options(parser: argparse.ArgumentParser, minutes: float) -> None:
+    """Add how long a stage trains, and in how many processes."""
+    parser.add_argument("--minutes", type=float, default=minutes)
+    parser.add_argument("--steps", type=int, help="train for so many steps in place of minutes")
+    parser.add_argument("--processes", type=int, default=2)
+
+
 def run(stage: Callable[..., None], num_processes: int, *arguments: Any) -> None:
     """Run `stage(world, *arguments)` in every process; on a GPU there is one."""
+    _silence_warnings()
     if torch.cuda.is_available():
         stage(World(0, 1, torch.device("cuda")), *arguments)
         return
     if num_processes == 1:
         _prepare_process()
-        stage(World(0, 1, torch.device("cpu")), *arguments)
+        try:
+            stage(World(0, 1, torch.device("cpu")), *arguments)
+        finally:
+            torch.set_flush_denormal(False)
         return
-    multiprocessing.spawn(_enter, args=(num_processes, _free_port(), stage, arguments), nprocs=num_processes)
+    spawn(_enter, args=(num_processes, _free_port(), stage, arguments), nprocs=num_processes)
 
 
 def _enter(rank: int, size: int, port: int, stage: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    _silence_warnings()
     _prepare_process()
     distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
     stage(World(rank, size, torch.device("cpu")), *arguments)
     distributed.destroy_process_group()
+
+
+def _silence_warnings() -> None:
+    # numpy notices that denormals are flushed.
+    warnings.filterwarnings("ignore", message="The value of the smallest subnormal")
+    # Autocast keeps the gains of norms in float32, as it should; torch says that it has no fused kernel for it.
+    warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
 
 
 def _prepare_process() -> None:

@@ -3,15 +3,19 @@
     python -m train.recogniser build/nano --minutes 20
 
 Trained on the teacher's audio alone, never on what a model makes, with all voices that are not held out. It is
-told the language and answers with phonemes of that language only. Read next: `benchmarks.quality`.
+told the language and answers with phonemes of that language only. First it learns which phoneme sounds at each time,
+then, by connectionist temporal classification, their sequence: a sixth of them are shorter than two labels. Read
+next: `benchmarks.quality`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +27,17 @@ from torch import Tensor, nn
 
 from train.corpus import SILENCE, Corpus, Part, Phonemes, collapse, open_corpus
 from train.data import Item
-from train.loop import Clock, World, cosine, run
+from train.loop import Clock, World, add_length_options, cosine, run
 from train.spectra import mel_filters
 from train.texts import LANGUAGES
 
 _WINDOW, _HOP, _BANDS = 1024, 240, 64
 _SAMPLES_PER_LABEL = 2 * _HOP
 _PADDING = 2400  # samples of silence around an utterance
-_MIN_RUN = 2  # labels of 20 ms
 _WIDTH = 192
 _DILATIONS = (1, 1, 2, 2, 4, 4, 8)
 _MAX_SECONDS = 6.0
-_SAMPLES_PER_BATCH = 24000 * 30
+_LABELS_ALONE = 0.6  # share of the time in which only labels are learned
 _POOL = 600
 
 
@@ -71,15 +74,18 @@ class RecogniserNetwork(nn.Module):
 def distort(bands: Tensor) -> Tensor:
     """Change timbre, level and vocal tract of log-mel bands [B, bands, T], so that unseen voices are understood."""
     rows, count = bands.shape[:2]
-    stretch = 1 + 0.24 * (torch.rand(rows, 1) - 0.5)
-    centre = (torch.arange(count) - count / 2) * stretch + count / 2 + 4 * (torch.rand(rows, 1) - 0.5)
+    device = bands.device
+    stretch = 1 + 0.24 * (torch.rand(rows, 1, device=device) - 0.5)
+    shift = 4 * (torch.rand(rows, 1, device=device) - 0.5)
+    centre = (torch.arange(count, device=device) - count / 2) * stretch + count / 2 + shift
     low = centre.floor().clamp(0, count - 2).long()
     share = (centre - low).clamp(0, 1)[..., None]
     index = low[..., None].expand(-1, -1, bands.shape[2])
     bands = bands.gather(1, index) * (1 - share) + bands.gather(1, index + 1) * share
-    tilt = torch.randn(rows, 1, 1) * torch.linspace(-1, 1, count)[None, :, None] * 0.7
-    curve = F.interpolate(torch.randn(rows, 1, 9) * 0.4, count, mode="linear", align_corners=True).transpose(1, 2)
-    noise = torch.randn_like(bands) * torch.rand(rows, 1, 1) * 0.4
+    tilt = torch.randn(rows, 1, 1, device=device) * torch.linspace(-1, 1, count, device=device)[:, None] * 0.7
+    knots = torch.randn(rows, 1, 9, device=device) * 0.4
+    curve = F.interpolate(knots, count, mode="linear", align_corners=True).transpose(1, 2)
+    noise = torch.randn_like(bands) * torch.rand(rows, 1, 1, device=device) * 0.4
     return bands + tilt + curve + noise
 
 
@@ -104,13 +110,15 @@ class Recogniser:
         return cls(network, phonemes)
 
     def save(self, path: Path) -> None:
-        """Write weights (half precision) and numbering."""
+        """Write weights (half precision) and numbering; a reader never sees half of a file."""
         index = {
             "ids": self.phonemes.ids,
             "inventories": {language: sorted(numbers) for language, numbers in self.phonemes.inventories.items()},
         }
-        weights = {name: tensor.half().contiguous() for name, tensor in self.network.state_dict().items()}
-        save_file(weights, path, metadata={"phonemes": json.dumps(index)})
+        weights = {name: tensor.half().contiguous().cpu() for name, tensor in self.network.state_dict().items()}
+        partial = path.with_suffix(".partial")
+        save_file(weights, partial, metadata={"phonemes": json.dumps(index)})
+        os.replace(partial, path)
 
     @torch.inference_mode()
     def transcribe(self, samples: np.ndarray, language: str) -> list[int]:
@@ -119,7 +127,32 @@ class Recogniser:
         number = LANGUAGES.index(language)
         scores = self.network(self.network.features(padded[None]), torch.tensor([number]))[0]
         scores = scores.masked_fill(~self._allowed[number][:, None], -torch.inf)
-        return collapse(scores.argmax(0).tolist(), min_run=_MIN_RUN)
+        return collapse(scores.argmax(0).tolist(), min_run=1)
+
+
+@dataclass(frozen=True, eq=False)
+class RecogniserBatch:
+    """B utterances, padded with silence."""
+
+    samples: Tensor  # [B, S] float32
+    labels: Tensor  # [B, T] int64, -100 behind the end
+    languages: Tensor  # [B] int64
+    sequences: list[Tensor]  # [n] int64 each, phonemes without silence
+    lengths: Tensor  # [B] int64, labels up to the end
+
+
+def sequence_loss(scores: Tensor, batch: RecogniserBatch) -> Tensor:
+    """Score the phoneme sequences by connectionist temporal classification, silence as the blank.
+
+    Args:
+        scores: [B, classes, T] float32.
+        batch: what they are of.
+    """
+    logs = scores.log_softmax(1).permute(2, 0, 1)  # [T, B, classes]
+    sizes = torch.tensor([len(sequence) for sequence in batch.sequences])
+    lengths = batch.lengths.clamp(max=len(logs))
+    targets = torch.cat(batch.sequences).to(scores.device)
+    return F.ctc_loss(logs, targets, lengths, sizes, blank=SILENCE, zero_infinity=True)
 
 
 def inventory_mask(phonemes: Phonemes) -> Tensor:
@@ -130,14 +163,23 @@ def inventory_mask(phonemes: Phonemes) -> Tensor:
     return mask
 
 
-def draw_batches(corpus: Corpus, parts: list[Part], rng: random.Random) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield samples [B, S] float32, labels [B, T] int64 (-100 behind the end) and languages [B], for ever."""
+def draw_batches(
+    corpus: Corpus, parts: list[Part], rng: random.Random, *, seconds: float = 30.0
+) -> Iterator[RecogniserBatch]:
+    """Yield batches of utterances of similar length, for ever.
+
+    Args:
+        corpus: for its phonemes.
+        parts: where the utterances are.
+        rng: draws them.
+        seconds: of audio in a batch, padding included.
+    """
     pool = [(part, item) for part in parts for item in part.items if item.num_samples <= _MAX_SECONDS * 24000]
     while True:
         drawn = sorted((rng.choice(pool) for _ in range(_POOL)), key=lambda pair: pair[1].num_samples)
         groups: list[list[tuple[Part, Item]]] = [[]]
         for pair in drawn:
-            if groups[-1] and (len(groups[-1]) + 1) * (pair[1].num_samples + 2 * _PADDING) > _SAMPLES_PER_BATCH:
+            if groups[-1] and (len(groups[-1]) + 1) * (pair[1].num_samples + 2 * _PADDING) > 24000 * seconds:
                 groups.append([])
             groups[-1].append(pair)
         rng.shuffle(groups)
@@ -145,7 +187,7 @@ def draw_batches(corpus: Corpus, parts: list[Part], rng: random.Random) -> Itera
             yield _stack(corpus, group)
 
 
-def _stack(corpus: Corpus, group: list[tuple[Part, Item]]) -> tuple[Tensor, Tensor, Tensor]:
+def _stack(corpus: Corpus, group: list[tuple[Part, Item]]) -> RecogniserBatch:
     size = max(item.num_samples for _, item in group) + 2 * _PADDING
     samples = torch.zeros(len(group), size)
     labels = torch.full((len(group), -(-(size // _HOP + 1) // 2)), -100)
@@ -158,7 +200,9 @@ def _stack(corpus: Corpus, group: list[tuple[Part, Item]]) -> tuple[Tensor, Tens
         labels[row, first : first + len(wanted)] = torch.from_numpy(wanted.astype(np.int64))
         labels[row, first + len(wanted) : 2 * first + len(wanted)] = SILENCE
     languages = torch.tensor([LANGUAGES.index(item.language) for _, item in group])
-    return samples, labels, languages
+    sequences = [torch.tensor(corpus.phonemes.spell(item.phonemes), dtype=torch.int64) for _, item in group]
+    lengths = torch.tensor([-(-(item.num_samples + 2 * _PADDING) // _SAMPLES_PER_LABEL) for _, item in group])
+    return RecogniserBatch(samples, labels, languages, sequences, lengths)
 
 
 def train(world: World, folder: Path, options: argparse.Namespace) -> None:
@@ -166,25 +210,30 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed + world.rank)
     corpus = open_corpus(folder / "data")
     parts = [corpus.read_part(part) for part in range(corpus.num_parts)]
-    batches = draw_batches(corpus, parts, random.Random(options.seed + world.rank))
+    batches = draw_batches(corpus, parts, random.Random(options.seed + world.rank), seconds=options.batch_seconds)
     path = folder / "recogniser.safetensors"
     network = Recogniser.load(path).network if path.is_file() else RecogniserNetwork(corpus.phonemes.count)
-    network.train()
+    network.to(world.device).train()
     world.share(network.parameters())
-    forbidden = ~inventory_mask(corpus.phonemes)
+    forbidden = ~inventory_mask(corpus.phonemes).to(world.device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=0.01, fused=True)
-    clock = Clock(world, options.minutes * 60)
+    clock = Clock(world, options.minutes * 60, options.steps)
     step, right = 0, 0.0
     while (progress := clock.progress()) < 1:
         for group in optimiser.param_groups:
             group["lr"] = options.rate * cosine(progress, step, warmup=50, floor=0.01)
-        samples, labels, languages = next(batches)
-        samples = samples + torch.randn_like(samples) * torch.rand(len(samples), 1) * 0.01
+        batch = next(batches)
+        samples, labels, languages = (
+            tensor.to(world.device) for tensor in (batch.samples, batch.labels, batch.languages)
+        )
+        samples = samples + torch.randn_like(samples) * torch.rand(len(samples), 1, device=world.device) * 0.01
         bands = distort(network.features(samples))
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(world.device.type, torch.bfloat16):
             scores = network(bands, languages)
         scores = scores.float()[..., : labels.shape[1]].masked_fill(forbidden[languages][..., None], -30.0)
         loss = F.cross_entropy(scores, labels)
+        if options.skip + (1 - options.skip) * progress > _LABELS_ALONE:
+            loss = 0.1 * loss + sequence_loss(scores, batch)
         optimiser.zero_grad()
         loss.backward()
         world.average([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
@@ -205,15 +254,16 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
         print(f"{clock.elapsed:5.0f} s step {step} end: labels right (distorted) {right:.3f}", flush=True)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train or go on training."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=20.0)
-    parser.add_argument("--processes", type=int, default=2)
+    add_length_options(parser, minutes=20.0)
+    parser.add_argument("--batch-seconds", type=float, default=30.0, help="audio in a batch, for each process")
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--skip", type=float, default=0.0, help="share of the training that is behind, 0 to 1")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     run(train, options.processes, options.folder, options)
 
 

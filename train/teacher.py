@@ -10,7 +10,9 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -94,6 +96,18 @@ class Utterance:
     words: tuple[tuple[float, int, int], ...]  # start, first character, number of characters
 
 
+class SpeakingTeacher(Protocol):
+    """Whoever can say a text; `Teacher` is the real one, tests have another."""
+
+    def say(self, text: str, language: str, speaker: Speaker) -> Utterance:
+        """Speak a text.
+
+        Raises:
+            SilentTextError: the text makes no sound.
+        """
+        ...
+
+
 class Teacher:
     """One espeak-ng per process: the library keeps its state in globals.
 
@@ -171,3 +185,14 @@ def list_variants() -> list[str]:
     if not os.path.isdir(folder):
         raise TeacherError(f"{folder} is no folder; the variants must be there; install espeak-ng-data")
     return sorted(name for name in os.listdir(folder) if not name.startswith(_UNSUITABLE))
+
+
+@dataclass(frozen=True)
+class TeacherSource:
+    """Where a stage gets its teacher from, one in each process, and the variants that it has."""
+
+    make: Callable[[], SpeakingTeacher]
+    list_variants: Callable[[], list[str]]
+
+
+ESPEAK = TeacherSource(Teacher, list_variants)

@@ -168,6 +168,11 @@ def load_texts(language: str, *, with_word_list: bool = False) -> TextSource:
     )
 
 
+def missing_word_lists() -> list[Path]:
+    """Name the word lists of the system that are not installed."""
+    return [Path(path) for path in _WORD_LISTS.values() if not Path(path).is_file()]
+
+
 def _split_names(lines: list[str]) -> list[str]:
     # One name to a line may hold spaces; several to a line are separated by them.
     return [name for line in lines for name in (line.split() if len(line.split()) > 3 else [line])]

@@ -1,0 +1,114 @@
+"""The recogniser: what it is trained on, and what it keeps."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from stand_in_teacher import STAND_IN
+from train import recogniser as stage
+from train.corpus import Corpus, Phonemes, collapse, open_corpus
+from train.data import make_part, write_index
+from train.recogniser import Recogniser, RecogniserNetwork, distort, draw_batches, inventory_mask, sequence_loss
+from train.texts import LANGUAGES
+
+PHONEMES = Phonemes(
+    {"a": 1, "b": 2, "c": 3}, {language: frozenset({0, 1}) for language in LANGUAGES} | {"en": frozenset({0, 2, 3})}
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("corpus")
+    make_part(folder, 0, 40 / 3600, 1, source=STAND_IN, with_word_lists=False)
+    write_index(folder, 1, source=STAND_IN)
+    return open_corpus(folder)
+
+
+def test_a_saved_network_answers_the_same(tmp_path: Path, clip: Tensor) -> None:
+    torch.manual_seed(0)
+    before = Recogniser(RecogniserNetwork(PHONEMES.count), PHONEMES)
+    before.save(tmp_path / "r.safetensors")
+    after = Recogniser.load(tmp_path / "r.safetensors")
+    assert after.phonemes == PHONEMES
+    for name, value in before.network.state_dict().items():
+        assert torch.equal(after.network.state_dict()[name], value.half().float())
+    assert [path.name for path in tmp_path.iterdir()] == ["r.safetensors"]
+    assert isinstance(after.transcribe(clip.numpy(), "en"), list)
+
+
+def test_a_network_that_is_killed_while_it_saves_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recogniser = Recogniser(RecogniserNetwork(PHONEMES.count), PHONEMES)
+    recogniser.save(tmp_path / "r.safetensors")
+    before = (tmp_path / "r.safetensors").read_bytes()
+
+    def die(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "save_file", die)
+    with pytest.raises(KeyboardInterrupt):
+        recogniser.save(tmp_path / "r.safetensors")
+    assert (tmp_path / "r.safetensors").read_bytes() == before
+
+
+def test_only_phonemes_of_the_language_are_heard(clip: Tensor) -> None:
+    torch.manual_seed(0)
+    network = RecogniserNetwork(PHONEMES.count)
+    with torch.no_grad():
+        network.exit.bias.copy_(torch.tensor([-9.0, 9.0, 5.0, 5.0]))
+    recogniser = Recogniser(network, PHONEMES)
+    assert set(recogniser.transcribe(clip.numpy(), "fr")) == {1}
+    assert set(recogniser.transcribe(clip.numpy(), "en")) <= {2, 3}
+    assert recogniser.transcribe(clip.numpy(), "en") != []
+    mask = inventory_mask(PHONEMES)
+    assert mask[LANGUAGES.index("en")].tolist() == [True, False, True, True]
+    assert mask.shape == (len(LANGUAGES), 4)
+
+
+def test_batches_pair_every_label_with_a_score(corpus: Corpus) -> None:
+    network = RecogniserNetwork(corpus.phonemes.count)
+    batches = draw_batches(corpus, [corpus.read_part(0)], random.Random(0), seconds=8)
+    for _ in range(4):
+        batch = next(batches)
+        samples, labels, languages = batch.samples, batch.labels, batch.languages
+        assert samples.numel() <= 24000 * 8 or len(samples) == 1
+        assert len(samples) == len(labels) == len(languages)
+        with torch.inference_mode():
+            bands = network.features(samples)
+            assert network(bands, languages).shape[-1] == labels.shape[1]
+        assert len(batch.sequences) == len(samples)
+        for sequence, row in zip(batch.sequences, labels.tolist(), strict=True):
+            assert sequence.tolist() == collapse([label for label in row if label >= 0], min_run=1)
+        # Sound is labelled as sound: twenty milliseconds around a label.
+        energy = samples.unfold(1, 480, 480).pow(2).mean(-1)[:, : labels.shape[1]]
+        heard, silent = labels[:, : energy.shape[1]] > 0, labels[:, : energy.shape[1]] == 0
+        assert energy[heard].mean() > 10 * energy[silent].mean()
+
+
+def test_the_sequence_loss_prefers_the_right_sequence(corpus: Corpus) -> None:
+    batch = next(draw_batches(corpus, [corpus.read_part(0)], random.Random(0), seconds=8))
+    is_label = torch.nn.functional.one_hot(batch.labels.clamp(min=0), corpus.phonemes.count).transpose(1, 2)
+    right = is_label.float() * 8
+    # Every phoneme moved by one: the times are right, the names are not.
+    wrong = torch.cat((right[:, :1], right[:, 1:].roll(1, dims=1)), dim=1)
+    assert sequence_loss(right, batch) < 1
+    assert sequence_loss(wrong, batch) > 4
+
+
+def test_distortion_changes_the_voice_and_not_the_times() -> None:
+    torch.manual_seed(0)
+    bands = torch.randn(3, 64, 200)
+    bands[:, :, 100:] += 8
+    changed = distort(bands)
+    assert changed.shape == bands.shape
+    assert torch.isfinite(changed).all()
+    assert not torch.allclose(changed, bands, atol=0.1)
+    level = changed.mean(1)
+    assert (level[:, 100:].mean(1) - level[:, :100].mean(1) > 6).all()
+    assert np.abs(np.diff(level.mean(0).numpy())).argmax() == 99

@@ -1,0 +1,77 @@
+"""Bases and filters that the waveform heads start from."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from train.spectra import SAMPLE_RATE, SpectralLoss, filter_bank, lapped_basis, mel_filters, mel_points
+
+
+@pytest.mark.parametrize("size", [8, 240])
+def test_the_lapped_basis_reconstructs_perfectly(size: int) -> None:
+    basis = lapped_basis(size).double()
+    samples = torch.randn(1, 1, size * 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    coefficients = F.conv1d(samples, basis[:, None], stride=size)
+    made = F.conv_transpose1d(coefficients, basis[:, None], stride=size)
+    inner = slice(size, -size)  # the ends overlap with nothing
+    # The angles reach thousands of radians, which float32 knows to 1e-4.
+    assert torch.allclose(made[..., inner], samples[..., inner], atol=1e-3)
+    assert not torch.allclose(made, samples, atol=0.1)
+
+
+def test_the_lapped_basis_is_orthonormal() -> None:
+    basis = lapped_basis(48)
+    assert torch.allclose(basis @ basis.T, torch.eye(48), atol=1e-5)
+    # and with its neighbour, a hop later
+    assert (basis[:, 48:] @ basis[:, :48].T).abs().max() < 1e-5
+
+
+def test_the_filter_bank_measures_energy_whatever_the_phase() -> None:
+    cosines, sines = filter_bank(80, 960)
+    assert torch.allclose(cosines.pow(2).sum(-1).mean(), torch.tensor(0.5), atol=0.02)
+    # High bands have shorter windows.
+    lengths = (cosines.abs() + sines.abs() > 0).sum(-1)
+    assert lengths[0] == 960
+    assert lengths[-1] == 480
+    frequencies = mel_points(80, 60.0, 8000.0)
+    time = torch.arange(960) / SAMPLE_RATE
+    for band in (10, 40, 75):
+        energies = []
+        for phase in torch.linspace(0, math.pi, 7):
+            wave = torch.cos(2 * math.pi * frequencies[band] * time + phase)
+            energy = (cosines @ wave) ** 2 + (sines @ wave) ** 2
+            assert abs(int(energy.argmax()) - band) <= 1
+            energies.append(energy[band])
+        spread = torch.stack(energies)
+        assert spread.std() < 0.01 * spread.mean()
+
+
+def test_mel_filters_are_triangles_that_cover_the_band() -> None:
+    filters = mel_filters(40, 1024)
+    assert filters.shape == (40, 513)
+    assert (filters >= 0).all()
+    assert (filters <= 1).all()
+    peaks = filters.argmax(-1)
+    assert (peaks[1:] > peaks[:-1]).all()
+    # Between the first and the last peak, neighbours add up to one.
+    inside = filters[:, int(peaks[0]) + 1 : int(peaks[-1])].sum(0)
+    assert torch.allclose(inside, torch.ones_like(inside), atol=1e-4)
+
+
+def test_the_spectral_loss_grows_with_the_error() -> None:
+    generator = torch.Generator().manual_seed(2)
+    target = torch.randn(2, 9600, generator=generator) * 0.1
+    noise = torch.randn(2, 9600, generator=generator) * 0.1
+    loss = SpectralLoss()
+    none, zero_mel = loss(target, target)
+    assert float(none) == pytest.approx(0, abs=1e-5)
+    assert float(zero_mel) == 0
+    totals = [float(loss(target + share * noise, target)[0]) for share in (0.1, 0.5, 2.0)]
+    assert totals == sorted(totals)
+    assert totals[0] > 0.05
+    # A shift by half a millisecond, which nobody hears, costs far less than silence.
+    assert loss(target.roll(12, dims=1), target)[1] < 0.3 * loss(torch.zeros_like(target), target)[1]
