@@ -1,7 +1,7 @@
 """Write a checkpoint of random weights in the published shape: names, shapes and bytes of the 4B file.
 
     python -m benchmarks.random_checkpoint DIR              386 tensors, 8,004,706,784 bytes of data
-    python -m benchmarks.random_checkpoint DIR --tiny       the sizes of the built-in tiny checkpoint
+    python -m benchmarks.random_checkpoint DIR --tiny       the sizes of the tests' tiny checkpoint
 
 It speaks noise. It is for load times, memory and speed, which do not depend on the values. Runs with
 torch, numpy and safetensors alone.
@@ -16,7 +16,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ from torch import Tensor
 
 from voxtral.checkpoint import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE, expected_tensors
 from voxtral.config import END_AUDIO, ModelConfig, parse_config
+
+_TINY = Path(__file__).parents[1] / "tests" / "golden" / "tiny"
 
 # Rows of the published presets (docs/MODEL.md, "Voices").
 _PUBLISHED_VOICES = {
@@ -132,7 +133,7 @@ def write_checkpoint(folder: Path, params: dict[str, Any], voices: dict[str, int
     config = parse_config(params)
     (folder / VOICE_FOLDER).mkdir(parents=True, exist_ok=True)
     (folder / PARAMS_FILE).write_text(json.dumps(params, indent=2), encoding="utf-8")
-    shutil.copyfile(str(files("voxtral").joinpath("data", "tiny", TOKENIZER_FILE)), folder / TOKENIZER_FILE)
+    shutil.copyfile(_TINY / TOKENIZER_FILE, folder / TOKENIZER_FILE)
     generator = torch.Generator().manual_seed(0)
     shapes = expected_tensors(config, with_encoder=False)
     table = torch.empty(0)
@@ -184,7 +185,7 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.perf_counter()
     if arguments.tiny:
-        text = files("voxtral").joinpath("data", "tiny", PARAMS_FILE).read_text(encoding="utf-8")
+        text = (_TINY / PARAMS_FILE).read_text(encoding="utf-8")
         num_bytes = write_checkpoint(arguments.folder, json.loads(text), {"casual_male": 7, "neutral_female": 12})
     else:
         num_bytes = write_checkpoint(arguments.folder, published_params(), _PUBLISHED_VOICES)
