@@ -152,9 +152,22 @@ is_wanted() {
     fi
 }
 
+# Weights that go on from what is no longer there would be worse than none.
+put_aside() {
+    if [[ -e "$OUTPUT/$1.safetensors" ]]; then
+        mv "$OUTPUT/$1.safetensors" "$OUTPUT/$1.old.safetensors"
+        echo "nano.sh: $2 is new, so $1 starts anew; its old weights are in $OUTPUT/$1.old.safetensors"
+    fi
+}
+
 mkdir -p "$OUTPUT"
 for stage in "${STAGES[@]}"; do
     is_wanted "$stage" || continue
+    if [[ $stage == data && ! -e "$OUTPUT/data/corpus.json" ]]; then
+        put_aside recogniser "the corpus"
+    elif [[ $stage == codec && ! -e "$OUTPUT/codec.safetensors" ]]; then
+        put_aside language_model "the codec"
+    fi
     echo "nano.sh: $stage, begun $(date -u +%H:%M:%S) UTC"
     rm -f "$OUTPUT/$stage.done"
     for follower in $(followers "$stage"); do

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
+import signal
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
 
+from checkpoints import TINY
 from voxtral.checkpoint import Checkpoint, load_model, open_checkpoint
-from voxtral.errors import VoxtralWarning
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.tts import VoxtralTTS
 
@@ -22,6 +21,10 @@ settings.load_profile("voxtral")
 
 # The tiny model gains nothing from threads, and on a busy machine they wait for each other.
 torch.set_num_threads(1)
+
+
+# A shell that starts this suite in the background has interrupts ignored, here and in every program under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +38,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
 
 @pytest.fixture(scope="session")
 def tiny_folder() -> Path:
-    """The random checkpoint inside the package, with encoder."""
-    return Path(str(files("voxtral").joinpath("data", "tiny")))
+    """Random weights at small sizes, with encoder."""
+    return TINY
 
 
 @pytest.fixture(scope="session")
@@ -53,9 +56,7 @@ def tiny_model(tiny_checkpoint: Checkpoint) -> VoxtralModel:
 @pytest.fixture(scope="session")
 def tts() -> Iterator[VoxtralTTS]:
     """The tiny model behind the public API; shared, so tests must not move or close it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", VoxtralWarning)
-        model = VoxtralTTS.from_pretrained("tiny", device="cpu")
+    model = VoxtralTTS.from_pretrained(TINY, device="cpu")
     yield model
     model.close()
 

@@ -250,7 +250,7 @@ def train(world: World, folder: Path, minutes: float, options: argparse.Namespac
     torch.manual_seed(options.seed + world.rank)
     config = nano_config()
     crops = Crops(open_corpus(folder / "data"), options.seed + 10 + world.rank)
-    held = Crops(open_corpus(folder / "data"), 123).draw(16, world.device)
+    probe = Crops(open_corpus(folder / "data"), 123).draw(16, world.device)
     codec = TrainableCodec(config)
     path = folder / "codec.safetensors"
     if path.is_file():
@@ -290,11 +290,11 @@ def train(world: World, folder: Path, minutes: float, options: argparse.Namespac
         step += 1
         if clock.is_time_to_report():
             _report(
-                codec, loss, held, f"{clock.elapsed:5.0f} s step {step} loss {total:.3f} norm {norm:.2f} mel {mel:.3f}"
+                codec, loss, probe, f"{clock.elapsed:5.0f} s step {step} loss {total:.3f} norm {norm:.2f} mel {mel:.3f}"
             )
             save_weights(path, codec.state_dict())
     if world.is_first:
-        _report(codec, loss, held, f"{clock.elapsed:5.0f} s step {step} end")
+        _report(codec, loss, probe, f"{clock.elapsed:5.0f} s step {step} end")
         save_weights(path, codec.state_dict())
 
 
@@ -310,8 +310,8 @@ def _decode_only(codec: TrainableCodec, samples: Tensor) -> CodecOutput:
 
 
 @torch.no_grad()
-def _report(codec: TrainableCodec, loss: SpectralLoss, held: tuple[Tensor, Tensor], head: str) -> None:
-    samples, labels = held
+def _report(codec: TrainableCodec, loss: SpectralLoss, probe: tuple[Tensor, Tensor], head: str) -> None:
+    samples, labels = probe
     with torch.autocast(samples.device.type, torch.bfloat16):
         output = codec(samples, training=False)
     distance, mel = loss(output.samples, samples)
@@ -320,7 +320,7 @@ def _report(codec: TrainableCodec, loss: SpectralLoss, held: tuple[Tensor, Tenso
     share = usage / usage.sum()
     bits = -(share * share.clamp(min=1e-9).log2()).sum()
     print(
-        f"{head} | held: spectral {distance:.3f} mel {mel:.3f} phonemes {right:.3f} "
+        f"{head} | same crops: spectral {distance:.3f} mel {mel:.3f} phonemes {right:.3f} "
         f"codes {output.codes.unique().numel()} bits {bits:.2f} commit {output.commitment:.3f}",
         flush=True,
     )

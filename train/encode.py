@@ -29,15 +29,17 @@ _FRAMES_PER_BATCH = 3000
 def align(item: Item, num_frames: int, starts: list[int]) -> np.ndarray:
     """Find the text token that sounds in the middle of each frame, from the times of the words: [T] int16."""
     aligned = np.zeros(num_frames, np.int16)
-    if not item.words or not starts:
+    # The end of a clause is reported as a word without letters, at any position.
+    words = [word for word in item.words if word[2] > 0]
+    if not words or not starts:
         return aligned
     word = 0
     for frame in range(num_frames):
         time = (frame + 0.5) * SAMPLES_PER_FRAME / SAMPLE_RATE
-        while word + 1 < len(item.words) and item.words[word + 1][0] <= time:
+        while word + 1 < len(words) and words[word + 1][0] <= time:
             word += 1
-        begin, first, length = item.words[word]
-        end = item.words[word + 1][0] if word + 1 < len(item.words) else item.num_samples / SAMPLE_RATE
+        begin, first, length = words[word]
+        end = words[word + 1][0] if word + 1 < len(words) else item.num_samples / SAMPLE_RATE
         share = min(0.999, max(0.0, (time - begin) / max(0.02, end - begin)))
         letter = min(len(starts) - 1, first + int(share * (length + 1)))
         aligned[frame] = starts[letter]

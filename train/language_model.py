@@ -32,6 +32,7 @@ from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, embed_tim
 from voxtral.model.backbone import Backbone, BackboneLayer
 from voxtral.model.layers import rope_rotation, split_heads
 
+_SPACE = NUM_SPECIAL_TOKENS + ord(" ")  # bytes come first in the vocabulary
 _BOS, _AUDIO, _BEGIN_AUDIO, _TEXT_TO_AUDIO, _AUDIO_TO_TEXT, _PAD = 1, 24, 25, 36, 35, 11
 
 _GUIDED_LAYER, _GUIDED_HEADS = 3, 2
@@ -47,6 +48,9 @@ _FIRST_FRAMES = 20  # the curriculum begins with items this short
 _CURRICULUM = 0.25  # share of the time until all lengths are in
 _SHORT_REFERENCES = 0.45  # share of the time in which references stay short, since they cost most
 _OTHER_LANGUAGE = 0.1  # references in another language than the text
+_LONG_REFERENCES = 0.1
+_JOINED_SHARE, _MAX_JOINED = 0.15, 4  # items in a row, since the corpus has few that last as long as a segment may
+_MAX_FRAMES = 150
 _POOL = 3000
 
 
@@ -277,11 +281,10 @@ class ExampleSource:
             self._by_voice.setdefault((example.voice, example.language), []).append(example)
             self._languages.setdefault(example.voice, set()).add(example.language)
 
-    def reference(self, example: Example, low: int, high: int) -> np.ndarray:
-        """Join other items of the voice into `low` to `high` frames: [N, K] codes, not the example itself."""
+    def reference(self, example: Example, low: int, high: int) -> np.ndarray | None:
+        """Join other items of the voice into `low` to `high` frames: [N, K] codes; None if it has no others."""
         wanted = self._rng.randint(low, high)
         language = example.language
-        # A voice that is heard once, in an example that is kept from training, is its own reference.
         if self._rng.random() < _OTHER_LANGUAGE:
             language = self._rng.choice(sorted(self._languages.get(example.voice, {language})))
         pool = self._by_voice.get((example.voice, language), [])
@@ -292,22 +295,44 @@ class ExampleSource:
                 parts.append(other.codes)
             if sum(map(len, parts)) >= wanted:
                 break
-        joined = np.concatenate(parts) if parts else example.codes
+        if not parts:
+            return None
+        joined = np.concatenate(parts)
         start = self._rng.randint(0, max(0, len(joined) - wanted))
         return joined[start : start + wanted]
+
+    def lengthen(self, example: Example, limit: int) -> Example:
+        """Follow an example with others of its voice and language, up to `limit` frames."""
+        parts = [example]
+        pool = self._by_voice[(example.voice, example.language)]
+        for _ in range(_MAX_JOINED - 1):
+            other = self._rng.choice(pool)
+            if sum(part.num_frames for part in parts) + other.num_frames <= limit:
+                parts.append(other)
+        return join_examples(parts)
+
+    def draw(self, progress: float) -> tuple[Example, np.ndarray] | None:
+        """Draw an example and a reference as they are due at this progress of the training, 0 to 1."""
+        limit = _FIRST_FRAMES + int((_MAX_FRAMES - _FIRST_FRAMES) * min(1.0, progress / _CURRICULUM))
+        example = self._rng.choice(self._examples)
+        if example.num_frames > limit:
+            return None
+        if progress >= _CURRICULUM and self._rng.random() < _JOINED_SHARE:
+            example = self.lengthen(example, _MAX_FRAMES)
+        low, high = (10, 30) if progress < _SHORT_REFERENCES else (25, 80)
+        if progress >= _SHORT_REFERENCES and self._rng.random() < _LONG_REFERENCES:
+            low, high = 80, 125
+        reference = self.reference(example, low, high)
+        return None if reference is None else (example, reference)
 
     def batches(self, clock_progress: list[float], max_positions: int) -> Iterator[list[tuple[Example, np.ndarray]]]:
         """Yield batches of similar length for ever, short items first; `clock_progress[0]` is read as it moves."""
         while True:
-            progress = clock_progress[0]
-            limit = _FIRST_FRAMES + int(130 * min(1.0, progress / _CURRICULUM))
-            low, high = (10, 30) if progress < _SHORT_REFERENCES else (25, 80)
             drawn: list[tuple[Example, np.ndarray]] = []
             while len(drawn) < _POOL:
-                example = self._rng.choice(self._examples)
-                if example.num_frames <= limit:
-                    long = progress >= _SHORT_REFERENCES and self._rng.random() < 0.1
-                    drawn.append((example, self.reference(example, *((80, 125) if long else (low, high)))))
+                pair = self.draw(clock_progress[0])
+                if pair is not None:
+                    drawn.append(pair)
             drawn.sort(key=_length)
             groups: list[list[tuple[Example, np.ndarray]]] = [[]]
             for pair in drawn:
@@ -315,8 +340,27 @@ class ExampleSource:
                     groups.append([])
                 groups[-1].append(pair)
             self._rng.shuffle(groups)
-            # A pool is left early when the clock has moved on, or the curriculum would lag behind.
+            # A pool is left early, or the curriculum would lag behind the clock.
             yield from groups[: max(1, len(groups) // 2)]
+
+
+def join_examples(parts: list[Example]) -> Example:
+    """Make one example of several of one voice and language, their texts with a space between."""
+    text_ids: list[int] = []
+    aligned: list[np.ndarray] = []
+    for part in parts:
+        if text_ids:
+            text_ids.append(_SPACE)
+        aligned.append(np.minimum(part.aligned, len(part.text_ids) - 1) + len(text_ids))
+        text_ids += part.text_ids
+    return Example(
+        voice=parts[0].voice,
+        language=parts[0].language,
+        text_ids=text_ids,
+        codes=np.concatenate([part.codes for part in parts]),
+        aligned=np.concatenate(aligned),
+        labels=np.concatenate([part.labels for part in parts]),
+    )
 
 
 def _length(pair: tuple[Example, np.ndarray]) -> int:
@@ -397,15 +441,12 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
     held, examples = split_examples(examples, options.held)
     source = ExampleSource(examples, rng)
     judge = ExampleSource(examples, random.Random(5))
-    pairs = [(example, judge.reference(example, 40, 60)) for example in held]
+    judged = ((example, judge.reference(example, 40, 60)) for example in held)
+    pairs = [(example, reference) for example, reference in judged if reference is not None]
     held_batch = lay_out(pairs, config.codebooks.num_codebooks).to(world.device)
 
-    model = SpeechModel(config)
     path = folder / "language_model.safetensors"
-    if path.is_file():
-        model.load_state_dict(load_weights(path))
-    else:
-        model.initialise()
+    model, skip = _load_model(path, config, options.skip)
     model.to(world.device)
     world.share(model.parameters())
     optimiser = _make_optimiser(model, options.rate)
@@ -414,12 +455,11 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
         print(f"{len(examples)} examples, {sum(p.numel() for p in parameters) / 1e6:.2f} M parameters", flush=True)
 
     clock = Clock(world, options.minutes * 60, options.steps)
-    # The curriculum is for the beginning; a run that goes on starts behind it.
-    progress_seen = [options.skip]
+    progress_seen = [skip]
     batches = source.batches(progress_seen, options.positions)
     step, positions = 0, 0
     while (progress := clock.progress()) < 1:
-        progress_seen[0] = options.skip + (1 - options.skip) * progress
+        progress_seen[0] = skip + (1 - skip) * progress
         for group in optimiser.param_groups:
             group["lr"] = options.rate * trapezoid(progress, step, decay=options.decay)
         batch = lay_out(next(batches), config.codebooks.num_codebooks).to(world.device)
@@ -441,6 +481,17 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
     if world.is_first:
         _report(model, held_batch, f"{clock.elapsed:5.0f} s step {step} end")
         save_weights(path, model.state_dict())
+
+
+def _load_model(path: Path, config: ModelConfig, skip: float | None) -> tuple[SpeechModel, float]:
+    """Go on from the last weights, or start; also tell which share of the curriculum is behind."""
+    model = SpeechModel(config)
+    if path.is_file():
+        model.load_state_dict(load_weights(path))
+        # The curriculum is for the beginning; a run that goes on starts behind it.
+        return model, _SHORT_REFERENCES if skip is None else skip
+    model.initialise()
+    return model, skip or 0.0
 
 
 def _make_optimiser(model: SpeechModel, rate: float) -> torch.optim.Optimizer:
@@ -475,7 +526,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--decay", type=float, default=0.4, help="last share of the time in which the rate falls")
     parser.add_argument("--guided", type=float, default=1.0, help="weight of the guided attention")
-    parser.add_argument("--skip", type=float, default=0.0, help="share of the curriculum that is behind, 0 to 1")
+    parser.add_argument("--skip", type=float, help="share of the curriculum that is behind, 0 to 1")
     parser.add_argument("--held", type=int, default=128, help="examples to report on, kept from training")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)

@@ -25,7 +25,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from train.corpus import SILENCE, Corpus, Part, Phonemes, collapse, open_corpus
+from train.corpus import SILENCE, Corpus, CorpusError, Part, Phonemes, collapse, open_corpus
 from train.data import Item
 from train.loop import Clock, World, add_length_options, cosine, run
 from train.spectra import mel_filters
@@ -212,7 +212,16 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
     parts = [corpus.read_part(part) for part in range(corpus.num_parts)]
     batches = draw_batches(corpus, parts, random.Random(options.seed + world.rank), seconds=options.batch_seconds)
     path = folder / "recogniser.safetensors"
-    network = Recogniser.load(path).network if path.is_file() else RecogniserNetwork(corpus.phonemes.count)
+    skip = options.skip
+    if path.is_file():
+        loaded = Recogniser.load(path)
+        if loaded.phonemes.ids != corpus.phonemes.ids:
+            raise CorpusError(f"{path} has other phonemes than this corpus; its numbers would be mixed up; remove it")
+        network = loaded.network
+        skip = _LABELS_ALONE if skip is None else skip
+    else:
+        network = RecogniserNetwork(corpus.phonemes.count)
+        skip = skip or 0.0
     network.to(world.device).train()
     world.share(network.parameters())
     forbidden = ~inventory_mask(corpus.phonemes).to(world.device)
@@ -232,7 +241,7 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
             scores = network(bands, languages)
         scores = scores.float()[..., : labels.shape[1]].masked_fill(forbidden[languages][..., None], -30.0)
         loss = F.cross_entropy(scores, labels)
-        if options.skip + (1 - options.skip) * progress > _LABELS_ALONE:
+        if skip + (1 - skip) * progress >= _LABELS_ALONE:
             loss = 0.1 * loss + sequence_loss(scores, batch)
         optimiser.zero_grad()
         loss.backward()
@@ -261,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_length_options(parser, minutes=20.0)
     parser.add_argument("--batch-seconds", type=float, default=30.0, help="audio in a batch, for each process")
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--skip", type=float, default=0.0, help="share of the training that is behind, 0 to 1")
+    parser.add_argument("--skip", type=float, help="share of the training that is behind, 0 to 1")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     run(train, options.processes, options.folder, options)

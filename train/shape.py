@@ -104,7 +104,7 @@ def make_params(vocab_size: int, voices: dict[str, int]) -> dict[str, Any]:
         "model_type": "voxtral_tts",
         "max_position_embeddings": 4096,
         # Keys of this project: what the published file leaves to the runtime.
-        "generation": {"guidance_scale": 1.6, "noise_scale": 0.3, "num_euler_steps": 7, "max_segment_chars": 160},
+        "generation": {"guidance_scale": 1.3, "noise_scale": 0.3, "num_euler_steps": 7, "max_segment_chars": 110},
         "languages": list(LANGUAGES),
     }
 

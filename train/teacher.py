@@ -41,6 +41,7 @@ TEACHER_VOICES = {
 # Variants that are no plain voices: whispers, croaks, robots and effects.
 _UNSUITABLE = (
     "whisper", "croak", "Demonic", "klatt", "robosoft", "UniRobot", "anikaRobot", "Tweaky", "fast", "Storm", "Mr",
+    "Gene2",  # Gene, which is held out, at another pitch
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@
     long_text.py   a minute in one go; whether speech ends by itself
     bars.py        the bars and who passes them
     pictures.py    spectrograms as PNG
+    page.py        a report into docs/QUALITY.md
 
 `python -m benchmarks.quality` runs it all; docs/QUALITY.md says what the figures mean.
 """

@@ -13,10 +13,10 @@ from pathlib import Path
 from voxtral import hub
 from voxtral.errors import ModelNotFoundError, OptionError
 
-# Checkpoints inside the package. `tiny` has random weights: it exercises every line and speaks noise.
-_BUILT_IN = {"tiny": ("data", "tiny")}
+# Checkpoints inside the package.
+_BUILT_IN = {"nano": ("data", "nano")}
 
-NOISE_NOTICE = "`tiny` has random weights: what it makes is noise, not speech; it shows that everything works"
+_NANO_IS = "a small robotic demo voice, part of this package"
 
 
 def locate_model(
@@ -34,7 +34,7 @@ def locate_model(
         DownloadError: the hub refused or broke off.
     """
     if not isinstance(model, str | os.PathLike):
-        raise ModelNotFoundError(f"model is {model!r}; it must be a folder, a hub id, 4b or tiny; name one of them")
+        raise ModelNotFoundError(f"model is {model!r}; it must be a folder, a hub id, 4b or nano; name one of them")
     if is_built_in(model):
         if revision is not None:
             raise OptionError(f"revision {revision!r} of {model}; a model of this package has none; leave it out")
@@ -47,16 +47,32 @@ def is_built_in(model: str | os.PathLike[str]) -> bool:
     return str(model) in _BUILT_IN and not Path(model).is_dir()
 
 
-def choose_model(asked_for: str | None) -> tuple[str, str]:
+def choose_model(asked_for: str | None, device: str = "auto") -> tuple[str, str]:
     """Choose the model of a command and say why: (name, reason).
 
     In this order: what was asked for, VOXTRAL_MODEL, the published checkpoint if it is in the local
-    cache, else the built-in one. Nothing is downloaded.
+    cache and would run on a GPU, else nano. Nothing is downloaded.
+
+    Args:
+        asked_for: the value of --model, or None.
+        device: where the model is to run, as `voxtral.device.resolve_device` takes it.
+
+    Raises:
+        DeviceError: the choice depends on a device that is not there.
     """
     if asked_for is not None:
         return asked_for, "it was asked for"
     if from_environment := os.environ.get("VOXTRAL_MODEL"):
         return from_environment, "VOXTRAL_MODEL names it"
-    if hub.find_cached(hub.CANONICAL_ID) is not None:
-        return hub.CANONICAL_ID, "it is in the local cache"
-    return "tiny", "no other model is here; `voxtral download 4b` gets the published one (8 GB, CC BY-NC 4.0)"
+    if hub.find_cached(hub.CANONICAL_ID) is None:
+        return "nano", f"{_NANO_IS}; `voxtral download 4b` gets the real model (8 GB, CC BY-NC 4.0; wants a GPU)"
+    # Here, because it imports torch, and only a downloaded 4B makes a GPU matter.
+    from voxtral.device import resolve_device
+
+    resolved, device_reason = resolve_device(device)
+    if resolved.type != "cpu":
+        return hub.CANONICAL_ID, f"it is in the local cache and a GPU is here; `--model nano` is {_NANO_IS}"
+    return "nano", (
+        f"{_NANO_IS}; 4b, the real model, is in the local cache but has no GPU (device cpu: {device_reason}); "
+        "`--model 4b` uses it all the same, slowly"
+    )

@@ -45,16 +45,25 @@ from voxtral.errors import (
 )
 from voxtral.model.quantizer import CodeRangeError, check_codes
 from voxtral.model.voxtral import VoxtralModel, move_model
-from voxtral.models import NOISE_NOTICE, is_built_in, locate_model
+from voxtral.models import locate_model
 from voxtral.result import Audio
 from voxtral.speaking import SpeechHandle, SpeechPlan
+from voxtral.text.kana import LETTERS_PER_KANA
 from voxtral.text.language import LANGUAGES, check_speakable, is_speakable, resolve_language, script_mismatch
-from voxtral.text.normalize import normalize
+from voxtral.text.normalize import normalize, write_in_kana
 from voxtral.text.prompt import build_prompt
 from voxtral.text.segment import TextSegment, split_text
 from voxtral.text.tokenizer import SpeechTokenizer, load_tokenizer
 from voxtral.types import AudioChunk, SamplingOptions, SpeechRequest
-from voxtral.voices import VoicePrompt, check_voice, default_voice, list_presets, load_voice, voice_language
+from voxtral.voices import (
+    VoicePrompt,
+    check_voice,
+    default_voice,
+    describe_preset,
+    list_presets,
+    load_voice,
+    voice_language,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -83,6 +92,7 @@ class VoiceInfo:
     name: str
     language: str
     is_default: bool
+    description: str = ""
 
 
 class VoxtralTTS:
@@ -126,9 +136,9 @@ class VoxtralTTS:
         """Load a checkpoint.
 
         Args:
-            model: a folder, a hub id or alias (`mistralai/Voxtral-TTS`, `4b`), or `tiny`, the random
-                checkpoint in this package, which speaks noise. A hub id that is not in the local
-                cache is downloaded.
+            model: a folder, a hub id or alias (`mistralai/Voxtral-TTS`, `4b`), or `nano`, the small
+                robotic demo voice in this package. A hub id that is not in the local cache is
+                downloaded.
             device: auto, cpu, cuda, cuda:N or mps (untested).
             dtype: auto, float32, bfloat16 or float16.
             revision: of a hub id; the published checkpoint is pinned by default.
@@ -152,8 +162,6 @@ class VoxtralTTS:
         )
         checkpoint = open_checkpoint(folder)
         tokenizer = _open_tokenizer(checkpoint)
-        if is_built_in(model):
-            warnings.warn(NOISE_NOTICE, VoxtralWarning, stacklevel=2)
         compute = plan_compute(device, dtype, num_parameters=checkpoint.num_parameters)
         weights = load_model(checkpoint, device=compute.device, dtype=compute.dtype, codec_dtype=compute.codec_dtype)
         return cls(checkpoint, weights, compute, tokenizer, str(model))
@@ -249,8 +257,10 @@ class VoxtralTTS:
         """The preset voices."""
         languages = self.config.languages
         defaults = {default_voice(self._presets, languages, code) for code in languages} if self._presets else set()
-        listed = [(name, voice_language(name, languages)) for name in self._presets]
-        return tuple(VoiceInfo(name, language, name in defaults) for name, language in listed)
+        return tuple(
+            VoiceInfo(name, voice_language(name, languages), name in defaults, describe_preset(path))
+            for name, path in self._presets.items()
+        )
 
     # Speaking.
 
@@ -519,15 +529,31 @@ class VoxtralTTS:
         """Guess the language of a text from the voice that is to speak it."""
         return voice_language(voice, self.config.languages) if isinstance(voice, str) else "en"
 
+    def _segment_limits(self, *, in_kana: bool) -> dict[str, int]:
+        max_chars = self.config.generation.max_segment_chars
+        if in_kana:
+            max_chars = max(1, max_chars // LETTERS_PER_KANA)
+        # Sentences are gathered up to a quarter of the longest segment, so that short ones keep their melody.
+        return {"min_chars": max(1, max_chars // 4), "max_chars": max_chars}
+
     def _prepare_text(self, request: SpeechRequest, language: str) -> Iterator[TextSegment]:
+        in_kana = language == "ja" and language in self.config.languages
         if request.normalize == "off":
             check_speakable(request.text)
-            return (part for part in split_text(request.text) if is_speakable(part.text))
-        normalized = normalize(request.text, language if language in LANGUAGES else "en")
+            if not in_kana:
+                return (
+                    part
+                    for part in split_text(request.text, **self._segment_limits(in_kana=False))
+                    if is_speakable(part.text)
+                )
+            normalized = write_in_kana(request.text)
+        else:
+            normalized = normalize(request.text, language if language in LANGUAGES else "en", in_kana=in_kana)
         check_speakable(normalized.text)
+        limits = self._segment_limits(in_kana=in_kana)
 
         def segments() -> Iterator[TextSegment]:
-            for part in split_text(normalized.text):
+            for part in split_text(normalized.text, **limits):
                 if is_speakable(part.text):
                     start, end = normalized.source_span(part.start, part.end)
                     yield TextSegment(text=part.text, start=start, end=end)

@@ -89,6 +89,24 @@ def list_presets(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in files}
 
 
+def describe_preset(path: Path) -> str:
+    """Read the description that a preset in .safetensors carries, else "". No tensor is read.
+
+    A damaged file has none either: it is refused when it is chosen, and must not keep others from being listed.
+    """
+    if path.suffix != ".safetensors":
+        return ""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            header: dict[str, str] = file.metadata() or {}
+        description = json.loads(header.get("metadata", "{}")).get("description")
+    except (SafetensorError, OSError, ValueError, AttributeError, RecursionError):
+        return ""
+    return description if isinstance(description, str) else ""
+
+
 def voice_language(name: str, languages: tuple[str, ...]) -> str:
     """Tell the language of a preset by its name: `fr_male` is French, names without a prefix English.
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from checkpoints import TINY
+
 ROOT = Path(__file__).parents[2]
 MIB = 2**20
 
@@ -76,7 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         from benchmarks.random_checkpoint import write_checkpoint
     finally:
         sys.path.remove(str(ROOT))
-    params = json.loads((ROOT / "src/voxtral/data/tiny/params.json").read_text(encoding="utf-8"))
+    params = json.loads((TINY / "params.json").read_text(encoding="utf-8"))
     params |= {"dim": 768, "n_layers": 6, "hidden_dim": 2304, "n_heads": 12, "n_kv_heads": 4, "head_dim": 64}
     params |= {"vocab_size": 32768}
     multimodal = params["multimodal"]

@@ -1,8 +1,8 @@
 """The code blocks of the README and of the users' guide run as they stand.
 
 A hub cache is prepared that holds the tiny checkpoint under the guide's own id, so that the blocks
-need no network. Where no GPU is present, "cuda" in a block is read as "cpu". Skips are counted and
-their reasons printed.
+need no network; a block that names no model gets nano, as its reader does. Where no GPU is present,
+"cuda" in a block is read as "cpu". Skips are counted and their reasons printed.
 """
 
 from __future__ import annotations
@@ -101,7 +101,6 @@ def continued(block: Block) -> str:
 
 def run_shell(code: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-    monkeypatch.setenv("VOXTRAL_MODEL", "tiny")
     for line in code.strip().splitlines():
         done = subprocess.run(
             ["bash", "-c", line], cwd=workplace, capture_output=True, text=True, timeout=100, check=False

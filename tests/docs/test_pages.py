@@ -49,6 +49,9 @@ def test_nothing_large_is_tracked() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         return  # an unpacked archive has no index
-    sizes = [(ROOT / name).stat().st_size for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
-    assert sum(sizes) < 45 * 2**20
-    assert max(sizes) < 8 * 2**20
+    names = [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+    sizes = {name: (ROOT / name).stat().st_size for name in names}
+    assert sum(sizes.values()) < 45 * 2**20
+    nano = sum(size for name, size in sizes.items() if name.startswith("src/voxtral/data/nano/"))
+    assert nano < 25e6
+    assert max(size for name, size in sizes.items() if not name.startswith("src/voxtral/data/nano/")) < 8 * 2**20

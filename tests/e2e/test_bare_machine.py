@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from checkpoints import TINY
+
 ROOT = Path(__file__).parents[2]
-TINY = ROOT / "src" / "voxtral" / "data" / "tiny"
 GOLDEN = ROOT / "tests" / "golden" / "data"
 
 ABSENT = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from checkpoints import TINY
 from voxtral.checkpoint import TEXT_EMBEDDINGS, TensorReader, load_model, open_checkpoint, read_header
 from voxtral.errors import CheckpointError, ConfigError
 
-TINY = Path(str(files("voxtral").joinpath("data", "tiny")))
 WEIGHTS = "consolidated.safetensors"
 WQ = "layers.1.attention.wq.weight"
 CODEBOOK = "audio_tokenizer.quantizer.semantic_codebook"

@@ -6,7 +6,6 @@ import pickle
 import random
 import zipfile
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from checkpoints import TINY
 from voxtral.config import ModelConfig, load_config
 from voxtral.errors import VoiceError
 from voxtral.voices import VoicePrompt, check_voice, default_voice, load_voice
 
-TINY = Path(str(files("voxtral").joinpath("data", "tiny")))
 PRESET = TINY / "voice_embedding" / "casual_male.pt"
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
 import torch
 
+from checkpoints import TINY
 from golden.conventions import CONVENTIONS, Convention, edit
 from voxtral.checkpoint import Checkpoint, open_checkpoint
 from voxtral.doctor import vectors as doctor
@@ -32,7 +32,7 @@ def by_name(convention: Convention) -> str:
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    return open_checkpoint(Path(str(files("voxtral").joinpath("data", "tiny"))))
+    return open_checkpoint(TINY)
 
 
 @pytest.fixture(scope="module")

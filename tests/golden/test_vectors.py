@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from checkpoints import TINY
 from voxtral.checkpoint import open_checkpoint
 from voxtral.doctor import command
 from voxtral.doctor.vectors import _GROUPS, VectorReport, load_vectors, run_vectors
 from voxtral.errors import CheckpointError
 
-TINY = Path(str(files("voxtral").joinpath("data", "tiny")))
 GOLDEN = Path(__file__).parent / "data"
 CPU = torch.device("cpu")
 ENCODER = ("audio_tokenizer.input_proj.", "audio_tokenizer.encoder_blocks.")

@@ -45,6 +45,16 @@ def test_a_frame_belongs_to_the_word_that_sounds_in_its_middle(case: tuple[Item,
         assert starts[first] <= token <= starts[min(len(starts) - 1, first + length)]
 
 
+def test_ends_of_clauses_are_no_words() -> None:
+    # The teacher reports them with no letters, before the text or at an earlier clause.
+    words = [(0.0, 0, 2), (0.4, -1, 0), (0.5, 3, 2), (0.9, 0, 0)]
+    item = Item(0, 24000, "ab cd", "en", 0, [], words)
+    aligned = align(item, 12, [0, 1, 2, 3, 4])
+    assert (np.diff(aligned) >= 0).all()
+    assert aligned[5] <= 2
+    assert aligned[-1] == 4
+
+
 def test_a_text_without_words_points_at_its_first_token() -> None:
     assert align(Item(0, 4800, "1", "en", 0, [], []), 3, [0]).tolist() == [0, 0, 0]
 

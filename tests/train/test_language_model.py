@@ -14,6 +14,7 @@ from train.language_model import (
     Example,
     ExampleSource,
     compute_losses,
+    join_examples,
     lay_out,
     predict_velocity,
     split_examples,
@@ -172,16 +173,43 @@ def test_a_reference_comes_from_other_items_of_the_same_voice() -> None:
         same_voice = {tuple(row) for other in examples if other.voice == example.voice for row in other.codes.tolist()}
         own = {tuple(row) for row in example.codes.tolist()}
         reference = source.reference(example, 10, 30)
+        assert reference is not None
         rows = {tuple(row) for row in reference.tolist()}
         assert 5 <= len(reference) <= 30
         assert rows <= same_voice
         assert not rows & own
 
 
-def test_a_voice_that_training_never_hears_is_its_own_reference() -> None:
-    _, source = make_source()
-    stranger = make_example("hm", 20, voice=9)
-    assert np.array_equal(source.reference(stranger, 20, 20), stranger.codes)
+def test_what_has_no_other_item_of_its_voice_has_no_reference() -> None:
+    # It would else be told what to say.
+    lone = make_example("hm", 20, voice=9)
+    source = ExampleSource([lone, *make_source()[0]], random.Random(3))
+    assert source.reference(lone, 20, 20) is None
+    assert source.reference(make_example("hm", 20, voice=10), 20, 20) is None
+
+
+def test_joined_examples_keep_their_alignment() -> None:
+    parts = [make_example("ab", 4, seed=1), make_example("नमस्ते", 5, seed=2), make_example("z", 2, seed=3)]
+    joined = join_examples(parts)
+    assert joined.text_ids == TOKENIZER.encode("ab नमस्ते z")[0]
+    assert np.array_equal(joined.codes, np.concatenate([part.codes for part in parts]))
+    assert len(joined.aligned) == len(joined.labels) == joined.num_frames == 11
+    assert [joined.text_ids[place] for place in joined.aligned[[0, 3, 4, 10]]] == [
+        TOKENIZER.encode(letter)[0][0] for letter in "abनz"
+    ]
+
+
+def test_lengthened_examples_stay_within_the_limit_and_their_voice() -> None:
+    examples, source = make_source()
+    rows = {tuple(row): example for example in examples for row in example.codes.tolist()}
+    longest = 0
+    for example in examples:
+        made = source.lengthen(example, 60)
+        owners = [rows[tuple(row)] for row in made.codes.tolist()]
+        assert made.num_frames <= 60
+        assert {(owner.voice, owner.language) for owner in owners} == {(example.voice, example.language)}
+        longest = max(longest, made.num_frames)
+    assert longest > 40
 
 
 def test_batches_are_short_first_and_never_larger_than_asked() -> None:

@@ -94,6 +94,25 @@ def test_named_stages_run_again_and_what_depends_on_them_is_no_longer_done(recip
     assert recipe.done() == ["data"]
 
 
+def test_weights_that_would_go_on_from_what_is_gone_are_put_aside(recipe: Recipe) -> None:
+    recipe.output.mkdir()
+    for name in ("recogniser", "language_model"):
+        (recipe.output / f"{name}.safetensors").write_text(name)
+    said = recipe.run("data", "codec").stdout
+    assert "recogniser.old.safetensors" in said
+    assert "language_model.old.safetensors" in said
+    assert not (recipe.output / "recogniser.safetensors").exists()
+    assert (recipe.output / "language_model.old.safetensors").read_text() == "language_model"
+
+
+def test_weights_of_a_codec_that_goes_on_stay(recipe: Recipe) -> None:
+    recipe.output.mkdir()
+    for name in ("codec", "language_model"):
+        (recipe.output / f"{name}.safetensors").write_text(name)
+    recipe.run("codec")
+    assert (recipe.output / "language_model.safetensors").exists()
+
+
 def test_a_smoke_run_is_short_and_leaves_quality_out(recipe: Recipe) -> None:
     assert recipe.run("--smoke").returncode == 0
     assert recipe.done() == STAGES[:-1]

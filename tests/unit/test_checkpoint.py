@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from checkpoints import TINY
 from voxtral.checkpoint import (
     TEXT_EMBEDDINGS,
     TensorReader,
@@ -26,7 +26,6 @@ from voxtral.checkpoint import (
 from voxtral.config import ModelConfig, parse_config
 from voxtral.model.voxtral import VoxtralModel
 
-TINY = Path(str(files("voxtral").joinpath("data", "tiny")))
 WEIGHTS = "consolidated.safetensors"
 TIME_TABLE = "acoustic_transformer.time_embedding.inv_freq"
 ENCODER = ("audio_tokenizer.input_proj.", "audio_tokenizer.encoder_blocks.")

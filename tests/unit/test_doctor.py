@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from checkpoints import TINY
 from voxtral.checkpoint import Checkpoint, load_model, open_checkpoint
 from voxtral.config import CodebookConfig
 from voxtral.doctor import command
@@ -31,7 +31,6 @@ from voxtral.doctor.vectors import EntryResult, VectorReport, _compare, _Failure
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.tokenizer import load_tokenizer
 
-TINY = Path(str(files("voxtral").joinpath("data", "tiny")))
 BOOKS = CodebookConfig(semantic_size=50, acoustic_size=5, num_acoustic=6)
 
 
@@ -248,7 +247,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[
 
 
 def test_the_report_says_what_would_be_used_and_why(capsys: pytest.CaptureFixture[str]) -> None:
-    code, lines = run(capsys, "--model", "tiny", "--device", "cpu", "--json")
+    code, lines = run(capsys, "--model", str(TINY), "--device", "cpu", "--json")
     assert code == 0
     report = json.loads(lines[-1])
     assert set(report) == {"ok", "machine", "choices", "memory", "checks"}
@@ -262,7 +261,7 @@ def test_the_report_says_what_would_be_used_and_why(capsys: pytest.CaptureFixtur
 
 
 def test_without_json_the_last_line_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    code, lines = run(capsys, "--model", "tiny", "--device", "cpu")
+    code, lines = run(capsys, "--model", str(TINY), "--device", "cpu")
     assert (code, lines[-1]) == (0, "no check failed, 0 warnings")
 
 
@@ -284,6 +283,14 @@ def test_a_checkpoint_that_does_not_open_is_one_error(tmp_path: Path, capsys: py
     assert captured.err.startswith("error: ")
     assert len(captured.err.splitlines()) == 1
     assert json.loads(captured.out.splitlines()[-1])["error"]["code"] in ("model_not_found", "invalid_config")
+
+
+def test_golden_vectors_are_compared_with_a_model_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    code = command.main(["--vectors", str(TINY.parent / "data"), "--device", "cpu", "--json"])
+    captured = capsys.readouterr()
+    assert code == 1
+    assert captured.err.startswith("error: got --vectors without --model")
+    assert json.loads(captured.out)["error"]["code"] == "invalid_option"
 
 
 def test_wrong_usage_is_exit_code_2() -> None:

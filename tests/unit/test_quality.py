@@ -5,6 +5,8 @@ Speech here is tones, one pitch for each phoneme, and the recogniser reads the p
 
 from __future__ import annotations
 
+import json
+import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -29,9 +31,11 @@ from benchmarks.quality.acoustics import (
     warped_distance,
 )
 from benchmarks.quality.bars import fails_as_it_must, judge_all
-from benchmarks.quality.cases import TEXTS, Case, Studio, group_voices, read_sentences
+from benchmarks.quality.cases import NOT_CLEAN, TEXTS, Case, Studio, group_voices, read_sentences
 from benchmarks.quality.judge import Judge, summarise, summarise_system
 from benchmarks.quality.long_text import Stops, collect_sentences, count_stops, draw_texts, speak_long_text
+from benchmarks.quality.page import NOT_MEASURED, PAGE, PageError, fill, make_parts
+from benchmarks.quality.page import main as fill_page
 from benchmarks.quality.phonemes import (
     MAX_ERROR_RATE,
     cut_by_alignment,
@@ -307,7 +311,7 @@ def test_sentences_are_spoken_in_turn_and_know_a_wrong_one(studio: Studio) -> No
     assert made[0].phonemes != made[1].phonemes
     assert len(made[0].group) == 4
     held = studio.held_out_cases("dev", "de", limit=None)
-    assert {case.voice for case in held} == {f"held_{variant}" for variant in HELD_OUT}
+    assert {case.voice for case in held} == {f"held_{variant}" for variant in HELD_OUT} - set(NOT_CLEAN)
     # The wrong text of the last sentence is the first.
     assert held[-1].wrong_text == held[0].text
 
@@ -585,6 +589,134 @@ def test_the_sentences_to_test_with_are_new(language: str) -> None:
 def test_a_language_without_sentences_is_refused() -> None:
     with pytest.raises(CorpusError, match="missing"):
         read_sentences("test", "xx")
+
+
+# The page --------------------------------------------------------------------------------------------
+
+
+def make_report() -> dict[str, Any]:
+    """A report with figures of each kind, of English and Japanese alone."""
+    nano = {"error_rate": 0.3, "retrieved": 0.975, "length_ratio_min": 0.9, "length_ratio_max": 1.2}
+    english = nano | {"error_rate": 0.125, "timbre_and_pitch": {"right_of_4": 0.85}}
+    failing = {"all": {"error_rate": 0.9, "retrieved": 0.0}}
+    return {
+        "benchmark": "quality",
+        "split": "test",
+        "limit": None,
+        "seed": 1,
+        "machine": {"system": "Linux", "cpu": "3 cores", "torch": "2.9"},
+        "sampling": {"guidance_scale": 1.6, "noise_scale": 0.3, "num_euler_steps": 7},
+        "systems": {
+            "nano": {"all": english, "by_language": {"en": english, "ja": nano}},
+            "teacher": {"all": {"error_rate": 0.09, "wrong_distance": 6.125}, "by_language": {}},
+        },
+        "overlap": {
+            "source": "the 3 items of the corpus",
+            "en": {"1-grams": 0.5, "2-grams": 0.25, "3-grams": 0.0, "4-grams": None, "sentences": 0, "of": 40},
+        },
+        "controls": {"shuffled text": failing, "reference echoed": {"all": {"error_rate": 0.7, "retrieved": 0.6}}},
+    }
+
+
+def row(table: str, first: str) -> list[str]:
+    """Read the cells of the row that begins with a name."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    (found,) = [cells for cells in rows if cells[0] == first]
+    return found[1:]
+
+
+def test_figures_of_a_report_come_onto_the_page() -> None:
+    parts = make_parts(make_report(), "quality-2030-01-02.json")
+    assert row(parts["results"], "nano en, PER")[:4] == ["0.125", "<= 0.25", "0.12", "met"]
+    assert row(parts["results"], "nano ja, PER")[0] == "0.300"
+    assert row(parts["results"], "nano, longest utterance of all")[0] == "1.200"
+    assert row(parts["validity"], "teacher, PER") == ["0.090", "<= 0.08", "missed"]
+    assert row(parts["languages"], "nano")[:3] == ["0.125", "0.125", NOT_MEASURED]
+    assert row(parts["languages"], "nano")[-1] == "0.300"
+    assert row(parts["overlap"], "2-grams")[:2] == ["0.250", NOT_MEASURED]
+    assert row(parts["overlap"], "4-grams")[0] == "none"
+    assert row(parts["overlap"], "sentences")[0] == "0 of 40"
+    assert row(parts["speakers"], "nano") == [NOT_MEASURED, "0.850"]
+    assert "6.125" in parts["distance"]
+    for fact in (
+        "date: 2030-01-02",
+        "3 cores",
+        "torch: 2.9",
+        "seed: 1",
+        "guidance scale: 1.6",
+        "split: test",
+        "language: all",
+    ):
+        assert fact in parts["conditions"]
+
+
+def test_a_control_that_passes_is_marked() -> None:
+    parts = make_parts(make_report(), "report.json")
+    assert row(parts["controls"], "words shuffled between sentences") == ["0.900", "0.000", "yes"]
+    assert row(parts["controls"], "the reference clip echoed back") == ["0.700", "0.600", "no"]
+    assert row(parts["controls"], "always the same sentence") == [NOT_MEASURED, NOT_MEASURED, "not judged"]
+    assert row(parts["results"], "negative controls that fail")[:4] == ["1 of 2", "all 5", "", "missed"]
+    assert "date: not recorded" in parts["conditions"]
+
+
+def test_controls_that_were_left_out_are_not_met() -> None:
+    report = make_report()
+    report["controls"].pop("reference echoed")
+    row_of_controls = row(make_parts(report, "report.json")["results"], "negative controls that fail")
+    assert row_of_controls[:4] == ["1 of 1", "all 5", "", "missed"]
+
+
+def test_languages_that_were_left_out_are_named() -> None:
+    results = make_parts(make_report(), "report.json")["results"]
+    left_out = [language for language in LANGUAGES if language not in ("en", "ja")]
+    assert row(results, f"nano, PER of {', '.join(left_out)}")[0] == NOT_MEASURED
+
+
+def test_an_empty_report_gives_a_page_without_figures() -> None:
+    parts = make_parts({"benchmark": "quality"}, "report.json")
+    marks = [cells[4] for cells in (line.strip("|").split("|") for line in parts["results"].splitlines()[2:])]
+    assert {mark.strip() for mark in marks} == {"not judged"}
+    for name in ("languages", "overlap", "speakers"):
+        for line in parts[name].split("\n\n")[0].splitlines()[2:]:
+            assert {cell.strip() for cell in line.strip("|").split("|")[1:]} == {NOT_MEASURED}
+    assert NOT_MEASURED in parts["distance"]
+    assert not re.search(r"language: all", parts["conditions"])
+
+
+def test_the_page_keeps_its_markers_and_its_prose(tmp_path: Path) -> None:
+    page, report = tmp_path / "page.md", tmp_path / "quality-2030-01-02.json"
+    before = PAGE.read_text(encoding="utf-8")
+    page.write_text(before, encoding="utf-8")
+    report.write_text(json.dumps(make_report()), encoding="utf-8")
+    fill_page([str(report), "--page", str(page)])
+    once = page.read_text(encoding="utf-8")
+    assert "2030-01-02" in once
+    fill_page([str(report), "--page", str(page)])
+    assert page.read_text(encoding="utf-8") == once
+
+    def outside(text: str) -> list[str]:
+        return re.sub(r"(?s)(<!-- figures:.*? -->).*?(<!-- /figures -->)", r"\1\2", text).splitlines()
+
+    assert outside(once) == outside(before)
+
+
+def test_a_page_that_does_not_fit_is_refused() -> None:
+    good = "<!-- figures:a -->\nold\n<!-- /figures -->\nprose\n<!-- figures:b -->\n<!-- /figures -->\n"
+    parts = {"a": r"new \1", "b": "more"}
+    filled = fill(good, parts)
+    assert filled.splitlines()[1] == r"new \1"
+    assert "old" not in filled
+    assert "prose\n" in filled
+    with pytest.raises(PageError, match="closing"):
+        fill(good.replace("<!-- /figures -->", "", 1), parts)
+    with pytest.raises(PageError, match="alone on its line"):
+        fill(good.replace("\n<!-- /figures -->", " <!-- /figures -->", 1), parts)
+    with pytest.raises(PageError, match="parts"):
+        fill(good, {"a": "new"})
+    with pytest.raises(PageError, match="parts"):
+        fill(good.replace("figures:b", "figures:a"), parts)
+    with pytest.raises(PageError, match="quality"):
+        make_parts({"benchmark": "load_and_speak"}, "report.json")
 
 
 # Pictures --------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from checkpoints import TINY
 from voxtral.config import PUBLISHED_LANGUAGES, ModelConfig, load_config
-from voxtral.voices import VoicePrompt, check_voice, default_voice, list_presets, load_voice, voice_language
+from voxtral.voices import (
+    VoicePrompt,
+    check_voice,
+    default_voice,
+    describe_preset,
+    list_presets,
+    load_voice,
+    voice_language,
+)
 
-TINY = Path(str(files("voxtral").joinpath("data", "tiny")))
 PUBLISHED = [
     *("ar_male", "casual_female", "casual_male", "cheerful_female", "de_female", "de_male", "es_female", "es_male"),
     *("fr_female", "fr_male", "hi_female", "hi_male", "it_female", "it_male", "neutral_female", "neutral_male"),
@@ -188,3 +195,15 @@ def test_without_a_fitting_preset_another_speaks(names: tuple[str, ...], languag
 )
 def test_the_prefix_of_a_name_is_its_language(name: str, language: str) -> None:
     assert voice_language(name, PUBLISHED_LANGUAGES) == language
+
+
+def test_a_preset_may_describe_itself(tmp_path: Path) -> None:
+    rows = torch.zeros(3, 4, dtype=torch.bfloat16)
+    path = tmp_path / "en_f1.safetensors"
+    VoicePrompt("en_f1", rows, metadata={"description": "a bright voice"}).save(path)
+    assert describe_preset(path) == "a bright voice"
+    VoicePrompt("plain", rows).save(path)
+    assert describe_preset(path) == ""
+    assert describe_preset(tmp_path / "en_f1.pt") == ""
+    path.write_bytes(b"not a voice")
+    assert describe_preset(path) == ""

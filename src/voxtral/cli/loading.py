@@ -21,8 +21,8 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="A folder, a hub id (owner/name, fetched if it is not here), 4b, or tiny (built in, makes noise). "
-        "Default: VOXTRAL_MODEL, else 4b if it has been downloaded, else tiny.",
+        help="A folder, a hub id (owner/name, fetched if it is not here), 4b, or nano (built in, a small demo voice). "
+        "Default: VOXTRAL_MODEL, else 4b if it has been downloaded and a GPU is here, else nano.",
         show_default=False,
     ),
 ]
@@ -30,9 +30,9 @@ DeviceOption = Annotated[str, typer.Option("--device", metavar="DEVICE", help="a
 DtypeOption = Annotated[str, typer.Option("--dtype", metavar="DTYPE", help="auto, float32, bfloat16 or float16.")]
 
 
-def resolve_model_name(asked_for: str | None, tell: Callable[[str], None]) -> str:
+def resolve_model_name(asked_for: str | None, tell: Callable[[str], None], device: str = "auto") -> str:
     """Choose the model and tell what a person should know about the choice."""
-    name, reason = choose_model(asked_for)
+    name, reason = choose_model(asked_for, device)
     if asked_for is None:
         tell(f"model: {name}; {reason}")
     return name
@@ -50,7 +50,7 @@ def open_model(asked_for: str | None, device: str, dtype: str, tell: Callable[[s
     Raises:
         VoxtralError: as `VoxtralTTS.from_pretrained`.
     """
-    name = resolve_model_name(asked_for, tell)
+    name = resolve_model_name(asked_for, tell, device)
     from voxtral.tts import VoxtralTTS
 
     # Size and licence of a download are said even where everything else is kept quiet.

@@ -118,7 +118,7 @@ def speak(  # noqa: PLR0913 - each parameter is an option
 
     Examples:
       voxtral speak "Hello!" -o hello.wav
-      voxtral speak book.txt -o book.mp3 --voice casual_male --seed 7
+      voxtral speak book.txt -o book.mp3 --voice en_m1 --seed 7
       voxtral speak --text book.txt --play
       echo "Hello!" | voxtral speak - -o - --format pcm | aplay -f S16_LE -r 24000
       voxtral speak "Bonjour !" --language fr --json

@@ -31,15 +31,16 @@ def voices(
 
     from voxtral.checkpoint import PARAMS_FILE
     from voxtral.config import load_config
-    from voxtral.voices import default_voice, list_presets, voice_language
+    from voxtral.voices import default_voice, describe_preset, list_presets, voice_language
 
     languages = load_config(folder / PARAMS_FILE).languages
     presets = list_presets(folder)
     listed = []
-    for preset in presets:
+    for preset, path in presets.items():
         language = voice_language(preset, languages)
         is_default = default_voice(presets, languages, language) == preset
-        listed.append({"name": preset, "language": language, "is_default": is_default})
+        description = describe_preset(path)
+        listed.append({"name": preset, "language": language, "is_default": is_default, "description": description})
     if as_json:
         print(json.dumps({"model": name, "voices": listed}))
         return
@@ -53,11 +54,15 @@ def _print_table(listed: list[dict[str, str | bool]]) -> None:
     from voxtral.text.language import LANGUAGES
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("VOICE", "LANGUAGE", "DEFAULT"):
+    headings = ["VOICE", "LANGUAGE", "DEFAULT"]
+    # Published presets have names that say everything.
+    is_described = any(voice["description"] for voice in listed)
+    for heading in headings + ["DESCRIPTION"] * is_described:
         table.add_column(heading, no_wrap=True)
     for voice in listed:
         code = str(voice["language"])
-        table.add_row(str(voice["name"]), f"{code} ({LANGUAGES.get(code, code)})", "yes" if voice["is_default"] else "")
+        cells = [str(voice["name"]), f"{code} ({LANGUAGES.get(code, code)})", "yes" if voice["is_default"] else ""]
+        table.add_row(*cells, *[str(voice["description"])] * is_described)
     console = Console(markup=False, highlight=False)
     with console.capture() as drawn:
         console.print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -17,13 +18,14 @@ from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, describe_machine, dtype_name, plan_compute
 from voxtral.doctor.checks import Check, check_model
 from voxtral.doctor.vectors import EntryResult, VectorReport, load_vectors, run_vectors
-from voxtral.errors import VoxtralError
+from voxtral.errors import OptionError, VoxtralError
 from voxtral.models import choose_model, locate_model
 
 _EXAMPLES = """examples:
   voxtral doctor                                     this machine, and the model that would be used
   voxtral doctor --model ./Voxtral-4B-TTS-2603       check a checkpoint folder
   voxtral doctor --model DIR --vectors DIR --json    compare with golden vectors; exit code 1 on a difference
+  voxtral doctor --model tests/golden/tiny --vectors tests/golden/data    the same, with those of a checkout
 """
 
 
@@ -49,7 +51,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--model", help="a folder, a hub id in the local cache, or tiny; default: as for `voxtral speak`"
+        "--model", help="a folder, a hub id in the local cache, or nano; default: as for `voxtral speak`"
     )
     parser.add_argument("--vectors", type=Path, help="folder of a golden set: vectors.json and vectors.safetensors")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
@@ -59,11 +61,16 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _open(arguments: argparse.Namespace) -> tuple[Checkpoint, str, str]:
-    name, reason = choose_model(arguments.model)
+    name, reason = choose_model(arguments.model, arguments.device)
     return open_checkpoint(locate_model(name, allow_download=False)), name, reason
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    if arguments.model is None and not os.environ.get("VOXTRAL_MODEL"):
+        raise OptionError(
+            "got --vectors without --model; golden vectors are the numbers of one checkpoint; name it, such as "
+            "--model tests/golden/tiny for tests/golden/data"
+        )
     checkpoint, name, _ = _open(arguments)
     device = plan_compute(arguments.device).device
     report = run_vectors(checkpoint, load_vectors(arguments.vectors), device)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from checkpoints import TINY
 from voxtral.checkpoint import load_model, open_checkpoint
 from voxtral.config import CodecConfig
 from voxtral.model.codec import CodecAttention, CodecDecoder, CodecState, ConvBlock, LayerCache, pad_reflect_left
@@ -19,7 +18,7 @@ from voxtral.model.voxtral import VoxtralModel
 
 
 def tiny_model() -> VoxtralModel:
-    checkpoint = open_checkpoint(Path(str(files("voxtral").joinpath("data", "tiny"))))
+    checkpoint = open_checkpoint(TINY)
     return load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32, codec_dtype=torch.float32)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from checkpoints import TINY
 from voxtral.checkpoint import load_model, open_checkpoint
 from voxtral.model import codec_encoder
 from voxtral.model.voxtral import VoxtralModel
@@ -17,7 +15,7 @@ from voxtral.model.voxtral import VoxtralModel
 
 @pytest.fixture(scope="module")
 def model() -> VoxtralModel:
-    checkpoint = open_checkpoint(Path(str(files("voxtral").joinpath("data", "tiny"))))
+    checkpoint = open_checkpoint(TINY)
     return load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32, codec_dtype=torch.float32)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from checkpoints import TINY
 from voxtral.config import CodebookConfig, parse_config
 from voxtral.model.quantizer import CodeRangeError, Quantizer, check_codes, semantic_table
 
@@ -19,7 +19,7 @@ BOOKS = CodebookConfig(semantic_size=40, acoustic_size=21, num_acoustic=5)
 
 
 def make_quantizer() -> Quantizer:
-    params = files("voxtral").joinpath("data", "tiny", "params.json").read_text(encoding="utf-8")
+    params = (TINY / "params.json").read_text(encoding="utf-8")
     codec = replace(parse_config(json.loads(params)).codec, semantic_dim=8, acoustic_dim=5)
     quantizer = Quantizer(codec, BOOKS)
     quantizer.semantic_table = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from checkpoints import TINY
 from voxtral.checkpoint import load_model, open_checkpoint
 from voxtral.config import parse_config
 from voxtral.engine.engine import Engine
@@ -19,7 +18,6 @@ from voxtral.model.quantizer import CodeRangeError
 from voxtral.model.voxtral import VoxtralModel, move_model
 from voxtral.text.prompt import prompt_from_ids
 
-TINY = Path(str(files("voxtral").joinpath("data", "tiny")))
 PROMPT = [1, 25, 24, 24, 24, 36, 1072, 1101, 35, 25]
 
 

@@ -1,0 +1,68 @@
+"""The model inside the package: size, languages, voices, cloning. Nothing depends on its exact samples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxtral import VoxtralTTS
+from voxtral.config import PUBLISHED_LANGUAGES
+from voxtral.models import locate_model
+from voxtral.text.language import resolve_language
+
+
+@pytest.fixture(scope="module")
+def nano() -> Iterator[VoxtralTTS]:
+    # Warnings are errors here: nothing has to be said of it.
+    with VoxtralTTS.from_pretrained("nano", device="cpu") as model:
+        yield model
+
+
+def test_it_is_found_by_its_name_and_small() -> None:
+    folder = locate_model("nano", allow_download=False)
+    sizes = [path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()]
+    assert sum(sizes) <= 24e6
+
+
+def test_it_is_loaded_quickly(nano: VoxtralTTS) -> None:
+    started = time.perf_counter()
+    VoxtralTTS.from_pretrained("nano", device="cpu").close()
+    # After the first time, which pays for imports, it takes a twentieth of that.
+    assert time.perf_counter() - started < 1
+
+
+def test_it_speaks_ten_languages_with_two_voices_each(nano: VoxtralTTS) -> None:
+    languages = set(nano.config.languages)
+    assert languages == {*PUBLISHED_LANGUAGES, "ja"}
+    assert len(nano.config.languages) == len(languages)
+    for language in languages:
+        names = [voice.name for voice in nano.voices if voice.language == language]
+        assert {f"{language}_f1", f"{language}_m1"} <= set(names)
+        assert sum(voice.is_default for voice in nano.voices if voice.language == language) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [("Hello.", "en"), ("Bonjour.", "French"), ("こんにちは。", "ja"), ("नमस्ते।", "hi"), ("مرحبا.", "ar")],
+)
+def test_each_language_has_its_own_default_voice_and_no_warning(nano: VoxtralTTS, text: str, language: str) -> None:
+    audio = nano.synthesize(text, language, seed=1, max_frames=4)
+    assert len(audio) % 1920 == 0
+    assert len(audio) > 0
+    assert np.isfinite(audio.numpy()).all()
+    code = resolve_language(language)
+    (default,) = (voice.name for voice in nano.voices if voice.language == code and voice.is_default)
+    named = nano.synthesize(text, voice=default, seed=1, max_frames=4)
+    assert np.array_equal(audio.numpy(), named.numpy())
+
+
+def test_it_clones(nano: VoxtralTTS) -> None:
+    moments = np.arange(3 * 24000) / 24000
+    clip = (0.3 * np.sin(2 * np.pi * 170 * moments) * (1 + np.sin(2 * np.pi * 4 * moments))).astype(np.float32)
+    voice = nano.create_voice((clip, 24000))
+    assert voice.rows.shape == (39, nano.config.backbone.dim)
+    assert len(nano.synthesize("In that voice.", voice=voice, seed=1, max_frames=4)) > 0
