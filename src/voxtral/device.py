@@ -22,6 +22,10 @@ _DTYPES = {
 # Below this float32 on the CPU is both fast enough and exact; above, bfloat16 halves memory traffic.
 _SMALL_MODEL_PARAMETERS = 500_000_000
 
+# Below this the operations are so small that threads wait for each other: nano, 11.7 M, takes three times as long
+# with two threads as with one (docs/LOG.md, 2026-11-22).
+_ONE_THREAD_PARAMETERS = 50_000_000
+
 
 @dataclass(frozen=True)
 class ComputePlan:
@@ -33,6 +37,7 @@ class ComputePlan:
     dtype_reason: str
     codec_dtype: torch.dtype
     codec_reason: str
+    num_threads: int | None = None  # for one operation on a CPU; None leaves torch's choice
 
 
 def plan_compute(
@@ -46,7 +51,10 @@ def plan_compute(
     resolved, device_reason = resolve_device(device)
     chosen, dtype_reason = _resolve_dtype(dtype, resolved, num_parameters)
     codec_dtype, codec_reason = codec_dtype_for(resolved, chosen)
-    return ComputePlan(resolved, device_reason, chosen, dtype_reason, codec_dtype, codec_reason)
+    is_tiny = resolved.type == "cpu" and 0 < num_parameters <= _ONE_THREAD_PARAMETERS
+    # Who sets the variable has decided.
+    num_threads = 1 if is_tiny and "OMP_NUM_THREADS" not in os.environ else None
+    return ComputePlan(resolved, device_reason, chosen, dtype_reason, codec_dtype, codec_reason, num_threads)
 
 
 def resolve_device(device: str | torch.device) -> tuple[torch.device, str]:

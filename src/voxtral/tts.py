@@ -117,7 +117,7 @@ class VoxtralTTS:
         self._handles: weakref.WeakSet[SpeechHandle] = weakref.WeakSet()
         self._num_decoding = 0
         self._lock = threading.Lock()
-        self._engine = Engine(model, EngineOptions())
+        self._engine = Engine(model, EngineOptions(num_threads=compute.num_threads))
         # Also runs at interpreter exit, so that no thread is inside torch when that is torn down.
         self._finalizer = weakref.finalize(self, self._engine.close)
 

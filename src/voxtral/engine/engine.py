@@ -105,12 +105,26 @@ class Engine:
             raise EngineStoppedError("the engine has been closed; it takes no more requests; load the model again")
 
     def _start_thread(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="voxtral-engine", daemon=True)
+        if self._thread is not None:
+            return
+        is_ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(is_ready,), name="voxtral-engine", daemon=True)
+        if self.options.num_threads is None:
             self._thread.start()
+            return
+        # Torch keeps a number for each thread, and one for threads to come. The engine sets both; what others
+        # had is put back before anything else happens.
+        others = torch.get_num_threads()
+        self._thread.start()
+        is_ready.wait()
+        torch.set_num_threads(others)
 
-    def _run(self) -> None:
+    def _run(self, is_ready: threading.Event) -> None:
         cause: BaseException | None = None
+        if self.options.num_threads is not None:
+            torch.get_num_threads()  # a thread takes the common number when it first asks, over what was set before
+            torch.set_num_threads(self.options.num_threads)
+        is_ready.set()
         try:
             with torch.inference_mode():
                 while self._step():

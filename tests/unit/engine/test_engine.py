@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fakes import FAKE_MODEL, SAMPLES_PER_FRAME, FakeRunner, fake_request, frame_samples
 from voxtral.engine.engine import Engine
@@ -283,3 +284,27 @@ def test_cancelling_during_the_last_frame_is_no_ordinary_end(engines: list[Engin
     gate.set()
     with pytest.raises(CancelledError):
         list(handle.chunks())
+
+
+def test_the_engine_computes_with_its_own_number_of_threads() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        engine = make_engine(FakeRunner(), num_threads=1)
+        assert engine.call(lambda _: torch.get_num_threads()) == 1
+        # Neither this thread nor one that comes later is touched.
+        assert torch.get_num_threads() == 2
+        later: list[int] = []
+        thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert later == [2]
+        engine.close()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_without_a_number_the_engine_takes_that_of_torch() -> None:
+    engine = make_engine(FakeRunner())
+    assert engine.call(lambda _: torch.get_num_threads()) == torch.get_num_threads()
+    engine.close()
