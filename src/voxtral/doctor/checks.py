@@ -17,8 +17,10 @@ from torch import Tensor
 
 from voxtral.checkpoint import TOKENIZER_FILE, Checkpoint, expected_tensors
 from voxtral.config import EMPTY_AUDIO, END_AUDIO, CodebookConfig
+from voxtral.device import plan_compute
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import SeededNoise
+from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.errors import CheckpointError, VoiceError
 from voxtral.model.voxtral import VoxtralModel
@@ -228,7 +230,9 @@ def check_speech(checkpoint: Checkpoint, model: VoxtralModel, tokenizer: SpeechT
         num_euler_steps=config.generation.num_euler_steps,
         max_frames=budget,
     )
-    engine = Engine(model)
+    # With the threads that it would speak with.
+    plan = plan_compute(model.device, model.dtype, num_parameters=checkpoint.num_parameters)
+    engine = Engine(model, EngineOptions(num_threads=plan.num_threads))
     try:
         handle = engine.submit(request)
         num_samples = sum(len(chunk) for chunk in handle.chunks())
