@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.corpus import SAMPLES_PER_LABEL, Corpus, open_corpus
+from train.corpus import SAMPLES_PER_LABEL, Part, open_corpus
 from train.discriminators import Discriminators
 from train.loop import Clock, World, add_length_options, cosine, load_weights, run, save_weights
 from train.shape import nano_config
@@ -165,8 +165,8 @@ class TrainableCodec(nn.Module):
 class Crops:
     """Random pieces of the corpus, across the borders of utterances."""
 
-    def __init__(self, corpus: Corpus, seed: int) -> None:
-        self._parts = [corpus.read_part(part) for part in range(corpus.num_parts)]
+    def __init__(self, parts: list[Part], seed: int) -> None:
+        self._parts = parts
         self._rng = np.random.default_rng(seed)
 
     def draw(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -245,18 +245,19 @@ def _initialise_output(decoder: CodecDecoder, samples: Tensor) -> None:
     weight[:, :patch, -2] = scaled[:, patch:].T
 
 
-def train(world: World, folder: Path, minutes: float, options: argparse.Namespace) -> None:
+def train(world: World, folder: Path, options: argparse.Namespace) -> None:
     """Train one process of the stage; see the module."""
     torch.manual_seed(options.seed + world.rank)
     config = nano_config()
-    crops = Crops(open_corpus(folder / "data"), options.seed + 10 + world.rank)
-    probe = Crops(open_corpus(folder / "data"), 123).draw(16, world.device)
+    parts = open_corpus(folder / "data").read_parts()
+    crops = Crops(parts, options.seed + 10 + world.rank)
+    probe = Crops(parts, 123).draw(16, world.device)
     codec = TrainableCodec(config)
     path = folder / "codec.safetensors"
     if path.is_file():
         codec.load_state_dict(load_weights(path))
     else:
-        initialise(codec, Crops(open_corpus(folder / "data"), 5).draw(64, torch.device("cpu"))[0])
+        initialise(codec, Crops(parts, 5).draw(64, torch.device("cpu"))[0])
     codec.to(world.device)
     world.share([*codec.parameters(), *codec.buffers()])
     loss = SpectralLoss().to(world.device)
@@ -264,7 +265,7 @@ def train(world: World, folder: Path, minutes: float, options: argparse.Namespac
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
     judges = Discriminators(world, options.rate) if options.adversarial > 0 else None
     optimiser = torch.optim.AdamW(parameters, lr=options.rate, betas=(0.8, 0.99), weight_decay=0.01, fused=True)
-    clock = Clock(world, minutes * 60, options.steps)
+    clock = Clock(world, options.minutes * 60, options.steps)
     step = 0
     while (progress := clock.progress()) < 1:
         for group in optimiser.param_groups:
@@ -339,7 +340,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--adversarial", type=float, default=0.0, help="weight of the STFT discriminators")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    run(train, options.processes, options.folder, options.minutes, options)
+    run(train, options.processes, options.folder, options)
 
 
 if __name__ == "__main__":

@@ -99,6 +99,10 @@ class Corpus:
         lines = (self.folder / f"items-{part}.jsonl").read_text(encoding="utf-8").splitlines()
         return [Item(**json.loads(line)) for line in lines]
 
+    def read_parts(self) -> list[Part]:
+        """Map and label all parts."""
+        return [self.read_part(part) for part in range(self.num_parts)]
+
     def read_part(self, part: int) -> Part:
         """Map the samples of a part and label them."""
         samples = np.memmap(self.folder / f"audio-{part}.i16", dtype="<i2", mode="r")

@@ -28,14 +28,19 @@ from train.shape import NUM_SPECIAL_TOKENS, make_params
 from train.teacher import ESPEAK, SpeakingTeacher, TeacherSource
 from train.texts import load_texts
 from train.tokenizer import build_vocabulary, write_tekken
-from voxtral.checkpoint import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE, load_model, open_checkpoint
+from voxtral.checkpoint import (
+    PARAMS_FILE,
+    TEXT_EMBEDDINGS,
+    TOKENIZER_FILE,
+    VOICE_FOLDER,
+    WEIGHTS_FILE,
+    load_model,
+    open_checkpoint,
+)
 from voxtral.config import parse_config
 from voxtral.model.voxtral import VoxtralModel
 
-_TEXT, _AUDIO = (
-    "mm_audio_embeddings.tok_embeddings.weight",
-    "mm_audio_embeddings.audio_codebook_embeddings.embeddings.weight",
-)
+_AUDIO = "mm_audio_embeddings.audio_codebook_embeddings.embeddings.weight"
 _CODEBOOK = "audio_tokenizer.quantizer.semantic_codebook."
 _GAIN, _DIRECTION = ".parametrizations.weight.original0", ".parametrizations.weight.original1"
 _IN_FLOAT32 = (_GAIN, "cluster_usage")
@@ -49,22 +54,29 @@ _LANGUAGE_NAMES = {
 }  # fmt: skip
 
 
+def _named_weights(codec: TrainableCodec, model: SpeechModel) -> dict[str, Tensor]:
+    """Name what is trained by the names of the file, weight norm folded: the tensors themselves, no copies."""
+    weights: dict[str, Tensor] = {TEXT_EMBEDDINGS: model.text_embeddings.weight, _AUDIO: model.audio_embeddings.weight}
+    weights |= dict(model.backbone.named_parameters())
+    weights |= {f"acoustic_transformer.{name}": value for name, value in model.acoustic_transformer.named_parameters()}
+    for network in (codec.encoder, codec.decoder):
+        weights |= {f"audio_tokenizer.{name}": value for name, value in network.named_parameters()}
+    for name in ("embedding_sum", "cluster_usage"):
+        weights[f"{_CODEBOOK}{name}"] = codec.codebook.get_buffer(name)
+    return weights
+
+
 def checkpoint_tensors(codec: TrainableCodec, model: SpeechModel) -> dict[str, Tensor]:
     """Name all weights as the published file does; weight norm is split into gain and direction."""
-    tensors = {_TEXT: model.text_embeddings.weight, _AUDIO: model.audio_embeddings.weight}
-    tensors |= dict(model.backbone.named_parameters())
-    tensors |= {f"acoustic_transformer.{name}": value for name, value in model.acoustic_transformer.named_parameters()}
-    for network in (codec.encoder, codec.decoder):
-        for name, value in network.named_parameters():
-            if name.endswith(".conv.weight"):
-                stem = f"audio_tokenizer.{name.removesuffix('.weight')}"
-                rounded = value.detach().bfloat16().float()
-                tensors[f"{stem}{_GAIN}"] = rounded.flatten(1).norm(dim=1)[:, None, None]
-                tensors[f"{stem}{_DIRECTION}"] = rounded
-            else:
-                tensors[f"audio_tokenizer.{name}"] = value
-    tensors[f"{_CODEBOOK}embedding_sum"] = codec.codebook.get_buffer("embedding_sum")
-    tensors[f"{_CODEBOOK}cluster_usage"] = codec.codebook.get_buffer("cluster_usage")
+    tensors: dict[str, Tensor] = {}
+    for name, value in _named_weights(codec, model).items():
+        if name.endswith(".conv.weight"):
+            stem = name.removesuffix(".weight")
+            rounded = value.detach().bfloat16().float()
+            tensors[f"{stem}{_GAIN}"] = rounded.flatten(1).norm(dim=1)[:, None, None]
+            tensors[f"{stem}{_DIRECTION}"] = rounded
+        else:
+            tensors[name] = value
     return {
         name: value.detach().to(torch.float32 if name.endswith(_IN_FLOAT32) else torch.bfloat16).contiguous().cpu()
         for name, value in tensors.items()
@@ -77,15 +89,8 @@ def split_checkpoint(tensors: dict[str, Tensor], codec: TrainableCodec, model: S
     missing = set(named) ^ set(tensors)
     if missing:
         raise SystemExit(f"the checkpoint does not have the sizes of train/shape.py: {sorted(missing)[:3]}")
-    targets: dict[str, Tensor] = {_TEXT: model.text_embeddings.weight, _AUDIO: model.audio_embeddings.weight}
-    targets |= dict(model.backbone.named_parameters())
-    targets |= {f"acoustic_transformer.{name}": value for name, value in model.acoustic_transformer.named_parameters()}
-    for network in (codec.encoder, codec.decoder):
-        targets |= {f"audio_tokenizer.{name}": value for name, value in network.named_parameters()}
-    for name in ("embedding_sum", "cluster_usage"):
-        targets[f"{_CODEBOOK}{name}"] = codec.codebook.get_buffer(name)
     with torch.no_grad():
-        for name, target in targets.items():
+        for name, target in _named_weights(codec, model).items():
             stem = name.removesuffix(".weight")
             target.copy_(tensors[f"{stem}{_DIRECTION}"] if f"{stem}{_DIRECTION}" in tensors else tensors[name])
 

@@ -23,8 +23,7 @@ from torch import Tensor, nn
 
 from train.codec import LABELS_PER_FRAME, PHONEME_CLASSES
 from train.corpus import open_corpus
-from train.data import Voice
-from train.loop import Clock, World, add_length_options, load_weights, run, save_weights, trapezoid
+from train.loop import Clock, World, add_length_options, group_by_length, load_weights, run, save_weights, trapezoid
 from train.shape import NUM_SPECIAL_TOKENS, nano_config
 from train.tokenizer import LetterTokenizer, build_vocabulary
 from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES, ModelConfig
@@ -334,11 +333,7 @@ class ExampleSource:
                 if pair is not None:
                     drawn.append(pair)
             drawn.sort(key=_length)
-            groups: list[list[tuple[Example, np.ndarray]]] = [[]]
-            for pair in drawn:
-                if groups[-1] and (len(groups[-1]) + 1) * _length(pair) > max_positions:
-                    groups.append([])
-                groups[-1].append(pair)
+            groups = group_by_length(drawn, _length, max_positions)
             self._rng.shuffle(groups)
             # A pool is left early, or the curriculum would lag behind the clock.
             yield from groups[: max(1, len(groups) // 2)]
@@ -405,7 +400,7 @@ def lay_out(pairs: list[tuple[Example, np.ndarray]], num_codebooks: int) -> Batc
     return Batch(*(torch.from_numpy(array) for array in arrays))
 
 
-def load_examples(folder: Path) -> tuple[list[Example], list[Voice]]:
+def load_examples(folder: Path) -> list[Example]:
     """Read the codes of the whole corpus."""
     corpus = open_corpus(folder / "data")
     tokenizer = LetterTokenizer(build_vocabulary())
@@ -422,7 +417,7 @@ def load_examples(folder: Path) -> tuple[list[Example], list[Voice]]:
                         item.voice, item.language, ids, codes[place], arrays["aligned"][place], arrays["labels"][place]
                     )
                 )
-    return examples, corpus.voices
+    return examples
 
 
 def split_examples(examples: list[Example], num_held: int) -> tuple[list[Example], list[Example]]:
@@ -437,7 +432,7 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed + world.rank)
     rng = random.Random(options.seed + 100 + world.rank)
     config = nano_config(len(build_vocabulary()) + NUM_SPECIAL_TOKENS)
-    examples, _ = load_examples(folder)
+    examples = load_examples(folder)
     held, examples = split_examples(examples, options.held)
     source = ExampleSource(examples, rng)
     judge = ExampleSource(examples, random.Random(5))

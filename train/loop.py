@@ -14,13 +14,15 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as distributed
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
+
+T = TypeVar("T")
 
 _SECONDS_BETWEEN_REPORTS = 60.0
 
@@ -103,6 +105,16 @@ def cosine(progress: float, step: int, *, warmup: int = 100, floor: float = 0.03
 def trapezoid(progress: float, step: int, *, warmup: int = 100, decay: float = 0.4, floor: float = 0.03) -> float:
     """Scale of the learning rate: a linear start, a plateau, and a linear end over the last `decay`."""
     return min(1.0, (step + 1) / warmup) * (min(1.0, max(0.0, 1 - progress) / decay) * (1 - floor) + floor)
+
+
+def group_by_length(items: Iterable[T], length: Callable[[T], int], limit: float) -> list[list[T]]:
+    """Cut items, sorted by length, into batches that stay below `limit` when they are padded to their longest."""
+    groups: list[list[T]] = [[]]
+    for item in items:
+        if groups[-1] and (len(groups[-1]) + 1) * length(item) > limit:
+            groups.append([])
+        groups[-1].append(item)
+    return groups
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:

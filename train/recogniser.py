@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from train.corpus import SILENCE, Corpus, CorpusError, Part, Phonemes, collapse, open_corpus
 from train.data import Item
-from train.loop import Clock, World, add_length_options, cosine, run
+from train.loop import Clock, World, add_length_options, cosine, group_by_length, run
 from train.spectra import mel_filters
 from train.texts import LANGUAGES
 
@@ -177,11 +177,7 @@ def draw_batches(
     pool = [(part, item) for part in parts for item in part.items if item.num_samples <= _MAX_SECONDS * 24000]
     while True:
         drawn = sorted((rng.choice(pool) for _ in range(_POOL)), key=lambda pair: pair[1].num_samples)
-        groups: list[list[tuple[Part, Item]]] = [[]]
-        for pair in drawn:
-            if groups[-1] and (len(groups[-1]) + 1) * (pair[1].num_samples + 2 * _PADDING) > 24000 * seconds:
-                groups.append([])
-            groups[-1].append(pair)
+        groups = group_by_length(drawn, lambda pair: pair[1].num_samples + 2 * _PADDING, 24000 * seconds)
         rng.shuffle(groups)
         for group in groups:
             yield _stack(corpus, group)
@@ -209,7 +205,7 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
     """Train one process of the stage."""
     torch.manual_seed(options.seed + world.rank)
     corpus = open_corpus(folder / "data")
-    parts = [corpus.read_part(part) for part in range(corpus.num_parts)]
+    parts = corpus.read_parts()
     batches = draw_batches(corpus, parts, random.Random(options.seed + world.rank), seconds=options.batch_seconds)
     path = folder / "recogniser.safetensors"
     skip = options.skip

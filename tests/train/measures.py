@@ -84,7 +84,7 @@ def semantic_cross_entropy(trained: Path, num_held: int) -> tuple[Compared, floa
         Trained and untrained model, and what knowing the frequency of each code alone would give.
     """
     config = nano_config(len(build_vocabulary()) + NUM_SPECIAL_TOKENS)
-    held, rest = split_examples(load_examples(trained)[0], num_held)
+    held, rest = split_examples(load_examples(trained), num_held)
     references = ExampleSource(rest, random.Random(1))
     pairs = [(example, references.reference(example, 40, 60)) for example in held]
     batch = lay_out(pairs, config.codebooks.num_codebooks)
