@@ -195,8 +195,8 @@ BACKBONE = (
         edit(
             BackboneAttention.forward,
             (
-                "= split_heads(self.wv(x), self.head_dim)",
-                "= apply_rope(split_heads(self.wv(x), self.head_dim), rotation)",
+                "value = split_heads(self.wv(x), self.head_dim)",
+                "value = apply_rope(split_heads(self.wv(x), self.head_dim), rotation)",
             ),
         ),
         _LAYER0,
@@ -253,8 +253,8 @@ BACKBONE = (
         "a prompt position sees the next one",
         "Backbone",
         edit(
-            BackboneAttention.forward,
-            ("is_causal=True", "mask=causal_mask(num_new, num_seen + 1, x.device)[:, :num_seen]"),
+            attention.attend_causally,
+            ("is_causal=True", "mask=causal_mask(num_new, num_seen + 1, query.device)[:, :num_seen]"),
         ),
         _LAYER0,
     ),
@@ -262,10 +262,10 @@ BACKBONE = (
         "a prompt position does not see itself",
         "Backbone",
         edit(
-            BackboneAttention.forward,
+            attention.attend_causally,
             (
                 "is_causal=True",
-                "mask=causal_mask(num_new, num_seen, x.device).tril(-1)"
+                "mask=causal_mask(num_new, num_seen, query.device).tril(-1)"
                 ".index_fill(1, torch.zeros(1, dtype=torch.int64), True)",
             ),
         ),
@@ -280,7 +280,9 @@ BACKBONE = (
     Convention(
         "attention slides over a window",
         "Backbone",
-        edit(BackboneAttention.forward, ("is_causal=True", "mask=causal_mask(num_new, num_seen, x.device).triu(-7)")),
+        edit(
+            attention.attend_causally, ("is_causal=True", "mask=causal_mask(num_new, num_seen, query.device).triu(-7)")
+        ),
         _LAYER0,
     ),
     Convention(

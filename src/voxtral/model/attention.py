@@ -38,6 +38,24 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = N
     return output.transpose(1, 2).flatten(2)  # [B, T, H * Dh]
 
 
+def attend_causally(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attend from the last T of S positions, each to itself and to all before it.
+
+    Args:
+        query: [B, H, T, Dh].
+        keys: [B, Hkv, S, Dh].
+        values: [B, Hkv, S, Dh].
+
+    Returns:
+        [B, T, H * Dh].
+    """
+    num_new, num_seen = query.shape[2], keys.shape[2]
+    if num_new == num_seen:
+        return attend(query, keys, values, is_causal=True)
+    mask = None if num_new == 1 else causal_mask(num_new, num_seen, query.device)
+    return attend(query, keys, values, mask=mask)
+
+
 def causal_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
     """Make the boolean mask of queries that are the last `num_queries` of `num_keys` positions.
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from voxtral.config import BackboneConfig
-from voxtral.model.attention import attend, causal_mask
+from voxtral.model.attention import attend_causally
 from voxtral.model.layers import (
     FeedForward,
     RMSNorm,
@@ -26,9 +27,27 @@ from voxtral.model.layers import (
 )
 
 
+class AttentionMemory(Protocol):
+    """The keys and values that a pass over new positions adds to and reads; one object for all layers."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Keep the new positions' keys and values of a layer, and attend from them to all that they may see.
+
+        Args:
+            layer: index.
+            query: [B, H, T, Dh], rotated.
+            key: [B, Hkv, T, Dh], rotated.
+            value: [B, Hkv, T, Dh].
+
+        Returns:
+            [B, T, H * Dh].
+        """
+        ...
+
+
 @dataclass(eq=False)
 class KVCache:
-    """Keys and values of the positions seen so far; owned by whoever runs the sequence.
+    """Keys and values of the positions seen so far, end to end; the rows advance together.
 
     `length` positions are filled; the same for all rows. On the CPU the memory is committed by the
     system as positions are written, so a generous capacity costs nothing until it is used.
@@ -42,6 +61,14 @@ class KVCache:
     def capacity(self) -> int:
         """S, the positions that fit."""
         return self.keys.shape[3]
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See AttentionMemory; the new positions follow those that are filled."""
+        start, stop = self.length, self.length + query.shape[2]
+        keys, values = self.keys[layer][:, :, :stop], self.values[layer][:, :, :stop]
+        keys[:, :, start:] = key
+        values[:, :, start:] = value
+        return attend_causally(query, keys, values)
 
 
 def init_kv_cache(
@@ -65,28 +92,22 @@ class BackboneAttention(nn.Module):
         self.wv = nn.Linear(config.dim, config.num_kv_heads * config.head_dim, bias=False)
         self.wo = nn.Linear(config.num_heads * config.head_dim, config.dim, bias=False)
 
-    def forward(self, x: Tensor, rotation: Rotation, keys: Tensor, values: Tensor) -> Tensor:
-        """Attend from T new positions to all positions so far, which this writes to the cache.
+    def forward(self, x: Tensor, rotation: Rotation, memory: AttentionMemory, layer: int) -> Tensor:
+        """Attend from T new positions to all that `memory` lets them see, themselves included.
 
         Args:
             x: [B, T, D], normalised.
-            rotation: of the T new positions, which are consecutive.
-            keys: [B, Hkv, S, Dh], this layer's cache cut to S = first position + T.
-            values: [B, Hkv, S, Dh].
+            rotation: of the T new positions.
+            memory: gets the new keys and values.
+            layer: index of this layer in it.
 
         Returns:
             [B, T, D].
         """
-        num_new = x.shape[1]
-        num_seen = keys.shape[2]
         query = apply_rope(split_heads(self.wq(x), self.head_dim), rotation)
         key = apply_rope(split_heads(self.wk(x), self.head_dim), rotation)
-        keys[:, :, num_seen - num_new :] = key
-        values[:, :, num_seen - num_new :] = split_heads(self.wv(x), self.head_dim)
-        if num_new == num_seen:
-            return self.wo(attend(query, keys, values, is_causal=True))
-        mask = None if num_new == 1 else causal_mask(num_new, num_seen, x.device)
-        return self.wo(attend(query, keys, values, mask=mask))
+        value = split_heads(self.wv(x), self.head_dim)
+        return self.wo(memory.attend(layer, query, key, value))
 
 
 class BackboneLayer(nn.Module):
@@ -99,9 +120,9 @@ class BackboneLayer(nn.Module):
         self.attention_norm = RMSNorm(config.dim, config.norm_eps)
         self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
 
-    def forward(self, x: Tensor, rotation: Rotation, keys: Tensor, values: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation, memory: AttentionMemory, layer: int) -> Tensor:
         """Map the residual stream [B, T, D]; arguments as in BackboneAttention."""
-        x = x + self.attention(self.attention_norm(x), rotation, keys, values)
+        x = x + self.attention(self.attention_norm(x), rotation, memory, layer)
         return x + self.feed_forward(self.ffn_norm(x))
 
 
@@ -138,9 +159,24 @@ class Backbone(nn.Module):
         """Yield the residual stream [B, T, D] after each layer; arguments as in `forward`."""
         start, stop = cache.length, cache.length + embeds.shape[1]
         assert stop <= cache.capacity, f"{stop} positions do not fit a cache of {cache.capacity}"
-        rotation = rope_rotation(torch.arange(start, stop, device=embeds.device), self.inverse_frequencies)
-        x = embeds
-        for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
-            x = layer(x, rotation, keys[:, :, :stop], values[:, :, :stop])
-            yield x
+        yield from self._outputs(embeds, torch.arange(start, stop, device=embeds.device), cache)
         cache.length = stop
+
+    def extend(self, embeds: Tensor, positions: Tensor, memory: AttentionMemory) -> Tensor:
+        """Run new positions of any number of sequences, side by side.
+
+        Args:
+            embeds: [N, D], one for each new position.
+            positions: [N] int64, absolute within their sequence.
+            memory: knows which position belongs to which sequence, and what it may see.
+
+        Returns:
+            [N, D], hidden states after the final norm.
+        """
+        return self.norm(last(self._outputs(embeds[None], positions, memory)))[0]
+
+    def _outputs(self, x: Tensor, positions: Tensor, memory: AttentionMemory) -> Iterator[Tensor]:
+        rotation = rope_rotation(positions, self.inverse_frequencies)
+        for index, layer in enumerate(self.layers):
+            x = layer(x, rotation, memory, index)
+            yield x
