@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMANDS = ("", "speak", "voices", "clone", "download", "encode", "decode", "doctor")
+COMMANDS = ("", "speak", "voices", "clone", "download", "encode", "decode", "bench", "doctor")
 
 
 def render() -> str:

@@ -30,6 +30,7 @@ _COMMANDS = {
     "download": ("voxtral.cli.download", "Download a model."),
     "encode": ("voxtral.cli.codec", "Turn audio into codes."),
     "decode": ("voxtral.cli.codec", "Turn codes into audio."),
+    "bench": ("voxtral.cli.bench", "Measure how fast a model speaks on this machine."),
     "doctor": ("voxtral.doctor.command", "Report on this machine and check the numbers of a model."),
 }
 
