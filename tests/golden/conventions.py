@@ -805,16 +805,14 @@ FLOW = (
     Convention(
         "acoustic attention is causal",
         "Acoustic transformer",
-        edit(
-            BidirectionalAttention.forward, ("attend(query, key, value)", "attend(query, key, value, is_causal=True)")
-        ),
+        edit(BidirectionalAttention.mix, ("attend(query, key, value)", "attend(query, key, value, is_causal=True)")),
         _VELOCITY,
     ),
     Convention(
         "acoustic attention has rotary positions",
         "Acoustic transformer",
         edit(
-            BidirectionalAttention.forward,
+            BidirectionalAttention.mix,
             (
                 "return self.wo",
                 "from voxtral.model.layers import apply_rope, rope_inverse_frequencies, rope_rotation\n"

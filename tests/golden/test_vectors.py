@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from voxtral.checkpoint import open_checkpoint
 from voxtral.doctor import command
 from voxtral.doctor.vectors import _GROUPS, VectorReport, load_vectors, run_vectors
 from voxtral.errors import CheckpointError
+from voxtral.model.acoustic import AcousticTransformer
+from voxtral.model.folded import FoldedFlow
 
 GOLDEN = Path(__file__).parent / "data"
 CPU = torch.device("cpu")
@@ -77,6 +80,18 @@ def test_every_entry_is_the_official_number(report: VectorReport) -> None:
     assert [result.name for result in report.results if result.ok is False] == []
     assert counts(report) == (113, 0, 0)
     assert report.ok
+
+
+def test_the_folded_flow_makes_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every flow, in the single entries and in whole utterances, under the tolerances of the plain path."""
+
+    def flow_states(head: AcousticTransformer, *given: Any) -> Iterator[torch.Tensor]:
+        return FoldedFlow.build(head).flow_states(*given)
+
+    monkeypatch.setattr(AcousticTransformer, "flow_states", flow_states)
+    report = run(TINY)
+    assert [result.name for result in report.results if result.ok is False] == []
+    assert counts(report) == (113, 0, 0)
 
 
 def test_without_encoder_only_the_encoders_entries_are_skipped(public_report: VectorReport) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,16 @@ class FrameStep:
 
     audio_tokens: Tensor  # [B, K] int64, special-id offset included
     flow_state: Tensor  # [B, K - 1] float32, end of the flow before clamping
+
+
+class Flow(Protocol):
+    """What integrates the flow: `AcousticTransformer` as written, or `voxtral.model.folded.FoldedFlow`."""
+
+    def flow_states(
+        self, hidden: Tensor, noise: Tensor, guidance_scale: Tensor, schedule: FlowSchedule
+    ) -> Iterator[Tensor]:
+        """Yield the state before each step, then the last; see `AcousticTransformer.flow_states`."""
+        ...
 
 
 def time_inverse_frequencies(dim: int) -> Tensor:
@@ -77,10 +88,26 @@ class BidirectionalAttention(nn.Module):
         self.wv = nn.Linear(config.dim, config.num_kv_heads * config.head_dim, bias=biases)
         self.wo = nn.Linear(config.num_heads * config.head_dim, config.dim, bias=biases)
 
+    @property
+    def projections(self) -> tuple[nn.Module, ...]:
+        """The linear modules whose rows, one below the other, make queries, keys and values."""
+        return self.wq, self.wk, self.wv
+
+    def project(self, x: Tensor, *, num_queries: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Project normalised tokens [B, T, D] to queries, keys and values, [B, T, heads * Dh] each.
+
+        With `num_queries` only the first tokens ask; all of them are seen.
+        """
+        return self.wq(x[:, :num_queries]), self.wk(x), self.wv(x)
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend from what `project` gives, each token to all three, and project back: [B, T, D]."""
+        query, key, value = (split_heads(part, self.head_dim) for part in (query, key, value))
+        return self.wo(attend(query, key, value))
+
     def forward(self, x: Tensor) -> Tensor:
         """Mix the tokens of [B, 3, D]."""
-        query, key, value = (split_heads(w(x), self.head_dim) for w in (self.wq, self.wk, self.wv))
-        return self.wo(attend(query, key, value))
+        return self.mix(*self.project(x))
 
 
 class AcousticLayer(nn.Module):
@@ -136,14 +163,17 @@ class AcousticTransformer(nn.Module):
         """Score the semantic codes: hidden [B, D] to [B, rows] float32, unmasked."""
         return self.semantic_codebook_output(hidden).float()
 
-    def mask_semantic_logits(self, logits: Tensor, *, may_end: bool = True) -> Tensor:
+    def mask_semantic_logits(self, logits: Tensor, *, may_end: bool | Tensor = True) -> Tensor:
         """Exclude EMPTY_AUDIO and the padding rows; END_AUDIO may win from the first frame on.
 
-        `may_end=False` excludes END_AUDIO too, which the official runtime never does.
+        Where `may_end`, one for all rows or [B] bool, is false, END_AUDIO is excluded too, which the
+        official runtime never does.
         """
         masked = logits.clone()
         masked[:, EMPTY_AUDIO] = -torch.inf
-        if not may_end:
+        if isinstance(may_end, Tensor):
+            masked[:, END_AUDIO].masked_fill_(~may_end, -torch.inf)
+        elif not may_end:
             masked[:, END_AUDIO] = -torch.inf
         masked[:, self.codebooks.semantic_vocab :] = -torch.inf
         return masked
@@ -196,9 +226,18 @@ class AcousticTransformer(nn.Module):
         yield state
 
     def forward(
-        self, hidden: Tensor, noise: Tensor, guidance_scale: Tensor, schedule: FlowSchedule, *, may_end: bool = True
+        self,
+        hidden: Tensor,
+        noise: Tensor,
+        guidance_scale: Tensor,
+        schedule: FlowSchedule,
+        *,
+        may_end: bool | Tensor = True,
+        flow: Flow | None = None,
     ) -> FrameStep:
         """Choose the semantic code (greedy, always) and draw the acoustic codes of one frame.
+
+        No operation waits for the device, and shapes depend on B alone: a CUDA graph can hold it.
 
         An END_AUDIO row carries EMPTY_AUDIO shifted by the special ids in every acoustic codebook, as
         the official runtime writes it; it is never fed back.
@@ -208,14 +247,15 @@ class AcousticTransformer(nn.Module):
             noise: [B, A], already scaled.
             guidance_scale: [B] float32.
             schedule: from `make_schedule`.
-            may_end: whether END_AUDIO may be chosen.
+            may_end: whether END_AUDIO may be chosen, for all rows or [B] bool.
+            flow: integrates instead of this module's own `flow_states`.
 
         Returns:
             The frame of each row.
         """
         logits = self.mask_semantic_logits(self.semantic_logits(hidden), may_end=may_end)
         semantic = logits.argmax(dim=-1, keepdim=True)  # [B, 1]
-        state = last(self.flow_states(hidden, noise, guidance_scale, schedule))
+        state = last((flow or self).flow_states(hidden, noise, guidance_scale, schedule))
         codes = round_to_codes(state, self.codebooks.acoustic_size)
         codes = torch.where(semantic == END_AUDIO, EMPTY_AUDIO, codes)
         return FrameStep(audio_tokens=torch.cat((semantic, codes + NUM_SPECIAL_CODES), dim=1), flow_state=state)

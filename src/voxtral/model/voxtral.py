@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES, ModelConfig
 from voxtral.errors import DeviceError
-from voxtral.model.acoustic import AcousticTransformer, FlowSchedule, FrameStep
+from voxtral.model.acoustic import AcousticTransformer, Flow, FlowSchedule, FrameStep
 from voxtral.model.backbone import Backbone, KVCache, init_kv_cache
 from voxtral.model.codec import CodecDecoder, CodecState
 from voxtral.model.codec_encoder import CodecEncoder
@@ -120,10 +120,17 @@ class VoxtralModel(nn.Module):
         return self.backbone(self.embed_frames(audio_tokens)[:, None], cache)[:, 0]
 
     def generate_frame(
-        self, hidden: Tensor, noise: Tensor, guidance_scale: Tensor, schedule: FlowSchedule, *, may_end: bool = True
+        self,
+        hidden: Tensor,
+        noise: Tensor,
+        guidance_scale: Tensor,
+        schedule: FlowSchedule,
+        *,
+        may_end: bool | Tensor = True,
+        flow: Flow | None = None,
     ) -> FrameStep:
-        """Turn hidden states [B, D] and noise [B, A] into one frame for each row."""
-        return self.acoustic_transformer(hidden, noise, guidance_scale, schedule, may_end=may_end)
+        """Turn hidden states [B, D] and noise [B, A] into one frame for each row; see AcousticTransformer."""
+        return self.acoustic_transformer(hidden, noise, guidance_scale, schedule, may_end=may_end, flow=flow)
 
     def init_codec_state(self) -> CodecState:
         """Make the codec state of a stream that has not begun."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from voxtral.config import AcousticConfig, CodebookConfig
 from voxtral.model.acoustic import (
@@ -20,6 +21,7 @@ from voxtral.model.acoustic import (
     round_to_codes,
     time_inverse_frequencies,
 )
+from voxtral.model.folded import FoldedFlow
 from voxtral.model.layers import last
 
 BOOKS = CodebookConfig(semantic_size=50, acoustic_size=5, num_acoustic=6)
@@ -187,6 +189,27 @@ def test_end_audio_can_be_held_back() -> None:
     frame = head(hidden, randn(1, 6), torch.ones(1), schedule, may_end=False).audio_tokens[0]
     assert frame[0] >= 2
     assert frame[1:].tolist() != [2] * 6
+
+
+def test_each_row_may_end_or_not() -> None:
+    head, hidden, schedule = head_that_chooses(1)
+    rows = (hidden.expand(3, -1), randn(3, 6), torch.ones(3), schedule)
+    frames = head(*rows, may_end=torch.tensor([True, False, True])).audio_tokens
+    allowed, held_back = (head(*rows, may_end=flag).audio_tokens for flag in (True, False))
+    assert torch.equal(frames[::2], allowed[::2])
+    assert torch.equal(frames[1], held_back[1])
+
+
+@pytest.mark.parametrize("is_folded", [False, True])
+def test_a_frame_never_waits_for_the_device(is_folded: bool) -> None:
+    # Fake tensors hold no values: any branch, index or loop on a value raises.
+    head = make_head()
+    flow = FoldedFlow.build(head) if is_folded else None
+    schedule = head.make_schedule(7)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        rows = (mode.from_tensor(tensor) for tensor in (randn(3, 32), randn(3, 6), ONE))
+        step = head(*rows, schedule, may_end=mode.from_tensor(ONE > 0), flow=flow)
+    assert step.audio_tokens.shape == (3, 7)
 
 
 @pytest.mark.parametrize("code", [0, 52, 127])

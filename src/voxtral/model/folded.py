@@ -1,0 +1,120 @@
+"""The flow of the acoustic transformer with everything that does not change computed once.
+
+The same algebra as `AcousticTransformer.flow_states`, in another order of operations:
+
+- The state enters through a matrix of A columns, so the state token's queries, keys and values in the first layer
+  are that matrix times the state. The norm in between divides by a number that its residual gives.
+- The other two tokens enter the first layer unchanged at each step: their queries, keys and values are computed
+  once a frame, for all steps. The unconditional token is zero, and what remains of it is the biases.
+- The last layer is read at the state token alone: only that one asks and goes through the feed-forward.
+
+At the published size that saves a quarter of the multiplications of a frame and a twentieth of the bytes that it reads.
+Sums are rounded in another order, so results agree with the plain path up to rounding, not to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, FlowSchedule
+
+
+@dataclass(frozen=True, eq=False)
+class FoldedFlow:
+    """A `Flow`; build it with `FoldedFlow.build` after the weights have their device, dtype and quantisation.
+
+    Float32 whatever the dtype of the weights, as the state is: the table is small.
+    """
+
+    acoustic: AcousticTransformer
+    state_table: Tensor  # [D + W, A] float32; W = (H + 2 Hkv) * Dh
+    projection_biases: Tensor  # [W], what the first layer's projections make of a zero token
+
+    @classmethod
+    @torch.no_grad()
+    def build(cls, acoustic: AcousticTransformer) -> FoldedFlow:
+        """Multiply the first layer's projections with its norm weight and the input projection."""
+        first = cast(AcousticLayer, acoustic.layers[0])
+        enter = dense_weight(acoustic.input_projection).float()  # [D, A]
+        normed = first.attention_norm.weight.float()[:, None] * enter
+        projections = [dense_weight(part).float() @ normed for part in first.attention.projections]
+        zero_token = enter.new_zeros(1, 1, enter.shape[0], dtype=first.attention_norm.weight.dtype)
+        return cls(
+            acoustic=acoustic,
+            state_table=torch.cat((enter, *projections)),
+            projection_biases=torch.cat(first.attention.project(zero_token), dim=-1)[0, 0],
+        )
+
+    def flow_states(
+        self, hidden: Tensor, noise: Tensor, guidance_scale: Tensor, schedule: FlowSchedule
+    ) -> Iterator[Tensor]:
+        """Integrate the guided flow; arguments and results as in `AcousticTransformer.flow_states`."""
+        num_rows = hidden.shape[0]
+        llm_token = self.acoustic.llm_projection(hidden)
+        llm_tokens = torch.cat((llm_token, torch.zeros_like(llm_token)))
+        llm_projected, time_projected = self._project_fixed(llm_token, schedule.time_tokens)
+        scale = guidance_scale[:, None]
+        state = noise.float()
+        for number, step in enumerate(schedule.steps):
+            yield state
+            state_token, state_projected = self._enter(state)
+            tokens = _as_tokens(state_token, schedule.time_tokens[number], llm_tokens)
+            projected = _as_tokens(state_projected, time_projected[number], llm_projected)
+            velocities = self._velocity(tokens, projected)
+            velocity = scale * velocities[:num_rows] + (1 - scale) * velocities[num_rows:]
+            state = state + velocity * step
+        yield state
+
+    def _project_fixed(self, llm_token: Tensor, time_tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Project what no step changes: [B, D] and [n, D] to [2 B, W] and [n, W]."""
+        first = cast(AcousticLayer, self.acoustic.layers[0])
+        # In one product, so that the weights are read once.
+        tokens = first.attention_norm(torch.cat((llm_token, time_tokens)))[:, None]
+        projected = torch.cat(first.attention.project(tokens), dim=-1)[:, 0]
+        num_rows = llm_token.shape[0]
+        zero_rows = self.projection_biases.expand(num_rows, -1)
+        return torch.cat((projected[:num_rows], zero_rows)), projected[num_rows:]
+
+    def _enter(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Make the state token and its projections in the first layer: [B, A] to [B, D] and [B, W]."""
+        width = self.acoustic.config.dim
+        token, projected = F.linear(state, self.state_table).split((width, len(self.projection_biases)), dim=-1)
+        inverse_rms = torch.rsqrt(token.square().mean(dim=-1, keepdim=True) + self.acoustic.config.norm_eps)
+        dtype = self.projection_biases.dtype
+        return token.to(dtype), (projected * inverse_rms + self.projection_biases).to(dtype)
+
+    def _velocity(self, tokens: Tensor, projected: Tensor) -> Tensor:
+        """Run the layers on [2 B, 3, D], given the projections [2 B, 3, W] of the first: [2 B, A] float32."""
+        config = self.acoustic.config
+        query_width, key_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        final = config.num_layers - 1
+        x = tokens
+        for number, layer in enumerate(cast("list[AcousticLayer]", self.acoustic.layers)):
+            # Of the last layer only the state token is read.
+            num_queries = 1 if number == final else None
+            if number == 0:
+                query, key, value = projected.split((query_width, key_width, key_width), dim=-1)
+                query = query[:, :num_queries]
+            else:
+                query, key, value = layer.attention.project(layer.attention_norm(x), num_queries=num_queries)
+            x = x[:, :num_queries] + layer.attention.mix(query, key, value)
+            x = x + layer.feed_forward(layer.ffn_norm(x))
+        return self.acoustic.acoustic_codebook_output(self.acoustic.norm(x[:, 0])).float()
+
+
+def dense_weight(linear: nn.Module) -> Tensor:
+    """Give the matrix [N, K] of a linear module, dequantised where it is quantised."""
+    make_dense = getattr(linear, "dense_weight", None)
+    return make_dense() if make_dense is not None else cast(nn.Linear, linear).weight
+
+
+def _as_tokens(state: Tensor, time: Tensor, llm: Tensor) -> Tensor:
+    """Lay the three tokens of both branches side by side: [B, X], [X], [2 B, X] to [2 B, 3, X]."""
+    states = torch.cat((state, state))
+    return torch.stack((states, time.expand_as(states), llm), dim=1)
