@@ -28,7 +28,7 @@ from voxtral.checkpoint import TOKENIZER_FILE, Checkpoint, load_model, open_chec
 from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, codec_dtype_for, plan_compute, resolve_device
 from voxtral.engine.engine import Engine
-from voxtral.engine.noise import MAX_SEED, SeededNoise, derive_seed
+from voxtral.engine.noise import SeededNoise, derive_seed
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.errors import (
@@ -37,7 +37,6 @@ from voxtral.errors import (
     EngineError,
     GenerationError,
     LanguageError,
-    OptionError,
     ReferenceAudioError,
     TextError,
     VoiceError,
@@ -46,6 +45,7 @@ from voxtral.errors import (
 from voxtral.model.quantizer import CodeRangeError, check_codes
 from voxtral.model.voxtral import VoxtralModel, move_model
 from voxtral.models import locate_model
+from voxtral.request import check_number, check_options, make_request
 from voxtral.result import Audio
 from voxtral.speaking import SpeechHandle, SpeechPlan
 from voxtral.text.kana import LETTERS_PER_KANA
@@ -54,7 +54,7 @@ from voxtral.text.normalize import normalize, write_in_kana
 from voxtral.text.prompt import build_prompt
 from voxtral.text.segment import TextSegment, split_text
 from voxtral.text.tokenizer import SpeechTokenizer, load_tokenizer
-from voxtral.types import AudioChunk, SamplingOptions, SpeechRequest
+from voxtral.types import AudioChunk, SpeechRequest
 from voxtral.voices import (
     VoicePrompt,
     check_voice,
@@ -367,7 +367,7 @@ class VoxtralTTS:
         Raises:
             RequestError: the input breaks a rule; raised here, before the first chunk.
         """
-        _check_number("chunk_size", chunk_size, 1, 2**31, whole=True)
+        check_number("chunk_size", chunk_size, 1, 2**31, whole=True)
         return SpeechStream(self.submit(make_request(text, language, reference_audio, **options)), chunk_size)
 
     # Voices and codes.
@@ -464,7 +464,7 @@ class VoxtralTTS:
             )
         check_options(request)
         sampling = request.sampling
-        _check_number("max_frames", sampling.max_frames, 1, self.config.backbone.max_seq_len, whole=True)
+        check_number("max_frames", sampling.max_frames, 1, self.config.backbone.max_seq_len, whole=True)
         language = self._check_language(request)
         source = self._prepare_text(request, language or self._language_of(request.voice))
         voice = self._resolve_voice(request, language)
@@ -647,65 +647,6 @@ class SpeechStream:
         self.cancel()
 
 
-def check_options(request: SpeechRequest) -> None:
-    """Check what can be checked of a request without a model.
-
-    Raises:
-        OptionError: an option is outside its range, or two exclude each other.
-    """
-    sampling = request.sampling
-    if not isinstance(sampling, SamplingOptions):
-        raise OptionError(f"sampling is {sampling!r}; it must be SamplingOptions")
-    _check_number("guidance_scale", sampling.guidance_scale, 0.0, 10.0)
-    _check_number("noise_scale", sampling.noise_scale, 0.0, 2.0)
-    _check_number("num_euler_steps", sampling.num_euler_steps, 1, 100, whole=True)
-    _check_number("max_frames", sampling.max_frames, 1, 2**31, whole=True)
-    _check_number("seed", request.seed, 0, MAX_SEED, whole=True)
-    _check_number("speed", _present("speed", request.speed), 0.25, 4.0)
-    _check_number("pause", _present("pause", request.pause_s), 0.0, 60.0)
-    if request.normalize not in ("off", "auto"):
-        raise OptionError(f'normalize is {request.normalize!r}; it must be "off" or "auto"')
-    if request.reference_audio is not None and request.voice is not None:
-        raise OptionError("both voice and reference_audio are given; a request has one voice; leave one out")
-
-
-def make_request(
-    text: str,
-    language: str | None = None,
-    reference_audio: Any = None,
-    *,
-    voice: Any = None,
-    seed: int | None = None,
-    speed: float = 1.0,
-    pause: float = 0.25,
-    normalize: Any = "off",
-    **sampling: Any,
-) -> SpeechRequest:
-    """Build a request from the keywords of `synthesize`.
-
-    Raises:
-        OptionError: a keyword is unknown.
-    """
-    known = ("guidance_scale", "noise_scale", "num_euler_steps", "max_frames")
-    unknown = sorted(set(sampling) - set(known))
-    if unknown:
-        raise OptionError(
-            f"option {unknown[0]!r} is unknown; known are voice, seed, speed, pause, normalize, {', '.join(known)}; "
-            "check the spelling"
-        )
-    return SpeechRequest(
-        text=text,
-        language=language,
-        voice=voice,
-        reference_audio=reference_audio,
-        normalize=normalize,
-        sampling=SamplingOptions(**sampling),
-        seed=seed,
-        speed=speed,
-        pause_s=pause,
-    )
-
-
 def _open_tokenizer(checkpoint: Checkpoint) -> SpeechTokenizer:
     tokenizer = load_tokenizer(checkpoint.folder / TOKENIZER_FILE)
     config = checkpoint.config
@@ -738,21 +679,6 @@ def _as_codes(codes: Any) -> torch.Tensor:
 
 def _given(value: Any, default: Any) -> Any:
     return default if value is None else value
-
-
-def _present(name: str, value: Any) -> Any:
-    if value is None:
-        raise OptionError(f"{name} is None; it must be a number; leave it out for the default")
-    return value
-
-
-def _check_number(name: str, value: Any, low: float, high: float, *, whole: bool = False) -> None:
-    if value is None:
-        return
-    kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        kind = "whole number" if whole else "number"
-        raise OptionError(f"{name} is {value!r}; it must be a {kind} from {low} to {high}")
 
 
 def _spoken_weight(character: str) -> float:

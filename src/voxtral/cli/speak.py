@@ -134,7 +134,7 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     if normalize is NormalizeChoice.OFF:
         check_speakable(spoken)
 
-    from voxtral.tts import check_options, make_request
+    from voxtral.request import check_options, make_request
 
     request = make_request(
         spoken,
