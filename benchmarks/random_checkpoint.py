@@ -15,7 +15,6 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from torch import Tensor
 from voxtral.checkpoint import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE, expected_tensors
 from voxtral.config import END_AUDIO, ModelConfig, parse_config
 
-_TINY = Path(__file__).parents[1] / "tests" / "golden" / "tiny"
+TINY = Path(__file__).parents[1] / "tests" / "golden" / "tiny"
 
 # Rows of the published presets (docs/MODEL.md, "Voices").
 _PUBLISHED_VOICES = {
@@ -116,16 +115,20 @@ def published_params() -> dict[str, Any]:
 
 
 def random_tensor(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Draw a tensor that keeps activations of order one, so that no step is a special case."""
+    """Draw a tensor that keeps activations of order one, so that no step is a special case.
+
+    It is on the generator's device.
+    """
+    device = generator.device
     if name.endswith(("norm.weight", "original0")):
-        return torch.ones(shape, dtype=torch.bfloat16)
+        return torch.ones(shape, dtype=torch.bfloat16, device=device)
     if name.endswith("_scale"):
-        return torch.full(shape, 0.1, dtype=torch.bfloat16)
+        return torch.full(shape, 0.1, dtype=torch.bfloat16, device=device)
     if name.endswith("cluster_usage"):
-        return torch.full(shape, 10.0, dtype=torch.bfloat16)
+        return torch.full(shape, 10.0, dtype=torch.bfloat16, device=device)
     fan_in = math.prod(shape[1:]) if len(shape) > 1 else 1
     scale = 0.5 if "embedding" in name else fan_in**-0.5
-    return torch.randn(shape, generator=generator).mul_(scale).to(torch.bfloat16)
+    return torch.randn(shape, generator=generator, device=device).mul_(scale).to(torch.bfloat16)
 
 
 def write_checkpoint(folder: Path, params: dict[str, Any], voices: dict[str, int]) -> int:
@@ -133,7 +136,7 @@ def write_checkpoint(folder: Path, params: dict[str, Any], voices: dict[str, int
     config = parse_config(params)
     (folder / VOICE_FOLDER).mkdir(parents=True, exist_ok=True)
     (folder / PARAMS_FILE).write_text(json.dumps(params, indent=2), encoding="utf-8")
-    shutil.copyfile(_TINY / TOKENIZER_FILE, folder / TOKENIZER_FILE)
+    shutil.copyfile(TINY / TOKENIZER_FILE, folder / TOKENIZER_FILE)
     generator = torch.Generator().manual_seed(0)
     shapes = expected_tensors(config, with_encoder=False)
     table = torch.empty(0)
@@ -145,8 +148,8 @@ def write_checkpoint(folder: Path, params: dict[str, Any], voices: dict[str, int
             if name.endswith("audio_codebook_embeddings.embeddings.weight"):
                 table = tensor
             file.write(tensor.view(torch.uint8).numpy().tobytes() if tensor.ndim else b"")
-    for name, rows in _voices(config, table, voices, generator):
-        torch.save(rows, folder / VOICE_FOLDER / f"{name}.pt")
+    for name, num_rows in voices.items():
+        torch.save(random_voice(config, table, num_rows, generator), folder / VOICE_FOLDER / f"{name}.pt")
     return sum(2 * math.prod(shape) for shape in shapes.values())
 
 
@@ -162,19 +165,25 @@ def _header(shapes: dict[str, tuple[int, ...]]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _voices(
-    config: ModelConfig, table: Tensor, voices: dict[str, int], generator: torch.Generator
-) -> Iterator[tuple[str, Tensor]]:
-    """Make voices as the real ones are made: sums of the embeddings of random frames, then END_AUDIO."""
+def random_voice(config: ModelConfig, table: Tensor, num_rows: int, generator: torch.Generator) -> Tensor:
+    """Make a voice as the real ones are made: sums of the embeddings of random frames, then END_AUDIO.
+
+    Args:
+        config: sizes.
+        table: [R, D], the audio embeddings, on the CPU.
+        num_rows: N.
+        generator: of the CPU.
+
+    Returns:
+        [N, D] bfloat16.
+    """
     books = config.codebooks
-    offsets = torch.tensor(books.offsets)
-    for name, num_rows in voices.items():
-        semantic = torch.randint(2, books.semantic_vocab, (num_rows, 1), generator=generator)
-        acoustic = torch.randint(2, books.acoustic_vocab, (num_rows, books.num_acoustic), generator=generator)
-        tokens = torch.cat((semantic, acoustic), dim=1)
-        tokens[-1] = 0
-        tokens[-1, 0] = END_AUDIO
-        yield name, table[tokens + offsets].sum(dim=1, dtype=torch.float32).to(torch.bfloat16)
+    semantic = torch.randint(2, books.semantic_vocab, (num_rows, 1), generator=generator)
+    acoustic = torch.randint(2, books.acoustic_vocab, (num_rows, books.num_acoustic), generator=generator)
+    tokens = torch.cat((semantic, acoustic), dim=1)
+    tokens[-1] = 0
+    tokens[-1, 0] = END_AUDIO
+    return table[tokens + torch.tensor(books.offsets)].sum(dim=1, dtype=torch.float32).to(torch.bfloat16)
 
 
 def main() -> None:
@@ -185,7 +194,7 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.perf_counter()
     if arguments.tiny:
-        text = (_TINY / PARAMS_FILE).read_text(encoding="utf-8")
+        text = (TINY / PARAMS_FILE).read_text(encoding="utf-8")
         num_bytes = write_checkpoint(arguments.folder, json.loads(text), {"casual_male": 7, "neutral_female": 12})
     else:
         num_bytes = write_checkpoint(arguments.folder, published_params(), _PUBLISHED_VOICES)
