@@ -40,6 +40,7 @@ _LAYER_SCALE = 0.3
 _NUM_BANDS = 80
 
 _DROP_ACOUSTIC = 0.35
+_DECODER_DROP_ACOUSTIC = 0.15  # when the semantic code carries the words already
 _PHONEME_WEIGHT, _COMMIT_WEIGHT = 0.4, 0.25
 _ACOUSTIC_PENALTY = 1e-3
 _CODEBOOK_DECAY, _DEAD_USAGE = 0.98, 0.05
@@ -89,7 +90,7 @@ class CodecOutput:
     """What a training step compares; T frames."""
 
     samples: Tensor  # [B, S] float32
-    phoneme_logits: Tensor  # [B, T, labels per frame, classes]
+    phoneme_logits: Tensor | None  # [B, T, labels per frame, classes]; None from the decoder alone
     commitment: Tensor  # scalar
     penalty: Tensor  # scalar
     latent: Tensor  # [B, T, C_sem]
@@ -126,8 +127,8 @@ class TrainableCodec(nn.Module):
         rounded = torch.round(values * self.half_levels) / self.half_levels
         return values + (rounded - values).detach()
 
-    def disturb(self, values: Tensor) -> Tensor:
-        """Quantise half of the utterances, disturb a quarter more, leave a quarter; some lose everything.
+    def disturb(self, values: Tensor, drop: float) -> Tensor:
+        """Quantise half of the utterances, disturb a quarter more, leave a quarter; a share `drop` loses everything.
 
         What the flow draws later is never exact, so the decoder must bear errors.
         """
@@ -136,7 +137,7 @@ class TrainableCodec(nn.Module):
         noisy = self.quantise_acoustic(values) + torch.randn_like(values) * 0.15
         uniform = values + (torch.rand_like(values) * 2 - 1) / (2 * self.half_levels)
         mixed = torch.where(kind < 0.5, self.quantise_acoustic(values), torch.where(kind < 0.75, noisy, uniform))
-        return mixed * (torch.rand(rows, device=values.device) > _DROP_ACOUSTIC)
+        return mixed * (torch.rand(rows, device=values.device) > drop)
 
     def forward(self, samples: Tensor, *, training: bool) -> CodecOutput:
         """Run a whole training step's computation on [B, S]."""
@@ -148,7 +149,7 @@ class TrainableCodec(nn.Module):
         if training:
             keep = torch.rand(len(latent), 1, 1, device=latent.device) < 0.25
             semantic = torch.where(keep, latent, semantic)
-            disturbed = self.disturb(values)
+            disturbed = self.disturb(values, _DROP_ACOUSTIC)
         else:
             disturbed = self.quantise_acoustic(values)
         logits = self.phoneme_head(semantic).unflatten(-1, (LABELS_PER_FRAME, PHONEME_CLASSES))
@@ -274,9 +275,9 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
         with torch.autocast(world.device.type, torch.bfloat16):
             output = _decode_only(codec, samples) if options.decoder_only else codec(samples, training=True)
         distance, mel = loss(output.samples, samples)
-        phonemes = F.cross_entropy(output.phoneme_logits.float().flatten(0, 2), labels.flatten())
         total = distance
-        if not options.decoder_only:
+        if output.phoneme_logits is not None:
+            phonemes = F.cross_entropy(output.phoneme_logits.float().flatten(0, 2), labels.flatten())
             total = total + _PHONEME_WEIGHT * phonemes + _COMMIT_WEIGHT * output.commitment
             total = total + _ACOUSTIC_PENALTY * output.penalty
         if judges is not None:
@@ -304,10 +305,9 @@ def _decode_only(codec: TrainableCodec, samples: Tensor) -> CodecOutput:
         latent, acoustic = codec.encode(samples)
         codes = codec.codebook.nearest(latent)
         semantic = F.embedding(codes, codec.codebook.table)
-        values = codec.disturb(codec.quantise_acoustic(torch.tanh(acoustic)))
-        logits = codec.phoneme_head(semantic).unflatten(-1, (LABELS_PER_FRAME, PHONEME_CLASSES))
+        values = codec.disturb(codec.quantise_acoustic(torch.tanh(acoustic)), _DECODER_DROP_ACOUSTIC)
     zero = samples.new_zeros(())
-    return CodecOutput(codec.decode(semantic, values), logits, zero, zero, latent, codes)
+    return CodecOutput(codec.decode(semantic, values), None, zero, zero, latent, codes)
 
 
 @torch.no_grad()
@@ -316,7 +316,9 @@ def _report(codec: TrainableCodec, loss: SpectralLoss, probe: tuple[Tensor, Tens
     with torch.autocast(samples.device.type, torch.bfloat16):
         output = codec(samples, training=False)
     distance, mel = loss(output.samples, samples)
-    right = (output.phoneme_logits.argmax(-1) == labels).float().mean()
+    right = float("nan")
+    if output.phoneme_logits is not None:
+        right = float((output.phoneme_logits.argmax(-1) == labels).float().mean())
     usage = codec.codebook.get_buffer("cluster_usage")
     share = usage / usage.sum()
     bits = -(share * share.clamp(min=1e-9).log2()).sum()

@@ -35,7 +35,7 @@ from train.texts import LANGUAGES, TextSourceError, load_texts, missing_word_lis
 SAMPLE_RATE = 24000
 
 # Share of each language; those with a hard spelling get more.
-_SHARES = {"en": 1.7, "fr": 1.3, "de": 1.1, "nl": 1.1, "ar": 1.1, "hi": 1.1}
+_SHARES = {"en": 2.2, "fr": 1.7, "de": 1.2, "nl": 1.2, "ar": 3.0, "hi": 1.8}
 
 # Two voices for each language, (variant, pitch): chosen to sound unlike each other.
 PRESETS = {
@@ -86,7 +86,7 @@ class Item:
 
 
 def list_voices(seed: int = 7, *, source: TeacherSource = ESPEAK) -> list[Voice]:
-    """Name all voices: 20 presets, 110 or so to train on, 8 held out.
+    """Name all voices: 20 presets, 250 or so to train on, 8 held out.
 
     Args:
         seed: of the pitches and rates.

@@ -39,6 +39,7 @@ _DILATIONS = (1, 1, 2, 2, 4, 4, 8)
 _MAX_SECONDS = 6.0
 _LABELS_ALONE = 0.6  # share of the time in which only labels are learned
 _POOL = 600
+_MAX_BAND_NOISE = 0.8  # nepers
 
 
 class RecogniserNetwork(nn.Module):
@@ -85,8 +86,19 @@ def distort(bands: Tensor) -> Tensor:
     tilt = torch.randn(rows, 1, 1, device=device) * torch.linspace(-1, 1, count, device=device)[:, None] * 0.7
     knots = torch.randn(rows, 1, 9, device=device) * 0.4
     curve = F.interpolate(knots, count, mode="linear", align_corners=True).transpose(1, 2)
-    noise = torch.randn_like(bands) * torch.rand(rows, 1, 1, device=device) * 0.4
+    noise = torch.randn_like(bands) * torch.rand(rows, 1, 1, device=device) * _MAX_BAND_NOISE
     return bands + tilt + curve + noise
+
+
+def add_noise(samples: Tensor) -> Tensor:
+    """Add noise, dark or bright, 5 to 45 dB below the mean level of each row of [B, S]."""
+    rows, device = len(samples), samples.device
+    level = samples.pow(2).mean(1, keepdim=True).sqrt()
+    decibels = 5 + 40 * torch.rand(rows, 1, device=device)
+    colour = 1.8 * torch.rand(rows, 1, device=device) - 0.9
+    noise = torch.randn_like(samples)
+    noise = (noise + colour * noise.roll(1, dims=1)) / (1 + colour**2).sqrt()
+    return samples + noise * level * 10 ** (-decibels / 20)
 
 
 class Recogniser:
@@ -231,8 +243,7 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
         samples, labels, languages = (
             tensor.to(world.device) for tensor in (batch.samples, batch.labels, batch.languages)
         )
-        samples = samples + torch.randn_like(samples) * torch.rand(len(samples), 1, device=world.device) * 0.01
-        bands = distort(network.features(samples))
+        bands = distort(network.features(add_noise(samples)))
         with torch.autocast(world.device.type, torch.bfloat16):
             scores = network(bands, languages)
         scores = scores.float()[..., : labels.shape[1]].masked_fill(forbidden[languages][..., None], -30.0)

@@ -10,12 +10,18 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from train.variants import draw_variants, link_data
 from voxtral.errors import VoxtralError
 
 _SYNCHRONOUS = 2
@@ -43,6 +49,9 @@ _UNSUITABLE = (
     "whisper", "croak", "Demonic", "klatt", "robosoft", "UniRobot", "anikaRobot", "Tweaky", "fast", "Storm", "Mr",
     "Gene2",  # Gene, which is held out, at another pitch
 )  # fmt: skip
+
+
+_NUM_MADE, _MADE_SEED = 100, 3
 
 
 class TeacherError(VoxtralError):
@@ -117,16 +126,12 @@ class Teacher:
     """
 
     def __init__(self) -> None:
-        name = ctypes.util.find_library("espeak-ng") or "libespeak-ng.so.1"
-        try:
-            self._library = ctypes.CDLL(name)
-        except OSError as error:
-            raise TeacherError(
-                f"{name} cannot be loaded ({error}); training needs the teacher; install espeak-ng"
-            ) from error
-        self.sample_rate = self._library.espeak_Initialize(_SYNCHRONOUS, 500, None, _PHONEME_EVENTS)
-        if self.sample_rate <= 0:
-            raise TeacherError("espeak-ng finds no data; training needs it; install the package espeak-ng-data")
+        self._library = _load_library()
+        # The library reads a variant each time that it is asked for, so the folder has to stay as long.
+        folder = Path(tempfile.mkdtemp(prefix="nano-teacher-"))
+        weakref.finalize(self, shutil.rmtree, folder)
+        link_data(_system_data(), folder / "espeak-ng-data", draw_variants(_NUM_MADE, _MADE_SEED))
+        self.sample_rate = _initialise(self._library, folder)
         self._parts: list[np.ndarray] = []
         self._phonemes: list[tuple[float, str]] = []
         self._words: list[tuple[float, int, int]] = []
@@ -171,21 +176,47 @@ class Teacher:
 
 
 def list_variants() -> list[str]:
-    """Name the plain voice variants that are installed, sorted.
+    """Name the plain voice variants that are installed, sorted, and after them those that are made up.
 
     Raises:
         TeacherError: the folder of variants is not found.
     """
-    library = ctypes.CDLL(ctypes.util.find_library("espeak-ng") or "libespeak-ng.so.1")
-    library.espeak_Info.restype = ctypes.c_char_p
-    path = ctypes.c_char_p()
-    # The same options as the teacher has: a second call in one process changes them for both.
-    library.espeak_Initialize(_SYNCHRONOUS, 500, None, _PHONEME_EVENTS)
-    library.espeak_Info(ctypes.byref(path))
-    folder = os.path.join((path.value or b"").decode(), "voices", "!v")
-    if not os.path.isdir(folder):
+    folder = _system_data() / "voices" / "!v"
+    if not folder.is_dir():
         raise TeacherError(f"{folder} is no folder; the variants must be there; install espeak-ng-data")
-    return sorted(name for name in os.listdir(folder) if not name.startswith(_UNSUITABLE))
+    installed = sorted(name for name in os.listdir(folder) if not name.startswith(_UNSUITABLE))
+    return installed + list(draw_variants(_NUM_MADE, _MADE_SEED))
+
+
+def _load_library() -> ctypes.CDLL:
+    name = ctypes.util.find_library("espeak-ng") or "libespeak-ng.so.1"
+    try:
+        library = ctypes.CDLL(name)
+    except OSError as error:
+        raise TeacherError(
+            f"{name} cannot be loaded ({error}); training needs the teacher; install espeak-ng"
+        ) from error
+    library.espeak_Info.restype = ctypes.c_char_p
+    return library
+
+
+def _initialise(library: ctypes.CDLL, folder: Path | None) -> int:
+    """Start the library on the data below a folder, the system's by default; return its sample rate."""
+    path = None if folder is None else os.fsencode(folder)
+    rate = library.espeak_Initialize(_SYNCHRONOUS, 500, path, _PHONEME_EVENTS)
+    if rate <= 0:
+        raise TeacherError("espeak-ng finds no data; training needs it; install the package espeak-ng-data")
+    return rate
+
+
+@cache
+def _system_data() -> Path:
+    """Find the data that the system has; only once, since asking takes the made-up variants from a teacher."""
+    library = _load_library()
+    _initialise(library, None)
+    path = ctypes.c_char_p()
+    library.espeak_Info(ctypes.byref(path))
+    return Path((path.value or b"").decode())
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,15 @@ _LETTERS = {
     "hi": "\u0901-\u0903\u0905-\u0939\u093c\u093e-\u094d\u095c\u095d",
 }
 
+# What Arabic writes together with a word: articles, prepositions and conjunctions before it, pronouns and endings
+# behind it. The word list has stems.
+_PREFIXES = {"ar": ("ال", "و", "وال", "ب", "بال", "لل", "ل", "ف", "ك")}
+_SUFFIXES = {"ar": ("ه", "ها", "هم", "نا", "ي", "ك", "ة", "ات", "ون", "ين", "ا")}
+_PREFIX_SHARE, _SUFFIX_SHARE = 0.35, 0.15
+
+# Everyday words instead of the list's; of Arabic words most have to be learned one by one.
+_COMMON_SHARE, _COMMON_SHARES = 0.55, {"ar": 0.35}
+
 _MAX_WORD_CHARS = 14
 
 _ENDS = {"hi": ("।", "।", "?", "!"), "ar": (".", ".", "؟", "!"), "ja": ("。", "。", "？", "！")}
@@ -93,12 +102,21 @@ class TextSource:
             text = normalize(text, self.language).text
         return text.lower() if rng.random() < 0.1 else text
 
-    def _word(self, rng: random.Random) -> str:
+    def draw_word(self, rng: random.Random) -> str:
+        """Draw an everyday word, one of the list, or, in Japanese, made-up kana."""
         if self.language == "ja" and rng.random() < 0.4:
             return "".join(rng.choice(_KANA) for _ in range(rng.randint(2, 4)))
-        if rng.random() < 0.55 or not self.words:
+        if rng.random() < _COMMON_SHARES.get(self.language, _COMMON_SHARE) or not self.words:
             return self._common(rng)
-        return rng.choice(self.words)
+        return self._inflect(rng.choice(self.words), rng)
+
+    def _inflect(self, word: str, rng: random.Random) -> str:
+        if self.language in _PREFIXES and not word.startswith(_PREFIXES[self.language][0]):
+            if rng.random() < _PREFIX_SHARE:
+                word = rng.choice(_PREFIXES[self.language]) + word
+            if rng.random() < _SUFFIX_SHARE:
+                word += rng.choice(_SUFFIXES[self.language])
+        return word
 
     def _common(self, rng: random.Random) -> str:
         # Frequent words first in the list, so squaring favours them.
@@ -108,7 +126,7 @@ class TextSource:
         def replace(match: re.Match[str]) -> str:
             slot = match.group(1)
             if slot == "w":
-                return self._word(rng)
+                return self.draw_word(rng)
             if slot == "c":
                 return self._common(rng)
             if slot == "name":
@@ -119,7 +137,7 @@ class TextSource:
 
     def _loose_words(self, rng: random.Random) -> str:
         count = min(rng.randint(1, 14), rng.randint(1, 14))
-        words = [self._word(rng) for _ in range(count)]
+        words = [self.draw_word(rng) for _ in range(count)]
         comma = _COMMAS.get(self.language, ",")
         for index in range(count - 1):
             if rng.random() < 0.08:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from train.teacher import SilentTextError, Speaker, TeacherSource, Utterance
 from train.texts import LANGUAGES, TextSourceError, load_texts
 
 PHONEMES = Phonemes({"a": 1, "b": 2, "c": 3}, {language: frozenset({0, 1, 2, 3}) for language in LANGUAGES})
-HOURS = 40 / 3600
+HOURS = 80 / 3600
 timed = st.lists(st.tuples(st.floats(0.02, 0.4), st.sampled_from(["a", "b", "c", "_", "?"])), min_size=1, max_size=12)
 
 
@@ -181,6 +183,19 @@ def test_texts_need_no_word_list_of_the_system(monkeypatch: pytest.MonkeyPatch, 
         load_texts("en", with_word_list=True)
     with pytest.raises(SystemExit, match="word lists"):
         data.main(["unused", "--check"], source=_complete_source())
+
+
+def test_arabic_words_take_articles_and_pronouns_and_no_other_language_does() -> None:
+    rng = random.Random(0)
+    source = replace(load_texts("ar"), common=("\u0643",), words=("\u0643\u062a\u0627\u0628",))
+    drawn = [source.draw_word(rng) for _ in range(400)]
+    listed = [word for word in drawn if len(word) > 1]
+    assert 220 < len(listed) < 300
+    assert all(source.words[0] in word for word in listed)
+    with_prefix = [word for word in listed if not word.startswith(source.words[0])]
+    assert 0.25 < len(with_prefix) / len(listed) < 0.45
+    english = replace(source, language="en")
+    assert {english.draw_word(rng) for _ in range(100)} == {*source.common, *source.words}
 
 
 def test_the_check_names_variants_that_are_not_installed() -> None:

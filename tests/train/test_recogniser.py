@@ -14,7 +14,15 @@ from stand_in_teacher import STAND_IN
 from train import recogniser as stage
 from train.corpus import Corpus, Phonemes, collapse, open_corpus
 from train.data import make_part, write_index
-from train.recogniser import Recogniser, RecogniserNetwork, distort, draw_batches, inventory_mask, sequence_loss
+from train.recogniser import (
+    Recogniser,
+    RecogniserNetwork,
+    add_noise,
+    distort,
+    draw_batches,
+    inventory_mask,
+    sequence_loss,
+)
 from train.texts import LANGUAGES
 
 PHONEMES = Phonemes(
@@ -112,3 +120,16 @@ def test_distortion_changes_the_voice_and_not_the_times() -> None:
     level = changed.mean(1)
     assert (level[:, 100:].mean(1) - level[:, :100].mean(1) > 6).all()
     assert np.abs(np.diff(level.mean(0).numpy())).argmax() == 99
+
+
+def test_noise_follows_the_level_and_has_a_colour() -> None:
+    torch.manual_seed(0)
+    samples = torch.randn(200, 4000) * torch.linspace(0.01, 1, 200)[:, None]
+    noise = add_noise(samples) - samples
+    below = 20 * torch.log10(samples.pow(2).mean(1).sqrt() / noise.pow(2).mean(1).sqrt())
+    assert 4 < below.min() < 8
+    assert 42 < below.max() < 46
+    # What neighbours have in common tells dark noise from bright.
+    alike = (noise[:, 1:] * noise[:, :-1]).mean(1) / noise.pow(2).mean(1)
+    assert alike.min() < -0.4
+    assert alike.max() > 0.4
