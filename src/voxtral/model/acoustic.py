@@ -98,7 +98,8 @@ class BidirectionalAttention(nn.Module):
 
         With `num_queries` only the first tokens ask; all of them are seen.
         """
-        return self.wq(x[:, :num_queries]), self.wk(x), self.wv(x)
+        # Contiguous, because a product with strided rows leaves the fast path of a CPU: 80 times slower in bfloat16.
+        return self.wq(x[:, :num_queries].contiguous()), self.wk(x), self.wv(x)
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attend from what `project` gives, each token to all three, and project back: [B, T, D]."""
