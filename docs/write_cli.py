@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
-import subprocess
-import sys
 from pathlib import Path
+from unittest.mock import patch
+
+from voxtral.cli.main import run
 
 COMMANDS = ("", "speak", "voices", "clone", "download", "encode", "decode", "bench", "doctor")
 
@@ -21,10 +24,13 @@ def render() -> str:
 
 def help_text(command: str) -> str:
     """Run one help command at a fixed width, without colours."""
-    env = os.environ | {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"}
-    words = [sys.executable, "-m", "voxtral", *command.split(), "--help"]
-    done = subprocess.run(words, env=env, capture_output=True, text=True, check=True, timeout=60)
-    return "\n".join(line.rstrip() for line in done.stdout.splitlines())
+    fixed = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    # In this process: a new one for each command would spend its time on starting.
+    with patch.dict(os.environ, fixed), contextlib.redirect_stdout(io.StringIO()) as shown:
+        code = run([*command.split(), "--help"])
+    if code:
+        raise RuntimeError(f"`voxtral {command} --help` ended with exit code {code}; it must end with 0")
+    return "\n".join(line.rstrip() for line in shown.getvalue().splitlines())
 
 
 if __name__ == "__main__":

@@ -62,7 +62,16 @@ def tts() -> Iterator[VoxtralTTS]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how many tests need a GPU that is not here."""
+    """Print how many tests need a GPU that is not here, and how many code blocks of the documents ran.
+
+    Both are counted from the reports, which arrive here from every worker process.
+    """
     skipped = terminalreporter.stats.get("skipped", [])
     num_cuda = sum(1 for report in skipped if "CUDA" in str(report.longrepr))
     terminalreporter.write_line(f"GPU tests skipped: {num_cuda}")
+    passed = terminalreporter.stats.get("passed", [])
+    num_run, num_skipped = (
+        sum("::test_block_runs[" in report.nodeid for report in which) for which in (passed, skipped)
+    )
+    if num_run or num_skipped:
+        terminalreporter.write_line(f"Code blocks of README and guide: {num_run} run, {num_skipped} skipped")

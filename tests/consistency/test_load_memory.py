@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -91,7 +92,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "consolidated.safetensors").unlink()
 
 
+@functools.cache
 def load(folder: Path, dtype: str) -> dict[str, Any]:
+    """Load in a process of its own, once for each dtype, and return what it measured."""
     command = [sys.executable, "-c", CHILD, str(folder), dtype]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
     return json.loads(finished.stdout.splitlines()[-1])

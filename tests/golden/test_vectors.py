@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -199,36 +199,36 @@ def test_each_group_of_checks_has_an_entry_above() -> None:
 # Sets that are not as they should be.
 
 
-def change_set(folder: Path, *, add_entry: str | None = None, add_tensor: str | None = None) -> Path:
+def change_set(folder: Path, *, add_entries: Sequence[str] = (), add_tensors: Sequence[str] = ()) -> Path:
     vectors = copy_of_the_set(folder)
-    if add_tensor is not None:
-        tensors = load_file(vectors / "vectors.safetensors") | {add_tensor: torch.zeros(2)}
+    if add_tensors:
+        tensors = load_file(vectors / "vectors.safetensors") | {name: torch.zeros(2) for name in add_tensors}
         save_file(tensors, vectors / "vectors.safetensors")
-    if add_entry is not None:
+    if add_entries:
         described = json.loads((vectors / "vectors.json").read_text(encoding="utf-8"))
-        described["entries"][add_entry] = {"shape": [2], "dtype": "float32", "tolerance": {"atol": 1.0, "rtol": 0.0}}
+        entry = {"shape": [2], "dtype": "float32", "tolerance": {"atol": 1.0, "rtol": 0.0}}
+        described["entries"] |= dict.fromkeys(add_entries, entry)
         (vectors / "vectors.json").write_text(json.dumps(described), encoding="utf-8")
     return vectors
 
 
+def test_entries_that_no_check_knows_fail_and_no_others(tmp_path: Path) -> None:
+    names = ["something/new", "codec/decode/T7/block8", "fm/alpha1.2/other", "lm/prompt/layer2_residual"]
+    report = run(TINY, change_set(tmp_path, add_entries=names, add_tensors=names))
+    failed = {result.name: result.detail for result in report.results if result.ok is False}
+    assert failed == dict.fromkeys(names, "no check knows this entry")
+
+
 @pytest.mark.parametrize(
-    "name", ["something/new", "codec/decode/T7/block8", "fm/alpha1.2/other", "lm/prompt/layer2_residual"]
+    "changes", [{"add_entries": ["fm/more"]}, {"add_tensors": ["fm/more"]}], ids=["json", "tensors"]
 )
-def test_an_entry_that_no_check_knows_fails(tmp_path: Path, name: str) -> None:
-    report = run(TINY, change_set(tmp_path, add_entry=name, add_tensor=name))
-    assert [result.name for result in report.results if result.ok is False] == [name]
-    result = next(result for result in report.results if result.name == name)
-    assert result.detail == "no check knows this entry"
-
-
-@pytest.mark.parametrize("changes", [{"add_entry": "fm/more"}, {"add_tensor": "fm/more"}], ids=["json", "tensors"])
-def test_a_set_that_disagrees_with_itself_is_refused(tmp_path: Path, changes: dict[str, str]) -> None:
+def test_a_set_that_disagrees_with_itself_is_refused(tmp_path: Path, changes: dict[str, list[str]]) -> None:
     with pytest.raises(CheckpointError, match="disagree about fm/more"):
         load_vectors(change_set(tmp_path, **changes))
 
 
 def test_the_command_reports_a_bad_set_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, report, _ = doctor(capsys, change_set(tmp_path, add_tensor="fm/more"))
+    code, report, _ = doctor(capsys, change_set(tmp_path, add_tensors=["fm/more"]))
     assert code == 1
     assert report["ok"] is False
     assert report["error"]["code"] == "invalid_checkpoint"

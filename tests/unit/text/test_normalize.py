@@ -140,12 +140,9 @@ def test_the_map_is_small_for_a_long_text() -> None:
 
 
 def _cpu_seconds(work: Callable[[], object]) -> float:
-    best = float("inf")
-    for _ in range(2):
-        start = time.process_time()
-        work()
-        best = min(best, time.process_time() - start)
-    return best
+    start = time.process_time()
+    work()
+    return time.process_time() - start
 
 
 @pytest.mark.parametrize(
@@ -192,6 +189,6 @@ def _cpu_seconds(work: Callable[[], object]) -> float:
 )
 def test_time_grows_with_the_length_and_not_with_its_square(unit: str) -> None:
     small, large = (unit * (size // len(unit)) for size in (2_000, 32_000))
-    base = max(_cpu_seconds(lambda: normalize(small, "fr")), 0.002)
-    # Sixteen times the text: 16 times the time if linear, 256 times if quadratic.
-    assert _cpu_seconds(lambda: normalize(large, "fr")) < 64 * base
+    base = max(min(_cpu_seconds(lambda: normalize(small, "fr")) for _ in range(2)), 0.002)
+    # Sixteen times the text: 16 times the time if linear, 256 times if quadratic. A second look only after a slow one.
+    assert any(_cpu_seconds(lambda: normalize(large, "fr")) < 64 * base for _ in range(2))

@@ -340,12 +340,9 @@ def test_the_first_segment_comes_without_reading_the_text() -> None:
 
 
 def _cpu_seconds(work: Callable[[], object]) -> float:
-    best = float("inf")
-    for _ in range(2):
-        start = time.process_time()
-        work()
-        best = min(best, time.process_time() - start)
-    return best
+    start = time.process_time()
+    work()
+    return time.process_time() - start
 
 
 @pytest.mark.parametrize("limits", [(100, 400), (1, 4_000)])
@@ -385,6 +382,6 @@ def test_time_grows_with_the_length_and_not_with_its_square(unit: str, limits: t
         text = unit * (size // len(unit))
         return lambda: sum(1 for _ in split_text(text, min_chars=limits[0], max_chars=limits[1]))
 
-    base = max(_cpu_seconds(work(6_000)), 0.002)
-    # Sixteen times the text: 16 times the time if linear, 256 times if quadratic.
-    assert _cpu_seconds(work(96_000)) < 64 * base
+    base = max(min(_cpu_seconds(work(6_000)) for _ in range(2)), 0.002)
+    # Sixteen times the text: 16 times the time if linear, 256 times if quadratic. A second look only after a slow one.
+    assert any(_cpu_seconds(work(96_000)) < 64 * base for _ in range(2))
