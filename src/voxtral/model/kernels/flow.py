@@ -1,0 +1,81 @@
+"""Attention between the three tokens of the flow, its guided step, and the frame at its end."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES
+from voxtral.model.attention import attend
+from voxtral.model.kernels.dispatch import uses_triton
+
+
+def attend_between_tokens(
+    query: Tensor, key: Tensor, value: Tensor, head_dim: int, *, use_triton: bool | None = None
+) -> Tensor:
+    """Attend between a handful of tokens without mask or positions; everything but input and output is float32.
+
+    Args:
+        query: [R, Tq, H * Dh], heads side by side; only the last axis must be contiguous, so parts of a fused
+            projection need no copy.
+        key: [R, T, Hkv * Dh]; query head h reads key head h // (H / Hkv).
+        value: the same.
+        head_dim: Dh.
+        use_triton: see `uses_triton`.
+
+    Returns:
+        [R, Tq, H * Dh].
+    """
+    if uses_triton(query, use_triton):
+        from voxtral.model.kernels import flow_triton
+
+        return flow_triton.attend_between_tokens(query, key, value, head_dim)
+    query, key, value = (part.unflatten(-1, (-1, head_dim)).transpose(1, 2) for part in (query, key, value))
+    return attend(query, key, value)
+
+
+def guided_step(
+    state: Tensor, velocities: Tensor, guidance_scale: Tensor, step: Tensor, *, use_triton: bool | None = None
+) -> Tensor:
+    """Take one Euler step with v = g * conditional + (1 - g) * unconditional, in float32.
+
+    Args:
+        state: [B, A] float32.
+        velocities: [2 B, A] float32, the conditional rows first.
+        guidance_scale: [B] float32.
+        step: float32 scalar on the device.
+        use_triton: see `uses_triton`.
+
+    Returns:
+        [B, A] float32.
+    """
+    if uses_triton(state, use_triton):
+        from voxtral.model.kernels import flow_triton
+
+        return flow_triton.guided_step(state, velocities, guidance_scale, step)
+    scale = guidance_scale[:, None]
+    conditional, unconditional = velocities.chunk(2)
+    return state + (scale * conditional + (1 - scale) * unconditional) * step
+
+
+def finish_frame(state: Tensor, semantic: Tensor, num_levels: int, *, use_triton: bool | None = None) -> Tensor:
+    """Clamp and round the end of the flow to levels, ties to even, and write the audio tokens of the frame.
+
+    An END_AUDIO row gets EMPTY_AUDIO shifted in every acoustic codebook (`AcousticTransformer.forward`).
+
+    Args:
+        state: [B, A] float32.
+        semantic: [B] int64.
+        num_levels: of an acoustic codebook.
+        use_triton: see `uses_triton`.
+
+    Returns:
+        [B, 1 + A] int64.
+    """
+    if uses_triton(state, use_triton):
+        from voxtral.model.kernels import flow_triton
+
+        return flow_triton.finish_frame(state, semantic, num_levels)
+    levels = ((state.clamp(-1, 1) + 1) / 2 * (num_levels - 1)).round().long()
+    levels = torch.where(semantic[:, None] == END_AUDIO, EMPTY_AUDIO, levels)
+    return torch.cat((semantic[:, None], levels + NUM_SPECIAL_CODES), dim=1)

@@ -1,0 +1,173 @@
+"""Triton forms of `voxtral.model.kernels.flow`."""
+
+# Kernels are written in a language of their own: pyright knows neither its tensors nor the options of a launch.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportOperatorIssue=false
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES
+
+
+@triton.jit
+def _attend_between_tokens(
+    query_ptr,
+    key_ptr,
+    value_ptr,
+    output_ptr,
+    query_row_stride,
+    query_token_stride,
+    key_row_stride,
+    key_token_stride,
+    value_row_stride,
+    value_token_stride,
+    scale,
+    NUM_QUERIES: tl.constexpr,
+    NUM_TOKENS: tl.constexpr,
+    GROUP: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr,
+    BLOCK_DIM: tl.constexpr,
+):
+    """One query head of one row for each program."""
+    row = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1)
+    tokens = tl.arange(0, BLOCK_TOKENS)
+    dims = tl.arange(0, BLOCK_DIM)
+    is_token = tokens < NUM_TOKENS
+    is_dim = dims < HEAD_DIM
+    is_key = is_token[:, None] & is_dim[None, :]
+    first = (head // GROUP) * HEAD_DIM + dims[None, :]
+    key = tl.load(
+        key_ptr + row * key_row_stride + tokens[:, None] * key_token_stride + first, mask=is_key, other=0.0
+    ).to(tl.float32)
+    value = tl.load(
+        value_ptr + row * value_row_stride + tokens[:, None] * value_token_stride + first, mask=is_key, other=0.0
+    ).to(tl.float32)
+    for asking in tl.static_range(NUM_QUERIES):  # pyright: ignore[reportGeneralTypeIssues]
+        source = query_ptr + row * query_row_stride + asking * query_token_stride + head * HEAD_DIM + dims
+        query = tl.load(source, mask=is_dim, other=0.0).to(tl.float32)
+        scores = tl.sum(key * query[None, :], axis=1) * scale
+        scores = tl.where(is_token, scores, float("-inf"))
+        weights = tl.exp(scores - tl.max(scores, axis=0))
+        mixed = tl.sum(value * weights[:, None], axis=0) / tl.sum(weights, axis=0)
+        target = output_ptr + ((row * NUM_QUERIES + asking) * tl.num_programs(1) + head) * HEAD_DIM + dims
+        tl.store(target, mixed.to(output_ptr.dtype.element_ty), mask=is_dim)
+
+
+def attend_between_tokens(query: Tensor, key: Tensor, value: Tensor, head_dim: int) -> Tensor:
+    """Launch over rows and query heads."""
+    query, key, value = (part if part.stride(-1) == 1 else part.contiguous() for part in (query, key, value))
+    num_rows, num_queries, width = query.shape
+    num_tokens, num_heads = key.shape[1], width // head_dim
+    output = query.new_empty(num_rows, num_queries, width)
+    _attend_between_tokens[(num_rows, num_heads)](
+        query,
+        key,
+        value,
+        output,
+        query.stride(0),
+        query.stride(1),
+        key.stride(0),
+        key.stride(1),
+        value.stride(0),
+        value.stride(1),
+        head_dim**-0.5,
+        NUM_QUERIES=num_queries,
+        NUM_TOKENS=num_tokens,
+        GROUP=num_heads // (key.shape[2] // head_dim),
+        HEAD_DIM=head_dim,
+        BLOCK_TOKENS=triton.next_power_of_2(num_tokens),
+        BLOCK_DIM=triton.next_power_of_2(head_dim),
+        num_warps=1,
+        enable_fp_fusion=True,
+    )
+    return output
+
+
+@triton.jit
+def _guided_step(state_ptr, velocities_ptr, scale_ptr, step_ptr, result_ptr, width, BLOCK: tl.constexpr):
+    """One row for each program."""
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    inside = columns < width
+    places = row * width + columns
+    scale = tl.load(scale_ptr + row)
+    conditional = tl.load(velocities_ptr + places, mask=inside, other=0.0)
+    unconditional = tl.load(velocities_ptr + tl.num_programs(0) * width + places, mask=inside, other=0.0)
+    velocity = scale * conditional + (1 - scale) * unconditional
+    state = tl.load(state_ptr + places, mask=inside, other=0.0)
+    tl.store(result_ptr + places, state + velocity * tl.load(step_ptr), mask=inside)
+
+
+def guided_step(state: Tensor, velocities: Tensor, guidance_scale: Tensor, step: Tensor) -> Tensor:
+    """Launch over the rows."""
+    num_rows, width = state.shape
+    result = torch.empty_like(state, memory_format=torch.contiguous_format)
+    _guided_step[(num_rows,)](
+        state.contiguous(),
+        velocities.contiguous(),
+        guidance_scale.contiguous(),
+        step,
+        result,
+        width,
+        BLOCK=triton.next_power_of_2(width),
+        num_warps=1,
+        # Rounded after each operation, as torch does.
+        enable_fp_fusion=False,
+    )
+    return result
+
+
+@triton.jit
+def _finish_frame(
+    state_ptr,
+    semantic_ptr,
+    tokens_ptr,
+    width,
+    num_levels,
+    END: tl.constexpr,
+    EMPTY: tl.constexpr,
+    SHIFT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One row for each program."""
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    inside = columns < width
+    state = tl.load(state_ptr + row * width + columns, mask=inside, other=0.0)
+    scaled = (tl.minimum(tl.maximum(state, -1.0), 1.0) + 1.0) / 2.0 * (num_levels - 1)
+    below = tl.floor(scaled)
+    # The difference is exact, so a tie is seen as one; it goes to the even level.
+    rest = scaled - below
+    level = below.to(tl.int64)
+    is_up = (rest > 0.5) | ((rest == 0.5) & (level % 2 == 1))
+    level = tl.where(is_up, level + 1, level)
+    semantic = tl.load(semantic_ptr + row)
+    level = tl.where(semantic == END, EMPTY, level)
+    target = tokens_ptr + row * (width + 1)
+    tl.store(target, semantic)
+    tl.store(target + 1 + columns, level + SHIFT, mask=inside)
+
+
+def finish_frame(state: Tensor, semantic: Tensor, num_levels: int) -> Tensor:
+    """Launch over the rows."""
+    num_rows, width = state.shape
+    tokens = torch.empty(num_rows, 1 + width, dtype=torch.int64, device=state.device)
+    _finish_frame[(num_rows,)](
+        state.contiguous(),
+        semantic.contiguous(),
+        tokens,
+        width,
+        num_levels,
+        END=END_AUDIO,
+        EMPTY=EMPTY_AUDIO,
+        SHIFT=NUM_SPECIAL_CODES,
+        BLOCK=triton.next_power_of_2(width),
+        num_warps=1,
+        enable_fp_fusion=False,
+    )
+    return tokens

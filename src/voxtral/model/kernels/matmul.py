@@ -1,0 +1,61 @@
+"""Products of a few rows with quantised matrices, in the form in which a checkpoint holds them."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from voxtral.model.kernels.dispatch import uses_triton
+
+
+def quantized_matmul(
+    x: Tensor,
+    weight: Tensor,
+    scales: Tensor,
+    zeros: Tensor | None = None,
+    *,
+    residual: Tensor | None = None,
+    is_swiglu: bool = False,
+    use_triton: bool | None = None,
+) -> Tensor:
+    """Multiply activations with a quantised matrix, `x @ dequantised.T`.
+
+    Int8 numbers are multiplied as they are and scaled after; int4 numbers are dequantised and rounded to the dtype of
+    `x` first. Sums are float32, and the result, epilogue included, is rounded once. Meant for up to some 64 rows, where
+    reading the weights is the cost.
+
+    Args:
+        x: [..., K].
+        weight: int8 [N, K], or uint8 [N, K / 2] with column 2i in the low and 2i + 1 in the high half of byte i.
+        scales: int8: [N], one for each row; int4: [N, K / group].
+        zeros: int4 alone, [N, K / group], groups of a power of two; a weight is (number - zero) * scale.
+        residual: [..., N], added to the result.
+        is_swiglu: the upper half of the rows is a gate, the lower what it lets through: silu(gate) * up, [..., N / 2].
+        use_triton: see `uses_triton`.
+
+    Returns:
+        [..., N] in the dtype of `x`, or [..., N / 2] with `is_swiglu`.
+    """
+    assert not (is_swiglu and residual is not None), "SwiGLU is no end of a residual branch"
+    if uses_triton(x, use_triton):
+        from voxtral.model.kernels import matmul_triton
+
+        return matmul_triton.quantized_matmul(x, weight, scales, zeros, residual, is_swiglu)
+    if zeros is None:
+        result = F.linear(x.float(), weight.float()) * scales.float()
+    else:
+        result = F.linear(x.float(), dequantize(weight, scales, zeros).to(x.dtype).float())
+    if is_swiglu:
+        gate, up = result.chunk(2, dim=-1)
+        result = F.silu(gate) * up
+    elif residual is not None:
+        result = result + residual.float()
+    return result.to(x.dtype)
+
+
+def dequantize(weight: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
+    """Make the float32 matrix [N, K] of an int4 one; arguments as in `quantized_matmul`."""
+    numbers = torch.stack((weight & 0xF, weight >> 4), dim=-1).flatten(1).float()  # [N, K]
+    groups = numbers.unflatten(1, (scales.shape[1], -1))
+    return ((groups - zeros.float()[..., None]) * scales.float()[..., None]).flatten(1)

@@ -1,0 +1,97 @@
+"""Rotary positions and attention over a paged KV cache, for one new position of each sequence.
+
+Pages hold `page_size` positions of one layer: [num_pages, page_size, Hkv, Dh]. A position's place is its slot,
+page * page_size + offset. Rows that only pad a batch write to a scratch page and see nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from voxtral.model.kernels.dispatch import uses_triton
+
+
+def rotate_and_store(
+    projected: Tensor,
+    rotation: tuple[Tensor, Tensor],
+    slots: Tensor,
+    key_pages: Tensor,
+    value_pages: Tensor,
+    *,
+    use_triton: bool | None = None,
+) -> Tensor:
+    """Rotate queries and keys of new positions, and write keys and values to their slots.
+
+    Interleaved pairs (2i, 2i + 1), in float32, as `voxtral.model.layers.apply_rope`.
+
+    Args:
+        projected: [N, (H + 2 Hkv) * Dh], queries, keys and values side by side.
+        rotation: cosines and sines, [N, Dh / 2] float32 each.
+        slots: [N] int64; equal slots may only be those of the scratch page.
+        key_pages: [num_pages, page_size, Hkv, Dh], written in place.
+        value_pages: the same.
+        use_triton: see `uses_triton`.
+
+    Returns:
+        The rotated queries, [N, H, Dh].
+    """
+    if uses_triton(projected, use_triton):
+        from voxtral.model.kernels import paged_triton
+
+        return paged_triton.rotate_and_store(projected, rotation, slots, key_pages, value_pages)
+    num_kv_heads, head_dim = key_pages.shape[2:]
+    heads = projected.unflatten(-1, (-1, head_dim))  # [N, H + 2 Hkv, Dh]
+    turned, value = heads[:, :-num_kv_heads], heads[:, -num_kv_heads:]
+    cos, sin = (part[:, None] for part in rotation)
+    even, odd = turned.float().unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).to(projected.dtype)
+    key_pages.flatten(0, 1)[slots] = turned[:, -num_kv_heads:].to(key_pages.dtype)
+    value_pages.flatten(0, 1)[slots] = value.to(value_pages.dtype)
+    return turned[:, :-num_kv_heads].contiguous()
+
+
+def attend_to_pages(
+    query: Tensor,
+    key_pages: Tensor,
+    value_pages: Tensor,
+    block_tables: Tensor,
+    lengths: Tensor,
+    *,
+    use_triton: bool | None = None,
+) -> Tensor:
+    """Attend from one position of each sequence to the positions that its pages hold.
+
+    The kernel takes 128 positions at a time and joins the parts, so a row's result does not depend on the other rows.
+    It rounds attention weights to the dtype of the query before they meet the values; sums are float32.
+
+    Args:
+        query: [B, H, Dh], rotated; query head h reads key head h // (H / Hkv).
+        key_pages: [num_pages, page_size, Hkv, Dh].
+        value_pages: the same.
+        block_tables: [B, max_pages] int32, pages of each row in order; what lies behind its length is not read.
+        lengths: [B] int32, positions that the row sees, the new one included; 0 gives zeros.
+        use_triton: see `uses_triton`.
+
+    Returns:
+        [B, H * Dh].
+    """
+    if uses_triton(query, use_triton):
+        from voxtral.model.kernels import paged_triton
+
+        return paged_triton.attend_to_pages(query, key_pages, value_pages, block_tables, lengths)
+    page_size, num_kv_heads = key_pages.shape[1:3]
+    num_seen = block_tables.shape[1] * page_size
+    is_seen = torch.arange(num_seen, device=query.device) < lengths[:, None]  # [B, S]
+    # Pages that are not seen may have been given to nobody and hold anything, NaN included.
+    tables = torch.where(is_seen[:, ::page_size], block_tables, 0).long()
+    keys, values = (
+        pages[tables].flatten(1, 2).masked_fill(~is_seen[:, :, None, None], 0).transpose(1, 2)
+        for pages in (key_pages, value_pages)
+    )  # [B, Hkv, S, Dh]
+    folded = query.unflatten(1, (num_kv_heads, -1))  # [B, Hkv, G, Dh]
+    # A row that sees nothing looks at zeros: its result is zero, where an empty mask would give NaN.
+    mask = is_seen | (lengths[:, None] == 0)
+    output = F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask[:, None, None])
+    return output.flatten(1)

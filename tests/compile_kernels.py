@@ -1,0 +1,116 @@
+"""Compile every Triton kernel for GPUs that are not here: `python tests/compile_kernels.py 90 bfloat16 all`.
+
+Prints one JSON line for each launch: kernel, compute capability, dtype, bytes of shared memory. Launches are those of
+the published sizes; they compile and do not run. With `once` instead of `all`, the first launch of each kernel alone.
+Run without TRITON_INTERPRET.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+from voxtral.model.kernels.elementwise import add_rms_norm, silu_multiply
+from voxtral.model.kernels.flow import attend_between_tokens, finish_frame, guided_step
+from voxtral.model.kernels.matmul import quantized_matmul
+from voxtral.model.kernels.paged import attend_to_pages, rotate_and_store
+from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
+from voxtral.model.kernels.window import attend_in_window
+
+_TYPES = {
+    torch.float32: "*fp32",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.int8: "*i8",
+    torch.uint8: "*u8",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
+_OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
+
+
+def argument_type(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return _TYPES[value.dtype]
+    return "i32" if isinstance(value, int) else "fp32"
+
+
+def compile_launch(kernel: Any, arguments: tuple[Any, ...], named: dict[str, Any], capability: int) -> Any:
+    options = {name: named.pop(name) for name in _OPTIONS if name in named}
+    values = dict(zip(kernel.arg_names, arguments, strict=False)) | named
+    fixed = {kernel.arg_names[place]: values[kernel.arg_names[place]] for place in kernel.constexprs}
+    signature = {name: "constexpr" if name in fixed else argument_type(value) for name, value in values.items()}
+    # As a real launch finds them: memory and sizes are multiples of 16, so that loads are wide.
+    is_wide = {
+        name: isinstance(value, Tensor) or value % 16 == 0 for name, value in values.items() if name not in fixed
+    }
+    attributes = {(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name, wide in is_wide.items() if wide}
+    source = ASTSource(kernel, signature=signature, constexprs=fixed, attrs=attributes)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+
+def launches(dtype: torch.dtype) -> Iterator[Any]:
+    """Call every kernel with the sizes of the published model."""
+
+    def zeros(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
+        return torch.zeros(shape, dtype=dtype)
+
+    ints, floats = torch.int32, torch.float32
+    pages, tokens = zeros(8, 16, 8, 128), zeros(2, 37, dtype=torch.int64)
+    yield add_rms_norm(zeros(2, 3072), zeros(2, 3072), zeros(3072), 1e-5, use_triton=True)
+    yield silu_multiply(zeros(2, 18432), use_triton=True)
+    rotation, slots = (zeros(2, 64, dtype=floats), zeros(2, 64, dtype=floats)), zeros(2, dtype=torch.int64)
+    yield rotate_and_store(zeros(2, 6144), rotation, slots, pages, pages, use_triton=True)
+    tables, lengths = zeros(2, 64, dtype=ints), zeros(2, dtype=ints)
+    yield attend_to_pages(zeros(2, 32, 128), pages, pages, tables, lengths, use_triton=True)
+    for num_rows in (2, 48):
+        x, bytes_ = zeros(num_rows, 3072), zeros(64, 3072, dtype=torch.int8)
+        yield quantized_matmul(x, bytes_, zeros(64, dtype=floats), use_triton=True)
+        yield quantized_matmul(x, bytes_, zeros(64, dtype=floats), is_swiglu=True, use_triton=True)
+    for group in (64, 128):
+        x, halves = zeros(2, 3072), zeros(64, 1536, dtype=torch.uint8)
+        parts = zeros(64, 3072 // group, dtype=floats)
+        yield quantized_matmul(x, halves, parts, parts, residual=zeros(2, 64), use_triton=True)
+        yield quantized_matmul(x, halves, parts, parts, is_swiglu=True, use_triton=True)
+    yield attend_between_tokens(zeros(4, 3, 4096), zeros(4, 3, 1024), zeros(4, 3, 1024), 128, use_triton=True)
+    scale, step = zeros(2, dtype=floats), torch.tensor(0.5)
+    yield guided_step(zeros(2, 36, dtype=floats), zeros(4, 36, dtype=floats), scale, step, use_triton=True)
+    yield finish_frame(zeros(2, 36, dtype=floats), zeros(2, dtype=torch.int64), 21, use_triton=True)
+    yield choose_semantic(zeros(2, 8320), zeros(2, dtype=torch.bool), 8194, use_triton=True)
+    yield sum_embeddings(tokens, zeros(37, dtype=torch.int64), zeros(9088, 3072), use_triton=True)
+    for window in (2, 16):
+        query, slopes = zeros(1, 8, 8, 128), zeros(8, dtype=floats)
+        yield attend_in_window(query, query, query, slopes, window=window, use_triton=True)
+        yield attend_in_window(query, query, query, slopes, window=window, num_valid=lengths, use_triton=True)
+
+
+def main(capability: int, dtype_name: str, extent: str) -> None:
+    seen: set[str] = set()
+
+    def compile_instead(kernel: Any, *arguments: Any, grid: Any, warmup: bool, **named: Any) -> None:
+        assert grid
+        assert not warmup
+        if extent == "once" and kernel.__name__ in seen:
+            return
+        seen.add(kernel.__name__)
+        compiled = compile_launch(kernel, arguments, named, capability)
+        assert "cubin" in compiled.asm
+        fact = {"kernel": kernel.__name__, "capability": capability, "dtype": dtype_name}
+        print(json.dumps(fact | {"shared": compiled.metadata.shared}), flush=True)
+
+    JITFunction.run = compile_instead  # pyright: ignore[reportAttributeAccessIssue]
+    for _ in launches(getattr(torch, dtype_name)):
+        pass
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])

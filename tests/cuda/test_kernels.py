@@ -1,0 +1,108 @@
+"""The Triton kernels on a GPU beside their plain forms there, at the published sizes; skipped without a GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import kernel_checks as checks
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+DTYPES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+CUDA = "cuda"
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(1, 3072), (64, 3, 3072), (5, 100)])
+def test_add_rms_norm(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    checks.check_add_rms_norm(CUDA, dtype, shape)
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(1, 18432), (64, 3, 18432), (2, 74)])
+def test_silu_multiply(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    checks.check_silu_multiply(CUDA, dtype, shape)
+
+
+@DTYPES
+@pytest.mark.parametrize(("num_rows", "heads", "head_dim"), [(1, (32, 8), 128), (64, (32, 8), 128), (3, (4, 2), 10)])
+def test_rotate_and_store(dtype: torch.dtype, num_rows: int, heads: tuple[int, int], head_dim: int) -> None:
+    checks.check_rotate_and_store(CUDA, dtype, num_rows, heads, head_dim, 16)
+
+
+@DTYPES
+@pytest.mark.parametrize(
+    ("lengths", "heads", "head_dim", "page_size"),
+    [
+        ([1], (32, 8), 128, 16),
+        ([600], (32, 8), 128, 16),
+        ([127, 128, 129, 0, 2000, 1], (32, 8), 128, 16),
+        ([7, 0, 33], (6, 2), 24, 3),
+    ],
+)
+def test_attend_to_pages(
+    dtype: torch.dtype, lengths: list[int], heads: tuple[int, int], head_dim: int, page_size: int
+) -> None:
+    checks.check_attend_to_pages(CUDA, dtype, lengths, heads, head_dim, page_size)
+
+
+@DTYPES
+@pytest.mark.parametrize("group", [0, 64, 128])
+@pytest.mark.parametrize(
+    ("shape", "ending"),
+    [
+        ((1, 6144, 3072), ""),
+        ((6, 3072, 4096), "residual"),
+        ((2, 18432, 3072), "swiglu"),
+        ((64, 3072, 9216), "residual"),
+        ((192, 18432, 3072), "swiglu"),
+        ((3, 50, 384), ""),
+    ],
+)
+def test_quantized_matmul(dtype: torch.dtype, shape: tuple[int, int, int], group: int, ending: str) -> None:
+    checks.check_quantized_matmul(CUDA, dtype, shape, group, ending)
+
+
+@DTYPES
+@pytest.mark.parametrize(
+    ("num_rows", "num_queries", "heads", "head_dim"), [(2, 3, (32, 8), 128), (128, 1, (32, 8), 128), (3, 3, (6, 2), 12)]
+)
+def test_attend_between_tokens(
+    dtype: torch.dtype, num_rows: int, num_queries: int, heads: tuple[int, int], head_dim: int
+) -> None:
+    checks.check_attend_between_tokens(CUDA, dtype, num_rows, num_queries, heads, head_dim)
+
+
+@pytest.mark.parametrize("num_rows", [1, 64])
+def test_the_flow_step_and_the_end_of_a_frame(num_rows: int) -> None:
+    checks.check_guided_step(CUDA, num_rows, 36)
+    ties = torch.arange(41) / 20 - 1
+    state = torch.stack([ties, *(torch.nextafter(ties, torch.full_like(ties, far)) for far in (-5, 5))])
+    checks.check_finish_frame(CUDA, state, [5, 1, 8193], 21)
+
+
+@DTYPES
+@pytest.mark.parametrize("num_rows", [1, 64])
+def test_choose_semantic(dtype: torch.dtype, num_rows: int) -> None:
+    checks.check_choose_semantic(CUDA, dtype, num_rows, 8194, 8320)
+
+
+@DTYPES
+@pytest.mark.parametrize("num_rows", [1, 64])
+def test_sum_embeddings(dtype: torch.dtype, num_rows: int) -> None:
+    checks.check_sum_embeddings(CUDA, dtype, num_rows, 37, 3072)
+
+
+@DTYPES
+@pytest.mark.parametrize("window", [2, 4, 8, 16])
+@pytest.mark.parametrize(
+    ("shape", "num_valid"), [((1, 8, 24), None), ((32, 8, 24), [8 + row % 17 for row in range(32)])]
+)
+def test_attend_in_window(
+    dtype: torch.dtype, shape: tuple[int, int, int], window: int, num_valid: list[int] | None
+) -> None:
+    checks.check_attend_in_window(CUDA, dtype, shape, (8, 8), 128, window, num_valid)

@@ -1,0 +1,283 @@
+"""The Triton kernels, interpreted on the CPU, beside their plain forms; and the plain forms beside the model."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kernel_checks as checks
+from voxtral.config import AcousticConfig, CodebookConfig
+from voxtral.model.acoustic import AcousticTransformer, round_to_codes
+from voxtral.model.kernels import dispatch
+from voxtral.model.kernels.flow import attend_between_tokens, finish_frame
+from voxtral.model.kernels.paged import attend_to_pages, rotate_and_store
+from voxtral.model.kernels.tokens import choose_semantic
+from voxtral.model.kernels.window import attend_in_window
+from voxtral.model.layers import apply_rope
+from voxtral.model.voxtral import VoxtralModel
+
+CPU = "cpu"
+DTYPES = [torch.float32, torch.float16]
+# The interpreter cannot multiply matrices of bfloat16, and cuts where hardware rounds.
+ALL_DTYPES = [*DTYPES, torch.bfloat16]
+
+interpreted = pytest.mark.skipif(
+    not dispatch.has_triton() or torch.cuda.is_available(),
+    reason="interpreted kernels need Triton, and a machine without GPU (there tests/cuda runs them compiled)",
+)
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", ALL_DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 16), (2, 3, 37), (5, 100)])
+def test_add_rms_norm(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    checks.check_add_rms_norm(CPU, dtype, shape)
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", ALL_DTYPES)
+@pytest.mark.parametrize("shape", [(1, 2), (2, 3, 74), (1, 2100)])
+def test_silu_multiply(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    checks.check_silu_multiply(CPU, dtype, shape)
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", ALL_DTYPES)
+@pytest.mark.parametrize(("num_rows", "heads", "head_dim", "page_size"), [(1, (1, 1), 2, 1), (3, (4, 2), 10, 5)])
+def test_rotate_and_store(
+    dtype: torch.dtype, num_rows: int, heads: tuple[int, int], head_dim: int, page_size: int
+) -> None:
+    checks.check_rotate_and_store(CPU, dtype, num_rows, heads, head_dim, page_size)
+
+
+@interpreted
+def test_rows_that_pad_a_batch_share_the_scratch_page() -> None:
+    projected = torch.randn(3, 4 * 8)
+    angles = torch.zeros(3, 4)
+    pages = [torch.zeros(2, 4, 1, 8) for _ in range(2)]
+    rotate_and_store(projected, (angles.cos(), angles.sin()), torch.tensor([5, 0, 0]), *pages, use_triton=True)
+    assert torch.equal(pages[1][1, 1, 0], projected[0, -8:])
+    assert any(torch.equal(pages[1][0, 0, 0], projected[row, -8:]) for row in (1, 2))
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("lengths", "heads", "head_dim", "page_size"),
+    [
+        ([1], (1, 1), 4, 1),
+        ([7, 0, 3], (2, 2), 8, 3),
+        ([16, 15, 17], (6, 2), 24, 16),  # around the edge of a page
+        ([128, 129, 5, 300], (8, 2), 16, 16),  # around the edge of a part
+    ],
+)
+def test_attend_to_pages(
+    dtype: torch.dtype, lengths: list[int], heads: tuple[int, int], head_dim: int, page_size: int
+) -> None:
+    checks.check_attend_to_pages(CPU, dtype, lengths, heads, head_dim, page_size)
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("group", [0, 8, 64])
+@pytest.mark.parametrize(
+    ("shape", "ending"),
+    [((1, 16, 64), ""), ((3, 50, 192), "residual"), ((2, 70, 128), "swiglu"), ((70, 20, 64), "")],
+)
+def test_quantized_matmul(dtype: torch.dtype, shape: tuple[int, int, int], group: int, ending: str) -> None:
+    checks.check_quantized_matmul(CPU, dtype, shape, group, ending)
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", ALL_DTYPES)
+@pytest.mark.parametrize(("num_rows", "num_queries", "heads", "head_dim"), [(1, 1, (1, 1), 4), (3, 3, (6, 2), 12)])
+def test_attend_between_tokens(
+    dtype: torch.dtype, num_rows: int, num_queries: int, heads: tuple[int, int], head_dim: int
+) -> None:
+    checks.check_attend_between_tokens(CPU, dtype, num_rows, num_queries, heads, head_dim)
+
+
+@interpreted
+@pytest.mark.parametrize(("num_rows", "width"), [(1, 1), (3, 36)])
+def test_guided_step(num_rows: int, width: int) -> None:
+    checks.check_guided_step(CPU, num_rows, width)
+
+
+@interpreted
+@settings(max_examples=20)
+@given(st.lists(st.floats(-2, 2, width=32), min_size=3, max_size=12), st.integers(2, 64))
+def test_finish_frame(values: list[float], num_levels: int) -> None:
+    checks.check_finish_frame(CPU, torch.tensor([values] * 3), [5, 1, 2], num_levels)
+
+
+@interpreted
+@pytest.mark.parametrize("num_levels", [5, 21])
+def test_finish_frame_at_every_tie_and_beside_it(num_levels: int) -> None:
+    ties = (torch.arange(2 * num_levels - 1) / 2) / (num_levels - 1) * 2 - 1
+    beside = [torch.nextafter(ties, torch.full_like(ties, far)) for far in (-5, 5)]
+    state = torch.cat((ties, *beside, torch.tensor([-0.0, 3e38, -3e38])))[None]
+    checks.check_finish_frame(CPU, state, [7], num_levels)
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", ALL_DTYPES)
+@pytest.mark.parametrize(("num_rows", "vocab", "num_logits"), [(1, 5, 8), (3, 52, 128), (2, 4100, 4224)])
+def test_choose_semantic(dtype: torch.dtype, num_rows: int, vocab: int, num_logits: int) -> None:
+    checks.check_choose_semantic(CPU, dtype, num_rows, vocab, num_logits)
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", ALL_DTYPES)
+@pytest.mark.parametrize(("num_rows", "num_codebooks", "dim"), [(1, 1, 1), (3, 7, 36), (2, 3, 300)])
+def test_sum_embeddings(dtype: torch.dtype, num_rows: int, num_codebooks: int, dim: int) -> None:
+    checks.check_sum_embeddings(CPU, dtype, num_rows, num_codebooks, dim)
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("shape", "heads", "head_dim", "window", "num_valid"),
+    [
+        ((1, 1, 1), (1, 1), 4, 2, None),
+        ((2, 5, 21), (4, 2), 12, 16, None),
+        ((2, 35, 39), (2, 2), 8, 4, [35, 37]),  # three blocks of queries, a cache that fills up
+        ((1, 17, 17), (2, 1), 16, 3, None),
+    ],
+)
+def test_attend_in_window(
+    dtype: torch.dtype,
+    shape: tuple[int, int, int],
+    heads: tuple[int, int],
+    head_dim: int,
+    window: int,
+    num_valid: list[int] | None,
+) -> None:
+    checks.check_attend_in_window(CPU, dtype, shape, heads, head_dim, window, num_valid)
+
+
+# Compiled for GPUs that are not here, though never run on one.
+
+KERNELS = Path(dispatch.__file__).parent
+COMPILE = Path(checks.__file__).parent / "compile_kernels.py"
+
+# Shared memory that a program may have, in bytes, by compute capability (CUDA programming guide).
+SHARED_LIMIT = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024}
+
+with_compiler = pytest.mark.skipif(not dispatch.has_triton(), reason="compiling kernels needs Triton")
+
+
+def compile_all(capability: int, dtype: str, extent: str, cache: Path) -> list[dict[str, Any]]:
+    environment = os.environ | {"TRITON_CACHE_DIR": str(cache), "TRITON_INTERPRET": "0"}
+    command = [sys.executable, "-W", "error", str(COMPILE), str(capability), dtype, extent]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert run.returncode == 0, run.stderr
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+@with_compiler
+def test_every_kernel_compiles(tmp_path: Path) -> None:
+    launches = (re.findall(r"^    (_\w+)\[", path.read_text(), re.M) for path in KERNELS.glob("*_triton.py"))
+    facts = compile_all(90, "bfloat16", "once", tmp_path)
+    assert {fact["kernel"] for fact in facts} == {name for names in launches for name in names}
+    assert all(fact["shared"] <= SHARED_LIMIT[90] for fact in facts)
+
+
+@with_compiler
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("capability", [80, 86, 89, 90])
+def test_every_launch_compiles_and_fits(capability: int, dtype: str, tmp_path: Path) -> None:
+    facts = compile_all(capability, dtype, "all", tmp_path)
+    assert len(facts) == 22
+    assert [fact for fact in facts if fact["shared"] > SHARED_LIMIT[capability]] == []
+
+
+# The plain forms are what the model computes.
+
+
+def test_rotating_is_that_of_the_layers() -> None:
+    projected, angles = torch.randn(5, 6 * 8), torch.randn(5, 4)
+    keys, values = torch.zeros(2, 4, 1, 8), torch.zeros(2, 4, 1, 8)
+    slots = torch.tensor([1, 7, 2, 4, 5])
+    rotation = (angles.cos(), angles.sin())
+    query = rotate_and_store(projected, rotation, slots, keys, values)
+    expected = apply_rope(projected.view(5, 6, 8).transpose(0, 1), rotation).transpose(0, 1)
+    assert torch.equal(query, expected[:, :4])
+    assert torch.equal(keys.flatten(0, 1)[slots], expected[:, 4:5])
+    assert torch.equal(values.flatten(0, 1)[slots, 0], projected[:, -8:])
+
+
+def test_attending_to_pages_is_attending_to_what_they_hold() -> None:
+    keys, values, query = torch.randn(4, 3, 2, 8), torch.randn(4, 3, 2, 8), torch.randn(1, 6, 8)
+    table = torch.tensor([[2, 0, 3]], dtype=torch.int32)
+    mixed = attend_to_pages(query, keys, values, table, torch.tensor([7], dtype=torch.int32))
+    for head in range(6):
+        key, value = (torch.cat((pages[2], pages[0], pages[3]))[:7, head // 3] for pages in (keys, values))
+        expected = (key @ query[0, head] / 8**0.5).softmax(0) @ value
+        torch.testing.assert_close(mixed[0, 8 * head : 8 * head + 8], expected)
+
+
+def test_a_frame_is_finished_as_the_acoustic_transformer_does(tiny_model: VoxtralModel) -> None:
+    head = tiny_model.acoustic_transformer
+    torch.manual_seed(0)
+    hidden, noise = torch.randn(4, head.config.input_dim), torch.randn(4, head.codebooks.num_acoustic)
+    may_end = torch.tensor([True, False, True, True])
+    step = head(hidden, noise, torch.ones(4), head.make_schedule(2), may_end=may_end)
+    semantic = choose_semantic(head.semantic_logits(hidden), may_end, head.codebooks.semantic_vocab)
+    assert torch.equal(finish_frame(step.flow_state, semantic, head.codebooks.acoustic_size), step.audio_tokens)
+    levels = round_to_codes(step.flow_state, head.codebooks.acoustic_size)
+    is_end = semantic == 1
+    assert torch.equal(step.audio_tokens[~is_end, 1:], levels[~is_end] + 2)
+
+
+def test_attention_of_the_flow_is_that_of_its_layers() -> None:
+    torch.manual_seed(0)
+    config = AcousticConfig(
+        input_dim=8,
+        dim=8,
+        num_layers=1,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=6,
+        hidden_dim=8,
+        norm_eps=1e-5,
+        use_biases=False,
+    )
+    attention = AcousticTransformer(config, CodebookConfig(semantic_size=8, acoustic_size=5, num_acoustic=2)).layers[0]
+    x = torch.randn(3, 3, 8)
+    mixed = attend_between_tokens(*attention.attention.project(x), head_dim=6)
+    torch.testing.assert_close(attention.attention.wo(mixed), attention.attention(x))
+
+
+def test_attention_in_a_window_is_that_of_the_codec(tiny_model: VoxtralModel) -> None:
+    attention = tiny_model.codec.decoder_blocks[1].layers[0].attention
+    config = attention.config
+    query = torch.randn(2, 5, config.num_heads, config.head_dim)
+    key, value = (torch.randn(2, 7, config.num_kv_heads, config.head_dim) for _ in range(2))
+    bias = attention.bias(5, 7)
+    group = config.num_heads // config.num_kv_heads
+    scores = torch.einsum("bthd,bshd->bhts", query, key.repeat_interleave(group, 2)) * config.head_dim**-0.5 + bias
+    expected = torch.einsum("bhts,bshd->bthd", scores.softmax(-1), value.repeat_interleave(group, 2)).flatten(2)
+    mixed = attend_in_window(query, key, value, attention.alibi_slopes, window=attention.window)
+    torch.testing.assert_close(mixed, expected)
+
+
+def test_without_a_gpu_nothing_imports_triton() -> None:
+    script = (
+        "import sys, torch\n"
+        "from voxtral.model.kernels import elementwise, flow, matmul, paged, tokens, window\n"
+        "flow.guided_step(torch.ones(1, 2), torch.ones(2, 2), torch.ones(1), torch.tensor(0.5))\n"
+        "assert 'triton' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=100)
