@@ -50,8 +50,10 @@ format: $(READY_DEV)
 	$(BIN)/ruff check --fix .
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.random_checkpoint build/random-tiny --tiny
-	$(BIN)/python -m benchmarks.load_and_speak build/random-tiny
+	$(BIN)/python -m benchmarks.latency --model nano --short
+	$(BIN)/python -m benchmarks.throughput --model nano --short
+	$(BIN)/python -m benchmarks.memory --model nano --short
+	$(BIN)/voxtral bench --model nano --seconds 4
 
 nano: $(READY)
 	PYTHON=$(BIN)/python recipes/nano.sh

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -139,7 +140,7 @@ class EagerLoop:
         """
         if round_.offsets_s is not None:
             raise ValueError("got times for the streams; a plain loop starts all together; use the engine")
-        with _threads(round_.num_threads or self._subject.num_threads):
+        with threads(round_.num_threads or self._subject.num_threads):
             return self._run(round_)
 
     def close(self) -> None:
@@ -148,46 +149,25 @@ class EagerLoop:
     def _run(self, round_: Round) -> list[StreamTiming]:
         model, config, num_rows = self._model, self._model.config, round_.num_streams
         started = time.perf_counter()
-        requests = [
-            forced_request(
-                config,
-                self._subject.voice_rows,
-                num_frames=round_.num_frames,
-                text_tokens=text_tokens_for(config),
-                seed=seed,
-            )
-            for seed in range(num_rows)
-        ]
-        embeds = torch.stack(
-            [model.embed_prompt(torch.tensor(one.prompt.token_ids), one.voice_rows) for one in requests]
-        )
-        # All noise is uploaded first, so that no step waits for it.
-        noise = torch.stack(
-            [
-                torch.stack([torch.from_numpy(one.noise(frame)) for frame in range(round_.num_frames)])
-                for one in requests
-            ],
-            dim=1,
-        )
-        noise = (noise * requests[0].noise_scale).to(model.device)  # [T, B, A]
+        prompts = read_prompts(self._subject, round_)
         cache = init_kv_cache(
             config.backbone,
-            capacity=embeds.shape[1] + round_.num_frames,
+            capacity=prompts.embeds.shape[1] + round_.num_frames,
             device=model.device,
             dtype=model.dtype,
             num_rows=num_rows,
         )
-        schedule = model.acoustic_transformer.make_schedule(requests[0].num_euler_steps)
-        guidance = torch.full((num_rows,), requests[0].guidance_scale, device=model.device)
+        schedule = model.acoustic_transformer.make_schedule(config.generation.num_euler_steps)
+        guidance = torch.full((num_rows,), config.generation.guidance_scale, device=model.device)
         codec = CodecState.fresh(model.codec)
-        hidden = model.backbone(embeds, cache)[:, -1]
+        hidden = model.backbone(prompts.embeds, cache)[:, -1]
         pending: list[Tensor] = []
         arrivals: list[tuple[float, int]] = []
         for frame in range(round_.num_frames):
-            step = model.generate_frame(hidden, noise[frame], guidance, schedule, may_end=False)
+            step = model.generate_frame(hidden, prompts.noise[frame], guidance, schedule, may_end=False)
             pending.append(step.audio_tokens)
             is_last = frame + 1 == round_.num_frames
-            if is_last or len(pending) == _frames_in_chunk(round_.chunk_frames, len(arrivals)):
+            if is_last or len(pending) == frames_in_chunk(round_.chunk_frames, len(arrivals)):
                 codes = torch.stack(pending, dim=-1) - NUM_SPECIAL_CODES  # [B, K, T]
                 samples = model.codec(codes, codec, is_last=is_last).cpu()
                 arrivals.append((time.perf_counter(), samples.shape[1]))
@@ -197,8 +177,35 @@ class EagerLoop:
         return [StreamTiming(started, tuple(arrivals))] * num_rows
 
 
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """What a plain loop starts from, on the device."""
+
+    embeds: Tensor  # [B, P, D]
+    noise: Tensor  # [T, B, A], scaled; uploaded at once, so that no step waits for it
+
+
+def read_prompts(subject: Subject, round_: Round) -> Prompts:
+    """Make the same requests as the engine gets, for a loop whose rows are all of one length."""
+    model, config = subject.model, subject.config
+    requests = [
+        forced_request(
+            config,
+            subject.voice_rows,
+            num_frames=round_.num_frames,
+            text_tokens=text_tokens_for(config),
+            seed=seed,
+        )
+        for seed in range(round_.num_streams)
+    ]
+    embeds = [model.embed_prompt(torch.tensor(one.prompt.token_ids), one.voice_rows) for one in requests]
+    noise = np.array([[one.noise(frame) for one in requests] for frame in range(round_.num_frames)])
+    scaled = torch.from_numpy(noise * np.float32(config.generation.noise_scale))
+    return Prompts(torch.stack(embeds), scaled.to(model.device))
+
+
 @contextmanager
-def _threads(num_threads: int | None) -> Iterator[None]:
+def threads(num_threads: int | None) -> Iterator[None]:
     """Set torch's number of threads within a block; None leaves it."""
     before = torch.get_num_threads()
     if num_threads is not None:
@@ -209,7 +216,8 @@ def _threads(num_threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _frames_in_chunk(chunk_frames: tuple[int, ...], index: int) -> int:
+def frames_in_chunk(chunk_frames: tuple[int, ...], index: int) -> int:
+    """Return the frames of chunk `index`; the last number repeats."""
     return chunk_frames[min(index, len(chunk_frames) - 1)]
 
 

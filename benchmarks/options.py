@@ -36,6 +36,15 @@ def read_numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
+def read_engine_options(words: list[str]) -> dict[str, int]:
+    """Read options of the engine.
+
+    >>> read_engine_options(["max_batch=64"])
+    {'max_batch': 64}
+    """
+    return {name: int(value) for name, _, value in (word.partition("=") for word in words)}
+
+
 def resolve(arguments: argparse.Namespace) -> tuple[torch.device, str]:
     """Choose device and precision, as the product would where the options say auto.
 

@@ -38,7 +38,7 @@ class Report:
 
     def __init__(self, benchmark: str, arguments: argparse.Namespace) -> None:
         self._path: Path | None = arguments.json
-        options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+        options = {name: _without_folders(value) for name, value in vars(arguments).items()}
         self._content: dict[str, Any] = {
             "benchmark": benchmark,
             "is_complete": False,
@@ -77,6 +77,14 @@ class Report:
         partial = self._path.with_name(f".{self._path.name}.part")
         partial.write_text(json.dumps(self._content, indent=1) + "\n", encoding="utf-8")
         partial.replace(self._path)
+
+
+def _without_folders(value: Any) -> Any:
+    """Name a path from the root of the project, or by its last part: a report says nothing of its maker's folders."""
+    if not isinstance(value, Path) and not (isinstance(value, str) and Path(value).is_absolute()):
+        return value
+    path = Path(value).resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
 
 
 def find_commit() -> str:

@@ -7,6 +7,7 @@ all alike; they say nothing about quality. Every report says which were used. Ru
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ def open_subject(name: str, device: torch.device, precision: str) -> Subject:
     codec_dtype, _ = codec_dtype_for(device, dtype)
     model = load_model(checkpoint, device=device, dtype=dtype, codec_dtype=codec_dtype)
     voice = load_voice(next(iter(list_presets(checkpoint.folder).values())), checkpoint.config)
-    weights = f"those of {name}"
+    weights = f"those of {Path(name).name}"
     return Subject(name, weights, model, voice.rows, _num_threads(model, device), precision)
 
 

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.latency import compare_with_roofline
 from benchmarks.loops import Round
-from benchmarks.options import make_parser, make_variants, read_numbers, resolve
+from benchmarks.options import make_parser, make_variants, read_engine_options, read_numbers, resolve
 from benchmarks.report import Report, measure_rates
 from benchmarks.roofline import Rates
 from benchmarks.subjects import config_of
@@ -61,7 +61,7 @@ def main(words: Sequence[str] | None = None) -> None:
     rates, measured = measure_rates(device, dtype, is_short=arguments.short)
     report.note(rates=measured, precision=precision, device=str(device))
     with ExitStack() as stack:
-        variants = make_variants(arguments, tuple(arguments.loops.split(",")), read_options(arguments.engine))
+        variants = make_variants(arguments, tuple(arguments.loops.split(",")), read_engine_options(arguments.engine))
         workers = [stack.enter_context(Worker(variant)) for variant in variants]
         report.note(subjects={worker.variant.label: worker.facts for worker in workers})
         config = config_of(arguments.model)
@@ -73,15 +73,6 @@ def main(words: Sequence[str] | None = None) -> None:
             find_most_streams(report, engine, config, arguments)
         report.note(memory_gb={worker.variant.label: worker.memory() for worker in workers})
     report.finish()
-
-
-def read_options(words: list[str]) -> dict[str, int]:
-    """Read options of the engine.
-
-    >>> read_options(["max_batch=64"])
-    {'max_batch': 64}
-    """
-    return {name: int(value) for name, _, value in (word.partition("=") for word in words)}
 
 
 def measure_closed(

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from benchmarks import latency, throughput
-from benchmarks.loops import EagerLoop, EngineLoop, Round
-from benchmarks.report import Report
+from benchmarks import kernels, latency, memory, profile_eager, throughput
+from benchmarks.loops import Round, make_loop
+from benchmarks.options import read_engine_options
+from benchmarks.report import ROOT, Report
 from benchmarks.subjects import config_of, open_subject, random_model
-from benchmarks.throughput import read_options, search_most
-from benchmarks.worker import Variant, Worker, WorkerError
+from benchmarks.throughput import search_most
+from voxtral.model.acoustic import FrameStep
 
 CPU = torch.device("cpu")
 
@@ -33,12 +39,12 @@ def run_main(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 
 
 def test_latency_compares_the_engine_with_plain_loops(tmp_path: Path, run_main: Callable[..., dict[str, Any]]) -> None:
-    report = run_main(latency.main, "--loops", "engine,eager", "--json", str(tmp_path / "latency.json"))
+    report = run_main(latency.main, "--loops", "engine,eager,stand-in", "--json", str(tmp_path / "latency.json"))
     assert json.loads((tmp_path / "latency.json").read_text()) == report
     assert report["is_complete"]
     assert report["subjects"]["engine float32"]["weights"] == "random weights of a tiny shape"
     frames = [cell for cell in report["cells"] if cell["what"] == "frames"]
-    assert [cell["loop"] for cell in frames] == ["engine", "eager"]
+    assert [cell["loop"] for cell in frames] == ["engine", "eager", "stand-in"]
     assert all(cell["floor_ms"] > 0 and cell["frame_ms"]["count"] > 1 for cell in frames)
     first = [cell for cell in report["cells"] if cell["what"] == "first audio" and cell["loop"] == "engine"]
     assert [(cell["frames_in_first_chunk"], cell["is_voice_known"]) for cell in first] == [
@@ -55,6 +61,23 @@ def test_throughput_has_closed_and_open_loads_and_a_search(run_main: Callable[..
     assert ratio["ratio"] == pytest.approx(ratio["audio_s_per_s"] / ratio["audio_s_per_s_alone"], rel=1e-3)
     assert [cell["load"] for cell in report["cells"] if cell["what"] == "open"] == [0.5, 0.7, 0.9]
     assert kinds[-1] == "most real-time streams"
+
+
+def test_memory_goes_on_after_a_precision_that_fails(run_main: Callable[..., dict[str, Any]]) -> None:
+    report = run_main(memory.main, "--precisions", "float32,float7")
+    good, bad = report["cells"]
+    assert good["spoken_gb"]["anonymous"] >= good["loaded_gb"]["anonymous"] > 0
+    assert "ended with code 1" in bad["failed"]
+    assert report["is_complete"]
+
+
+@pytest.mark.slow
+def test_the_profile_adds_up(tmp_path: Path, run_main: Callable[..., dict[str, Any]]) -> None:
+    report = run_main(profile_eager.main, "--table", str(tmp_path / "table.txt"))
+    percents = [cell["percent"] for cell in report["cells"]]
+    assert percents == sorted(percents, reverse=True)
+    assert 50 < sum(percents) <= 100.1
+    assert "random weights of a tiny shape" in (tmp_path / "table.txt").read_text()
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 64, 512])
@@ -74,29 +97,37 @@ def test_the_search_is_close_and_stays_in_range(limit: int) -> None:
 
 
 def test_options_of_the_engine_are_numbers() -> None:
-    assert read_options(["max_batch=4", "num_pages=128"]) == {"max_batch": 4, "num_pages": 128}
+    assert read_engine_options(["max_batch=4", "num_pages=128"]) == {"max_batch": 4, "num_pages": 128}
 
 
-def test_the_plain_loop_makes_what_the_engine_makes() -> None:
+class Recorder:
+    """Keeps the frames that an acoustic transformer makes."""
+
+    def __init__(self, forward: Callable[..., FrameStep]) -> None:
+        self._forward = forward
+        self.frames: list[Tensor] = []
+
+    def __call__(self, *arguments: Any, **options: Any) -> FrameStep:
+        step = self._forward(*arguments, **options)
+        self.frames.append(step.audio_tokens.clone())
+        return step
+
+
+@pytest.mark.parametrize("other", ["eager", "stand-in"])
+def test_the_plain_loops_make_what_the_engine_makes(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the comparison would be with something that does not do the work."""
     subject = open_subject("tiny-random", CPU, "float32")
-    round_ = Round(num_streams=2, num_frames=5)
-    engine, eager = EngineLoop(subject, {}), EagerLoop(subject)
-    made: dict[str, list[torch.Tensor]] = {"engine": [], "eager": []}
-    decode = subject.model.codec.forward
-
-    for name, loop in (("engine", engine), ("eager", eager)):
-
-        def record(codes: torch.Tensor, *rest: Any, name: str = name, **options: Any) -> torch.Tensor:
-            made[name].append(codes.clone())
-            return decode(codes, *rest, **options)
-
-        subject.model.codec.forward = record  # type: ignore[method-assign]
-        timings = loop.run(round_)
-        assert [timing.num_samples for timing in timings] == [5 * subject.config.samples_per_frame] * 2
+    made: dict[str, list[list[int]]] = {}
+    for name in ("engine", other):
+        loop = make_loop(name, subject, {})
+        recorder = Recorder(subject.model.acoustic_transformer.forward)
+        monkeypatch.setattr(subject.model.acoustic_transformer, "forward", recorder)
+        timings = loop.run(Round(num_streams=2, num_frames=7))
+        monkeypatch.undo()
         loop.close()
-    frames = {name: torch.cat([codes.flatten() for codes in parts]).sort().values for name, parts in made.items()}
-    assert torch.equal(frames["engine"], frames["eager"])
+        assert [timing.num_samples for timing in timings] == [7 * subject.config.samples_per_frame] * 2
+        made[name] = sorted(torch.cat(recorder.frames).tolist())
+    assert made["engine"] == made[other]
 
 
 def test_random_weights_are_finite_and_fill_every_parameter() -> None:
@@ -105,18 +136,61 @@ def test_random_weights_are_finite_and_fill_every_parameter() -> None:
     assert model.dtype == torch.bfloat16
 
 
-def test_a_worker_that_dies_is_noticed(capfd: pytest.CaptureFixture[str]) -> None:
-    variant = Variant("engine", "tiny-random", "cpu", "float32", {"no_such_option": 1})
-    with pytest.raises(WorkerError, match="ended with code 1"), Worker(variant) as worker:
-        worker.run(Round(1, 2))
-    assert "no_such_option" in capfd.readouterr().err
+def test_single_operations_are_compared_and_a_failing_one_costs_nobody_else(
+    run_main: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    cells = run_main(kernels.main)["cells"]
+    assert {cell["rows"] for cell in cells} == {1, 6}
+    assert all(cell["us"]["low"] > 0 and cell["difference"] < 1e-3 for cell in cells)
+
+    def fail() -> Tensor:
+        raise RuntimeError("does not compile")
+
+    report = Report("kernels", Namespace(json=tmp_path / "report.json"))
+    case = kernels.Case("sum", 1, {"reference": lambda: torch.ones(2), "bad": fail, "other": lambda: torch.ones(2)}, {})
+    kernels.add_case(report, case, CPU, 1)
+    cells = json.loads((tmp_path / "report.json").read_text())["cells"]
+    assert [(cell["way"], cell.get("failed")) for cell in cells] == [
+        ("bad", "RuntimeError: does not compile"),
+        ("reference", None),
+        ("other", None),
+    ]
+
+
+def test_a_step_of_the_gpu_script_runs_without_a_gpu(tmp_path: Path) -> None:
+    environment = os.environ | {"OUT": str(tmp_path), "PYTHON": sys.executable}
+    words = [ROOT / "benchmarks" / "gpu.sh", "--tiny", "kernels"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100, env=environment)
+    assert done.returncode == 0, done.stderr
+    (summary,) = tmp_path.glob("gpu-steps-*.json")
+    steps = json.loads(summary.read_text())["steps"]
+    assert [(step["step"], step["outcome"]) for step in steps] == [("kernels", "done")]
+    assert len(list(tmp_path.glob("gpu-*.json"))) == 2
+
+
+def test_an_unknown_step_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    for script in ("gpu.sh", "cpu.sh"):
+        environment = os.environ | {"OUT": str(tmp_path), "PYTHON": "false"}
+        words = [ROOT / "benchmarks" / script, "no-such-step"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, env=environment)
+        assert done.returncode == 2
+        assert "no-such-step is unknown" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_names_no_folder_of_its_maker(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    Report("test", Namespace(json=path, model="/somewhere/else/model", folder=ROOT / "build" / "official"))
+    assert json.loads(path.read_text())["options"] == {
+        "json": "report.json",
+        "model": "model",
+        "folder": "build/official",
+    }
 
 
 def test_a_report_is_whole_after_every_cell(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "report.json"
-    arguments = type("Arguments", (), {})()
-    arguments.json = path
-    report = Report("test", arguments)
+    report = Report("test", Namespace(json=path))
     for number in range(3):
         report.add(number=number)
         content = json.loads(path.read_text())

@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# All measurements that want a GPU, in order of worth: short steps, each safe to cut short, each with a JSON of its own.
+#
+#   benchmarks/gpu.sh                       all steps (about 25 minutes on one H200; never run on one yet)
+#   benchmarks/gpu.sh latency throughput    some of them, in the order given
+#   benchmarks/gpu.sh --tiny                every step on the CPU with a tiny model, to see that it runs
+#
+# Needs python with torch, numpy and safetensors; pytest and the package's own needs for the step `tests` alone, which is
+# skipped without them. Weights are random in the published 4B shape, made on the device; lengths are forced.
+#
+#   OUT=FOLDER       where the results go; default benchmarks/results, or a folder of its own with --tiny
+#   PYTHON=PROGRAM   default python3
+#   STEP_SECONDS=N   a step is ended after that long; what it had measured stays; default 580
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+STEPS=(tests vectors latency throughput quantized memory kernels realtime profile official)
+TODAY=$(date -u +%F)
+PYTHON=${PYTHON:-python3}
+STEP_SECONDS=${STEP_SECONDS:-580}
+export PYTHONPATH="src${PYTHONPATH:+:$PYTHONPATH}"
+
+MODEL=4b-random DEVICE=cuda PRECISION=bfloat16 SHORT=() IS_TINY=false
+if [[ ${1:-} == --tiny ]]; then
+    shift
+    IS_TINY=true MODEL=tiny-random DEVICE=cpu PRECISION=float32 SHORT=(--short)
+    OUT=${OUT:-benchmarks/results/gpu-sh-tiny-cpu-$TODAY}
+fi
+OUT=${OUT:-benchmarks/results}
+mkdir -p "$OUT"
+(($# == 0)) || STEPS=("$@")
+
+# bench NAME SCRIPT OPTION...: one benchmark, its report in gpu-NAME-DATE.json
+bench() {
+    local name=$1 script=$2
+    shift 2
+    timeout "$STEP_SECONDS" "$PYTHON" -m "benchmarks.$script" --model "$MODEL" --device "$DEVICE" "${SHORT[@]}" \
+        --json "$OUT/gpu-$name-$TODAY.json" "$@" >/dev/null
+}
+
+step_tests() {
+    if ! "$PYTHON" -c "import pytest, hypothesis, pytest_timeout, mistral_common, soundfile" 2>/dev/null; then
+        echo "skipped: pytest or the package's own needs are not installed"
+        return 3
+    fi
+    timeout "$STEP_SECONDS" "$PYTHON" -m pytest tests/cuda -p no:cacheprovider | tee "$OUT/gpu-tests-$TODAY.txt"
+}
+
+step_vectors() {
+    timeout "$STEP_SECONDS" "$PYTHON" -m voxtral doctor --model tests/golden/tiny --vectors tests/golden/data \
+        --device "$DEVICE" --json >"$OUT/gpu-vectors-$TODAY.txt"
+    local code=$?
+    tail -n 1 "$OUT/gpu-vectors-$TODAY.txt" >"$OUT/gpu-vectors-$TODAY.json"
+    rm "$OUT/gpu-vectors-$TODAY.txt"
+    return $code
+}
+
+step_latency() {
+    bench "latency-$PRECISION" latency --precision "$PRECISION" --loops engine,eager,stand-in
+}
+
+step_throughput() {
+    bench "throughput-$PRECISION" throughput --precision "$PRECISION" --streams 1,32,64,8,16,128 --rounds 3 \
+        --loops engine,eager
+}
+
+step_quantized() {
+    local precision result=0
+    for precision in int4 int8; do
+        bench "latency-$precision" latency --precision "$precision" --loops engine || result=$?
+    done
+    return $result
+}
+
+step_memory() {
+    bench memory memory --precisions int4,int8,bfloat16
+}
+
+step_kernels() {
+    bench kernels kernels
+}
+
+step_realtime() {
+    bench "realtime-$PRECISION" throughput --precision "$PRECISION" --streams 64 --frames 250 --rounds 1 --open-loop \
+        --real-time
+}
+
+step_profile() {
+    bench "profile-eager" profile_eager --precision "$PRECISION" --table "$OUT/gpu-profile-eager-$TODAY.txt"
+}
+
+step_official() {
+    if [[ ! -d build/official ]]; then
+        echo "skipped: build/official is not there; on a machine with a network: python -m benchmarks.official --fetch"
+        return 3
+    fi
+    bench official official --precision "$PRECISION"
+}
+
+failed=0
+summary="$OUT/gpu-steps-$TODAY.json"
+lines=()
+for step in "${STEPS[@]}"; do
+    if ! declare -F "step_$step" >/dev/null; then
+        echo "step $step is unknown; known are ${STEPS[*]}" >&2
+        exit 2
+    fi
+done
+for step in "${STEPS[@]}"; do
+    echo "== $step" >&2
+    started=$SECONDS
+    "step_$step"
+    code=$?
+    case $code in
+        0) outcome=done ;;
+        3) outcome=skipped ;;
+        124) outcome="ended after $STEP_SECONDS s" ;;
+        *) outcome="failed with code $code" ;;
+    esac
+    ((code == 0 || code == 3)) || failed=1
+    lines+=("{\"step\": \"$step\", \"outcome\": \"$outcome\", \"seconds\": $((SECONDS - started))}")
+    # Written after each step, so that a run cut short says how far it came.
+    (
+        IFS=,
+        echo "{\"benchmark\": \"gpu.sh\", \"tiny\": $IS_TINY, \"steps\": [${lines[*]}]}"
+    ) >"$summary"
+done
+cat "$summary"
+exit $failed
