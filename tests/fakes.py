@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +15,7 @@ from voxtral.engine.sequence import GenerationRequest
 from voxtral.text.prompt import Prompt
 
 SAMPLES_PER_FRAME = 10
-FAKE_MODEL: Any = SimpleNamespace(config=SimpleNamespace(samples_per_frame=SAMPLES_PER_FRAME))
+FAKE_MODEL: Any = SimpleNamespace(config=SimpleNamespace(samples_per_frame=SAMPLES_PER_FRAME, sample_rate=1000))
 
 
 def fake_request(label: int = 0, max_frames: int = 5) -> GenerationRequest:
@@ -37,25 +36,122 @@ def frame_samples(label: int, frame: int) -> np.ndarray:
     return np.full(SAMPLES_PER_FRAME, 0.1 + 0.01 * label + 0.001 * frame, dtype=np.float32)
 
 
-@dataclass
-class FakeRunner:
+@dataclass(eq=False)
+class FakeRow:
+    """A row of a fake runner."""
+
+    request: GenerationRequest
+    is_prefilled: bool = False
+    num_launched: int = 0
+    frame: int = 0
+    is_parked: bool = False
+
+    @property
+    def is_exhausted(self) -> bool:
+        return self.num_launched == self.request.max_frames
+
+
+class BareRunner:
+    """What the engine asks of any runner; a subclass says what a row's next frame brings."""
+
+    runs_ahead = False
+    counts = None
+
+    def __init__(self, num_slots: int = 1000) -> None:
+        self.num_slots = num_slots
+        self.num_free = num_slots
+        self.prompts: list[list[int]] = []  # labels of each pass
+        self.num_parked = 0
+
+    def advance(self, row: FakeRow) -> Progress:
+        """Make one frame."""
+        raise NotImplementedError
+
+    def check(self, request: GenerationRequest) -> None: ...
+
+    def admit(self, request: GenerationRequest, trace: object) -> FakeRow | None:
+        if not self.num_free:
+            return None
+        self.num_free -= 1
+        return FakeRow(request)
+
+    def num_positions_of_part(self, row: FakeRow) -> int:
+        return 1
+
+    def prefill(self, rows: list[FakeRow]) -> None:
+        self.prompts.append([row.request.prompt.token_ids[0] for row in rows])
+        for row in rows:
+            row.is_prefilled = True
+
+    def launch(self, rows: list[FakeRow]) -> list[FakeRow]:
+        for row in rows:
+            row.num_launched += 1
+        return rows
+
+    def wait(self, step: list[FakeRow]) -> list[FakeRow]:
+        return step
+
+    def collect(self, step: list[FakeRow]) -> Iterator[tuple[FakeRow, Progress | Exception]]:
+        for row in step:
+            yield row, self._outcome(row)
+
+    def _outcome(self, row: FakeRow) -> Progress | Exception:
+        try:
+            return self.advance(row)
+        except Exception as error:  # noqa: BLE001
+            return error
+
+    def release(self, row: FakeRow) -> None:
+        self.num_free += not row.is_parked
+
+    def park(self, row: FakeRow) -> None:
+        row.is_parked = True
+        self.num_free += 1
+        self.num_parked += 1
+
+    def unpark(self, row: FakeRow) -> bool:
+        if not self.num_free:
+            return False
+        row.is_parked = False
+        self.num_free -= 1
+        return True
+
+    def is_prefix_awaited(self, request: GenerationRequest, rows: list[FakeRow]) -> bool:
+        return False
+
+    def check_idle(self) -> str | None:
+        return None if self.num_free == self.num_slots else f"{self.num_slots - self.num_free} slots are lost"
+
+    def reset(self) -> None:
+        self.num_free = self.num_slots
+
+
+class FakeRunner(BareRunner):
     """Makes one frame a step; `before_step` may block or raise; ends after `ends_after` frames."""
 
-    before_step: Callable[[int, int], None] = lambda label, frame: None
-    ends_after: int | None = None
-    steps: list[tuple[int, int]] = field(default_factory=list)
-    alive: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(
+        self,
+        before_step: Callable[[int, int], None] = lambda label, frame: None,
+        ends_after: int | None = None,
+        num_slots: int = 1000,
+    ) -> None:
+        super().__init__(num_slots)
+        self.before_step = before_step
+        self.ends_after = ends_after
+        self.steps: list[tuple[int, int]] = []
 
-    def start(self, request: GenerationRequest) -> dict[str, int]:
-        return {"frame": 0}
-
-    def advance(self, request: GenerationRequest, row: dict[str, int], trace: object) -> Progress:
-        label, frame = request.prompt.token_ids[0], row["frame"]
+    def advance(self, row: FakeRow) -> Progress:
+        label, frame = row.request.prompt.token_ids[0], row.frame
         self.before_step(label, frame)
         self.steps.append((label, frame))
         if self.ends_after is not None and frame >= self.ends_after:
             return Progress(None, frame, "end")
-        row["frame"] += 1
-        stop = "length" if row["frame"] == request.max_frames else None
-        return Progress(frame_samples(label, frame), row["frame"], stop)
+        row.frame += 1
+        stop = "length" if row.frame == row.request.max_frames else None
+        return Progress(frame_samples(label, frame), row.frame, stop)
+
+
+class RunAheadRunner(FakeRunner):
+    """A runner whose frames are looked at one step late, as on a GPU."""
+
+    runs_ahead = True

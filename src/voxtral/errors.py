@@ -21,6 +21,7 @@ programs; `retryable` says whether the same call may succeed later without a cha
         ├── GenerationError          runaway or silent speech, after one retry
         ├── NumericsError            a value that is not finite
         ├── CancelledError           the caller cancelled
+        ├── DeadlineError            the request was not done in the time that it was given
         └── EngineStoppedError       the engine was closed, or its thread died
 """
 
@@ -152,6 +153,13 @@ class CancelledError(EngineError):
 
     code = "cancelled"
     retryable = False
+
+
+class DeadlineError(EngineError):
+    """The request was not done in the time that it was given."""
+
+    code = "deadline_exceeded"
+    retryable = True
 
 
 class EngineStoppedError(EngineError):

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     Samples = npt.NDArray[np.float32]
 
-_SEGMENTS_IN_FLIGHT = 2
 _MAX_ATTEMPTS = 2
 _FADE_S = 0.005
 
@@ -50,6 +49,7 @@ class SpeechPlan:
         sample_rate: samples per second.
         hold_segments: give out a segment only when it has ended well. A failed one can then be made
             again unheard; costs a segment of latency and memory.
+        segments_in_flight: segments that are made side by side; they are submitted in order.
     """
 
     segments: Iterator[TextSegment]
@@ -61,6 +61,7 @@ class SpeechPlan:
     pause_s: float
     sample_rate: int
     hold_segments: bool
+    segments_in_flight: int = 2
 
 
 class SpeechHandle:
@@ -268,7 +269,7 @@ class SpeechHandle:
 
     def _fill(self) -> bool:
         """Keep segments in flight; False when there are none left."""
-        while len(self._in_flight) < _SEGMENTS_IN_FLIGHT:
+        while len(self._in_flight) < self._plan.segments_in_flight:
             segment = next(self._plan.segments, None)
             if segment is None:
                 break

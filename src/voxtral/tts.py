@@ -77,6 +77,10 @@ _ENCODE_LIMITS = AudioLimits(max_bytes=256 * 2**20, max_seconds=600.0, max_decod
 # Frames of codes that are decoded between two looks at who is speaking.
 _DECODE_FRAMES = 100
 
+# Segments of one text that are made side by side: as many as pay where nobody listens yet; where somebody does, the
+# next one only, so that it does not slow the one that is heard.
+_SEGMENTS_IN_FLIGHT, _SEGMENTS_IN_FLIGHT_HELD = 2, 8
+
 # `synthesize` keeps the whole result in memory: this much text is about 4 hours, 1.5 GB of samples.
 _MAX_CHARS_IN_MEMORY = 200_000
 
@@ -105,7 +109,13 @@ class VoxtralTTS:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, model: VoxtralModel, compute: ComputePlan, tokenizer: SpeechTokenizer, name: str
+        self,
+        checkpoint: Checkpoint,
+        model: VoxtralModel,
+        compute: ComputePlan,
+        tokenizer: SpeechTokenizer,
+        name: str,
+        options: EngineOptions | None = None,
     ) -> None:
         self.name = name
         self.checkpoint = checkpoint
@@ -117,7 +127,10 @@ class VoxtralTTS:
         self._handles: weakref.WeakSet[SpeechHandle] = weakref.WeakSet()
         self._num_decoding = 0
         self._lock = threading.Lock()
-        self._engine = Engine(model, EngineOptions(num_threads=compute.num_threads))
+        options = options or EngineOptions()
+        if options.num_threads is None:
+            options = replace(options, num_threads=compute.num_threads)
+        self._engine = Engine(model, options)
         # Also runs at interpreter exit, so that no thread is inside torch when that is torn down.
         self._finalizer = weakref.finalize(self, self._engine.close)
 
@@ -132,6 +145,7 @@ class VoxtralTTS:
         token: str | None = None,
         local_files_only: bool = False,
         announce: Callable[[str], None] | None = None,
+        options: EngineOptions | None = None,
     ) -> VoxtralTTS:
         """Load a checkpoint.
 
@@ -145,6 +159,7 @@ class VoxtralTTS:
             token: for the hub; HF_TOKEN by default.
             local_files_only: never download.
             announce: gets what a person should know before a download starts; default: standard error.
+            options: of the engine, such as max_batch or batch_invariant.
 
         Raises:
             ModelNotFoundError: there is no such model.
@@ -164,7 +179,7 @@ class VoxtralTTS:
         tokenizer = _open_tokenizer(checkpoint)
         compute = plan_compute(device, dtype, num_parameters=checkpoint.num_parameters)
         weights = load_model(checkpoint, device=compute.device, dtype=compute.dtype, codec_dtype=compute.codec_dtype)
-        return cls(checkpoint, weights, compute, tokenizer, str(model))
+        return cls(checkpoint, weights, compute, tokenizer, str(model), options)
 
     # Where and how it runs.
 
@@ -490,6 +505,9 @@ class VoxtralTTS:
                 max_frames=min(budget, room),
                 # The first frame does not depend on the noise: an end there would come again.
                 min_frames=min(attempt, 1),
+                voice_key=voice.key,
+                # What is heard only when it is whole need not wait for anybody to listen.
+                max_buffered_frames=min(budget, room) if hold_segments else None,
             )
 
         return SpeechPlan(
@@ -502,6 +520,7 @@ class VoxtralTTS:
             pause_s=float(request.pause_s),
             sample_rate=self.sample_rate,
             hold_segments=hold_segments,
+            segments_in_flight=_SEGMENTS_IN_FLIGHT_HELD if hold_segments else _SEGMENTS_IN_FLIGHT,
         )
 
     def _check_language(self, request: SpeechRequest) -> str | None:

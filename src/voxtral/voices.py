@@ -6,6 +6,7 @@ from the checkpoint's voice_embedding folder; users' own voices are safetensors 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,14 @@ class VoicePrompt:
     rows: Tensor = field(repr=False)
     codes: Tensor | None = field(default=None, repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """The same for voices with the same rows, whatever they are called: a digest of the rows."""
+        rows = self.rows.contiguous()
+        digest = hashlib.sha256(f"{rows.dtype} {tuple(rows.shape)}".encode())
+        digest.update(rows.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the voice as a .safetensors file; an existing file is replaced in one step.

@@ -24,6 +24,7 @@ from typing import Any
 from voxtral import checkpoint, config
 from voxtral.audio import read
 from voxtral.config import CodebookConfig, CodecConfig, GenerationDefaults
+from voxtral.engine.frame import compute_frame
 from voxtral.engine.runner import Runner
 from voxtral.model import acoustic, attention, codec, codec_encoder, layers, quantizer
 from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, BidirectionalAttention
@@ -539,23 +540,27 @@ PROMPT = (
         _STEPS,
     ),
     Convention(
-        "an [AUDIO] token is fed before the first frame",
+        "frames are fed back without the shift of the special ids, by the engine",
         "The way of a text",
         edit(
-            VoxtralModel.prefill,
-            (
-                "return self.backbone(embeds, cache)[:, -1]",
-                "self.backbone(embeds, cache)\n"
-                "    audio = self.embed_text(torch.tensor([self.config.audio_token_id]))\n"
-                "    return self.backbone(audio[None], cache)[:, -1]",
-            ),
+            compute_frame,
+            ("embed_frames(step.audio_tokens)", "embed_frames(step.audio_tokens.clamp(max=9) + 1)"),
+        ),
+        "e2e/A/hidden",
+    ),
+    Convention(
+        "the first frame is made of an [AUDIO] token",
+        "The way of a text",
+        edit(
+            Runner._finish_prompt,
+            ("row.prompt[-1]", "self.model.embed_text(torch.tensor([self.model.config.audio_token_id]))[0]"),
         ),
         "e2e/A/hidden",
     ),
     Convention(
         "the first frame is read one position too early",
         "The way of a text",
-        edit(VoxtralModel.prefill, ("[:, -1]", "[:, -2]")),
+        edit(Runner._finish_prompt, ("row.prompt[-1]", "row.prompt[-2]")),
         "e2e/A/frames",
     ),
     Convention(
@@ -600,7 +605,7 @@ SEMANTIC = (
     Convention(
         "END_AUDIO is masked at the first frame",
         "Semantic head and end",
-        edit(Runner.advance, ("row.num_frames >= request.min_frames", "row.num_frames > request.min_frames")),
+        edit(Runner._next_input, ("frame >= request.min_frames", "frame > request.min_frames")),
         f"{_UNIT}/test_voxtral.py::test_end_audio_may_be_the_very_first_frame",
     ),
     Convention(
@@ -625,12 +630,11 @@ SEMANTIC = (
         "the END_AUDIO frame is decoded too",
         "Semantic head and end",
         edit(
-            Runner.advance,
+            Runner._look_at,
             (
-                "if int(frame[0]) == END_AUDIO:",
-                "if int(frame[0]) == END_AUDIO:\n        row.pending.append(frame.clamp(min=NUM_SPECIAL))",
+                "if semantic == END_AUDIO:",
+                "if semantic == END_AUDIO:\n        row.pending.append(outputs.audio_tokens[index].clamp(min=2))",
             ),
-            ("noise = torch", "NUM_SPECIAL = 2\n    noise = torch"),
         ),
         "e2e/A/waveform",
     ),

@@ -6,7 +6,6 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes import FAKE_MODEL, SAMPLES_PER_FRAME, fake_request
+from fakes import FAKE_MODEL, SAMPLES_PER_FRAME, BareRunner, FakeRow, fake_request
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import derive_seed
 from voxtral.engine.runner import Progress
@@ -34,29 +33,30 @@ SILENT: Script = (5, 0.0, "end")
 RUNAWAY: Script = (5, 0.5, "length")
 
 
-@dataclass
-class ScriptedRunner:
+class ScriptedRunner(BareRunner):
     """Plays the script of (segment, attempt); unscripted attempts are good."""
 
-    scripts: dict[tuple[int, int], Script]
-    fails_at: tuple[int, int] | None = None
-    started: list[tuple[int, int]] = field(default_factory=list)
+    def __init__(self, scripts: dict[tuple[int, int], Script], fails_at: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.scripts = scripts
+        self.fails_at = fails_at
+        self.started: list[tuple[int, int]] = []
 
-    def start(self, request: GenerationRequest) -> dict[str, int]:
+    def admit(self, request: GenerationRequest, trace: object) -> FakeRow | None:
         self.started.append(divmod(request.prompt.token_ids[0], 10))
-        return {"frame": 0}
+        return super().admit(request, trace)
 
-    def advance(self, request: GenerationRequest, row: dict[str, int], trace: object) -> Progress:
-        key = divmod(request.prompt.token_ids[0], 10)
+    def advance(self, row: FakeRow) -> Progress:
+        key = divmod(row.request.prompt.token_ids[0], 10)
         num_frames, level, stop = self.scripts.get(key, GOOD)
-        if row["frame"] == 2 and self.fails_at == key:
+        if row.frame == 2 and self.fails_at == key:
             raise NumericsError("not finite")
-        if row["frame"] == num_frames:
+        if row.frame == num_frames:
             return Progress(None, num_frames, "end")
-        row["frame"] += 1
-        is_last = row["frame"] == num_frames and stop == "length"
+        row.frame += 1
+        is_last = row.frame == num_frames and stop == "length"
         samples = np.full(SAMPLES_PER_FRAME, level, dtype=np.float32)
-        return Progress(samples, row["frame"], "length" if is_last else None)
+        return Progress(samples, row.frame, "length" if is_last else None)
 
 
 Speak = Callable[..., tuple[SpeechHandle, ScriptedRunner]]
@@ -72,7 +72,7 @@ def speak() -> Iterator[Speak]:
         engines.append(engine)
         settings: dict[str, Any] = {
             "segments": iter([TextSegment(f"part {n}", 10 * n, 10 * n + 6) for n in range(num_segments)]),
-            "make_request": lambda segment, index, attempt: fake_request(10 * index + attempt, 100),
+            "make_request": lambda segment, index, attempt: fake_request(10 * index + attempt, 100_000),
             "voice": "somebody",
             "seed": SEED,
             "has_explicit_budget": False,
@@ -264,7 +264,7 @@ def test_a_crowd_that_retries_all_at_once_is_served(speak: Speak) -> None:
     def run() -> None:
         plan = SpeechPlan(
             segments=iter([TextSegment("a", 0, 1), TextSegment("b", 2, 3)]),
-            make_request=lambda segment, index, attempt: fake_request(10 * index + attempt, 100),
+            make_request=lambda segment, index, attempt: fake_request(10 * index + attempt, 100_000),
             voice="somebody",
             seed=SEED,
             has_explicit_budget=False,

@@ -1,13 +1,17 @@
-"""The engine: a thread that owns the device, a queue in, bounded outboxes out.
+"""The engine: one thread that owns the device, a queue in, bounded outboxes out.
 
-    submit -> waiting -> active (oldest first, one frame at a time) -> finished
+    submit -> waiting -> active: prompt in parts, then a frame a turn, side by side -> finished
+                            |  ^
+                            v  |   (its reader is behind, and others need the room)
+                           parked
 
-One row at a time: the oldest sequence whose reader keeps up makes the next frame. A slow reader so
-pauses its own sequence only, and one failing sequence ends alone. docs/ENGINE.md follows a request.
+Sequences join and leave between frames. A slow reader pauses its own sequence only, and one failing sequence ends
+alone. docs/ENGINE.md follows a request.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import traceback
@@ -19,16 +23,21 @@ from typing import Any, TypeVar
 import torch
 
 from voxtral.engine.options import EngineOptions
-from voxtral.engine.runner import Runner
+from voxtral.engine.runner import Counts, Progress, Runner
+from voxtral.engine.scheduler import Scheduler
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationTrace, Sequence
-from voxtral.errors import EngineError, EngineStoppedError, VoxtralError
+from voxtral.errors import DeadlineError, EngineError, EngineStoppedError, VoxtralError
 from voxtral.model.voxtral import VoxtralModel
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
+_Call = tuple[Callable[[VoxtralModel], Any], Future[Any]]
+
 
 class Engine:
-    """Runs requests on one model; safe to call from many threads.
+    """Runs requests on one model, many at once; safe to call from many threads.
 
     The thread starts with the first request and ends with `close`.
 
@@ -41,12 +50,12 @@ class Engine:
     def __init__(self, model: VoxtralModel, options: EngineOptions | None = None, *, runner: Any = None) -> None:
         self.options = options or EngineOptions()
         self._runner = runner or Runner(model, self.options)
-        self._max_buffered = self.options.max_buffered_frames * model.config.samples_per_frame
         self._model = model
+        self._samples_per_frame = model.config.samples_per_frame
         self._wakeup = threading.Condition()
-        self._waiting: deque[Sequence] = deque()
-        self._active: list[Sequence] = []
-        self._calls: deque[tuple[Callable[[VoxtralModel], Any], Future[Any]]] = deque()
+        self._scheduler = Scheduler(sample_rate=model.config.sample_rate)
+        self._calls: deque[_Call] = deque()
+        self._in_flight: Any = None  # the step that was asked for and not looked at yet
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
@@ -54,12 +63,16 @@ class Engine:
         """Queue a request; returns at once.
 
         Raises:
+            OptionError: the request is longer than the whole KV cache.
             EngineStoppedError: the engine has been closed.
         """
+        self._runner.check(request)
         handle = GenerationHandle(self._wakeup)
+        max_frames = request.max_buffered_frames or self.options.max_buffered_frames
+        sequence = Sequence(request, handle, trace, max_buffered=max_frames * self._samples_per_frame)
         with self._wakeup:
             self._check_open()
-            self._waiting.append(Sequence(request, handle, trace))
+            self._scheduler.waiting.append(sequence)
             self._start_thread()
             self._wakeup.notify_all()
         return handle
@@ -81,15 +94,20 @@ class Engine:
 
     @property
     def num_active(self) -> int:
-        """Requests that hold state on the device."""
+        """Requests that hold state of the model."""
         with self._wakeup:
-            return sum(1 for sequence in self._active if sequence.state is not None)
+            return len(self._scheduler.active) + len(self._scheduler.parked)
 
     @property
     def num_unfinished(self) -> int:
         """Requests that wait or run."""
         with self._wakeup:
-            return len(self._waiting) + len(self._active)
+            return self._scheduler.num_unfinished
+
+    @property
+    def counts(self) -> Counts | None:
+        """Slots and blocks that are free and in use; None before the first request."""
+        return self._runner.counts
 
     def close(self) -> None:
         """Stop the thread; unfinished requests fail with EngineStoppedError. May be called twice."""
@@ -127,7 +145,7 @@ class Engine:
         is_ready.set()
         try:
             with torch.inference_mode():
-                while self._step():
+                while self._take_turn():
                     pass
         except BaseException as error:
             cause = error
@@ -135,77 +153,172 @@ class Engine:
         finally:
             self._fail_all(cause)
 
-    def _step(self) -> bool:
-        """Do one thing: a call, or a frame of the oldest sequence that can go on. False ends the thread."""
+    def _take_turn(self) -> bool:
+        """Look around, admit, run prompts, make a frame. False ends the thread."""
+        call: _Call | None = None
         with self._wakeup:
-            while True:
-                if self._is_closed:
-                    return False
-                self._drop_cancelled()
-                if self._calls:
-                    function, future = self._calls.popleft()
-                    sequence = None
-                    break
-                sequence = self._next_runnable()
-                if sequence is not None:
-                    function = future = None
-                    break
-                self._wakeup.wait()
-        if sequence is not None:
-            self._advance(sequence)
-        elif function is not None and future is not None:
-            self._serve_call(function, future)
+            while not self._has_work():
+                self._check_idle()
+                self._wakeup.wait(self._scheduler.seconds_to_deadline(time.perf_counter()))
+            if self._is_closed:
+                return False
+            lost = self._scheduler.take_lost(time.perf_counter())
+            for sequence in lost:
+                # Nobody waits for a frame of what was given up, so the reader hears of it at once.
+                sequence.handle.finish(error=None if sequence.handle.is_cancelled else _too_late(sequence))
+            if self._calls:
+                call = self._calls.popleft()
+        for sequence in lost:
+            self._free(sequence)
+        if call is not None:
+            self._look_at_step()  # a function may change what a step still uses
+            self._serve_call(*call)
+        self._admit()
+        self._run_prompts()
+        self._make_frames()
         return True
 
-    def _next_runnable(self) -> Sequence | None:
-        """Choose who makes the next frame, and admit it if need be. The condition is held."""
-        ready = [sequence for sequence in self._active if sequence.handle.num_buffered < self._max_buffered]
-        # Whoever is far ahead of its reader comes after those who are not.
-        for sequence in ready:
-            if sequence.handle.num_buffered <= self._max_buffered // 2:
-                return sequence
-        # A sequence is admitted when those before it are done or wait for their readers. There is no limit
-        # beyond that: one would let readers that never come hold up everybody else.
-        if not self._waiting:
-            return ready[0] if ready else None
-        self._active.append(self._waiting.popleft())
-        return self._active[-1]
+    def _has_work(self) -> bool:
+        """Tell whether a turn would do something. The condition is held."""
+        now = time.perf_counter()
+        return bool(self._is_closed or self._calls or self._in_flight is not None or self._scheduler.has_work(now))
 
-    def _drop_cancelled(self) -> None:
-        """Free what was cancelled. The condition is held."""
-        for sequence in [*self._active, *self._waiting]:
-            if sequence.handle.is_cancelled:
-                self._retire(sequence)
-                sequence.handle.finish()
+    def _admit(self) -> None:
+        """Let in whoever comes next, as long as there is room."""
+        while True:
+            with self._wakeup:
+                sequence = self._scheduler.next_to_admit()
+            if sequence is None or not self._let_in(sequence):
+                return
 
-    def _retire(self, sequence: Sequence) -> None:
-        if sequence in self._active:
-            self._active.remove(sequence)
-        else:
-            self._waiting.remove(sequence)
-        sequence.state = None
-
-    def _advance(self, sequence: Sequence) -> None:
-        handle = sequence.handle
-        started = time.perf_counter()
+    def _let_in(self, sequence: Sequence) -> bool:
+        """Give a sequence a row; False if there is no room, even after others have been parked."""
         try:
-            if sequence.state is None:
-                sequence.state = self._runner.start(sequence.request)
-            progress = self._runner.advance(sequence.request, sequence.state, sequence.trace)
+            while not self._try_row(sequence):
+                with self._wakeup:
+                    behind = self._scheduler.next_to_park()
+                if behind is None:
+                    return False
+                self._look_at_step()  # it may hold a frame of the row that goes
+                if behind.row is not None and behind in self._scheduler.active:
+                    self._runner.park(behind.row)
+                    with self._wakeup:
+                        self._scheduler.park(behind)
         # Whatever goes wrong in one sequence ends that sequence alone.
         except Exception as error:  # noqa: BLE001
-            with self._wakeup:
-                self._retire(sequence)
-                handle.finish(error=_as_engine_error(error))
-            return
+            self._fail(sequence, error)
+            return True
         with self._wakeup:
-            handle.stats.compute_s += time.perf_counter() - started
+            if sequence.row is None:
+                return False
+            self._scheduler.admit(sequence)
+        return True
+
+    def _try_row(self, sequence: Sequence) -> bool:
+        if sequence.row is not None:
+            return self._runner.unpark(sequence.row)
+        rows = [other.row for other in self._scheduler.active]
+        if self._runner.is_prefix_awaited(sequence.request, rows):
+            return False
+        sequence.row = self._runner.admit(sequence.request, sequence.trace)
+        return sequence.row is not None
+
+    def _run_prompts(self) -> None:
+        """Run prompts: all of them, unless somebody who is being heard would run dry meanwhile."""
+        while True:
+            with self._wakeup:
+                waiting = [sequence for sequence in self._scheduler.active if not sequence.row.is_prefilled]
+                is_urgent = self._scheduler.is_urgent(time.perf_counter())
+            if not waiting:
+                return
+            part = self._next_part(waiting)
+            started = time.perf_counter()
+            try:
+                self._runner.prefill([sequence.row for sequence in part])
+            except Exception as error:  # noqa: BLE001
+                for sequence in part:
+                    self._fail(sequence, error)
+                continue
+            elapsed = time.perf_counter() - started
+            for sequence in part:
+                sequence.handle.stats.compute_s += elapsed / len(part)
+            if is_urgent or any(sequence.row.is_prefilled for sequence in part):
+                return
+
+    def _next_part(self, waiting: list[Sequence]) -> list[Sequence]:
+        """Choose whose prompts go on together: the first, and those after it that fit beside it."""
+        part, room = [waiting[0]], self.options.prefill_positions
+        room -= self._runner.num_positions_of_part(waiting[0].row)
+        for sequence in waiting[1:]:
+            room -= self._runner.num_positions_of_part(sequence.row)
+            if room < 0:
+                break
+            part.append(sequence)
+        return part
+
+    def _make_frames(self) -> None:
+        """Ask for the next frame of everybody who may go on, and look at the frames asked for before."""
+        with self._wakeup:
+            sequences = self._scheduler.choose_rows()
+        started = time.perf_counter()
+        step = None
+        if sequences:
+            try:
+                step = self._runner.launch([sequence.row for sequence in sequences])
+            except Exception as error:  # noqa: BLE001
+                for sequence in sequences:
+                    self._fail(sequence, error)
+        if self._runner.runs_ahead:
+            step, self._in_flight = self._in_flight, step
+        self._look_at(step, started)
+
+    def _look_at_step(self) -> None:
+        """Look at the step that is under way, if any."""
+        step, self._in_flight = self._in_flight, None
+        self._look_at(step, time.perf_counter())
+
+    def _look_at(self, step: Any, started: float) -> None:
+        """Hand over what a step made; each row bears its share of the step and the time of its own audio."""
+        if step is None:
+            return
+        rows = self._runner.wait(step)
+        mark = time.perf_counter()
+        share = (mark - started) / len(rows)
+        for row, outcome in self._runner.collect(step):
+            now = time.perf_counter()
+            sequence = self._scheduler.by_row.get(row)
+            # None: it ended or was given up while this frame was under way.
+            if sequence is not None:
+                sequence.handle.stats.compute_s += share + now - mark
+                if isinstance(outcome, Exception):
+                    self._fail(sequence, outcome)
+                else:
+                    self._hand_over(sequence, outcome)
+            mark = time.perf_counter()
+
+    def _hand_over(self, sequence: Sequence, progress: Progress) -> None:
+        handle = sequence.handle
+        with self._wakeup:
             handle.stats.num_frames = progress.num_frames
             if progress.samples is not None:
                 handle.push(progress.samples)
-            if progress.stop is not None:
-                self._retire(sequence)
-                handle.finish(stop=progress.stop)
+                sequence.num_pushed += len(progress.samples)
+            if progress.stop is None:
+                return
+            self._scheduler.remove(sequence)
+            handle.finish(stop=progress.stop)
+        self._free(sequence)
+
+    def _fail(self, sequence: Sequence, error: Exception) -> None:
+        with self._wakeup:
+            self._scheduler.remove(sequence)
+            sequence.handle.finish(error=_as_engine_error(error))
+        self._free(sequence)
+
+    def _free(self, sequence: Sequence) -> None:
+        row, sequence.row = sequence.row, None
+        if row is not None:
+            self._runner.release(row)
 
     def _serve_call(self, function: Callable[[VoxtralModel], Any], future: Future[Any]) -> None:
         try:
@@ -216,17 +329,34 @@ class Engine:
             if not isinstance(error, Exception):
                 raise
 
+    def _check_idle(self) -> None:
+        """With nobody left, everything must be free. The condition is held."""
+        if self._scheduler.num_unfinished:
+            return
+        problem = self._runner.check_idle()
+        if problem is not None:
+            _log.error("the engine counted wrongly: %s; it starts its cache anew; please report this", problem)
+            self._runner.reset()
+
     def _fail_all(self, cause: BaseException | None) -> None:
         error = EngineStoppedError("the engine stopped before the request was done; load the model again")
         error.__cause__ = cause
         with self._wakeup:
             self._is_closed = True
-            for sequence in [*self._active, *self._waiting]:
+            for sequence in self._scheduler.clear():
                 sequence.handle.finish(error=error)
-            self._active.clear()
-            self._waiting.clear()
+                sequence.row = None
             while self._calls:
                 self._calls.popleft()[1].set_exception(error)
+        self._in_flight = None
+        self._runner.reset()
+
+
+def _too_late(sequence: Sequence) -> DeadlineError:
+    return DeadlineError(
+        f"the request was not done within its {sequence.request.deadline_s:g} s; give it more time, or ask when less "
+        "is going on"
+    )
 
 
 def _as_engine_error(error: Exception) -> VoxtralError:

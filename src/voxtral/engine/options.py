@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -10,13 +11,32 @@ class EngineOptions:
     """What an engine is set up with.
 
     Attributes:
-        max_buffered_frames: audio that a sequence may make ahead of its reader, in frames; a reader
-            that falls behind pauses its own sequence only.
+        max_batch: sequences that make frames side by side; None takes 64 on a GPU and 16 on a CPU.
+        kv_cache_bytes: memory for keys and values; None takes room for `max_batch` sequences of 2048 positions, on a
+            GPU at most 60 % of what is free after loading. In CPU memory it is committed as it is used.
+        block_size: positions in a block of the KV cache.
+        prefill_positions: prompt positions in one pass; prompts are cut at its multiples, counted from the end of
+            the voice.
+        batch_invariant: make the samples of a request equal to the bit under any load: every step computes
+            `max_batch` rows, each prompt has passes of its own, and the codec takes one stream at a time. Costs
+            speed. Without it rounding may differ with the number of neighbours and flip a code near a bin edge.
+        flow: "plain", the flow as the checkpoint has it, or "folded", the same algebra with everything that does not
+            change computed once; they agree up to rounding.
+        cuda_graphs: replay each frame as one CUDA graph; None does so on CUDA.
+        max_buffered_frames: audio that a sequence may make ahead of its reader, in frames, unless its
+            request says otherwise; a reader that falls behind pauses its own sequence only.
         chunk_frames: frames of the 1st, 2nd, ... chunk of a sequence; the last number repeats. Fixed
             for all requests, so that the same seed gives the same samples to the bit.
         num_threads: CPU threads for one operation of torch on the engine's thread; None leaves torch's choice.
     """
 
+    max_batch: int | None = None
+    kv_cache_bytes: int | None = None
+    block_size: int = 64
+    prefill_positions: int = 256
+    batch_invariant: bool = False
+    flow: Literal["plain", "folded"] = "plain"
+    cuda_graphs: bool | None = None
     max_buffered_frames: int = 64
     # One frame first for the lowest TTFA; then slow growth, so that even at RTF 0.8 the next chunk is
     # there before the last has been played.

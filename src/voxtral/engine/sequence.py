@@ -6,6 +6,7 @@ is owned by the engine thread; the handle is the caller's end. Read next: `voxtr
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -40,6 +41,10 @@ class GenerationRequest:
         num_euler_steps: steps of the flow.
         max_frames: frame budget.
         min_frames: END_AUDIO is not chosen before this many frames; officially 0.
+        voice_key: equal for requests whose `voice_rows` are equal, so that the voice's part of the prompt is run
+            once; None for a voice that is used once.
+        max_buffered_frames: audio to make ahead of the reader; None takes the engine's.
+        deadline_s: seconds from `submit` after which the request fails; None for no limit.
     """
 
     prompt: Prompt
@@ -50,6 +55,9 @@ class GenerationRequest:
     num_euler_steps: int
     max_frames: int
     min_frames: int = 0
+    voice_key: str | None = None
+    max_buffered_frames: int | None = None
+    deadline_s: float | None = None
 
 
 @dataclass(eq=False)
@@ -170,7 +178,7 @@ def _cancelled() -> CancelledError:
 
 @dataclass(eq=False)
 class Sequence:
-    """A request inside the engine: its handle and the runner's state for it.
+    """A request inside the engine: its handle and the runner's record of it.
 
     Two sequences are equal only if they are one: equal values would compare tensors.
     """
@@ -178,4 +186,27 @@ class Sequence:
     request: GenerationRequest
     handle: GenerationHandle
     trace: GenerationTrace | None
-    state: Any = None  # the runner's; None until the first step
+    max_buffered: int  # samples
+    row: Any = None  # the runner's; None until it is admitted
+    num_pushed: int = 0  # samples
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its reader keeps up."""
+        return self.handle.num_buffered < self.max_buffered
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether its reader is far behind what has been made."""
+        return self.handle.num_buffered > self.max_buffered // 2
+
+    @property
+    def deadline(self) -> float:
+        """When it fails, on the clock of time.perf_counter."""
+        limit = self.request.deadline_s
+        return math.inf if limit is None else self.handle.stats.submitted_at + limit
+
+    def slack_s(self, now: float, sample_rate: int) -> float:
+        """Seconds until a player that began with the first chunk runs dry; infinite before that."""
+        first = self.handle.stats.first_chunk_at
+        return math.inf if first is None else first + self.num_pushed / sample_rate - now

@@ -92,16 +92,29 @@ def test_a_slow_reader_pauses_itself_only(engines: list[Engine]) -> None:
     assert np.array_equal(collect(slow), expected(1, 50))
 
 
-def test_requests_are_served_in_order_when_all_readers_keep_up(engines: list[Engine]) -> None:
-    gate = threading.Event()
-    runner = FakeRunner(before_step=lambda label, frame: gate.wait(10) and None)
+def test_requests_go_side_by_side_in_the_order_of_arrival(engines: list[Engine]) -> None:
+    entered, gate = threading.Event(), threading.Event()
+
+    def hold(label: int, frame: int) -> None:
+        entered.set()
+        assert gate.wait(10)
+
+    runner = FakeRunner(before_step=hold)
     engine = make_engine(runner)
     engines.append(engine)
-    handles = [engine.submit(fake_request(label, max_frames=3)) for label in range(4)]
+    handles = [engine.submit(fake_request(0, max_frames=3))]
+    assert entered.wait(10)
+    handles += [engine.submit(fake_request(label, max_frames=3)) for label in (1, 2, 3)]
     gate.set()
-    for handle in handles:
-        collect(handle)
-    assert runner.steps == [(label, frame) for label in range(4) for frame in range(3)]
+    for label, handle in enumerate(handles):
+        assert np.array_equal(collect(handle), expected(label, 3))
+    # They join after the frame that was under way; then all make a frame a turn, whose first audio it is first.
+    assert runner.prompts == [[0], [1, 2, 3]]
+    assert runner.steps == [
+        *((0, 0), (0, 1), (1, 0), (2, 0), (3, 0)),
+        *((0, 2), (1, 1), (2, 1), (3, 1)),
+        *((1, 2), (2, 2), (3, 2)),
+    ]
 
 
 def test_cancelling_stops_before_the_next_frame_and_frees_the_slot(engines: list[Engine]) -> None:

@@ -1,0 +1,118 @@
+"""The tensors behind the blocks: keys and values in pages, and what a pass over new positions sees of them.
+
+`SpanMemory` is what `Backbone.extend` gets: any number of new positions of each sequence, gone through one sequence
+at a time, so that a row's result depends on that row alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from voxtral.config import BackboneConfig
+from voxtral.engine.blocks import SCRATCH_BLOCK
+from voxtral.model.attention import attend_causally
+
+
+@dataclass(frozen=True, eq=False)
+class KVPages:
+    """Keys and values of all blocks."""
+
+    keys: Tensor  # [L, blocks, block size, Hkv, Dh]
+    values: Tensor  # [L, blocks, block size, Hkv, Dh]
+
+    @property
+    def block_size(self) -> int:
+        """Positions in a block."""
+        return self.keys.shape[2]
+
+    def copy_block(self, source: int, target: int) -> None:
+        """Copy one block, in all layers."""
+        self.keys[:, target] = self.keys[:, source]
+        self.values[:, target] = self.values[:, source]
+
+
+def position_bytes(config: BackboneConfig, dtype: torch.dtype) -> int:
+    """Count the bytes of one position in all layers."""
+    return 2 * config.num_layers * config.num_kv_heads * config.head_dim * dtype.itemsize
+
+
+def make_pages(
+    config: BackboneConfig, num_blocks: int, block_size: int, *, device: torch.device, dtype: torch.dtype
+) -> KVPages:
+    """Make the pages, zeroed.
+
+    In CPU memory the system commits them as they are written, so that a generous number costs nothing before.
+    """
+    shape = (config.num_layers, num_blocks, block_size, config.num_kv_heads, config.head_dim)
+    return KVPages(*(_zeros(shape, device, dtype) for _ in range(2)))
+
+
+def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    if device.type != "cpu":
+        return torch.zeros(shape, device=device, dtype=dtype)
+    # torch.zeros writes, and so commits, every page; numpy asks the system for zeroed ones.
+    return torch.from_numpy(np.zeros(int(np.prod(shape)) * dtype.itemsize, dtype=np.uint8)).view(dtype).view(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """New positions of one sequence within a pass."""
+
+    start: int  # first of them among those of the pass
+    stop: int
+    blocks: Tensor  # [n] int64, of the sequence from its first position on
+    num_seen: int  # positions of the sequence, the new ones included
+
+
+class SpanMemory:
+    """Any number of new positions of several sequences, attended to one sequence at a time.
+
+    Args:
+        pages: written to.
+        places: [N] int64, block * block size + offset of each new position.
+        spans: without gaps from 0; positions after the last span are padding and get zeros.
+    """
+
+    def __init__(self, pages: KVPages, places: Tensor, spans: Sequence[Span]) -> None:
+        self._pages = pages
+        self._places = places
+        self._spans = spans
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See AttentionMemory; query [1, H, N, Dh]."""
+        keys, values = self._pages.keys[layer], self._pages.values[layer]
+        keys.flatten(0, 1)[self._places] = key[0].transpose(0, 1)
+        values.flatten(0, 1)[self._places] = value[0].transpose(0, 1)
+        outputs = []
+        for span in self._spans:
+            seen_keys, seen_values = (
+                part[span.blocks].flatten(0, 1)[: span.num_seen].transpose(0, 1)[None] for part in (keys, values)
+            )
+            outputs.append(attend_causally(query[:, :, span.start : span.stop], seen_keys, seen_values))
+        num_padding = query.shape[2] - self._spans[-1].stop
+        if num_padding:
+            outputs.append(outputs[0].new_zeros(1, num_padding, outputs[0].shape[2]))
+        return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
+
+
+def place_of(blocks: Sequence[int], position: int, block_size: int) -> int:
+    """Find where a position of a sequence is kept: block * block size + offset.
+
+    >>> place_of([7, 3], 5, 4)
+    13
+    """
+    return blocks[position // block_size] * block_size + position % block_size
+
+
+def scratch_place(row: int, block_size: int) -> int:
+    """Choose a place for a row that only fills up a batch.
+
+    >>> scratch_place(9, 4)
+    1
+    """
+    return SCRATCH_BLOCK * block_size + row % block_size
