@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,17 @@ from torch import Tensor, nn
 
 from train.corpus import SAMPLES_PER_LABEL, Part, open_corpus
 from train.discriminators import Discriminators
-from train.loop import Clock, World, add_length_options, cosine, load_weights, run, save_weights
+from train.loop import (
+    Clock,
+    RunningMean,
+    World,
+    add_length_options,
+    add_mean_option,
+    cosine,
+    load_weights,
+    run,
+    save_weights,
+)
 from train.shape import nano_config
 from train.spectra import SpectralLoss, filter_bank, lapped_basis
 from voxtral.config import ModelConfig
@@ -266,11 +277,12 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
     judges = Discriminators(world, options.rate) if options.adversarial > 0 else None
     optimiser = torch.optim.AdamW(parameters, lr=options.rate, betas=(0.8, 0.99), weight_decay=0.01, fused=True)
+    mean = RunningMean(parameters) if options.mean else None
     clock = Clock(world, options.minutes * 60, options.steps)
     step = 0
     while (progress := clock.progress()) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = options.rate * cosine(progress, step)
+            group["lr"] = options.rate * cosine(0.0 if options.mean else progress, step)
         samples, labels = crops.draw(options.batch, world.device)
         with torch.autocast(world.device.type, torch.bfloat16):
             output = _decode_only(codec, samples) if options.decoder_only else codec(samples, training=True)
@@ -287,17 +299,16 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
         world.average([parameter.grad for parameter in parameters if parameter.grad is not None])
         norm = nn.utils.clip_grad_norm_(parameters, 2.0)
         optimiser.step()
+        if mean is not None:
+            mean.update()
         if not options.decoder_only:
             codec.codebook.update(output.latent.flatten(0, 1), output.codes.flatten(), world, step)
         step += 1
         if clock.is_time_to_report():
-            _report(
-                codec, loss, probe, f"{clock.elapsed:5.0f} s step {step} loss {total:.3f} norm {norm:.2f} mel {mel:.3f}"
-            )
-            save_weights(path, codec.state_dict())
+            head = f"{clock.elapsed:5.0f} s step {step} loss {total:.3f} norm {norm:.2f} mel {mel:.3f}"
+            _report_and_save(path, codec, mean, loss, probe, head)
     if world.is_first:
-        _report(codec, loss, probe, f"{clock.elapsed:5.0f} s step {step} end")
-        save_weights(path, codec.state_dict())
+        _report_and_save(path, codec, mean, loss, probe, f"{clock.elapsed:5.0f} s step {step} end")
 
 
 def _decode_only(codec: TrainableCodec, samples: Tensor) -> CodecOutput:
@@ -308,6 +319,19 @@ def _decode_only(codec: TrainableCodec, samples: Tensor) -> CodecOutput:
         values = codec.disturb(codec.quantise_acoustic(torch.tanh(acoustic)), _DECODER_DROP_ACOUSTIC)
     zero = samples.new_zeros(())
     return CodecOutput(codec.decode(semantic, values), None, zero, zero, latent, codes)
+
+
+def _report_and_save(
+    path: Path,
+    codec: TrainableCodec,
+    mean: RunningMean | None,
+    loss: SpectralLoss,
+    probe: tuple[Tensor, Tensor],
+    head: str,
+) -> None:
+    with mean.applied() if mean is not None else nullcontext():
+        _report(codec, loss, probe, head)
+        save_weights(path, codec.state_dict())
 
 
 @torch.no_grad()
@@ -334,6 +358,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path)
     add_length_options(parser, minutes=45.0)
+    add_mean_option(parser)
     parser.add_argument("--batch", type=int, default=6, help="crops of 1.92 s for each process")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -23,7 +24,18 @@ from torch import Tensor, nn
 
 from train.codec import LABELS_PER_FRAME, PHONEME_CLASSES
 from train.corpus import open_corpus
-from train.loop import Clock, World, add_length_options, group_by_length, load_weights, run, save_weights, trapezoid
+from train.loop import (
+    Clock,
+    RunningMean,
+    World,
+    add_length_options,
+    add_mean_option,
+    group_by_length,
+    load_weights,
+    run,
+    save_weights,
+    trapezoid,
+)
 from train.shape import NUM_SPECIAL_TOKENS, nano_config
 from train.tokenizer import LetterTokenizer, build_vocabulary
 from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES, ModelConfig
@@ -449,6 +461,7 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
     if world.is_first:
         print(f"{len(examples)} examples, {sum(p.numel() for p in parameters) / 1e6:.2f} M parameters", flush=True)
 
+    mean = RunningMean(parameters) if options.mean else None
     clock = Clock(world, options.minutes * 60, options.steps)
     progress_seen = [skip]
     batches = source.batches(progress_seen, options.positions)
@@ -456,7 +469,7 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
     while (progress := clock.progress()) < 1:
         progress_seen[0] = skip + (1 - skip) * progress
         for group in optimiser.param_groups:
-            group["lr"] = options.rate * trapezoid(progress, step, decay=options.decay)
+            group["lr"] = options.rate * trapezoid(0.0 if options.mean else progress, step, decay=options.decay)
         batch = lay_out(next(batches), config.codebooks.num_codebooks).to(world.device)
         with torch.autocast(world.device.type, torch.bfloat16):
             losses = compute_losses(model, batch, training=True)
@@ -466,16 +479,20 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
         world.average([parameter.grad for parameter in parameters if parameter.grad is not None])
         norm = nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
+        if mean is not None:
+            mean.update()
         step += 1
         positions += batch.text_ids.numel()
         if clock.is_time_to_report():
             rate = positions * world.size / clock.elapsed
             now = f"{clock.elapsed:5.0f} s step {step} {rate:6.0f} positions/s norm {norm:.2f} {describe(losses)}"
-            _report(model, held_batch, now)
-            save_weights(path, model.state_dict())
+            with mean.applied() if mean is not None else nullcontext():
+                _report(model, held_batch, now)
+                save_weights(path, model.state_dict())
     if world.is_first:
-        _report(model, held_batch, f"{clock.elapsed:5.0f} s step {step} end")
-        save_weights(path, model.state_dict())
+        with mean.applied() if mean is not None else nullcontext():
+            _report(model, held_batch, f"{clock.elapsed:5.0f} s step {step} end")
+            save_weights(path, model.state_dict())
 
 
 def _load_model(path: Path, config: ModelConfig, skip: float | None) -> tuple[SpeechModel, float]:
@@ -517,6 +534,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path)
     add_length_options(parser, minutes=60.0)
+    add_mean_option(parser)
     parser.add_argument("--positions", type=int, default=2500, help="padded positions in a batch, for each process")
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--decay", type=float, default=0.4, help="last share of the time in which the rate falls")

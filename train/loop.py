@@ -11,7 +11,8 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from torch.multiprocessing.spawn import spawn
 T = TypeVar("T")
 
 _SECONDS_BETWEEN_REPORTS = 60.0
+_MEAN_ORDER = 5.0
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,42 @@ def trapezoid(progress: float, step: int, *, warmup: int = 100, decay: float = 0
     return min(1.0, (step + 1) / warmup) * (min(1.0, max(0.0, 1 - progress) / decay) * (1 - floor) + floor)
 
 
+class RunningMean:
+    """The mean of weights over about the last fifth of the steps: as good as a rate that falls, at any time.
+
+    Args:
+        parameters: what is trained; the mean starts from them.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self._parameters = list(parameters)
+        self._means = [parameter.detach().clone() for parameter in self._parameters]
+        self._num_steps = 0
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights after a step."""
+        self._num_steps += 1
+        share = _MEAN_ORDER / (self._num_steps + _MEAN_ORDER)
+        for mean, parameter in zip(self._means, self._parameters, strict=True):
+            mean.lerp_(parameter, share)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Put the mean in place of the weights for a while."""
+        trained = [parameter.detach().clone() for parameter in self._parameters]
+        self._copy(self._means)
+        try:
+            yield
+        finally:
+            self._copy(trained)
+
+    @torch.no_grad()
+    def _copy(self, source: list[Tensor]) -> None:
+        for parameter, value in zip(self._parameters, source, strict=True):
+            parameter.copy_(value)
+
+
 def group_by_length(items: Iterable[T], length: Callable[[T], int], limit: float) -> list[list[T]]:
     """Cut items, sorted by length, into batches that stay below `limit` when they are padded to their longest."""
     groups: list[list[T]] = [[]]
@@ -134,6 +172,15 @@ def add_length_options(parser: argparse.ArgumentParser, minutes: float) -> None:
     parser.add_argument("--minutes", type=float, default=minutes)
     parser.add_argument("--steps", type=int, help="train for so many steps in place of minutes")
     parser.add_argument("--processes", type=int, default=2)
+
+
+def add_mean_option(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of a run that may be stopped at any time."""
+    parser.add_argument(
+        "--mean",
+        action="store_true",
+        help="keep the rate and save the running mean of the weights, to stop at any time",
+    )
 
 
 def run(stage: Callable[..., None], num_processes: int, *arguments: Any) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stages import average_and_share
 from train import loop
-from train.loop import Clock, World, cosine, load_weights, run, save_weights, trapezoid
+from train.loop import Clock, RunningMean, World, cosine, load_weights, run, save_weights, trapezoid
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -109,3 +109,18 @@ def test_denormals_are_flushed_only_while_a_stage_runs() -> None:
     run(lambda world: seen.append(float(tiny * 1.0)), 1)
     assert seen == [0.0]
     assert float(tiny * 1.0) > 0
+
+
+def test_a_running_mean_follows_the_weights_and_gives_them_back() -> None:
+    weight = torch.zeros(3)
+    mean = RunningMean([weight])
+    for step in range(1, 1001):
+        weight.fill_(float(step))
+        mean.update()
+    with mean.applied():
+        # A step counts as the fifth power of its time: the mean of 0 to 1000 is at five sixths.
+        assert float(weight[0]) == pytest.approx(1000 * 5 / 6, rel=0.01)
+    assert weight.tolist() == [1000.0] * 3
+    with pytest.raises(KeyboardInterrupt), mean.applied():
+        raise KeyboardInterrupt
+    assert weight.tolist() == [1000.0] * 3
