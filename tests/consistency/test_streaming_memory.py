@@ -43,11 +43,11 @@ engine = Engine(model)
 seconds, at = 0.0, {}
 for chunk in engine.submit(request).chunks():
     seconds += len(chunk) / 24000
-    for mark in (10, 60):
+    for mark in (30, 60):
         if seconds >= mark and mark not in at:
             at[mark] = anonymous()
 engine.close()
-print(seconds, at[60] - at[10])
+print(seconds, at[60] - at[30])
 """
 
 
@@ -58,9 +58,10 @@ def test_a_minute_grows_by_its_kv_cache_only(tiny_folder: Any) -> None:
     )
     seconds, grown = (float(value) for value in done.stdout.split())
     assert seconds == pytest.approx(60)
-    # 625 frames of 2 layers, keys and values, 2 heads of 16 in float32 are 0.3 MB; the allocator and the
-    # outbox's chunks add a little. 50 s of samples alone would be 4.8 MB.
-    assert grown < 2.0e6
+    # 375 frames of 2 layers, keys and values, 2 heads of 16 in float32 are 0.2 MB; the allocator and the
+    # outbox's chunks add a little. 30 s of samples alone would be 2.9 MB. Not from the start: the system
+    # may commit the cache in pieces of 2 MB, which happens once.
+    assert grown < 1.5e6
 
 
 def test_the_first_chunk_is_there_after_one_decode_step(tiny_model: VoxtralModel, monkeypatch: Any) -> None:
