@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from voxtral import errors
+    from voxtral.batch import BatchResult
     from voxtral.errors import VoxtralError, VoxtralWarning
     from voxtral.result import Audio
     from voxtral.speaking import SpeechHandle
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Audio": "voxtral.result",
     "AudioChunk": "voxtral.types",
+    "BatchResult": "voxtral.batch",
     "SamplingOptions": "voxtral.types",
     "SegmentInfo": "voxtral.types",
     "SpeechHandle": "voxtral.speaking",
@@ -42,6 +44,7 @@ _HOMES = {
 __all__ = [
     "Audio",
     "AudioChunk",
+    "BatchResult",
     "SamplingOptions",
     "SegmentInfo",
     "SpeechHandle",

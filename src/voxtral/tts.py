@@ -16,7 +16,7 @@ import time
 import unicodedata
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,17 @@ import numpy as np
 import torch
 
 from voxtral.audio.read import AudioLimits, read_audio
+from voxtral.batch import (
+    DEFAULT_IN_FLIGHT,
+    MAX_IN_FLIGHT,
+    Batch,
+    BatchResult,
+    ClonedVoices,
+    ItemReader,
+    as_finished,
+    check_texts,
+    in_order,
+)
 from voxtral.checkpoint import TOKENIZER_FILE, Checkpoint, load_model, open_checkpoint
 from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, codec_dtype_for, plan_compute, resolve_device
@@ -279,6 +290,14 @@ class VoxtralTTS:
 
     # Speaking.
 
+    def check(self, request: SpeechRequest) -> None:
+        """Refuse what `submit` would refuse, and speak nothing.
+
+        Raises:
+            RequestError: as `submit`.
+        """
+        self._plan(request, hold_segments=True)
+
     def submit(self, request: SpeechRequest, *, hold_segments: bool = False) -> SpeechHandle:
         """Check a request, start it and return at once.
 
@@ -318,7 +337,10 @@ class VoxtralTTS:
                 f"the text has {len(text)} characters; synthesize keeps at most {_MAX_CHARS_IN_MEMORY} characters of "
                 "speech in memory; use synthesize_to_file or synthesize_stream"
             )
-        handle = self.submit(make_request(text, language, reference_audio, **options), hold_segments=True)
+        return self._collect(self.submit(make_request(text, language, reference_audio, **options), hold_segments=True))
+
+    def _collect(self, handle: SpeechHandle) -> Audio:
+        """Read a handle into memory."""
         parts: list[npt.NDArray[np.float32]] = []
         try:
             parts.extend(chunk.samples for chunk in handle.chunks())
@@ -384,6 +406,91 @@ class VoxtralTTS:
         """
         check_number("chunk_size", chunk_size, 1, 2**31, whole=True)
         return SpeechStream(self.submit(make_request(text, language, reference_audio, **options)), chunk_size)
+
+    # Many texts.
+
+    def synthesize_batch(
+        self,
+        texts: Iterable[str | Mapping[str, Any] | SpeechRequest],
+        language: str | None = None,
+        reference_audio: Any = None,
+        *,
+        seed: int = 0,
+        max_in_flight: int | None = None,
+        **options: Any,
+    ) -> list[Audio]:
+        """Speak many texts side by side and return their audio in the order of the texts.
+
+        Every item is checked before the first is spoken. For more than fits memory there is `synthesize_batch_iter`,
+        for files and for going on after an interruption `voxtral batch`.
+
+        Args:
+            texts: each a str; a dict of "text", any keyword of `synthesize` and "name"; or a SpeechRequest, which
+                takes a seed of the common options and nothing else.
+            language: of items that name none.
+            reference_audio: of items that name no voice; encoded once.
+            seed: an item without a seed of its own gets one that is derived from this and its name, or its index if
+                it has no name. The same call so makes the same audio; docs/BATCH.md says how exactly.
+            max_in_flight: texts under way at a time, 1 to 512.
+            options: of items that do not say otherwise; see `synthesize`.
+
+        Raises:
+            RequestError: items break a rule; the message names them, and nothing was spoken.
+            BatchError: items failed while they were spoken; its `results` have the audio of the others.
+        """
+        batch, reader = self._batch(
+            texts, seed, max_in_flight, {"language": language, "reference_audio": reference_audio, **options}
+        )
+        items = reader.read_all(texts)
+        num_chars = sum(len(item.request.text) for item in items)
+        if num_chars > _MAX_CHARS_IN_MEMORY:
+            raise TextError(
+                f"the texts have {num_chars} characters; synthesize_batch keeps at most {_MAX_CHARS_IN_MEMORY} "
+                "characters of speech in memory; use synthesize_batch_iter or `voxtral batch`"
+            )
+        return in_order(batch, items)
+
+    def synthesize_batch_iter(
+        self,
+        texts: Iterable[str | Mapping[str, Any] | SpeechRequest],
+        language: str | None = None,
+        reference_audio: Any = None,
+        *,
+        seed: int = 0,
+        max_in_flight: int | None = None,
+        **options: Any,
+    ) -> Iterator[BatchResult]:
+        """Speak many texts side by side and yield each as it is done, in whatever order they finish.
+
+        For any number of texts in constant memory: they are read no further ahead than there is room for. Nothing is
+        raised for an item: what is refused or fails is a result with its error. Leaving the loop cancels the rest.
+
+        Args:
+            texts: see `synthesize_batch`.
+            language: see `synthesize_batch`.
+            reference_audio: see `synthesize_batch`.
+            seed: see `synthesize_batch`.
+            max_in_flight: see `synthesize_batch`.
+            options: see `synthesize_batch`.
+
+        Yields:
+            The index and name of an item with its audio or its error.
+
+        Raises:
+            RequestError: a common option breaks a rule; raised here, before the first result.
+        """
+        batch, reader = self._batch(
+            texts, seed, max_in_flight, {"language": language, "reference_audio": reference_audio, **options}
+        )
+        return as_finished(batch, reader, texts)
+
+    def _batch(
+        self, texts: Any, seed: int, max_in_flight: int | None, common: dict[str, Any]
+    ) -> tuple[Batch[Audio], ItemReader]:
+        check_texts(texts)
+        check_number("max_in_flight", max_in_flight, 1, MAX_IN_FLIGHT, whole=True)
+        reader = ItemReader(common, seed, ClonedVoices(self.create_voice), self.check)
+        return Batch(self.submit, lambda _, handle: self._collect(handle), max_in_flight or DEFAULT_IN_FLIGHT), reader
 
     # Voices and codes.
 
