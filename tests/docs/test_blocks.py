@@ -1,4 +1,4 @@
-"""The code blocks of the README and of the users' guide run as they stand.
+"""The code blocks of the README, of docs/BATCH.md and of the users' guide run as they stand.
 
 A hub cache is prepared that holds the tiny checkpoint under the guide's own id, so that the blocks
 need no network; a block that names no model gets nano, as its reader does. Where no GPU is present,
@@ -55,7 +55,11 @@ def read_blocks(path: Path, source: str) -> list[Block]:
     return [Block(source, number, language, code) for number, (language, code) in enumerate(found)]
 
 
-BLOCKS = [*read_blocks(ROOT / "README.md", "readme"), *read_blocks(GUIDE, "guide")]
+BLOCKS = [
+    *read_blocks(ROOT / "README.md", "readme"),
+    *read_blocks(ROOT / "docs" / "BATCH.md", "batch"),
+    *read_blocks(GUIDE, "guide"),
+]
 
 
 @pytest.fixture
@@ -85,7 +89,7 @@ def test_block_runs(block: Block, workplace: Path, monkeypatch: pytest.MonkeyPat
     else:
         run_python(continued(block))
     written = [
-        path for path in workplace.iterdir() if path.suffix in (".wav", ".flac") and "reference" not in path.name
+        path for path in workplace.rglob("*") if path.suffix in (".wav", ".flac") and "reference" not in path.name
     ]
     for path in written:
         assert soundfile.info(str(path)).frames > 0
@@ -131,6 +135,6 @@ def test_how_many_blocks_run() -> None:
     """Count them, so that a block that stops running is noticed."""
     counts = {
         source: sum(1 for block in BLOCKS if block.source == source and not block.skip_reason)
-        for source in ("readme", "guide")
+        for source in ("readme", "batch", "guide")
     }
-    assert counts == {"readme": 4, "guide": 5}
+    assert counts == {"readme": 4, "batch": 2, "guide": 5}

@@ -44,7 +44,7 @@ from voxtral.errors import CancelledError, EngineStoppedError, VoxtralWarning
 from voxtral.speaking import SpeechHandle
 from voxtral.types import SegmentInfo, SpeechRequest, SpeechStats
 
-COMMANDS = ("speak", "voices", "clone", "download", "encode", "decode", "bench", "doctor")
+COMMANDS = ("speak", "batch", "voices", "clone", "download", "encode", "decode", "bench", "doctor")
 TEXT = "Hello there, this is a test."
 LONG = "This is a sentence of a longer text, and it has some words. " * 2000
 # Checked options of every test: loaded quickly, the same everywhere.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # `doctor` has its own argument parser, because it must run where typer is not installed.
 _COMMANDS = {
     "speak": ("voxtral.cli.speak", "Speak a text into a file, a pipe or the loudspeakers."),
+    "batch": ("voxtral.cli.batch", "Speak many texts into a folder of files."),
     "voices": ("voxtral.cli.voices", "List the preset voices of a model."),
     "clone": ("voxtral.cli.voices", "Make a voice from a clip and save it."),
     "download": ("voxtral.cli.download", "Download a model."),
@@ -45,6 +46,7 @@ _EPILOG = """\b
 Examples:
   voxtral speak "Hello!" -o hello.wav
   voxtral speak book.txt -o book.mp3
+  voxtral batch chapter1.txt -o book
   voxtral COMMAND --help
 
 \b

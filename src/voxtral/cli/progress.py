@@ -1,13 +1,13 @@
-"""How far a long speech is, as one moving line on standard error.
+"""How far a long speech or a batch is, as one moving line on standard error.
 
-It reads the handle from the thread that redraws the line, so that the line moves while a segment is
+It reads the handles from the thread that redraws the line, so that the line moves while a segment is
 under way. It never touches the audio.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -61,6 +61,43 @@ class Progress:
         return ", ".join(parts)
 
 
+@dataclass(frozen=True)
+class BatchProgress:
+    """A moment of a batch under way; what was there before does not count.
+
+    Attributes:
+        num_done: files that were made.
+        num_failed: files that could not be made.
+        num_files: files to make.
+        fraction: of the texts, 0 to 1.
+        made_s: seconds of audio made.
+        elapsed_s: seconds since the start.
+    """
+
+    num_done: int
+    num_failed: int
+    num_files: int
+    fraction: float
+    made_s: float
+    elapsed_s: float
+
+    def __str__(self) -> str:
+        """Write the numbers; RTF is of all side by side, seconds passed per second of audio.
+
+        >>> str(BatchProgress(num_done=3, num_failed=1, num_files=8, fraction=0.5, made_s=80.0, elapsed_s=20.0))
+        '3 of 8 files, 1 failed, 1:20 of audio, RTF 0.25, 0:20 left'
+        """
+        parts = [f"{self.num_done} of {self.num_files} files"]
+        if self.num_failed:
+            parts.append(f"{self.num_failed} failed")
+        parts.append(f"{clock(self.made_s)} of audio")
+        if self.made_s:
+            parts.append(f"RTF {self.elapsed_s / self.made_s:.2f}")
+        if self.fraction:
+            parts.append(f"{clock(self.elapsed_s * (1.0 - self.fraction) / self.fraction)} left")
+        return ", ".join(parts)
+
+
 def clock(seconds: float) -> str:
     """Write a duration the way a player does.
 
@@ -84,21 +121,36 @@ def show_progress(
         frames_per_s: frames in a second of the audio that is written, the speed included.
         console: where to draw; standard error by default.
     """
-    from rich.console import Console
-    from rich.live import Live
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-
     started = time.perf_counter()
 
-    def draw() -> RenderableType:
+    def look() -> Progress:
         stats, segments = handle.stats, handle.segments
-        progress = Progress(
+        return Progress(
             fraction=segments[-1].text_end / num_characters if segments else 0.0,
             made_s=stats.num_frames / frames_per_s,
             compute_s=stats.compute_s,
             elapsed_s=time.perf_counter() - started,
         )
+
+    with show_line(look, console):
+        yield
+
+
+@contextmanager
+def show_line(look: Callable[[], Progress | BatchProgress], console: Console | None = None) -> Iterator[None]:
+    """Show a bar and numbers while the block runs, and take them away afterwards.
+
+    Args:
+        look: tells how far the work is; called from the thread that draws.
+        console: where to draw; standard error by default.
+    """
+    from rich.console import Console
+    from rich.live import Live
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    def draw() -> RenderableType:
+        progress = look()
         line = Table.grid(padding=(0, 1))
         line.add_row(ProgressBar(total=1.0, completed=progress.fraction, width=_BAR_COLUMNS), str(progress))
         return line

@@ -12,7 +12,6 @@ import re
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
@@ -21,6 +20,21 @@ import typer
 
 from voxtral.cli.files import check_target, read_text
 from voxtral.cli.loading import DeviceOption, DtypeOption, ModelOption, open_model
+from voxtral.cli.options import (
+    GuidanceOption,
+    JsonOption,
+    LanguageOption,
+    MaxFramesOption,
+    NoiseOption,
+    NormalizeChoice,
+    NormalizeOption,
+    PauseOption,
+    QuietOption,
+    ReferenceOption,
+    SpeedOption,
+    StepsOption,
+    VoiceOption,
+)
 from voxtral.cli.terminal import deferred_interrupts, reporter, say
 from voxtral.errors import AudioError, ReferenceAudioError
 
@@ -38,13 +52,6 @@ _DEFAULT_NAME = "voxtral"
 
 # What a person who mistyped the name of a text file would have typed.
 _FILE_NAME = re.compile(r"\S+\.(txt|text|md)", re.IGNORECASE)
-
-
-class NormalizeChoice(StrEnum):
-    """The values of --normalize."""
-
-    OFF = "off"
-    AUTO = "auto"
 
 
 def speak(  # noqa: PLR0913 - each parameter is an option
@@ -77,38 +84,23 @@ def speak(  # noqa: PLR0913 - each parameter is an option
             help="wav, flac, mp3, opus, ogg, aac, m4a or pcm. Default: by the extension, or wav.",
         ),
     ] = None,
-    voice: Annotated[
-        str | None,
-        typer.Option("--voice", metavar="VOICE", help="A preset (see voxtral voices), or a .safetensors voice file."),
-    ] = None,
-    language: Annotated[
-        str | None,
-        typer.Option("--language", metavar="LANGUAGE", help="Chooses the default voice and the rules of --normalize."),
-    ] = None,
-    reference: Annotated[
-        str | None, typer.Option("--reference", metavar="CLIP", help="Speak with the voice of this clip.")
-    ] = None,
+    voice: VoiceOption = None,
+    language: LanguageOption = None,
+    reference: ReferenceOption = None,
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="The same seed gives the same audio.")] = None,
-    speed: Annotated[float, typer.Option("--speed", metavar="X", help="0.25 to 4; the pitch stays.")] = 1.0,
-    pause: Annotated[
-        float, typer.Option("--pause", metavar="S", help="Seconds between the segments of a long text.")
-    ] = 0.25,
-    normalize: Annotated[
-        NormalizeChoice,
-        typer.Option("--normalize", metavar="off|auto", help="auto writes numbers as words and drops markup."),
-    ] = NormalizeChoice.OFF,
-    guidance: Annotated[float | None, typer.Option("--guidance", metavar="X", help="Guidance scale.")] = None,
-    noise: Annotated[float | None, typer.Option("--noise", metavar="X", help="Noise scale.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Euler steps per frame.")] = None,
-    max_frames: Annotated[
-        int | None, typer.Option("--max-frames", metavar="N", help="Cut each segment after so many frames.")
-    ] = None,
+    speed: SpeedOption = 1.0,
+    pause: PauseOption = 0.25,
+    normalize: NormalizeOption = NormalizeChoice.OFF,
+    guidance: GuidanceOption = None,
+    noise: NoiseOption = None,
+    steps: StepsOption = None,
+    max_frames: MaxFramesOption = None,
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     play: Annotated[bool, typer.Option("--play", help="Play the audio as it is made.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object to standard output at the end.")] = False,
-    is_quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+    as_json: JsonOption = False,
+    is_quiet: QuietOption = False,
 ) -> None:
     """Speak a text.
 

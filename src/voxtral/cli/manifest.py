@@ -1,0 +1,296 @@
+"""What `voxtral batch` knows of its output folder: which file was made from what, so that a killed run goes on.
+
+`batch.jsonl` is a journal: one line for each thing that happened to a file, appended and flushed, the last line of a
+file counts. It holds names, digests, sizes and seeds, and no text. Audio is made in a hidden folder beside it and moved
+into place after its line has been written; what a crash leaves between the two is completed by the next run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from voxtral.errors import AudioError, VoxtralError
+from voxtral.types import SpeechRequest
+
+MANIFEST_FILE = "batch.jsonl"
+_WORK_FOLDER = ".voxtral-batch"
+_HEADER = {"format": "voxtral-batch-1"}
+
+State = Literal["new", "done", "changed", "foreign"]
+
+# The weights are told apart by samples: reading all of a large model would take longer than a short batch.
+_NUM_SAMPLES, _SAMPLE_BYTES = 64, 2**16
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of one file.
+
+    Attributes:
+        file: its name.
+        digest: of everything that it was made from; None if it is to be made again.
+        bytes: its size when it was last looked at; None if it was not there.
+        seed: of its request.
+        duration_s: seconds of audio.
+        error: code of the error that kept it from being made.
+        message: of that error.
+    """
+
+    file: str
+    digest: str | None = None
+    bytes: int | None = None
+    seed: int | None = None
+    duration_s: float | None = None
+    error: str | None = None
+    message: str | None = None
+
+
+class Manifest:
+    """The journal of an output folder, open for one run; safe to use from many threads.
+
+    Args:
+        folder: the output folder, which exists.
+
+    Raises:
+        AudioError: on entry: another run has the folder, `batch.jsonl` is something else, or the disk refuses.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / MANIFEST_FILE
+        self._work = folder / _WORK_FOLDER
+        self._lock = threading.Lock()
+        self._records: dict[str, Record] = {}
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        """Lock the folder, read the journal and put in place what a killed run had finished."""
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+            self._descriptor = os.open(self._path, flags, 0o666)
+            try:
+                self._take_lock()
+                self._read()
+                self._complete()
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+        except OSError as error:
+            raise self._disk_error(self._path, error) from error
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Remove what is unfinished, and the journal too if nothing was written down."""
+        shutil.rmtree(self._work, ignore_errors=True)
+        if not self._records:
+            self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+    def state(self, file: str, digest: str | None = None) -> State:
+        """Compare a file with what is known of it.
+
+        Args:
+            file: its name.
+            digest: of what it would be made from now.
+
+        Returns:
+            "new": there is none. "done": it was made from the same. "changed": it was made from something else, or is
+            to be made again. "foreign": it was not made here, or was changed since.
+        """
+        size = self._size(file)
+        if size is None:
+            return "new"
+        record = self._records.get(file)
+        if record is None or record.bytes != size:
+            return "foreign"
+        return "done" if record.digest is not None and record.digest == digest else "changed"
+
+    def others(self, files: Iterable[str]) -> list[str]:
+        """Name the files that were made here and are not among these, and still exist."""
+        return sorted(file for file in set(self._records) - set(files) if self._size(file) is not None)
+
+    def claim(self, files: Iterable[str]) -> None:
+        """Note that files are to be made, so that a killed run knows that what it left under their names is its own.
+
+        What was known of them is forgotten: it is not true of what will be made.
+        """
+        known = [(file, self._size(file)) for file in files]
+        self._append([Record(file, bytes=size) for file, size in known if size is not None or file in self._records])
+
+    def part(self, file: str) -> Path:
+        """Give the path at which a file is to be made."""
+        return self._work / file
+
+    def commit(self, file: str, digest: str, *, seed: int, duration_s: float) -> None:
+        """Write down that a file is whole, and move it from `part` into place.
+
+        Raises:
+            AudioError: the disk refuses.
+        """
+        part = self.part(file)
+        try:
+            self._append([Record(file, digest, part.stat().st_size, seed, round(duration_s, 4))])
+            part.replace(self._folder / file)
+        except OSError as error:
+            raise self._disk_error(self._folder / file, error) from error
+
+    def fail(self, file: str, seed: int | None, error: VoxtralError) -> None:
+        """Write down that a file could not be made, and why."""
+        self._append([Record(file, bytes=self._size(file), seed=seed, error=error.code, message=str(error))])
+
+    def _size(self, file: str) -> int | None:
+        try:
+            return (self._folder / file).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def _take_lock(self) -> None:
+        try:
+            _lock(self._descriptor)
+        except OSError as error:
+            raise AudioError(
+                f"the folder {self._folder} is in use by another batch; two would overwrite each other's files; wait "
+                "for it, or choose another folder"
+            ) from error
+
+    def _read(self) -> None:
+        data = self._path.read_bytes()
+        # A line that has no end was being written when the machine or the program stopped.
+        whole = data[: data.rfind(b"\n") + 1]
+        lines = whole.splitlines()
+        try:
+            is_ours = not lines or json.loads(lines[0]) == _HEADER
+            records = [Record(**json.loads(line)) for line in lines[1:]]
+            # The names are joined to the folder below.
+            is_ours = is_ours and all(os.path.basename(record.file) == record.file for record in records)
+        except (ValueError, TypeError, RecursionError):
+            is_ours, records = False, []
+        if not is_ours or (data and not lines):
+            raise AudioError(
+                f"{self._path} is no journal of a batch; the output folder keeps one under that name; rename it, or "
+                "choose another folder"
+            )
+        if len(whole) < len(data):
+            os.ftruncate(self._descriptor, len(whole))
+        if not lines:
+            self._write([_HEADER])
+        self._records = {record.file: record for record in records}
+
+    def _complete(self) -> None:
+        for file, record in self._records.items():
+            part = self.part(file)
+            if record.digest is not None and part.is_file() and part.stat().st_size == record.bytes:
+                part.replace(self._folder / file)
+        shutil.rmtree(self._work, ignore_errors=True)
+        self._work.mkdir()
+
+    def _append(self, records: list[Record]) -> None:
+        if not records:
+            return
+        with self._lock:
+            try:
+                self._write([_without_none(record) for record in records])
+            except OSError as error:
+                raise self._disk_error(self._path, error) from error
+            self._records.update({record.file: record for record in records})
+
+    def _write(self, lines: list[dict[str, Any]]) -> None:
+        data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+        size = os.fstat(self._descriptor).st_size
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+            os.fsync(self._descriptor)
+        except OSError:
+            # Half a line would spoil the next one.
+            os.ftruncate(self._descriptor, size)
+            raise
+
+    def _disk_error(self, path: Path, error: OSError) -> AudioError:
+        return AudioError(
+            f"{path} cannot be written ({error.strerror or error}); the output folder must be writable and have room; "
+            "make room or choose another folder"
+        )
+
+
+class Digests:
+    """Digests of everything that a file of audio is made from.
+
+    Args:
+        model_folder: the checkpoint.
+        presets: names of its voices.
+        format: of the files.
+    """
+
+    def __init__(self, model_folder: Path, presets: Iterable[str], format: str) -> None:
+        self._fingerprint = fingerprint(model_folder)
+        self._presets = frozenset(presets)
+        self._format = format
+        self._files: dict[str, str] = {}
+
+    def of(self, request: SpeechRequest) -> str:
+        """Digest a request whose voice and clip are names or paths.
+
+        Device and dtype do not count: a batch may go on elsewhere.
+        """
+        values = asdict(request)
+        for key in ("voice", "reference_audio"):
+            path = values[key]
+            if path is not None and not (key == "voice" and path in self._presets):
+                values[key] = self._of_file(path)
+        values |= {"model": self._fingerprint, "format": self._format}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def _of_file(self, path: str) -> str:
+        if path not in self._files:
+            # What is no file is refused when the request is checked.
+            data = Path(path).read_bytes() if os.path.isfile(path) else b""
+            self._files[path] = hashlib.sha256(data).hexdigest()
+        return self._files[path]
+
+
+def fingerprint(folder: Path) -> str:
+    """Digest a checkpoint folder: names and sizes of its files, small ones whole, large ones in samples."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".pt")):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
+        with path.open("rb") as file:
+            if size <= _NUM_SAMPLES * _SAMPLE_BYTES:
+                digest.update(file.read())
+                continue
+            for sample in range(_NUM_SAMPLES):
+                file.seek(sample * (size - _SAMPLE_BYTES) // (_NUM_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def _without_none(record: Record) -> dict[str, Any]:
+    return {key: value for key, value in asdict(record).items() if value is not None}
+
+
+def _lock(descriptor: int) -> None:
+    """Lock an open file for this process, or raise OSError; the system unlocks it when the process is gone."""
+    try:
+        import fcntl
+    except ImportError:
+        import msvcrt
+
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,440 @@
+"""Many texts at once, in Python and as `voxtral batch`: the same audio as alone, and no file lost."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+import voxtral
+from checkpoints import TINY
+from voxtral import SpeechRequest, VoxtralTTS
+from voxtral.audio.file import AudioFileWriter
+from voxtral.batch import BatchError, item_seed
+from voxtral.cli.main import run
+from voxtral.cli.manifest import Manifest
+from voxtral.errors import EngineStoppedError, RequestError, TextError
+from voxtral.speaking import SpeechHandle
+
+ON_TINY = ("--model", str(TINY), "--device", "cpu")
+SOURCE = Path(voxtral.__file__).parents[1]
+TEXTS = ["It was a dark night.", "The hero took a step.", "Nobody was there.", "Or so it seemed."]
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    stdout: str
+    lines: list[str]
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return json.loads(self.stdout)
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a chapter of four lines."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chapter1.txt").write_text("\n\n".join(TEXTS) + "\n")
+    return tmp_path
+
+
+@pytest.fixture
+def batch(capsys: pytest.CaptureFixture[str], tts: VoxtralTTS, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`voxtral batch` in this process; the tiny model is loaded once for all."""
+    monkeypatch.setattr(VoxtralTTS, "from_pretrained", lambda *_, **__: tts)
+    monkeypatch.setattr(tts, "close", lambda: None)
+
+    def call(*arguments: str) -> Result:
+        capsys.readouterr()
+        code = run(["batch", *arguments, *ON_TINY])
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err.splitlines())
+
+    return call
+
+
+def audio_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix == ".wav"}
+
+
+def journal(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "batch.jsonl").read_text().splitlines()[1:]]
+
+
+# Python.
+
+
+def test_a_batch_gives_what_each_text_gives_alone_in_their_order(tts: VoxtralTTS) -> None:
+    given = [TEXTS[0], {"text": TEXTS[1], "voice": "casual_male", "seed": 5, "name": "b"}, SpeechRequest(TEXTS[2])]
+    together = tts.synthesize_batch(given, seed=3, voice="neutral_female")
+    alone = [
+        tts.synthesize(TEXTS[0], voice="neutral_female", seed=item_seed(3, "0")),
+        tts.synthesize(TEXTS[1], voice="casual_male", seed=5),
+        tts.synthesize(TEXTS[2], seed=item_seed(3, "2")),
+    ]
+    for one, other in zip(together, alone, strict=True):
+        assert np.array_equal(one.numpy(), other.numpy())
+        assert one.seed == other.seed
+    again = tts.synthesize_batch(given, seed=3, voice="neutral_female", max_in_flight=1)
+    assert all(np.array_equal(one.numpy(), other.numpy()) for one, other in zip(together, again, strict=True))
+
+
+def test_results_come_as_they_finish_with_their_names(tts: VoxtralTTS) -> None:
+    results = list(tts.synthesize_batch_iter(iter([*TEXTS, "...", {"text": "Hello.", "name": "n"}]), max_frames=3))
+    assert sorted(result.index for result in results) == list(range(6))
+    by_name = {result.name: result for result in results}
+    assert by_name["4"].audio is None
+    assert isinstance(by_name["4"].error, TextError)
+    assert by_name["n"].audio is not None
+
+
+def test_leaving_the_results_frees_the_engine(tts: VoxtralTTS) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in tts.synthesize_batch_iter(
+            itertools.repeat("A text that is said again and again, without end."), seed=1
+        ):
+            break
+    deadline = time.monotonic() + 10
+    while tts.engine.num_unfinished:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_nothing_is_spoken_if_an_item_is_wrong(tts: VoxtralTTS, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tts, "submit", lambda *_, **__: pytest.fail("something was spoken"))
+    with pytest.raises(RequestError, match=r"2 of 3 items are refused: item 1: the text is empty.*item 2: voice 'bob'"):
+        tts.synthesize_batch(["Hello.", "", {"text": "Hello.", "voice": "bob"}])
+    with pytest.raises(RequestError, match=r"missing\.wav"):
+        tts.synthesize_batch(["Hello."], reference_audio="missing.wav")
+    for texts in ("Hello.", b"Hello.", {"text": "Hello."}, SpeechRequest("Hello."), 5):
+        with pytest.raises(TextError, match="put it in a list"):
+            tts.synthesize_batch(texts)  # type: ignore[arg-type]
+    with pytest.raises(TextError, match="synthesize_batch_iter"):
+        tts.synthesize_batch(["word " * 30_000] * 2)
+    with pytest.raises(RequestError, match="max_in_flight"):
+        tts.synthesize_batch_iter(["Hello."], max_in_flight=0)
+
+
+def test_what_fails_while_it_is_spoken_leaves_the_others(tts: VoxtralTTS, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_for(monkeypatch, tts, TEXTS[1])
+    with pytest.raises(BatchError, match="1 of 4 items failed: item 1: the model made only silence") as caught:
+        tts.synthesize_batch(TEXTS)
+    assert [isinstance(result, voxtral.Audio) for result in caught.value.results] == [True, False, True, True]
+
+
+def fail_for(monkeypatch: pytest.MonkeyPatch, tts: VoxtralTTS, text: str) -> None:
+    """Make one text come out silent, whatever else is spoken."""
+    submit = tts.submit
+
+    def submit_or_spoil(request: SpeechRequest, **options: Any) -> SpeechHandle:
+        handle = submit(request, **options)
+        if request.text == text:
+            chunks = handle.chunks
+
+            def failing(chunk_size: int | None = None) -> Any:
+                yield from chunks(chunk_size)
+                raise voxtral.errors.GenerationError(
+                    "the model made only silence", finish_reason="silent", seeds=(handle.seed,)
+                )
+
+            monkeypatch.setattr(handle, "chunks", failing)
+        return handle
+
+    monkeypatch.setattr(tts, "submit", submit_or_spoil)
+
+
+# The command: what goes in.
+
+
+def test_lines_become_numbered_files_that_sound_like_each_text_alone(
+    batch: Command, workplace: Path, tts: VoxtralTTS
+) -> None:
+    result = batch("chapter1.txt", "-o", "book", "--seed", "4", "--json")
+    assert result.code == 0
+    names = [f"chapter1_part{part:04d}.wav" for part in (1, 2, 3, 4)]
+    assert sorted(os.listdir("book")) == ["batch.jsonl", *names]
+    for name, text in zip(names, TEXTS, strict=True):
+        tts.synthesize(text, seed=item_seed(4, Path(name).stem)).save("alone.wav")
+        assert (workplace / "book" / name).read_bytes() == Path("alone.wav").read_bytes()
+    report = result.json
+    assert (report["num_files"], report["num_made"], report["num_skipped"], report["failures"]) == (4, 4, 0, [])
+    assert report["duration_s"] == pytest.approx(
+        sum(soundfile.info(f"book/{name}").duration for name in names), abs=1e-3
+    )
+    assert re.fullmatch(r"book: 4 made, \d+:\d\d of audio in 0:\d\d, RTF \d+\.\d\d", result.lines[-1])
+    kept = Path("book/batch.jsonl").read_text()
+    assert not any(word in kept for text in TEXTS for word in text.split() if len(word) > 3)
+
+
+def test_json_lines_say_what_the_options_do_not(batch: Command, tts: VoxtralTTS) -> None:
+    lines = [
+        {"text": TEXTS[0], "name": "one", "voice": "casual_male", "seed": 5},
+        {"text": TEXTS[1], "speed": 2, "max_frames": 3, "language": None},
+    ]
+    Path("in.jsonl").write_text("".join(f"{json.dumps(line)}\n\n" for line in lines))
+    assert batch("in.jsonl", "-o", "out", "--format", "flac", "--max-frames", "2").code == 0
+    assert sorted(os.listdir("out")) == ["batch.jsonl", "in_part0002.flac", "one.flac"]
+    tts.synthesize(TEXTS[0], voice="casual_male", seed=5, max_frames=2).save("alone.flac")
+    assert Path("out/one.flac").read_bytes() == Path("alone.flac").read_bytes()
+    assert soundfile.info("out/in_part0002.flac").duration <= 0.13
+
+
+def test_a_folder_gives_a_file_for_each_text_or_for_each_of_its_paragraphs(batch: Command) -> None:
+    Path("chapters").mkdir()
+    Path("chapters/b.txt").write_text("A line\nand another.\n\n\nA second paragraph.\n")
+    Path("chapters/a.TXT").write_text("\ufeffHello.\r\n")
+    Path("chapters/.hidden.txt").write_text("Hidden.")
+    Path("chapters/notes.md").write_text("Notes.")
+    assert batch("chapters", "-o", "whole", "--max-frames", "2").code == 0
+    assert sorted(audio_of(Path("whole"))) == ["a.wav", "b.wav"]
+    assert batch("chapters", "-o", "parts", "--max-frames", "2", "--split", "paragraphs").code == 0
+    assert sorted(audio_of(Path("parts"))) == ["a_part0001.wav", "b_part0001.wav", "b_part0002.wav"]
+
+
+def test_all_that_is_wrong_is_told_at_once_before_a_model_is_loaded(
+    batch: Command, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VoxtralTTS, "from_pretrained", lambda *_, **__: pytest.fail("a model was loaded"))
+    wrong = [
+        '{"text": "a", "name": "../up"}',
+        '{"text": "a", "name": "Same"}',
+        '{"text": "a", "name": "same"}',
+        '{"text": "a", "vioce": "x"}',
+        '{"text": 5}',
+        "{",
+        '{"text": "..."}',
+        '{"text": "a", "language": "Klingon"}',
+        '{"text": "a", "reference_audio": "missing.wav"}',
+        '{"text": "a", "speed": true}',
+    ]
+    Path("in.jsonl").write_text("\n".join(wrong))
+    result = batch("in.jsonl", "-o", "out")
+    assert result.code == 1
+    told = {int(line.split(":")[1]): line for line in result.lines[:-1]}
+    assert sorted(told) == [1, 3, 4, 5, 6, 7, 8, 9, 10]
+    assert "taken by in.jsonl:2" in told[3]
+    assert "'vioce' is unknown" in told[4]
+    assert result.lines[-1].startswith("error: of the texts 9 cannot be taken")
+    assert not (workplace / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("missing.txt",), "missing.txt does not exist"),
+        (("chapter1.txt", "--speed", "9"), "speed is 9.0"),
+        (("empty.txt",), "empty.txt holds no text"),
+        (("chapter1.pdf",), "chapter1.pdf is a .pdf"),
+        (("chapter1.txt", "-o", "chapter1.txt"), "chapter1.txt cannot be made"),
+        (("chapter1.txt", "--voice", "bob"), "voice 'bob' is unknown"),
+        (("nothing",), "the folder nothing holds no .txt file"),
+    ],
+)
+def test_what_cannot_be_done_is_told_and_leaves_nothing(
+    batch: Command, workplace: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    Path("empty.txt").write_text("\n \n")
+    Path("chapter1.pdf").write_text("%PDF")
+    Path("nothing").mkdir()
+    before = sorted(os.listdir())
+    result = batch("-o", "out", *arguments)
+    assert result.code == 1
+    assert message in "\n".join(result.lines)
+    assert sorted(os.listdir()) == before
+
+
+def test_a_warning_is_told_once_with_the_first_line_that_causes_it(batch: Command) -> None:
+    result = batch("chapter1.txt", "-o", "book", "--language", "fr", "--max-frames", "2")
+    (warned,) = (line for line in result.lines if line.startswith("warning: "))
+    assert warned.startswith("warning: chapter1.txt:1: this checkpoint has no fr voice")
+
+
+# The command: going on.
+
+
+def test_what_is_finished_is_skipped_and_what_changed_is_made_again(batch: Command) -> None:
+    assert batch("chapter1.txt", "-o", "book").code == 0
+    first = audio_of(Path("book"))
+    assert batch("chapter1.txt", "-o", "book").lines[-1] == "book: all 4 files are there already"
+    Path("book/chapter1_part0002.wav").unlink()
+    Path("chapter1.txt").write_text("\n".join([*TEXTS[:2], "Somebody was there."]))
+    result = batch("chapter1.txt", "-o", "book", "--json")
+    assert (result.json["num_made"], result.json["num_skipped"]) == (2, 1)
+    assert (
+        result.lines[-1] == "book: left as they are, their texts are no longer in chapter1.txt: chapter1_part0004.wav"
+    )
+    second = audio_of(Path("book"))
+    assert {name for name in first if first[name] != second[name]} == {"chapter1_part0003.wav"}
+    other_voice = batch("chapter1.txt", "-o", "book", "--voice", "casual_male", "--json")
+    assert other_voice.json["num_made"] == 3
+    assert any("3 will be made again" in line for line in other_voice.lines)
+
+
+def test_files_of_others_are_left_alone_until_that_is_asked_for(batch: Command) -> None:
+    Path("book").mkdir()
+    Path("book/chapter1_part0002.wav").write_bytes(b"precious")
+    result = batch("chapter1.txt", "-o", "book")
+    assert result.code == 1
+    assert "not made by this command" in result.lines[-1]
+    assert os.listdir("book") == ["chapter1_part0002.wav"]
+    assert batch("chapter1.txt", "-o", "book", "--overwrite").code == 0
+    Path("book/chapter1_part0001.wav").write_bytes(b"edited by hand")
+    assert "chapter1_part0001.wav" in batch("chapter1.txt", "-o", "book").lines[-1]
+    assert Path("book/chapter1_part0001.wav").read_bytes() == b"edited by hand"
+
+
+def test_a_journal_that_is_none_and_a_folder_in_use_are_refused(batch: Command) -> None:
+    Path("book").mkdir()
+    Path("book/batch.jsonl").write_text('{"text": "my own list"}\n')
+    assert "is no journal of a batch" in batch("chapter1.txt", "-o", "book").lines[-1]
+    assert Path("book/batch.jsonl").read_text() == '{"text": "my own list"}\n'
+    Path("other").mkdir()
+    with Manifest(Path("other")):
+        assert "in use by another batch" in batch("chapter1.txt", "-o", "other").lines[-1]
+
+
+KILLED_BETWEEN_LINE_AND_MOVE = """
+import os, signal, sys
+from voxtral.cli.main import main
+from voxtral.cli.manifest import Manifest
+append, count = Manifest._append, 0
+
+def append_and_die(self, records):
+    global count
+    append(self, records)
+    count += sum(record.digest is not None for record in records)
+    if count == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Manifest._append = append_and_die
+main()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_after_a_kill_the_same_command_makes_the_same_files_to_the_byte(batch: Command, workplace: Path) -> None:
+    Path("book.txt").write_text("\n".join(f"{text} Part {part}." for part in range(3) for text in TEXTS))
+    command = ("batch", "book.txt", "-o", "killed", "--in-flight", "4", *ON_TINY)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_BETWEEN_LINE_AND_MOVE, *command],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        check=False,
+        capture_output=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    left = audio_of(Path("killed"))
+    # The fifth is made and written down, and not in its place.
+    assert len(left) == 4
+    assert batch("book.txt", "-o", "whole").code == 0
+    whole = audio_of(Path("whole"))
+    assert left.items() < whole.items()
+    result = batch("book.txt", "-o", "killed", "--json")
+    assert (result.json["num_made"], result.json["num_skipped"]) == (7, 5)
+    assert audio_of(Path("killed")) == whole
+    assert sorted(os.listdir("killed")) == sorted(os.listdir("whole"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
+    batch: Command, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    commit, num_commits = Manifest.commit, 0
+
+    def commit_and_interrupt(self: Manifest, *arguments: Any, **options: Any) -> None:
+        nonlocal num_commits
+        commit(self, *arguments, **options)
+        num_commits += 1
+        if num_commits == 2:
+            os.kill(os.getpid(), number)
+            time.sleep(0.2)
+
+    monkeypatch.setattr(Manifest, "commit", commit_and_interrupt)
+    result = batch("chapter1.txt", "-o", "book", "--in-flight", "1")
+    assert result.code == code
+    assert result.lines[-2] == "2 of 4 files are finished; the same command goes on from there"
+    assert sorted(os.listdir("book")) == ["batch.jsonl", "chapter1_part0001.wav", "chapter1_part0002.wav"]
+    monkeypatch.setattr(Manifest, "commit", commit)
+    assert batch("chapter1.txt", "-o", "book", "--json").json["num_skipped"] == 2
+
+
+# The command: what fails.
+
+
+def test_a_text_that_fails_is_named_at_the_end_and_tried_again(
+    batch: Command, tts: VoxtralTTS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as spoiled:
+        fail_for(spoiled, tts, TEXTS[1])
+        result = batch("chapter1.txt", "-o", "book", "--json")
+    assert result.code == 1
+    assert result.lines[-2].startswith("failed: chapter1_part0002.wav (chapter1.txt:3): the model made only silence")
+    assert result.lines[-1].startswith("error: 1 of 4 files were not made")
+    assert [failure["code"] for failure in result.json["failures"]] == ["generation_failed"]
+    assert len(audio_of(Path("book"))) == 3
+    (failed,) = (line for line in journal(Path("book")) if "error" in line)
+    assert (failed["file"], failed["error"]) == ("chapter1_part0002.wav", "generation_failed")
+    assert batch("chapter1.txt", "-o", "book", "--json").json["num_made"] == 1
+
+
+def test_a_full_disk_stops_the_batch_and_the_same_command_goes_on(
+    batch: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = AudioFileWriter.write
+
+    def write_until_full(self: AudioFileWriter, samples: np.ndarray) -> None:
+        if "part0003" in self._target:
+            error = OSError(errno.ENOSPC, "No space left on device")
+            raise self._disk_error(error) from error
+        write(self, samples)
+
+    with monkeypatch.context() as full:
+        full.setattr(AudioFileWriter, "write", write_until_full)
+        result = batch("chapter1.txt", "-o", "book", "--in-flight", "1")
+    assert result.code == 1
+    assert result.lines[-2] == "2 of 4 files are finished; the same command goes on from there"
+    assert "No space left on device" in result.lines[-1]
+    assert sorted(audio_of(Path("book"))) == ["chapter1_part0001.wav", "chapter1_part0002.wav"]
+    assert batch("chapter1.txt", "-o", "book").code == 0
+    assert len(audio_of(Path("book"))) == 4
+
+
+def test_a_dead_engine_stops_the_batch(batch: Command, tts: VoxtralTTS, monkeypatch: pytest.MonkeyPatch) -> None:
+    num_asked = 0
+
+    def submit(*_: object, **__: object) -> None:
+        nonlocal num_asked
+        num_asked += 1
+        raise EngineStoppedError("the engine stopped")
+
+    monkeypatch.setattr(tts, "submit", submit)
+    assert batch("chapter1.txt", "-o", "book").lines[-1] == "error: the engine stopped"
+    assert num_asked == 1
+
+
+def test_a_terminal_sees_progress_of_all(batch: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert any("of 4 files" in line for line in batch("chapter1.txt", "-o", "book").lines)
+    assert not any("of 4 files" in line for line in batch("chapter1.txt", "-o", "quiet", "-q").lines)
