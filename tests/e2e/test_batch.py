@@ -355,6 +355,31 @@ def test_after_a_kill_the_same_command_makes_the_same_files_to_the_byte(batch: C
     assert sorted(os.listdir("killed")) == sorted(os.listdir("whole"))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_kills_at_any_moment_change_no_byte(batch: Command) -> None:
+    Path("book.txt").write_text("\n".join(f"{text} Part {part}." for part in range(40) for text in TEXTS))
+    batch("book.txt", "-o", "whole")
+    moments = np.random.default_rng(0).uniform(0.0, 1.0, 6)
+    for moment in moments:
+        before = len(audio_of(Path("killed"))) if Path("killed").exists() else 0
+        program = subprocess.Popen(
+            [sys.executable, "-m", "voxtral", "batch", "book.txt", "-o", "killed", "-q", *ON_TINY],
+            env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        )
+        deadline = time.monotonic() + 60
+        while program.poll() is None and (not Path("killed").exists() or len(audio_of(Path("killed"))) == before):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(moment)
+        program.kill()
+        program.wait()
+        assert audio_of(Path("killed")).items() <= audio_of(Path("whole")).items()
+    assert batch("book.txt", "-o", "killed").code == 0
+    assert audio_of(Path("killed")) == audio_of(Path("whole"))
+    assert sorted(os.listdir("killed")) == sorted(os.listdir("whole"))
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
     batch: Command, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int

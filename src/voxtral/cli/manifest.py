@@ -13,6 +13,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -97,7 +98,9 @@ class Manifest:
         """Remove what is unfinished, and the journal too if nothing was written down."""
         shutil.rmtree(self._work, ignore_errors=True)
         if not self._records:
-            self._path.unlink(missing_ok=True)
+            # While it is locked; Windows keeps open files, and a journal without lines does no harm.
+            with suppress(OSError):
+                self._path.unlink()
         os.close(self._descriptor)
 
     def state(self, file: str, digest: str | None = None) -> State:
@@ -290,7 +293,8 @@ def _lock(descriptor: int) -> None:
     except ImportError:
         import msvcrt
 
-        os.lseek(descriptor, 0, os.SEEK_SET)
+        # Far behind the end: a locked place cannot be read, and a lock needs no data.
+        os.lseek(descriptor, 2**30, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
     else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
