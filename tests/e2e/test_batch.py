@@ -247,7 +247,8 @@ def test_all_that_is_wrong_is_told_at_once_before_a_model_is_loaded(
         (("empty.txt",), "empty.txt holds no text"),
         (("chapter1.pdf",), "chapter1.pdf is a .pdf"),
         (("chapter1.txt", "-o", "chapter1.txt"), "chapter1.txt cannot be made"),
-        (("chapter1.txt", "--voice", "bob"), "voice 'bob' is unknown"),
+        (("chapter1.txt", "--voice", "bob"), "chapter1.txt:1 and 3 more: voice 'bob' is unknown"),
+        (("chapter1.txt", "--language", "Klingon"), "chapter1.txt:1 and 3 more: unknown language 'Klingon'"),
         (("nothing",), "the folder nothing holds no .txt file"),
     ],
 )

@@ -21,7 +21,7 @@ import typer
 from voxtral.audio.encode import FORMATS
 from voxtral.audio.file import AudioFileWriter
 from voxtral.batch import DEFAULT_IN_FLIGHT, MAX_IN_FLIGHT, Batch, BatchItem, ClonedVoices
-from voxtral.cli.batch_input import PlannedFile, Split, plan_files, read_entries
+from voxtral.cli.batch_input import PlannedFile, Problem, Split, plan_files, read_entries
 from voxtral.cli.loading import DeviceOption, DtypeOption, ModelOption, open_model
 from voxtral.cli.manifest import Digests, Manifest
 from voxtral.cli.options import (
@@ -163,14 +163,17 @@ def _read_input(source: Path, split: Split | None, common: dict[str, Any], seed:
     return files
 
 
-def _refuse(problems: list[str]) -> None:
-    """Tell all that is wrong, and stop if anything is."""
+def _refuse(problems: list[Problem]) -> None:
+    """Tell all that is wrong, the same fault of many texts once, and stop if anything is."""
     if not problems:
         return
-    for problem in problems[:_MAX_TOLD]:
-        say(problem)
-    if len(problems) > _MAX_TOLD:
-        say(f"and {len(problems) - _MAX_TOLD} more")
+    places: dict[str, list[str]] = {}
+    for problem in problems:
+        places.setdefault(problem.message, []).append(problem.where)
+    for message, where in list(places.items())[:_MAX_TOLD]:
+        say(f"{where[0]}{f' and {len(where) - 1} more' if len(where) > 1 else ''}: {message}")
+    if len(places) > _MAX_TOLD:
+        say(f"and {len(places) - _MAX_TOLD} more faults")
     raise RequestError(
         f"of the texts {len(problems)} cannot be taken; all must be right before the first is spoken; correct them and "
         "run it again; nothing was spoken"
@@ -256,7 +259,7 @@ class _Run:
         Raises:
             RequestError: something is wrong; nothing was spoken.
         """
-        problems: list[str] = []
+        problems: list[Problem] = []
         warned: dict[str, str] = {}
         for planned in self._to_make:
             with warnings.catch_warnings(record=True) as caught:
@@ -264,7 +267,7 @@ class _Run:
                 try:
                     self._loaded.check(self._voices.resolve(planned.item.request))
                 except RequestError as error:
-                    problems.append(f"{planned.where}: {error}")
+                    problems.append(Problem(planned.where, str(error)))
             for warning in caught:
                 warned.setdefault(str(warning.message), planned.where)
         for message, where in warned.items():

@@ -54,6 +54,19 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """What is wrong with one text.
+
+    Attributes:
+        where: file and line, for people.
+        message: what was got, what the rule is, what to do.
+    """
+
+    where: str
+    message: str
+
+
+@dataclass(frozen=True)
 class PlannedFile:
     """One file of audio to be made.
 
@@ -68,7 +81,7 @@ class PlannedFile:
     file: str
 
 
-def read_entries(source: Path, split: Split | None) -> tuple[list[Entry], list[str]]:
+def read_entries(source: Path, split: Split | None) -> tuple[list[Entry], list[Problem]]:
     """Read a .txt file, a .jsonl file or a folder of .txt files.
 
     Args:
@@ -76,13 +89,13 @@ def read_entries(source: Path, split: Split | None) -> tuple[list[Entry], list[s
         split: how texts are cut; None for lines of a file, whole files of a folder.
 
     Returns:
-        The entries in order, and what is wrong with the input, a sentence each.
+        The entries in order, and what is wrong with the input.
 
     Raises:
         TextError: there is no such input, or it is of no kind that is known.
     """
     entries: list[Entry] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     if source.is_dir():
         texts = sorted(path for path in source.iterdir() if _is_text(path))
         if not texts:
@@ -91,7 +104,7 @@ def read_entries(source: Path, split: Split | None) -> tuple[list[Entry], list[s
             try:
                 entries += _read_txt(path, split or Split.NONE)
             except TextError as error:
-                problems.append(str(error))
+                problems.append(Problem(path.name, str(error)))
         return entries, problems
     kind = source.suffix.lower()
     if not source.exists() or kind not in (".txt", ".jsonl"):
@@ -106,7 +119,7 @@ def read_entries(source: Path, split: Split | None) -> tuple[list[Entry], list[s
         try:
             options = _parse(line)
         except ValueError as error:
-            problems.append(f"{where}: {error}")
+            problems.append(Problem(where, str(error)))
             continue
         name = options.pop("name", None) or _part_name(source, len(entries) + len(problems) + 1)
         entries.append(Entry(where, name, options))
@@ -115,8 +128,8 @@ def read_entries(source: Path, split: Split | None) -> tuple[list[Entry], list[s
 
 def plan_files(
     entries: list[Entry], common: Mapping[str, Any], seed: int, extension: str
-) -> tuple[list[PlannedFile], list[str]]:
-    """Turn entries into files to be made, and say what is wrong with them, a sentence each.
+) -> tuple[list[PlannedFile], list[Problem]]:
+    """Turn entries into files to be made, and say what is wrong with them.
 
     Args:
         entries: as read.
@@ -125,7 +138,7 @@ def plan_files(
         extension: of the files, without a dot.
     """
     planned: list[PlannedFile] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     taken: dict[str, str] = {}
     for index, entry in enumerate(entries):
         file = f"{entry.name}.{extension}"
@@ -143,7 +156,7 @@ def plan_files(
                 request = replace(request, seed=item_seed(seed, entry.name))
             planned.append(PlannedFile(BatchItem(index, entry.name, request), entry.where, file))
         if problem is not None:
-            problems.append(f"{entry.where}: {problem}")
+            problems.append(Problem(entry.where, problem))
     return planned, problems
 
 
