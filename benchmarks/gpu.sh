@@ -56,7 +56,7 @@ step_vectors() {
 }
 
 step_latency() {
-    bench "latency-$PRECISION" latency --precision "$PRECISION" --loops engine,eager,stand-in
+    bench "latency-$PRECISION" latency --precision "$PRECISION" --loops "engine,engine:flow=folded,engine:cuda_graphs=false,eager,stand-in"
 }
 
 step_throughput() {

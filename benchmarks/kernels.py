@@ -253,7 +253,9 @@ def products(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
 
 def _product(operation: str, draw: Inputs, x: Tensor, parts: tuple[Tensor, Tensor, Tensor | None]) -> Case:
     """Multiply with few bits, and with the same numbers in the dtype of the activations."""
-    dense = dequantize(*parts).to(draw.dtype)
+    weight, scales, zeros = parts
+    dense = weight.float() * scales[:, None] if zeros is None else dequantize(weight, scales, zeros)
+    dense = dense.to(draw.dtype)
     library = f"{draw.label}, library"
     ways: dict[str, Callable[[], Any]] = {library: lambda: F.linear(x, dense)}
     num_bytes = {library: dense.nbytes}

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.latency import compare_with_roofline
 from benchmarks.loops import Round
-from benchmarks.options import make_parser, make_variants, read_engine_options, read_numbers, resolve
+from benchmarks.options import make_parser, make_variants, read_numbers, resolve
 from benchmarks.report import Report, measure_rates
 from benchmarks.roofline import Rates
 from benchmarks.subjects import config_of
@@ -39,7 +39,6 @@ _LOADS = (0.5, 0.7, 0.9)
 def main(words: Sequence[str] | None = None) -> None:
     """Measure and report."""
     parser = make_parser(__doc__)
-    parser.add_argument("--loops", default="engine")
     parser.add_argument("--streams", type=read_numbers, default=(1, 4, 8, 16))
     parser.add_argument(
         "--threads", type=read_numbers, default=(0,), help="CPU threads to try; 0: the product's choice"
@@ -50,7 +49,6 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="of each open-loop load")
     parser.add_argument("--real-time", action="store_true", help="search the most streams without underrun")
     parser.add_argument("--most-streams", type=int, default=512, help="where that search ends")
-    parser.add_argument("--engine", action="append", default=[], metavar="NAME=NUMBER", help="an option of the engine")
     arguments = parser.parse_args(words)
     if arguments.short:
         arguments.streams, arguments.frames, arguments.rounds = (1, 3), 6, 1
@@ -61,8 +59,7 @@ def main(words: Sequence[str] | None = None) -> None:
     rates, measured = measure_rates(device, dtype, is_short=arguments.short)
     report.note(rates=measured, precision=precision, device=str(device))
     with ExitStack() as stack:
-        variants = make_variants(arguments, tuple(arguments.loops.split(",")), read_engine_options(arguments.engine))
-        workers = [stack.enter_context(Worker(variant)) for variant in variants]
+        workers = [stack.enter_context(Worker(variant)) for variant in make_variants(arguments)]
         report.note(subjects={worker.variant.label: worker.facts for worker in workers})
         config = config_of(arguments.model)
         best = measure_closed(report, workers, config, rates, arguments)

@@ -147,7 +147,7 @@ def serve(variant: Variant) -> None:
         "precision": subject.precision,
         "load_s": round(time.perf_counter() - started, 2),
         "num_threads": subject.num_threads or torch.get_num_threads(),
-        "voice_rows": len(subject.voice_rows),
+        "voice_rows": len(subject.voice.rows),
         "memory_gb": memory_in_use(device),
     }
     _say(facts)
