@@ -105,6 +105,11 @@ class Engine:
             return self._scheduler.num_unfinished
 
     @property
+    def max_batch(self) -> int:
+        """Sequences that make frames side by side."""
+        return self._runner.max_batch
+
+    @property
     def counts(self) -> Counts | None:
         """Slots and blocks that are free and in use; None before the first request."""
         return self._runner.counts
