@@ -37,6 +37,18 @@ class KVPages:
         self.keys[:, target] = self.keys[:, source]
         self.values[:, target] = self.values[:, source]
 
+    def read(self, blocks: Sequence[int], length: int) -> tuple[Tensor, Tensor]:
+        """Copy the first `length` positions of a sequence to CPU memory: keys and values, [L, length, Hkv, Dh]."""
+        used = list(blocks[: -(-length // self.block_size)])
+        keys, values = (part[:, used].flatten(1, 2)[:, :length].cpu() for part in (self.keys, self.values))
+        return keys, values
+
+    def write(self, blocks: Sequence[int], keys: Tensor, values: Tensor) -> None:
+        """Write the first positions of a sequence, as `read` gives them."""
+        for target, source in ((self.keys, keys), (self.values, values)):
+            for number, part in enumerate(source.split(self.block_size, dim=1)):
+                target[:, blocks[number], : part.shape[1]] = part.to(target.device)
+
 
 def position_bytes(config: BackboneConfig, dtype: torch.dtype) -> int:
     """Count the bytes of one position in all layers."""

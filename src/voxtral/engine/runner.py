@@ -31,6 +31,7 @@ from voxtral.engine.kv_cache import (
     scratch_place,
 )
 from voxtral.engine.options import EngineOptions
+from voxtral.engine.prefix_store import PrefixStore
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace, Stop
 from voxtral.errors import NumericsError, OptionError
 from voxtral.model.acoustic import Flow, FlowSchedule
@@ -160,6 +161,8 @@ class Runner:
         self.model = model
         self._options = options
         self._state: _DeviceState | None = None
+        folder = options.prefix_folder
+        self._store = None if folder is None else PrefixStore(folder, options.prefix_fingerprint)
 
     @property
     def runs_ahead(self) -> bool:
@@ -206,6 +209,8 @@ class Runner:
             if prefix.length % state.pool.block_size:
                 state.pool.extend(lease, prefix.length)
                 state.pages.copy_block(prefix.blocks[-1], lease.blocks[-1])
+        elif key is not None and request.is_voice_stored:
+            self._load_prefix(state, key, row)
         if row.is_prefilled:
             self._finish_prompt(state, row)
         return row
@@ -247,6 +252,8 @@ class Runner:
             key = _prefix_key(row.request)
             if key is not None and row.num_prefilled == row.request.prompt.voice_stop:
                 self._keep_prefix(state, key, row)
+                if self._store is not None and row.request.is_voice_stored:
+                    self._store.save(key, *state.pages.read(row.lease.blocks, row.num_prefilled))
             if row.is_prefilled:
                 self._finish_prompt(state, row)
 
@@ -390,6 +397,19 @@ class Runner:
         prefix = state.pool.keep_prefix(key, row.lease, row.num_prefilled)
         if prefix is not None and prefix.length % state.pool.block_size:
             state.pages.copy_block(row.lease.blocks[len(prefix.blocks) - 1], prefix.blocks[-1])
+
+    def _load_prefix(self, state: _DeviceState, key: object, row: Row) -> None:
+        """Take the voice's part of the prompt from disk, if it is there."""
+        length = row.request.prompt.voice_stop
+        config = self.model.config.backbone
+        shape = (config.num_layers, length, config.num_kv_heads, config.head_dim)
+        found = None if self._store is None else self._store.load(key, shape, self.model.dtype)
+        if found is None:
+            return
+        state.pool.extend(row.lease, length)
+        state.pages.write(row.lease.blocks, *found)
+        row.num_prefilled = length
+        self._keep_prefix(state, key, row)
 
     def _finish_prompt(self, state: _DeviceState, row: Row) -> None:
         # The last position is fed by the first frame's step, like a frame by those after it.

@@ -43,6 +43,8 @@ class GenerationRequest:
         min_frames: END_AUDIO is not chosen before this many frames; officially 0.
         voice_key: equal for requests whose `voice_rows` are equal, so that the voice's part of the prompt is run
             once; None for a voice that is used once.
+        is_voice_stored: whether the voice's part may be kept on disk (`EngineOptions.prefix_folder`); never for a voice
+            that was sent along.
         max_buffered_frames: audio to make ahead of the reader; None takes the engine's.
         deadline_s: seconds from `submit` after which the request fails; None for no limit.
     """
@@ -56,6 +58,7 @@ class GenerationRequest:
     max_frames: int
     min_frames: int = 0
     voice_key: str | None = None
+    is_voice_stored: bool = False
     max_buffered_frames: int | None = None
     deadline_s: float | None = None
 
