@@ -30,6 +30,7 @@ from voxtral.bench import (
     poisson_arrivals,
     round_figure,
     summarize_rounds,
+    warm_up_frames,
 )
 from voxtral.config import ModelConfig
 
@@ -122,7 +123,7 @@ def _closed_cells(
     }
     for number in range(arguments.rounds + 1):
         for worker, num_threads in cells:
-            num_frames = arguments.frames if number else 4
+            num_frames = arguments.frames if number else min(arguments.frames, warm_up_frames(num_streams))
             timings = worker.run(Round(num_streams, num_frames, num_threads=num_threads or None))
             if number:
                 rounds[worker.variant.label, num_threads].append(timings)
@@ -156,6 +157,8 @@ def find_most_streams(report: Report, worker: Worker, config: ModelConfig, argum
     """Search the most streams, all starting at once, that all keep up; every trial is a cell."""
 
     def keep_up(num_streams: int) -> bool:
+        # The first time that a batch has a size costs more.
+        worker.run(Round(num_streams, min(arguments.frames, warm_up_frames(num_streams))))
         found = summarize_rounds([worker.run(Round(num_streams, arguments.frames))], config)
         # Whoever begins too late plays without a gap too; it has to be done within the time of its audio.
         is_good = found.underruns.count == 0 and found.rtf.high <= 1

@@ -345,9 +345,18 @@ def measure_streams(
 
 
 def warm_up(engine: Engine, config: ModelConfig, voice: VoicePrompt, *, num_streams: int = 1) -> None:
-    """Run short streams, so that caches, kernels and the voice's prefix are there before the first measurement."""
-    request = forced_request(config, voice, num_frames=4, text_tokens=text_tokens_for(config))
+    """Run streams that nobody measures, so that caches, graphs and the voice's prefix are there for the first that count.
+
+    Streams begin one after the other; these last until all run side by side, and so meet every size of a batch.
+    """
+    num_frames = warm_up_frames(num_streams)
+    request = forced_request(config, voice, num_frames=num_frames, text_tokens=text_tokens_for(config))
     run_streams(engine, [request] * num_streams)
+
+
+def warm_up_frames(num_streams: int) -> int:
+    """Return a length in frames for which all streams of a round run side by side at its end."""
+    return num_streams + 4
 
 
 def memory_in_use(device: torch.device) -> dict[str, float]:
