@@ -345,7 +345,7 @@ def measure_streams(
 
 
 def warm_up(engine: Engine, config: ModelConfig, voice: VoicePrompt, *, num_streams: int = 1) -> None:
-    """Run streams that nobody measures, so that caches, graphs and the voice's prefix are there for the first that count.
+    """Run streams that nobody measures, so that caches, graphs and the voice's prefix are there when it counts.
 
     Streams begin one after the other; these last until all run side by side, and so meet every size of a batch.
     """
