@@ -89,12 +89,18 @@ class GenerationHandle:
     """The caller's end of a request: chunks out, cancellation in.
 
     Closing or dropping the iterator of `chunks` before its end cancels the request.
+
+    Args:
+        wakeup: what the engine waits on.
+        arrival: what the reader waits on, with the same lock. Were it the same condition, each chunk would wake the
+            readers of all streams: 256 of them cost a step of the engine 10 ms (docs/LOG.md, 2026-11-22).
     """
 
-    def __init__(self, wakeup: threading.Condition) -> None:
+    def __init__(self, wakeup: threading.Condition, arrival: threading.Condition) -> None:
         self.stats = GenerationStats()
         self.stop: Stop | None = None
         self._wakeup = wakeup
+        self._arrival = arrival
         self._chunks: deque[npt.NDArray[np.float32]] = deque()
         self._num_buffered = 0
         self._error: BaseException | None = None
@@ -112,7 +118,7 @@ class GenerationHandle:
             while True:
                 with self._wakeup:
                     while not (self._chunks or self._is_done):
-                        self._wakeup.wait()
+                        self._arrival.wait()
                     if not self._chunks:
                         break
                     chunk = self._chunks.popleft()
@@ -151,7 +157,7 @@ class GenerationHandle:
             self.stats.first_chunk_at = time.perf_counter()
         self._chunks.append(samples)
         self._num_buffered += len(samples)
-        self._wakeup.notify_all()
+        self._arrival.notify_all()
 
     def finish(self, *, stop: Stop | None = None, error: BaseException | None = None) -> None:
         """Mark the end."""
@@ -162,7 +168,7 @@ class GenerationHandle:
         is_broken_off = stop is None or self._is_cancelled
         self._error = _cancelled() if error is None and is_broken_off else error
         self._is_done = True
-        self._wakeup.notify_all()
+        self._arrival.notify_all()
 
     @property
     def is_cancelled(self) -> bool:
