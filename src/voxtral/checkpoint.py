@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,12 +25,16 @@ from voxtral.config import (
     CodecConfig,
     ConvBlockConfig,
     ModelConfig,
+    Precision,
+    QuantizationConfig,
     TransformerBlockConfig,
     load_config,
 )
 from voxtral.errors import CheckpointError
+from voxtral.model.linear import Int4Weight, Int8Weight, QuantizedLinear, QuantizedWeight
 from voxtral.model.quantizer import semantic_table
-from voxtral.model.voxtral import VoxtralModel, init_tables
+from voxtral.model.voxtral import VoxtralModel, init_tables, prepare_for_inference
+from voxtral.quantization import quantize_weight, stored_precision
 
 PARAMS_FILE = "params.json"
 WEIGHTS_FILE = "consolidated.safetensors"
@@ -46,6 +52,12 @@ _TIME_TABLE = "acoustic_transformer.time_embedding.inv_freq"
 _GAIN, _DIRECTION = ".parametrizations.weight.original0", ".parametrizations.weight.original1"
 
 _DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+_ALL_DTYPES = _DTYPES | {"I8": torch.int8, "U8": torch.uint8}
+
+# What stands in a file for a quantised matrix, beside its name, in the order of the fields of its canonical form.
+_PARTS: dict[Precision, tuple[str, ...]] = {"int8": ("_int8", "_scale"), "int4": ("_int4", "_scale", "_zero")}
+_INT4_PART, _GRID_PARTS = "weight_int4", ("weight_scale", "weight_zero")
+
 _MAX_HEADER_BYTES = 100 * 2**20
 
 
@@ -66,6 +78,14 @@ class TensorEntry:
 
 
 @dataclass(frozen=True)
+class StoredAs:
+    """What the header of a file must say of a tensor; dtype None is any of bfloat16, float16 and float32."""
+
+    dtype: str | None
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint folder whose inventory has been checked; no data has been read yet."""
 
@@ -76,8 +96,13 @@ class Checkpoint:
 
     @property
     def num_parameters(self) -> int:
-        """Numbers in the file."""
-        return sum(math.prod(entry.shape) for entry in self.tensors.values())
+        """Numbers of the model: where a matrix is quantised, those of the matrix."""
+        quantization = self.config.quantization
+        return sum(
+            math.prod(entry.shape) * (2 if name.endswith(_INT4_PART) else 1)
+            for name, entry in self.tensors.items()
+            if quantization is None or not name.endswith(_GRID_PARTS)
+        )
 
     @property
     def data_bytes(self) -> int:
@@ -162,7 +187,7 @@ def _parse_entry(name: str, value: dict[str, Any], data_start: int) -> TensorEnt
     if not all(type(number) is int and number >= 0 for number in (begin, end, *shape)) or end < begin:
         raise ValueError(f"{name} has shape {value['shape']} and offsets {value['data_offsets']}")
     entry = TensorEntry(name, value["dtype"], shape, data_start + begin, data_start + end)
-    if entry.dtype in _DTYPES and entry.num_bytes != math.prod(shape) * _DTYPES[entry.dtype].itemsize:
+    if entry.dtype in _ALL_DTYPES and entry.num_bytes != math.prod(shape) * _ALL_DTYPES[entry.dtype].itemsize:
         raise ValueError(f"{name} holds {entry.num_bytes} bytes for shape {shape} in {entry.dtype}")
     return entry
 
@@ -275,11 +300,12 @@ def check_inventory(config: ModelConfig, tensors: dict[str, TensorEntry]) -> Non
         expected[_TEXT_HEAD] = expected[TEXT_EMBEDDINGS]
     if _TIME_TABLE in tensors:
         expected[_TIME_TABLE] = (config.acoustic.dim // 2,)
+    stored = _stored_tensors(expected, config.quantization)
     present = set(tensors)
-    missing, extra = sorted(set(expected) - present), sorted(present - set(expected))
+    missing, extra = sorted(set(stored) - present), sorted(present - set(stored))
     if missing:
         raise CheckpointError(
-            f"{WEIGHTS_FILE} lacks {_name_some(missing)}; params.json implies {len(expected)} tensors; "
+            f"{WEIGHTS_FILE} lacks {_name_some(missing)}; params.json implies {len(stored)} tensors; "
             "download the checkpoint again"
         )
     if extra:
@@ -287,15 +313,42 @@ def check_inventory(config: ModelConfig, tensors: dict[str, TensorEntry]) -> Non
             f"{WEIGHTS_FILE} holds {_name_some(extra)}, which params.json does not imply; weights and params.json "
             "must come from one checkpoint"
         )
-    for name, shape in expected.items():
+    for name, rule in stored.items():
         entry = tensors[name]
-        if entry.shape != shape:
+        if entry.shape != rule.shape:
             raise CheckpointError(
-                f"{name} has shape {list(entry.shape)}; params.json implies {list(shape)}; weights and params.json "
-                "must come from one checkpoint"
+                f"{name} has shape {list(entry.shape)}; params.json implies {list(rule.shape)}; weights and "
+                "params.json must come from one checkpoint"
             )
-        if entry.dtype not in _DTYPES:
-            raise CheckpointError(f"{name} is stored as {entry.dtype}; it must be one of {', '.join(_DTYPES)}")
+        allowed = tuple(_DTYPES) if rule.dtype is None else (rule.dtype,)
+        if entry.dtype not in allowed:
+            raise CheckpointError(f"{name} is stored as {entry.dtype}; it must be one of {', '.join(allowed)}")
+
+
+def quantized_tensors(name: str, shape: tuple[int, ...], precision: Precision, group_size: int) -> dict[str, StoredAs]:
+    """List what stands in a file for a quantised matrix, in the order of the fields of its canonical form.
+
+    Source: docs/QUANTIZATION.md, "The file".
+    """
+    num_rows, width = shape
+    if precision == "int8":
+        rules = (StoredAs("I8", shape), StoredAs("F32", (num_rows,)))
+    else:
+        groups = (num_rows, width // group_size)
+        rules = (StoredAs("U8", (num_rows, width // 2)), StoredAs("BF16", groups), StoredAs("F16", groups))
+    return {f"{name}{part}": rule for part, rule in zip(_PARTS[precision], rules, strict=True)}
+
+
+def _stored_tensors(shapes: dict[str, tuple[int, ...]], quantization: QuantizationConfig | None) -> dict[str, StoredAs]:
+    """Say how each tensor of a checkpoint is stored, quantised ones in their parts."""
+    stored: dict[str, StoredAs] = {}
+    for name, shape in shapes.items():
+        precision = stored_precision(name, quantization)
+        if quantization is None or precision is None:
+            stored[name] = StoredAs(None, shape)
+        else:
+            stored |= quantized_tensors(name, shape, precision, quantization.group_size)
+    return stored
 
 
 def _name_some(names: list[str]) -> str:
@@ -304,12 +357,27 @@ def _name_some(names: list[str]) -> str:
 
 
 def load_model(
-    checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, codec_dtype: torch.dtype
+    checkpoint: Checkpoint,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    codec_dtype: torch.dtype,
+    quantization: QuantizationConfig | None = None,
+    prepared: bool = False,
 ) -> VoxtralModel:
     """Build the model and copy the weights, one tensor at a time.
 
     The text embeddings stay memory-mapped; the computed tables are float32; convolutions get their
     weight norm folded in float32 before they are cast.
+
+    Args:
+        checkpoint: what to load.
+        device: where to.
+        dtype: of what is not quantised, the codec excepted.
+        codec_dtype: of the codec.
+        quantization: quantise while loading; a checkpoint that is quantised already is loaded as it is.
+        prepared: see `prepare_for_inference`; each layer is prepared as soon as it is there, so that no second copy
+            of more than a layer is ever held.
 
     Raises:
         CheckpointError: a value is not finite, or overflows in `dtype`; the message names the tensor.
@@ -319,11 +387,22 @@ def load_model(
     reader = TensorReader(checkpoint)
     targets = dict(model.named_parameters())
     filled: set[str] = set()
+    num_missing = Counter(_layer_of(target) for target in targets)
     for name, target, value in _converted(reader, checkpoint):
-        cast = value.to(device=device, dtype=codec_dtype if target.startswith("codec") else dtype)
-        _check_finite(name, cast)
-        _assign(model, target, cast)
+        precision = stored_precision(name, quantization)
+        if isinstance(value, Tensor) and quantization is not None and precision is not None:
+            _check_finite(name, value)
+            value = quantize_weight(value.to(device), precision, quantization.group_size)
+        if isinstance(value, Tensor):
+            value = value.to(device=device, dtype=codec_dtype if target.startswith("codec") else dtype)
+            _check_finite(name, value)
+            _assign(model, target, value)
+        else:
+            _assign_quantised(model, target, value, device)
         filled.add(target)
+        num_missing[layer := _layer_of(target)] -= 1
+        if prepared and layer and not num_missing[layer]:
+            prepare_for_inference(model.get_submodule(layer))
     left_over = set(targets) ^ filled
     if left_over:
         raise CheckpointError(f"the model and the inventory disagree about {_name_some(sorted(left_over))}")
@@ -331,6 +410,8 @@ def load_model(
     model.text_embeddings = reader.map(TEXT_EMBEDDINGS)
     _check_finite(TEXT_EMBEDDINGS, model.text_embeddings)
     init_tables(model, device)
+    if prepared:
+        prepare_for_inference(model)
     return model.eval().requires_grad_(False)
 
 
@@ -362,7 +443,7 @@ class TensorReader:
             ) from error
         if num_read < len(data):
             raise CheckpointError(f"{self._path} ended inside {name} while it was read; download it again")
-        return torch.from_numpy(data).view(_DTYPES[entry.dtype]).view(entry.shape)
+        return torch.from_numpy(data).view(_ALL_DTYPES[entry.dtype]).view(entry.shape)
 
     def map(self, name: str) -> Tensor:
         """Return a tensor that stays in the file and costs memory only where it is looked at."""
@@ -381,18 +462,35 @@ def _read_codebook(reader: TensorReader) -> Tensor:
     return semantic_table(sums, usage)
 
 
-def _converted(reader: TensorReader, checkpoint: Checkpoint) -> Iterator[tuple[str, str, Tensor]]:
-    """Yield (name in the file, parameter, value) for all parameters; convolutions folded, in float32."""
+def _converted(reader: TensorReader, checkpoint: Checkpoint) -> Iterator[tuple[str, str, Tensor | QuantizedWeight]]:
+    """Yield (name, parameter, value) for all parameters; convolutions folded, in float32."""
     skipped = {TEXT_EMBEDDINGS, _TEXT_HEAD, _TIME_TABLE}
+    is_quantised = checkpoint.config.quantization is not None
     for name in checkpoint.tensors:
         if name in skipped or name.startswith(_CODEBOOK) or name.endswith(_GAIN):
             continue
-        if name.endswith(_DIRECTION):
+        if is_quantised and name.endswith(_GRID_PARTS):
+            continue  # read beside the numbers that they belong to
+        if is_quantised and name.endswith(tuple(parts[0] for parts in _PARTS.values())):
+            plain = name.rpartition("_")[0]
+            yield (
+                plain,
+                _parameter_name(plain),
+                _read_quantised(reader, plain, "int8" if name.endswith("8") else "int4"),
+            )
+        elif name.endswith(_DIRECTION):
             stem = name.removesuffix(_DIRECTION)
             weight = _fold_weight_norm(reader.read(f"{stem}{_GAIN}"), reader.read(name))
             yield name, _parameter_name(f"{stem}.weight"), weight
         else:
             yield name, _parameter_name(name), reader.read(name)
+
+
+def _read_quantised(reader: TensorReader, name: str, precision: Precision) -> QuantizedWeight:
+    numbers, *grid = (reader.read(f"{name}{part}") for part in _PARTS[precision])
+    for part, value in zip(_PARTS[precision][1:], grid, strict=True):
+        _check_finite(f"{name}{part}", value)
+    return Int8Weight(numbers, *grid) if precision == "int8" else Int4Weight(numbers, *grid)
 
 
 def _fold_weight_norm(gain: Tensor, direction: Tensor) -> Tensor:
@@ -413,6 +511,12 @@ def _parameter_name(name: str) -> str:
     return name.replace("audio_tokenizer.", "codec.", 1)
 
 
+def _layer_of(target: str) -> str:
+    """Give the path of the transformer layer that a parameter belongs to; empty if there is none."""
+    match = re.match(r"(backbone|acoustic_transformer)\.layers\.\d+(?=\.)", target)
+    return match.group() if match else ""
+
+
 def _check_finite(name: str, value: Tensor) -> None:
     # The extremes show any inf or nan, and take no memory as a mask or a sum in float32 would.
     if value.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(value))).all()):
@@ -425,6 +529,14 @@ def _check_finite(name: str, value: Tensor) -> None:
 def _assign(model: VoxtralModel, target: str, value: Tensor) -> None:
     parent_path, _, attribute = target.rpartition(".")
     setattr(model.get_submodule(parent_path), attribute, torch.nn.Parameter(value, requires_grad=False))
+
+
+def _assign_quantised(model: VoxtralModel, target: str, value: QuantizedWeight, device: torch.device) -> None:
+    """Put a quantised layer in the place of the one that a matrix belongs to, and keep its bias."""
+    path = target.removesuffix(".weight")
+    parent_path, _, attribute = path.rpartition(".")
+    bias = cast("torch.nn.Parameter | None", model.get_submodule(path).bias)
+    setattr(model.get_submodule(parent_path), attribute, QuantizedLinear(value.to(device), bias))
 
 
 def backbone_parameter_count(config: BackboneConfig) -> int:

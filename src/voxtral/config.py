@@ -27,6 +27,9 @@ _ROW_MULTIPLE = 128
 # Far above any model of this family; a damaged file must not make us list millions of tensors.
 _MAX_LAYERS = 1000
 
+# Name and version of the layout of matrices of few bits (docs/QUANTIZATION.md, "The file").
+QUANTIZATION_FORMAT = "voxtral-1"
+
 # Published languages of mistralai/Voxtral-4B-TTS-2603 (model card); params.json does not list them.
 PUBLISHED_LANGUAGES = ("en", "fr", "es", "de", "it", "pt", "nl", "ar", "hi")
 
@@ -222,6 +225,31 @@ class GenerationDefaults:
     max_segment_chars: int = 400
 
 
+Precision = Literal["int8", "int4"]
+
+
+@dataclass(frozen=True)
+class QuantizationConfig:
+    """Which matrices have few bits, and how many: the layers of the two transformers, and the semantic head.
+
+    Source: params.json, quantization, of a checkpoint that `voxtral quantize` wrote; or a choice at load.
+    """
+
+    backbone: Precision
+    acoustic: Precision
+    semantic_head: Precision
+    group_size: int  # inputs that share a scale; of int4
+
+    @property
+    def name(self) -> str:
+        """A word for it.
+
+        >>> QuantizationConfig("int4", "int8", "int8", 64).name
+        'int4'
+        """
+        return "int4-all" if self.backbone == self.acoustic == "int4" else self.backbone
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """All of params.json that has an effect."""
@@ -236,6 +264,7 @@ class ModelConfig:
     bos_token_id: int
     voices: tuple[str, ...]
     languages: tuple[str, ...]
+    quantization: QuantizationConfig | None = None
     raw: Mapping[str, Any] = field(repr=False, compare=False, default_factory=dict[str, Any])
 
     @property
@@ -310,6 +339,7 @@ def parse_config(raw: Mapping[str, Any]) -> ModelConfig:
         bos_token_id=multimodal.integer("bos_token_id", 1),
         voices=tuple(voices),
         languages=_parse_languages(top),
+        quantization=_parse_quantization(top, backbone, acoustic),
         raw=raw,
     )
 
@@ -365,6 +395,12 @@ class _Section:
             raise ConfigError(f"{self._path}: {key} is {value!r}; it must be a number above 0")
         return float(value)
 
+    def precision(self, key: str) -> Precision:
+        value = self._values.get(key)
+        if value not in ("int8", "int4"):
+            raise ConfigError(f"{self._path}: {key} is {value!r}; it must be 'int8' or 'int4'")
+        return value
+
     def flag(self, key: str, default: bool) -> bool:
         value = self._values.get(key, default)
         # Officially a null goes on as it is and counts as false, whatever the default.
@@ -395,7 +431,7 @@ def _refuse_unsupported(top: _Section) -> None:
             f'params.json: model_type is {model_type!r}; it must be "voxtral_tts"; choose a TTS checkpoint'
         )
     # Each of these would change the numbers; ignoring them would speak, but not as this checkpoint does.
-    for key in ("sliding_window", "rope_scaling", "yarn", "llama_4_scaling", "moe", "quantization"):
+    for key in ("sliding_window", "rope_scaling", "yarn", "llama_4_scaling", "moe"):
         if top.get(key):
             raise ConfigError(f"params.json: {key} is {top.get(key)!r}; this package computes without it only")
     if top.flag("use_biases", False):
@@ -615,6 +651,33 @@ def _parse_generation(top: _Section, acoustic_args: _Section) -> GenerationDefau
         num_euler_steps=args.integer("num_euler_steps", steps),
         max_segment_chars=args.integer("max_segment_chars", defaults.max_segment_chars),
     )
+
+
+def _parse_quantization(top: _Section, backbone: BackboneConfig, acoustic: AcousticConfig) -> QuantizationConfig | None:
+    if not top.get("quantization"):
+        return None
+    args = top.section("quantization")
+    if args.get("format") != QUANTIZATION_FORMAT:
+        raise ConfigError(
+            f"params.json: quantization is {top.get('quantization')!r}; this package reads {QUANTIZATION_FORMAT!r} "
+            "alone, which `voxtral quantize` writes; use the checkpoint that this one was made from"
+        )
+    config = QuantizationConfig(
+        backbone=args.precision("backbone"),
+        acoustic=args.precision("acoustic"),
+        semantic_head=args.precision("semantic_head"),
+        group_size=args.integer("group_size", maximum=2**16),
+    )
+    if config.semantic_head != "int8":
+        raise ConfigError("params.json: quantization: semantic_head is 'int4'; only 'int8' is supported")
+    for name, part, precision in (("backbone", backbone, config.backbone), ("acoustic", acoustic, config.acoustic)):
+        widths = (part.dim, part.hidden_dim, part.num_heads * part.head_dim)
+        if precision == "int4" and any(width % config.group_size for width in widths):
+            raise ConfigError(
+                f"params.json: quantization: group_size is {config.group_size}; the widths {widths} of the {name} must "
+                "be multiples of it"
+            )
+    return config
 
 
 def _parse_languages(top: _Section) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ import json, sys, threading, time
 from pathlib import Path
 import torch
 from voxtral.checkpoint import load_model, open_checkpoint
+from voxtral.model.linear import QuantizedLinear, cpu_kernels
+from voxtral.quantization import choose_recipe
 
 def anonymous():
     with open("/proc/self/status", encoding="ascii") as file:
@@ -52,17 +54,22 @@ folder, dtype = Path(sys.argv[1]), getattr(torch, sys.argv[2])
 checkpoint = open_checkpoint(folder)
 # Whatever torch sets up at its first product, cast and norm is not the checkpoint's.
 torch.ones(8, 8).bfloat16().float() @ torch.ones(8, 8)
+cpu_kernels()
+quantization = choose_recipe(sys.argv[3], checkpoint.config) if sys.argv[3] else None
 before, samples, done = anonymous(), [], threading.Event()
 sampler = threading.Thread(target=sample)
 sampler.start()
-model = load_model(checkpoint, device=torch.device("cpu"), dtype=dtype, codec_dtype=dtype)
+model = load_model(
+    checkpoint, device=torch.device("cpu"), dtype=dtype, codec_dtype=dtype, quantization=quantization, prepared=True
+)
 done.set()
 sampler.join()
 tensors = [*model.parameters(), *model.buffers()]
 rows = model.embed_text(torch.arange(model.text_embeddings.shape[0]))
 assert rows.abs().sum() > 0
 print(json.dumps({
-    "model": sum(tensor.nbytes for tensor in tensors),
+    "model": sum(tensor.nbytes for tensor in tensors)
+    + sum(part.quantized_weight.num_bytes for part in model.modules() if isinstance(part, QuantizedLinear)),
     "peak": max(samples) - before,
     "num_samples": len(samples),
     "text": mapping_of(model.text_embeddings.data_ptr()),
@@ -93,9 +100,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @functools.cache
-def load(folder: Path, dtype: str) -> dict[str, Any]:
+def load(folder: Path, dtype: str, recipe: str = "") -> dict[str, Any]:
     """Load in a process of its own, once for each dtype, and return what it measured."""
-    command = [sys.executable, "-c", CHILD, str(folder), dtype]
+    command = [sys.executable, "-c", CHILD, str(folder), dtype, recipe]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
     return json.loads(finished.stdout.splitlines()[-1])
 
@@ -107,6 +114,16 @@ def test_loading_peaks_at_little_more_than_the_model(folder: Path, dtype: str) -
     # 4 MiB for what does not grow with the model: the tree of modules, and the samples taken here. The 15 percent
     # hold one tensor as it is stored, or folded in float32, beside its final form.
     assert memory["model"] <= memory["peak"] <= 1.15 * memory["model"] + 4 * MIB
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int4"])
+def test_quantising_while_loading_peaks_at_little_more_than_the_result(folder: Path, recipe: str) -> None:
+    memory = load(folder, "bfloat16", recipe)
+    # Without the text embeddings, which are not loaded.
+    plain = (folder / "consolidated.safetensors").stat().st_size - 32768 * 768 * 2
+    assert memory["model"] < {"int8": 0.7, "int4": 0.58}[recipe] * plain
+    # 12 MiB for the largest tensor as it is stored and the numbers that are fitted at a time, whatever the model.
+    assert memory["peak"] <= 1.1 * memory["model"] + 12 * MIB
 
 
 def test_text_embeddings_stay_in_the_file(folder: Path) -> None:

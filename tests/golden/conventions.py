@@ -172,8 +172,8 @@ BACKBONE = (
         edit(
             BackboneAttention.forward,
             (
-                "query = apply_rope(split_heads(self.wq(x), self.head_dim), rotation)",
-                "query = split_heads(self.wq(x), self.head_dim)",
+                "query, key = apply_rope(query, rotation), apply_rope(key, rotation)",
+                "key = apply_rope(key, rotation)",
             ),
         ),
         _LAYER0,
@@ -184,8 +184,8 @@ BACKBONE = (
         edit(
             BackboneAttention.forward,
             (
-                "key = apply_rope(split_heads(self.wk(x), self.head_dim), rotation)",
-                "key = split_heads(self.wk(x), self.head_dim)",
+                "query, key = apply_rope(query, rotation), apply_rope(key, rotation)",
+                "query = apply_rope(query, rotation)",
             ),
         ),
         _LAYER0,
@@ -196,8 +196,8 @@ BACKBONE = (
         edit(
             BackboneAttention.forward,
             (
-                "value = split_heads(self.wv(x), self.head_dim)",
-                "value = apply_rope(split_heads(self.wv(x), self.head_dim), rotation)",
+                "query, key = apply_rope(query, rotation), apply_rope(key, rotation)",
+                "query, key, value = (apply_rope(part, rotation) for part in (query, key, value))",
             ),
         ),
         _LAYER0,
@@ -320,7 +320,7 @@ BACKBONE = (
     Convention(
         "gate and up projection are swapped",
         "Backbone",
-        edit(FeedForward.forward, ("F.silu(self.w1(x)) * self.w3(x)", "self.w1(x) * F.silu(self.w3(x))")),
+        edit(FeedForward.forward, ("F.silu(gate) * up", "gate * F.silu(up)")),
         _LAYER0,
     ),
     Convention("the gate is GELU", "Backbone", edit(FeedForward.forward, ("F.silu", "F.gelu")), _LAYER0),

@@ -247,6 +247,8 @@ def test_the_codec_has_21_levels_unless_it_says_otherwise() -> None:
 
 # What is refused; every message names the key.
 
+QUANTIZED = {"format": "voxtral-1", "backbone": "int4", "acoustic": "int8", "semantic_head": "int8", "group_size": 32}
+
 REFUSED: list[tuple[tuple[str, ...], Any, str]] = [
     # Computations that this package does not have.
     (("model_type",), "voxtral_realtime", "model_type"),
@@ -255,7 +257,14 @@ REFUSED: list[tuple[tuple[str, ...], Any, str]] = [
     (("yarn",), {"factor": 2}, "yarn"),
     (("llama_4_scaling",), {"beta": 0.1}, "llama_4_scaling"),
     (("moe",), {"num_experts": 8}, "moe"),
-    (("quantization",), {"qformat_weight": "fp8"}, "quantization"),
+    (("quantization",), {"qformat_weight": "fp8"}, "voxtral quantize"),
+    (("quantization",), [8], "quantization"),
+    (("quantization",), QUANTIZED | {"format": "voxtral-2"}, "voxtral-1"),
+    (("quantization",), QUANTIZED | {"backbone": "int2"}, "backbone is 'int2'"),
+    (("quantization",), QUANTIZED | {"acoustic": None}, "acoustic is None"),
+    (("quantization",), QUANTIZED | {"semantic_head": "int4"}, "semantic_head"),
+    (("quantization",), QUANTIZED | {"group_size": 0}, "group_size"),
+    (("quantization",), QUANTIZED | {"group_size": 48}, "multiples"),
     (("use_biases",), True, "use_biases"),
     (("causal",), False, "causal"),
     ((*AUDIO, "input_embedding_concat_type"), "concat", "input_embedding_concat_type"),

@@ -14,7 +14,6 @@ from voxtral.cli.terminal import say
 from voxtral.models import choose_model
 
 if TYPE_CHECKING:
-    from voxtral.engine.options import EngineOptions
     from voxtral.tts import VoxtralTTS
 
 ModelOption = Annotated[
@@ -39,14 +38,7 @@ def resolve_model_name(asked_for: str | None, tell: Callable[[str], None], devic
     return name
 
 
-def open_model(
-    asked_for: str | None,
-    device: str,
-    dtype: str,
-    tell: Callable[[str], None],
-    *,
-    options: EngineOptions | None = None,
-) -> VoxtralTTS:
+def open_model(asked_for: str | None, device: str, dtype: str, tell: Callable[[str], None]) -> VoxtralTTS:
     """Load the model of a command. Only a model that was named by an option is downloaded.
 
     Args:
@@ -54,7 +46,6 @@ def open_model(
         device: the value of --device.
         dtype: the value of --dtype.
         tell: gets lines for a person.
-        options: of the engine.
 
     Raises:
         VoxtralError: as `VoxtralTTS.from_pretrained`.
@@ -64,5 +55,5 @@ def open_model(
 
     # Size and licence of a download are said even where everything else is kept quiet.
     return VoxtralTTS.from_pretrained(
-        name, device=device, dtype=dtype, local_files_only=asked_for is None, announce=say, options=options
+        name, device=device, dtype=dtype, local_files_only=asked_for is None, announce=say
     )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES, AcousticConfig, CodebookConfig
 from voxtral.model.attention import attend
-from voxtral.model.layers import FeedForward, RMSNorm, last, split_heads
+from voxtral.model.layers import AttentionProjections, FeedForward, RMSNorm, last, split_heads
 
 _TIME_THETA = 10000.0
 
@@ -76,30 +76,11 @@ def round_to_codes(flow_state: Tensor, num_levels: int) -> Tensor:
     return scaled.round().long()
 
 
-class BidirectionalAttention(nn.Module):
+class BidirectionalAttention(AttentionProjections):
     """Grouped-query attention without positions or mask, over the three tokens of the flow."""
 
     def __init__(self, config: AcousticConfig) -> None:
-        super().__init__()
-        self.head_dim = config.head_dim
-        biases = config.use_biases
-        self.wq = nn.Linear(config.dim, config.num_heads * config.head_dim, bias=biases)
-        self.wk = nn.Linear(config.dim, config.num_kv_heads * config.head_dim, bias=False)
-        self.wv = nn.Linear(config.dim, config.num_kv_heads * config.head_dim, bias=biases)
-        self.wo = nn.Linear(config.num_heads * config.head_dim, config.dim, bias=biases)
-
-    @property
-    def projections(self) -> tuple[nn.Module, ...]:
-        """The linear modules whose rows, one below the other, make queries, keys and values."""
-        return self.wq, self.wk, self.wv
-
-    def project(self, x: Tensor, *, num_queries: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Project normalised tokens [B, T, D] to queries, keys and values, [B, T, heads * Dh] each.
-
-        With `num_queries` only the first tokens ask; all of them are seen.
-        """
-        # Contiguous, because a product with strided rows leaves the fast path of a CPU: 80 times slower in bfloat16.
-        return self.wq(x[:, :num_queries].contiguous()), self.wk(x), self.wv(x)
+        super().__init__(config, use_biases=config.use_biases)
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attend from what `project` gives, each token to all three, and project back: [B, T, D]."""

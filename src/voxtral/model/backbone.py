@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from voxtral.config import BackboneConfig
 from voxtral.model.attention import attend_causally
 from voxtral.model.layers import (
+    AttentionProjections,
     FeedForward,
     RMSNorm,
     Rotation,
@@ -81,16 +82,8 @@ def init_kv_cache(
     )
 
 
-class BackboneAttention(nn.Module):
+class BackboneAttention(AttentionProjections):
     """Grouped-query causal attention with rotary positions."""
-
-    def __init__(self, config: BackboneConfig) -> None:
-        super().__init__()
-        self.head_dim = config.head_dim
-        self.wq = nn.Linear(config.dim, config.num_heads * config.head_dim, bias=False)
-        self.wk = nn.Linear(config.dim, config.num_kv_heads * config.head_dim, bias=False)
-        self.wv = nn.Linear(config.dim, config.num_kv_heads * config.head_dim, bias=False)
-        self.wo = nn.Linear(config.num_heads * config.head_dim, config.dim, bias=False)
 
     def forward(self, x: Tensor, rotation: Rotation, memory: AttentionMemory, layer: int) -> Tensor:
         """Attend from T new positions to all that `memory` lets them see, themselves included.
@@ -104,9 +97,8 @@ class BackboneAttention(nn.Module):
         Returns:
             [B, T, D].
         """
-        query = apply_rope(split_heads(self.wq(x), self.head_dim), rotation)
-        key = apply_rope(split_heads(self.wk(x), self.head_dim), rotation)
-        value = split_heads(self.wv(x), self.head_dim)
+        query, key, value = (split_heads(part, self.head_dim) for part in self.project(x))
+        query, key = apply_rope(query, rotation), apply_rope(key, rotation)
         return self.wo(memory.attend(layer, query, key, value))
 
 

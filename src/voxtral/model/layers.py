@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from voxtral.config import AcousticConfig, BackboneConfig
+from voxtral.model.linear import concatenate_linears
+
 # Cosines and sines, [T, Dh / 2] float32 each.
 Rotation = tuple[Tensor, Tensor]
 
@@ -42,17 +45,67 @@ class Embedding(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """SwiGLU: w2(silu(w1 x) * w3 x)."""
+    """SwiGLU: w2(silu(w1 x) * w3 x). Once `fuse`d, w1 and w3 are one matrix, w13."""
 
     def __init__(self, dim: int, hidden_dim: int, *, use_biases: bool = False) -> None:
         super().__init__()
         self.w1 = nn.Linear(dim, hidden_dim, bias=False)
         self.w2 = nn.Linear(hidden_dim, dim, bias=use_biases)
         self.w3 = nn.Linear(dim, hidden_dim, bias=False)
+        self.w13: nn.Module | None = None
+
+    def fuse(self) -> None:
+        """Put w3 below w1, so that one product does for both; for inference, and not undone."""
+        if self.w13 is None:
+            self.w13 = concatenate_linears((self.w1, self.w3))
+            del self.w1, self.w3
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., dim] to [..., dim]."""
-        return self.w2(F.silu(self.w1(x)) * self.w3(x))
+        gate, up = (self.w1(x), self.w3(x)) if self.w13 is None else self.w13(x).chunk(2, dim=-1)
+        return self.w2(F.silu(gate) * up)
+
+
+class AttentionProjections(nn.Module):
+    """The matrices wq, wk, wv and wo of grouped-query attention. Once `fuse`d, the first three are one, wqkv.
+
+    Args:
+        config: has dim, num_heads, num_kv_heads and head_dim.
+        use_biases: of wq, wv and wo; keys never have one.
+    """
+
+    def __init__(self, config: BackboneConfig | AcousticConfig, *, use_biases: bool = False) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        width, kv_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        self.wq = nn.Linear(config.dim, width, bias=use_biases)
+        self.wk = nn.Linear(config.dim, kv_width, bias=False)
+        self.wv = nn.Linear(config.dim, kv_width, bias=use_biases)
+        self.wo = nn.Linear(width, config.dim, bias=use_biases)
+        self.wqkv: nn.Module | None = None
+        self._widths = (width, kv_width, kv_width)
+
+    @property
+    def projections(self) -> tuple[nn.Module, ...]:
+        """The linear modules whose rows, one below the other, make queries, keys and values."""
+        return (self.wq, self.wk, self.wv) if self.wqkv is None else (self.wqkv,)
+
+    def fuse(self) -> None:
+        """Put wq, wk and wv one below the other; for inference, and not undone."""
+        if self.wqkv is None:
+            self.wqkv = concatenate_linears(self.projections)
+            del self.wq, self.wk, self.wv
+
+    def project(self, x: Tensor, *, num_queries: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Project normalised positions [B, T, D] to queries, keys and values, [B, T, heads * Dh] each.
+
+        With `num_queries` only the first positions ask; all of them are seen.
+        """
+        if self.wqkv is None:
+            # Contiguous: a product with strided rows leaves the fast path of a CPU, 80 times slower in bfloat16.
+            return self.wq(x[:, :num_queries].contiguous()), self.wk(x), self.wv(x)
+        query, key, value = self.wqkv(x).split(self._widths, dim=-1)
+        return query[:, :num_queries], key, value
 
 
 def last(outputs: Iterator[Tensor]) -> Tensor:

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES, ModelConfig
 from voxtral.errors import DeviceError
-from voxtral.model.acoustic import AcousticTransformer, Flow, FlowSchedule, FrameStep
-from voxtral.model.backbone import Backbone, KVCache, init_kv_cache
+from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, Flow, FlowSchedule, FrameStep
+from voxtral.model.backbone import Backbone, BackboneLayer, KVCache, init_kv_cache
 from voxtral.model.codec import CodecDecoder, CodecState
 from voxtral.model.codec_encoder import CodecEncoder
 from voxtral.model.layers import Embedding
+from voxtral.model.linear import QuantizedLinear
 from voxtral.model.quantizer import check_codes
 
 
@@ -138,12 +139,8 @@ class VoxtralModel(nn.Module):
 
     def decode_audio(self, audio_tokens: Tensor, state: CodecState, *, is_last: bool = False) -> Tensor:
         """Decode T frames of audio tokens, none of them END_AUDIO: [T, K] to [S] float32 samples."""
-        return self.decode_rows(audio_tokens[None], state, is_last=is_last)[0]
-
-    def decode_rows(self, audio_tokens: Tensor, state: CodecState, *, is_last: bool = False) -> Tensor:
-        """Decode T frames of each of B streams side by side: [B, T, K] to [B, S] float32 samples."""
-        codes = (audio_tokens - NUM_SPECIAL_CODES).transpose(1, 2)
-        return self.codec(codes, state, is_last=is_last)
+        codes = (audio_tokens - NUM_SPECIAL_CODES).T[None]
+        return self.codec(codes, state, is_last=is_last)[0]
 
     def flush_codec(self, state: CodecState) -> Tensor:
         """End a stream: return the samples that still waited for frames to come, if any, [S] float32."""
@@ -174,8 +171,14 @@ def move_model(
     The text embeddings stay where they are, and the codebook stays float32.
 
     Raises:
-        DeviceError: a weight does not fit the dtype, or the device has no room; the model is as before.
+        DeviceError: the model is quantised, a weight does not fit the dtype, or the device has no room; the model is
+            as before.
     """
+    if is_quantized(model):
+        raise DeviceError(
+            "the model is quantised, and its weights are laid out for the device and dtype that it was loaded with; "
+            "load it again with device=... and dtype=..."
+        )
     for name, parameter in model.named_parameters():
         limit = torch.finfo(codec_dtype if name.startswith("codec") else dtype).max
         if max(abs(float(extreme)) for extreme in torch.aminmax(parameter)) > limit:
@@ -201,6 +204,29 @@ def _move(model: VoxtralModel, device: torch.device, dtype: torch.dtype, codec_d
     quantizer = model.codec.quantizer
     quantizer.semantic_table = quantizer.semantic_table.to(device)
     init_tables(model, device)
+
+
+def prepare_for_inference(part: nn.Module) -> None:
+    """Join matrices that read the same input, and put quantised ones into the form that this machine multiplies fast.
+
+    Done in place; a second call changes nothing, and nothing undoes it. Names of parameters change: training and
+    conversion want a model that is not prepared.
+
+    Args:
+        part: a VoxtralModel or a part of it, such as a layer that has just been loaded. The codec stays as it is.
+    """
+    for module in part.modules():
+        if isinstance(module, BackboneLayer | AcousticLayer):
+            module.attention.fuse()
+            module.feed_forward.fuse()
+    for module in part.modules():
+        if isinstance(module, QuantizedLinear):
+            module.prepare()
+
+
+def is_quantized(model: VoxtralModel) -> bool:
+    """Tell whether any matrix has few bits."""
+    return any(isinstance(module, QuantizedLinear) for module in model.modules())
 
 
 def init_tables(model: VoxtralModel, device: torch.device) -> None:

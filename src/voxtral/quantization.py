@@ -1,0 +1,174 @@
+"""Choosing the numbers of a matrix of few bits, and which matrices of a model get how many.
+
+Only the two transformers and the semantic head are quantised: they are what a frame reads. Norms, embeddings, the
+small projections and the codec stay as they are. The forms themselves are in `voxtral.model.linear`.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor
+
+from voxtral.config import ModelConfig, Precision, QuantizationConfig
+from voxtral.errors import OptionError
+from voxtral.model.linear import Int4Weight, Int8Weight, QuantizedWeight, pack_nibbles
+
+# What can be asked for by name: the precision of the backbone and of the acoustic transformer.
+RECIPES: dict[str, tuple[Precision, Precision]] = {
+    "int8": ("int8", "int8"),
+    "int4": ("int4", "int8"),
+    "int4-all": ("int4", "int4"),
+}
+
+# In the order of preference; 64 and 32 are what small models are multiples of.
+GROUP_SIZES = (64, 32)
+
+# Parts of the widest grid that a fit starts from, and how often each is refined.
+_STARTS = (1.0, 0.9, 0.8)
+_ROUNDS = 4
+
+# Numbers that are fitted at a time: they stay in the cache of a processor.
+_BLOCK_NUMBERS = 2**18
+
+_MAX_QUANTISED = 15
+
+_MATRIX = r"layers\.\d+\.(attention\.w[qkvo]|feed_forward\.w[123])\.weight"
+_BACKBONE_MATRIX = re.compile(_MATRIX)
+_ACOUSTIC_MATRIX = re.compile(rf"acoustic_transformer\.{_MATRIX}")
+_SEMANTIC_HEAD = "acoustic_transformer.semantic_codebook_output.weight"
+
+
+def choose_recipe(name: str, config: ModelConfig, group_size: int | None = None) -> QuantizationConfig:
+    """Turn the name of a recipe into what it means for a model.
+
+    Args:
+        name: one of `RECIPES`.
+        config: sizes; the widths decide which groups fit.
+        group_size: inputs that share a scale in int4; by default the first of `GROUP_SIZES` that fits.
+
+    Raises:
+        OptionError: there is no such recipe, or no group fits the widths.
+    """
+    if name not in RECIPES:
+        raise OptionError(f"quantize is {name!r}; it must be one of {', '.join(RECIPES)}, auto or none")
+    backbone, acoustic = RECIPES[name]
+    widths = {
+        width
+        for part, precision in ((config.backbone, backbone), (config.acoustic, acoustic))
+        if precision == "int4"
+        for width in (part.dim, part.hidden_dim, part.num_heads * part.head_dim)
+    }
+    candidates = GROUP_SIZES if group_size is None else (group_size,)
+    fitting = next((size for size in candidates if all(width % size == 0 for width in widths)), None)
+    if fitting is None:
+        raise OptionError(
+            f"{name} needs groups of {' or '.join(map(str, candidates))} inputs, and the widths of this model are "
+            f"{', '.join(map(str, sorted(widths)))}; they must be multiples of it; use int8"
+        )
+    return QuantizationConfig(backbone=backbone, acoustic=acoustic, semantic_head="int8", group_size=fitting)
+
+
+def stored_precision(name: str, quantization: QuantizationConfig | None) -> Precision | None:
+    """Tell how a tensor of a checkpoint is quantised, by its plain name; None if it is not."""
+    if quantization is None:
+        return None
+    if _BACKBONE_MATRIX.fullmatch(name):
+        return quantization.backbone
+    if _ACOUSTIC_MATRIX.fullmatch(name):
+        return quantization.acoustic
+    return quantization.semantic_head if name == _SEMANTIC_HEAD else None
+
+
+def quantize_weight(weight: Tensor, precision: Precision, group_size: int) -> QuantizedWeight:
+    """Fit a matrix [N, K] of any dtype; the result depends on its values alone, row by row.
+
+    The matrix must be finite; K is even, and in int4 a multiple of `group_size`.
+    """
+    return fit_int8(weight) if precision == "int8" else fit_int4(weight, group_size)
+
+
+def fit_int8(weight: Tensor) -> Int8Weight:
+    """Round to 255 steps between plus and minus the largest value of each row."""
+    scale = weight.abs().amax(dim=1).float() / 127
+    scale = torch.where(scale > 0, scale, 1.0)
+    values = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+    for rows in _row_blocks(weight):
+        values[rows] = (weight[rows].float() / scale[rows, None]).round_().clamp_(-127, 127).to(torch.int8)
+    return Int8Weight(values, scale)
+
+
+def fit_int4(weight: Tensor, group_size: int) -> Int4Weight:
+    """Fit 16 evenly spaced values to each group of inputs.
+
+    Rounding to a grid from the smallest to the largest value of a group is the start. Then the best grid for the
+    rounded numbers, in the sense of least squares, and the best rounding for that grid follow each other, from the
+    whole grid and from narrower ones, which cut off outliers. The best of all is kept, so that the error is never
+    above that of plain rounding. How it compares with the half-quadratic fit: docs/QUANTIZATION.md.
+    """
+    num_rows, width = weight.shape
+    packed = torch.empty(num_rows, width // 2, dtype=torch.uint8, device=weight.device)
+    scale = torch.empty(num_rows, width // group_size, dtype=torch.bfloat16, device=weight.device)
+    zero = torch.empty_like(scale, dtype=torch.float16)
+    for rows in _row_blocks(weight):
+        groups = weight[rows].float().unflatten(1, (-1, group_size))
+        best_scale, best_zero = _fit_grids(groups)
+        quantised = _round_to_grid(groups, best_scale, best_zero).to(torch.uint8)
+        packed[rows] = pack_nibbles(quantised.flatten(1))
+        scale[rows], zero[rows] = best_scale[..., 0], best_zero[..., 0]
+    return Int4Weight(packed, scale, zero)
+
+
+def _row_blocks(weight: Tensor) -> list[slice]:
+    step = max(1, _BLOCK_NUMBERS // weight.shape[1])
+    return [slice(start, start + step) for start in range(0, weight.shape[0], step)]
+
+
+def _fit_grids(groups: Tensor) -> tuple[Tensor, Tensor]:
+    """Find scale and zero of each group, [..., 1] float32 with values that their stored dtypes hold."""
+    # Zero lies within the grid, so that float16 holds it, and the grid of equal values has a width.
+    low, high = groups.amin(-1, keepdim=True).clamp(max=0), groups.amax(-1, keepdim=True).clamp(min=0)
+    middle, width = (low + high) / 2, (high - low) / _MAX_QUANTISED
+    total, count = groups.sum(-1, keepdim=True), groups.shape[-1]
+    best_error = torch.full_like(middle, torch.inf)
+    best_scale, best_zero = _start(middle, width)
+    for start in _STARTS:
+        scale, zero = _start(middle, width * start)
+        for _ in range(_ROUNDS):
+            quantised = _round_to_grid(groups, scale, zero)
+            q_sum = quantised.sum(-1, keepdim=True)
+            q_squares = (quantised * quantised).sum(-1, keepdim=True)
+            q_products = (quantised * groups).sum(-1, keepdim=True)
+            # The squared error, without the sum of the squared weights, which is the same for all grids.
+            shifted = q_squares - 2 * zero * q_sum + count * zero * zero
+            error = scale * scale * shifted - 2 * scale * (q_products - zero * total)
+            is_better = error < best_error
+            best_error = torch.where(is_better, error, best_error)
+            best_scale, best_zero = torch.where(is_better, scale, best_scale), torch.where(is_better, zero, best_zero)
+            # The line through the weights over their rounded numbers.
+            spread = count * q_squares - q_sum * q_sum
+            slope = (count * q_products - q_sum * total) / spread.clamp(min=1)
+            # Where all rounded numbers are equal there is no line; the grid stays.
+            scale = torch.where((spread > 0) & (slope > 0), _storable_scale(slope), scale)
+            zero = _storable_zero((q_sum - total / scale) / count)
+    return best_scale, best_zero
+
+
+def _start(middle: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+    """Lay 16 values `width` apart around the middle; a group of zeros stays zeros."""
+    scale = _storable_scale(width)
+    return scale, torch.where(width > 0, _storable_zero(_MAX_QUANTISED / 2 - middle / scale), 8.0)
+
+
+def _round_to_grid(groups: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    return torch.addcdiv(zero, groups, scale).round_().clamp_(0, _MAX_QUANTISED)
+
+
+def _storable_scale(scale: Tensor) -> Tensor:
+    # Products of the smallest normal number with 15 steps stay far from the end of the range.
+    return scale.clamp(min=torch.finfo(torch.bfloat16).tiny).to(torch.bfloat16).float()
+
+
+def _storable_zero(zero: Tensor) -> Tensor:
+    return zero.to(torch.float16).float()
