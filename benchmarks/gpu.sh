@@ -56,12 +56,12 @@ step_vectors() {
 }
 
 step_latency() {
-    bench "latency-$PRECISION" latency --precision "$PRECISION" --loops engine,eager,stand-in
+    bench "latency-$PRECISION" latency --precision "$PRECISION" --loops "engine,engine:flow=folded,engine:cuda_graphs=false,eager,stand-in"
 }
 
 step_throughput() {
     bench "throughput-$PRECISION" throughput --precision "$PRECISION" --streams 1,32,64,8,16,128 --rounds 3 \
-        --loops engine,eager
+        --loops engine,eager --engine max_batch=128
 }
 
 step_quantized() {
@@ -82,7 +82,7 @@ step_kernels() {
 
 step_realtime() {
     bench "realtime-$PRECISION" throughput --precision "$PRECISION" --streams 64 --frames 250 --rounds 1 --open-loop \
-        --real-time
+        --real-time --most-streams 512 --engine max_batch=512
 }
 
 step_profile() {

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,17 @@ from benchmarks.subjects import config_of
 from benchmarks.timing import time_in_turn
 from voxtral.bench import round_figure
 from voxtral.config import ModelConfig
+from voxtral.model.attention import attend_causally
+from voxtral.model.kernels.dispatch import has_triton
+from voxtral.model.kernels.elementwise import add_rms_norm, silu_multiply
+from voxtral.model.kernels.flow import attend_between_tokens, finish_frame, guided_step
+from voxtral.model.kernels.matmul import dequantize, quantized_matmul
+from voxtral.model.kernels.paged import attend_to_pages, rotate_and_store
+from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
+from voxtral.model.kernels.window import attend_in_window
+
+# Positions in each stream's cache, and in a page.
+_CONTEXT, _PAGE_SIZE = 600, 64
 
 _ROWS = (1, 2, 6, 8, 16, 32, 48, 64, 128)
 
@@ -47,7 +59,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measure and report."""
     parser = make_parser(__doc__)
     parser.set_defaults(model="4b-random")
-    parser.add_argument("--rows", type=read_numbers, default=_ROWS)
+    parser.add_argument("--rows", type=read_numbers, default=_ROWS, help="streams, or rows of activations")
     parser.add_argument("--rounds", type=int, default=10)
     arguments = parser.parse_args(words)
     if arguments.short:
@@ -97,6 +109,10 @@ def all_cases(config: ModelConfig, device: torch.device, dtype: torch.dtype, all
     """Build the cases one after the other; each may be dropped before the next is built."""
     draw = Inputs(device, dtype)
     for rows in all_rows:
+        yield from streams(config, draw, rows)
+        yield from flow(config, draw, rows)
+        yield from codec_window(config, draw, rows)
+    for rows in all_rows:
         yield from products(config, draw, rows)
 
 
@@ -112,6 +128,100 @@ class Inputs:
         drawn = torch.randn(shape, generator=self._generator, device=self.device)
         return drawn.mul_(scale).to(self.dtype)
 
+    def numbers(self, low: int, high: int, *shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+        """Draw whole numbers from `low` to `high - 1`."""
+        return torch.randint(low, high, shape, generator=self._generator, device=self.device, dtype=dtype)
+
+    @property
+    def label(self) -> str:
+        """Name of the dtype."""
+        return str(self.dtype).removeprefix("torch.")
+
+
+def torch_and_triton(draw: Inputs, function: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
+    """Give the torch form of a kernel, and the Triton form where it can run."""
+    ways: dict[str, Callable[[], Any]] = {"torch": lambda: function(use_triton=False)}
+    if draw.device.type == "cuda" and has_triton():
+        ways["triton"] = lambda: function(use_triton=True)
+    return ways
+
+
+def streams(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
+    """What a backbone layer does for each stream beside its products, and the two ends of a frame."""
+    net, books = config.backbone, config.codebooks
+    x, update, weight = (draw.normal(*shape) for shape in ((rows, net.dim), (rows, net.dim), (net.dim,)))
+    yield _case("add_rms_norm", rows, torch_and_triton(draw, partial(add_rms_norm, x, update, weight, net.norm_eps)))
+    gate_and_up = draw.normal(rows, 2 * net.hidden_dim)
+    yield _case("silu_multiply", rows, torch_and_triton(draw, partial(silu_multiply, gate_and_up)))
+    yield from _paged(config, draw, rows)
+    logits = draw.normal(rows, books.semantic_head_rows)
+    may_end = draw.numbers(0, 2, rows).bool()
+    semantic = partial(choose_semantic, logits, may_end, books.semantic_vocab)
+    yield _case("choose_semantic", rows, torch_and_triton(draw, semantic))
+    offsets = torch.tensor(books.offsets, device=draw.device)
+    tokens = draw.numbers(0, books.acoustic_vocab, rows, books.num_codebooks)
+    table = draw.normal(books.embedding_rows, net.dim)
+    num_bytes = rows * books.num_codebooks * net.dim * table.element_size()
+    summed = torch_and_triton(draw, partial(sum_embeddings, tokens, offsets, table))
+    yield _case("sum_embeddings", rows, summed, num_bytes)
+
+
+def _paged(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
+    """The cache in pages that lie in random order, beside the library's attention to one that lies end to end."""
+    net = config.backbone
+    pages_each = -(-_CONTEXT // _PAGE_SIZE)
+    shape = (rows * pages_each, _PAGE_SIZE, net.num_kv_heads, net.head_dim)
+    keys, values = draw.normal(*shape), draw.normal(*shape)
+    order = torch.randperm(shape[0], generator=torch.Generator().manual_seed(0))
+    tables = order.view(rows, pages_each).to(device=draw.device, dtype=torch.int32)
+    lengths = torch.full((rows,), _CONTEXT, dtype=torch.int32, device=draw.device)
+    projected = draw.normal(rows, (net.num_heads + 2 * net.num_kv_heads) * net.head_dim)
+    angles = draw.normal(rows, net.head_dim // 2).float()
+    last_page = tables[:, (_CONTEXT - 1) // _PAGE_SIZE].long()
+    slots = last_page * _PAGE_SIZE + (_CONTEXT - 1) % _PAGE_SIZE
+    rotate = partial(rotate_and_store, projected, (angles.cos(), angles.sin()), slots, keys, values)
+    yield _case("rotate_and_store", rows, torch_and_triton(draw, rotate))
+    query = draw.normal(rows, net.num_heads, net.head_dim)
+    ways = torch_and_triton(draw, partial(attend_to_pages, query, keys, values, tables, lengths))
+    contiguous = [
+        pages[tables.long()].flatten(1, 2)[:, :_CONTEXT].transpose(1, 2).contiguous() for pages in (keys, values)
+    ]
+    ways["library, one cache end to end"] = lambda: attend_causally(query[:, :, None], *contiguous)[:, 0]
+    num_bytes = 2 * rows * _CONTEXT * net.num_kv_heads * net.head_dim * keys.element_size()
+    yield _case(f"attend_to_pages, {_CONTEXT} positions", rows, ways, num_bytes)
+
+
+def flow(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
+    """What a step of the flow does beside its products, for two guided rows of three tokens."""
+    net, books = config.acoustic, config.codebooks
+    query = draw.normal(2 * rows, 3, net.num_heads * net.head_dim)
+    key, value = (draw.normal(2 * rows, 3, net.num_kv_heads * net.head_dim) for _ in range(2))
+    attend = partial(attend_between_tokens, query, key, value, net.head_dim)
+    yield _case("attend_between_tokens", rows, torch_and_triton(draw, attend))
+    state = draw.normal(rows, books.num_acoustic).float()
+    velocities = draw.normal(2 * rows, books.num_acoustic).float()
+    guidance = torch.full((rows,), 1.2, device=draw.device)
+    step = torch.tensor(1 / 7, device=draw.device)
+    yield _case("guided_step", rows, torch_and_triton(draw, partial(guided_step, state, velocities, guidance, step)))
+    semantic = draw.numbers(0, books.semantic_vocab, rows)
+    finish = partial(finish_frame, state, semantic, books.acoustic_size)
+    yield _case("finish_frame", rows, torch_and_triton(draw, finish))
+
+
+def codec_window(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
+    """Attention of the codec's last layers for one frame, behind a full window."""
+    codec = config.codec
+    num_new, window = codec.steps_per_frame, 16
+    query = draw.normal(rows, num_new, codec.num_heads, codec.head_dim)
+    key, value = (draw.normal(rows, window + num_new, codec.num_kv_heads, codec.head_dim) for _ in range(2))
+    slopes = torch.tensor(codec.alibi_slopes, device=draw.device)
+    attend = partial(attend_in_window, query, key, value, slopes, window=window)
+    yield _case("attend_in_window", rows, torch_and_triton(draw, attend))
+
+
+def _case(operation: str, rows: int, ways: dict[str, Callable[[], Any]], num_bytes: int | None = None) -> Case:
+    return Case(operation, rows, ways, {} if num_bytes is None else dict.fromkeys(ways, num_bytes))
+
 
 def matrices(config: ModelConfig) -> dict[str, tuple[int, int]]:
     """Name the matrices of a backbone layer, fused, as [N, K]."""
@@ -126,13 +236,33 @@ def matrices(config: ModelConfig) -> dict[str, tuple[int, int]]:
 
 
 def products(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
-    """Activations times each matrix of a layer, in each form of the weights."""
+    """Activations times each matrix of a layer, in each form of the weights; the forms hold the same numbers."""
     for name, (num_outputs, num_inputs) in matrices(config).items():
-        weight = draw.normal(num_outputs, num_inputs, scale=num_inputs**-0.5)
         x = draw.normal(rows, num_inputs)
-        label = str(draw.dtype).removeprefix("torch.")
-        ways: dict[str, Callable[[], Any]] = {f"{label}, library": lambda x=x, weight=weight: F.linear(x, weight)}
-        yield Case(f"{name} {num_outputs} x {num_inputs}", rows, ways, {f"{label}, library": weight.nbytes})
+        label = f"{name} {num_outputs} x {num_inputs}"
+        values = draw.numbers(-127, 128, num_outputs, num_inputs, dtype=torch.int8)
+        scale = torch.full((num_outputs,), num_inputs**-0.5 / 73, device=draw.device)
+        yield _product(f"int8 {label}", draw, x, (values, scale, None))
+        packed = draw.numbers(0, 256, num_outputs, num_inputs // 2, dtype=torch.uint8)
+        group = next(size for size in (128, 64, 32, 16) if num_inputs % size == 0)
+        grid = (num_outputs, num_inputs // group)
+        scales = torch.full(grid, num_inputs**-0.5 / 4.6, device=draw.device, dtype=torch.bfloat16)
+        zeros = torch.full(grid, 7.5, device=draw.device, dtype=torch.float16)
+        yield _product(f"int4 {label}, groups of {group}", draw, x, (packed, scales, zeros))
+
+
+def _product(operation: str, draw: Inputs, x: Tensor, parts: tuple[Tensor, Tensor, Tensor | None]) -> Case:
+    """Multiply with few bits, and with the same numbers in the dtype of the activations."""
+    weight, scales, zeros = parts
+    dense = weight.float() * scales[:, None] if zeros is None else dequantize(weight, scales, zeros)
+    dense = dense.to(draw.dtype)
+    library = f"{draw.label}, library"
+    ways: dict[str, Callable[[], Any]] = {library: lambda: F.linear(x, dense)}
+    num_bytes = {library: dense.nbytes}
+    small = sum(part.nbytes for part in parts if part is not None)
+    for way, function in torch_and_triton(draw, partial(quantized_matmul, x, *parts)).items():
+        ways[way], num_bytes[way] = function, small
+    return Case(operation, x.shape[0], ways, num_bytes)
 
 
 if __name__ == "__main__":

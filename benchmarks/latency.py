@@ -27,7 +27,6 @@ from voxtral.config import ModelConfig
 def main(words: Sequence[str] | None = None) -> None:
     """Measure and report."""
     parser = make_parser(__doc__)
-    parser.add_argument("--loops", default="engine,eager")
     parser.add_argument("--frames", type=int, default=125, help="of each round; 125 are 10 s of audio")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args(words)
@@ -39,8 +38,7 @@ def main(words: Sequence[str] | None = None) -> None:
     rates, measured = measure_rates(device, dtype, is_short=arguments.short)
     report.note(rates=measured, precision=precision, device=str(device))
     with ExitStack() as stack:
-        variants = make_variants(arguments, tuple(arguments.loops.split(",")))
-        workers = [stack.enter_context(Worker(variant)) for variant in variants]
+        workers = [stack.enter_context(Worker(variant)) for variant in make_variants(arguments)]
         report.note(subjects={worker.variant.label: worker.facts for worker in workers})
         config = config_of(arguments.model)
         measure_frames(report, workers, config, rates, arguments.frames, arguments.rounds)

@@ -27,6 +27,7 @@ from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
 from voxtral.model.backbone import init_kv_cache
 from voxtral.model.codec import CodecState
+from voxtral.voices import VoicePrompt
 
 # One frame first, then growth: the engine's own schedule.
 CHUNK_FRAMES = EngineOptions().chunk_frames
@@ -90,7 +91,7 @@ class EngineLoop:
         requests = [
             forced_request(
                 config,
-                self._subject.voice_rows if round_.is_voice_known else self._new_voice(),
+                self._subject.voice if round_.is_voice_known else self._new_voice(),
                 num_frames=round_.num_frames,
                 text_tokens=text_tokens_for(config),
                 seed=seed,
@@ -113,12 +114,12 @@ class EngineLoop:
             self._engine, self._options = Engine(self._subject.model, options), options
         return self._engine
 
-    def _new_voice(self) -> Tensor:
+    def _new_voice(self) -> VoicePrompt:
         """Make a voice that has never spoken: the known one with its reference frames in another order."""
         self._num_voices += 1
-        rows = self._subject.voice_rows
+        rows = self._subject.voice.rows
         order = torch.randperm(len(rows) - 1, generator=torch.Generator().manual_seed(self._num_voices))
-        return torch.cat((rows[:-1][order], rows[-1:]))
+        return VoicePrompt("new", torch.cat((rows[:-1][order], rows[-1:])))
 
 
 class EagerLoop:
@@ -191,7 +192,7 @@ def read_prompts(subject: Subject, round_: Round) -> Prompts:
     requests = [
         forced_request(
             config,
-            subject.voice_rows,
+            subject.voice,
             num_frames=round_.num_frames,
             text_tokens=text_tokens_for(config),
             seed=seed,

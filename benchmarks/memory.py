@@ -23,7 +23,6 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--precisions", help="with commas between; default: what --precision says")
     parser.add_argument("--frames", type=int, default=1500, help="of the stream; 1500 are 2 minutes")
-    parser.add_argument("--engine", action="append", default=[], metavar="NAME=NUMBER", help="an option of the engine")
     arguments = parser.parse_args(words)
     if arguments.short:
         arguments.frames = 6

@@ -30,6 +30,7 @@ from benchmarks.subjects import Subject, open_subject
 from benchmarks.timing import time_in_turn
 from voxtral.bench import round_figure
 from voxtral.model.codec import CodecState
+from voxtral.model.folded import FoldedFlow
 
 FOLDER = ROOT / "build" / "official"
 _WHEELS = ("vllm-omni==0.30.0", "einops==0.8.2")
@@ -209,12 +210,14 @@ def compare_flow(report: Report, subject: Subject, streams: Sequence[int], num_r
     model, config = subject.model, subject.config
     generator = torch.Generator().manual_seed(0)
     schedule = ours.make_schedule(config.generation.num_euler_steps)
+    folded = FoldedFlow.build(ours)
     wrapper = _make_graphs(theirs, subject, streams) if model.device.type == "cuda" else None
     for num_rows in streams:
         hidden = torch.randn(num_rows, config.acoustic.dim, generator=generator).to(model.device, model.dtype)
         noise = torch.randn(num_rows, config.codebooks.num_acoustic, generator=generator).to(model.device)
         guidance = torch.full((num_rows,), config.generation.guidance_scale, device=model.device)
         ways: dict[str, Callable[[], Any]] = {
+            "ours, folded": lambda h=hidden, n=noise, g=guidance: ours(h, n, g, schedule, flow=folded),
             "ours, plain": lambda h=hidden, n=noise, g=guidance: ours(h, n, g, schedule),
             "official": lambda h=hidden, g=guidance: theirs(h, g),
         }

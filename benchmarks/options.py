@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmarks.worker import Variant
 from voxtral.device import plan_compute
-
-LOOPS = ("engine", "eager", "stand-in")
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
@@ -22,6 +19,10 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16, int8, int4 or int4-all")
+    parser.add_argument(
+        "--loops", default="engine", help="engine, eager, stand-in, with commas between; engine:NAME=VALUE;NAME=VALUE"
+    )
+    parser.add_argument("--engine", action="append", default=[], metavar="NAME=VALUE", help="an option of the engine")
     parser.add_argument("--json", type=Path, help="written after every cell")
     parser.add_argument("--short", action="store_true", help="few and small rounds: to see that it runs")
     return parser
@@ -36,13 +37,15 @@ def read_numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
-def read_engine_options(words: list[str]) -> dict[str, int]:
+def read_engine_options(words: list[str]) -> dict[str, int | bool | str]:
     """Read options of the engine.
 
-    >>> read_engine_options(["max_batch=64"])
-    {'max_batch': 64}
+    >>> read_engine_options(["max_batch=64", "flow=folded", "batch_invariant=true"])
+    {'max_batch': 64, 'flow': 'folded', 'batch_invariant': True}
     """
-    return {name: int(value) for name, _, value in (word.partition("=") for word in words)}
+    words_for = {"true": True, "false": False}
+    pairs = (word.partition("=") for word in words)
+    return {name: words_for.get(value, int(value) if value.isdecimal() else value) for name, _, value in pairs}
 
 
 def resolve(arguments: argparse.Namespace) -> tuple[torch.device, str]:
@@ -58,12 +61,16 @@ def resolve(arguments: argparse.Namespace) -> tuple[torch.device, str]:
     return device, "bfloat16" if is_large or device.type == "cuda" else "float32"
 
 
-def make_variants(
-    arguments: argparse.Namespace, loops: tuple[str, ...], options: dict[str, Any] | None = None
-) -> list[Variant]:
-    """Make one variant for each loop."""
+def make_variants(arguments: argparse.Namespace) -> list[Variant]:
+    """Make the variants that `--loops` names: loops, the engine with options of its own if there are some.
+
+    `engine,engine:flow=folded;max_batch=8,eager` are three. Options of `--engine` hold for every engine.
+    """
     device, precision = resolve(arguments)
-    return [
-        Variant(loop, arguments.model, str(device), precision, dict(options or {}) if loop == "engine" else {})
-        for loop in loops
-    ]
+    common = read_engine_options(arguments.engine)
+    variants: list[Variant] = []
+    for word in arguments.loops.split(","):
+        loop, _, own = word.partition(":")
+        options = common | read_engine_options(own.split(";") if own else []) if loop == "engine" else {}
+        variants.append(Variant(loop, arguments.model, str(device), precision, options))
+    return variants

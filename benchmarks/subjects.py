@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from benchmarks.random_checkpoint import TINY, published_params, random_tensor, random_voice
 from voxtral.checkpoint import PARAMS_FILE, load_model, open_checkpoint
@@ -19,7 +18,7 @@ from voxtral.device import codec_dtype_for, plan_compute
 from voxtral.model.quantizer import semantic_table
 from voxtral.model.voxtral import VoxtralModel, init_tables
 from voxtral.models import locate_model
-from voxtral.voices import list_presets, load_voice
+from voxtral.voices import VoicePrompt, list_presets, load_voice
 
 # 10 seconds of reference and the closing row, as in the published measurements.
 VOICE_ROWS = 126
@@ -35,7 +34,7 @@ class Subject:
         name: as it was asked for.
         weights: what the weights are, for the report.
         model: on its device.
-        voice_rows: [N, D].
+        voice: whoever speaks.
         num_threads: for one operation on a CPU; None leaves torch's choice.
         precision: of the weights, a key of `benchmarks.roofline.PRECISIONS`.
     """
@@ -43,7 +42,7 @@ class Subject:
     name: str
     weights: str
     model: VoxtralModel
-    voice_rows: Tensor
+    voice: VoicePrompt
     num_threads: int | None
     precision: str
 
@@ -69,13 +68,13 @@ def open_subject(name: str, device: torch.device, precision: str) -> Subject:
         model = random_model(config_of(name), device, dtype)
         table = model.audio_embeddings.weight.float().cpu()
         rows = random_voice(model.config, table, _voice_rows(model.config), torch.Generator().manual_seed(1))
-        return Subject(name, _SHAPES[name], model, rows, _num_threads(model, device), precision)
+        return Subject(name, _SHAPES[name], model, VoicePrompt("random", rows), _num_threads(model, device), precision)
     checkpoint = open_checkpoint(locate_model(name, allow_download=False))
     codec_dtype, _ = codec_dtype_for(device, dtype)
     model = load_model(checkpoint, device=device, dtype=dtype, codec_dtype=codec_dtype)
     voice = load_voice(next(iter(list_presets(checkpoint.folder).values())), checkpoint.config)
     weights = f"those of {Path(name).name}"
-    return Subject(name, weights, model, voice.rows, _num_threads(model, device), precision)
+    return Subject(name, weights, model, voice, _num_threads(model, device), precision)
 
 
 def config_of(name: str) -> ModelConfig:

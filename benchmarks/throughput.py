@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.latency import compare_with_roofline
 from benchmarks.loops import Round
-from benchmarks.options import make_parser, make_variants, read_engine_options, read_numbers, resolve
+from benchmarks.options import make_parser, make_variants, read_numbers, resolve
 from benchmarks.report import Report, measure_rates
 from benchmarks.roofline import Rates
 from benchmarks.subjects import config_of
@@ -30,6 +30,7 @@ from voxtral.bench import (
     poisson_arrivals,
     round_figure,
     summarize_rounds,
+    warm_up_frames,
 )
 from voxtral.config import ModelConfig
 
@@ -39,7 +40,6 @@ _LOADS = (0.5, 0.7, 0.9)
 def main(words: Sequence[str] | None = None) -> None:
     """Measure and report."""
     parser = make_parser(__doc__)
-    parser.add_argument("--loops", default="engine")
     parser.add_argument("--streams", type=read_numbers, default=(1, 4, 8, 16))
     parser.add_argument(
         "--threads", type=read_numbers, default=(0,), help="CPU threads to try; 0: the product's choice"
@@ -50,7 +50,6 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="of each open-loop load")
     parser.add_argument("--real-time", action="store_true", help="search the most streams without underrun")
     parser.add_argument("--most-streams", type=int, default=512, help="where that search ends")
-    parser.add_argument("--engine", action="append", default=[], metavar="NAME=NUMBER", help="an option of the engine")
     arguments = parser.parse_args(words)
     if arguments.short:
         arguments.streams, arguments.frames, arguments.rounds = (1, 3), 6, 1
@@ -61,8 +60,7 @@ def main(words: Sequence[str] | None = None) -> None:
     rates, measured = measure_rates(device, dtype, is_short=arguments.short)
     report.note(rates=measured, precision=precision, device=str(device))
     with ExitStack() as stack:
-        variants = make_variants(arguments, tuple(arguments.loops.split(",")), read_engine_options(arguments.engine))
-        workers = [stack.enter_context(Worker(variant)) for variant in variants]
+        workers = [stack.enter_context(Worker(variant)) for variant in make_variants(arguments)]
         report.note(subjects={worker.variant.label: worker.facts for worker in workers})
         config = config_of(arguments.model)
         best = measure_closed(report, workers, config, rates, arguments)
@@ -125,7 +123,7 @@ def _closed_cells(
     }
     for number in range(arguments.rounds + 1):
         for worker, num_threads in cells:
-            num_frames = arguments.frames if number else 4
+            num_frames = arguments.frames if number else min(arguments.frames, warm_up_frames(num_streams))
             timings = worker.run(Round(num_streams, num_frames, num_threads=num_threads or None))
             if number:
                 rounds[worker.variant.label, num_threads].append(timings)
@@ -159,6 +157,8 @@ def find_most_streams(report: Report, worker: Worker, config: ModelConfig, argum
     """Search the most streams, all starting at once, that all keep up; every trial is a cell."""
 
     def keep_up(num_streams: int) -> bool:
+        # The first time that a batch has a size costs more.
+        worker.run(Round(num_streams, min(arguments.frames, warm_up_frames(num_streams))))
         found = summarize_rounds([worker.run(Round(num_streams, arguments.frames))], config)
         # Whoever begins too late plays without a gap too; it has to be done within the time of its audio.
         is_good = found.underruns.count == 0 and found.rtf.high <= 1

@@ -147,10 +147,14 @@ def serve(variant: Variant) -> None:
         "precision": subject.precision,
         "load_s": round(time.perf_counter() - started, 2),
         "num_threads": subject.num_threads or torch.get_num_threads(),
-        "voice_rows": len(subject.voice_rows),
+        "voice_rows": len(subject.voice.rows),
         "memory_gb": memory_in_use(device),
     }
     _say(facts)
+    if device.type == "cuda":
+        # What making the weights took besides them is in `memory_gb`; from here on the peak is that of speaking.
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
     for line in sys.stdin:
         request = json.loads(line)
         if not request:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from voxtral.engine.noise import MAX_SEED
-from voxtral.errors import CancelledError, OptionError, RequestError, TextError, VoxtralError
+from voxtral.errors import BatchError, CancelledError, OptionError, RequestError, TextError, VoxtralError
 from voxtral.request import check_number, check_options, make_request
 from voxtral.types import SpeechRequest
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DEFAULT_IN_FLIGHT = 8
-"""Utterances under way at a time; more than this gain little on a CPU."""
-
 MAX_IN_FLIGHT = 512
 """Each utterance in flight has a thread that reads it and, in the engine, its cache."""
 
@@ -39,20 +36,6 @@ _MAX_NAMED = 10
 
 # Voices of clips that are kept; a lazily read batch may name any number of clips.
 _MAX_CLONED_VOICES = 64
-
-
-class BatchError(VoxtralError):
-    """Items of a batch failed while they were spoken.
-
-    Attributes:
-        results: for each item in order its audio, or the error that ended it.
-    """
-
-    code = "batch_failed"
-
-    def __init__(self, message: str, results: list[Any]) -> None:
-        super().__init__(message)
-        self.results = results
 
 
 @dataclass(frozen=True)
@@ -169,6 +152,17 @@ class Batch(Generic[T]):
         if self._is_cancelled:
             self.cancel()  # also what was submitted while the first call looked at what was there
             raise CancelledError("the batch was cancelled by its caller")
+
+
+def default_in_flight(max_batch: int) -> int:
+    """Choose how many utterances are under way: a few more than the engine computes together.
+
+    So one is waiting when another ends, and no row is empty while its audio is written.
+
+    >>> default_in_flight(16)
+    20
+    """
+    return max_batch + max(1, max_batch // 4)
 
 
 def item_seed(seed: int, name: str) -> int:

@@ -25,9 +25,8 @@ from voxtral.text.prompt import prompt_from_text_ids
 from voxtral.text.tokenizer import PromptTokens
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from voxtral.engine.engine import Engine
+    from voxtral.voices import VoicePrompt
 
 # Characters that a second of published speech takes; published figures for 500 characters imply 12.3 to 13.5.
 CHARS_PER_AUDIO_SECOND = 12.5
@@ -209,13 +208,13 @@ def cost_per_million_chars(price_per_hour: float, chars_per_s: float) -> float:
 
 
 def forced_request(
-    config: ModelConfig, voice_rows: Tensor, *, num_frames: int, text_tokens: int = TEXT_TOKENS, seed: int = 0
+    config: ModelConfig, voice: VoicePrompt, *, num_frames: int, text_tokens: int = TEXT_TOKENS, seed: int = 0
 ) -> GenerationRequest:
     """Make a request of random text tokens that lasts exactly `num_frames`: END_AUDIO is never chosen.
 
     Args:
         config: of the model.
-        voice_rows: [N, D].
+        voice: whoever speaks; what the engine keeps of a voice is kept for this one too.
         num_frames: frames of 1 / config.frame_rate seconds.
         text_tokens: length of the text.
         seed: of the tokens and of the noise.
@@ -233,8 +232,9 @@ def forced_request(
     text_ids = [draw.randrange(vocab_size // 2, vocab_size) for _ in range(text_tokens)]
     generation = config.generation
     return GenerationRequest(
-        prompt=prompt_from_text_ids(tokens, text_ids, voice_rows.shape[0]),
-        voice_rows=voice_rows,
+        prompt=prompt_from_text_ids(tokens, text_ids, voice.rows.shape[0]),
+        voice_rows=voice.rows,
+        voice_key=voice.key,
         noise=SeededNoise(seed, 0, config.codebooks.num_acoustic),
         guidance_scale=generation.guidance_scale,
         noise_scale=generation.noise_scale,
@@ -313,7 +313,7 @@ def _audio_s_per_s(timings: Sequence[StreamTiming], sample_rate: int) -> float:
 def measure_streams(
     engine: Engine,
     config: ModelConfig,
-    voice_rows: Tensor,
+    voice: VoicePrompt,
     *,
     num_streams: int,
     num_frames: int,
@@ -325,7 +325,7 @@ def measure_streams(
     Args:
         engine: warm; see `warm_up`.
         config: of the model.
-        voice_rows: [N, D], the voice of all streams, so that its cache is warm too.
+        voice: of all streams.
         num_streams: streams in a round.
         num_frames: frames of each stream.
         num_rounds: at least 1.
@@ -335,7 +335,7 @@ def measure_streams(
     rounds: list[list[StreamTiming]] = []
     for number in range(num_rounds):
         requests = [
-            forced_request(config, voice_rows, num_frames=num_frames, text_tokens=text_tokens, seed=seed)
+            forced_request(config, voice, num_frames=num_frames, text_tokens=text_tokens, seed=seed)
             for seed in range(num_streams)
         ]
         rounds.append(run_streams(engine, requests))
@@ -344,10 +344,19 @@ def measure_streams(
     return summarize_rounds(rounds, config)
 
 
-def warm_up(engine: Engine, config: ModelConfig, voice_rows: Tensor, *, num_streams: int = 1) -> None:
-    """Run short streams, so that caches, kernels and the voice's prefix are there before the first measurement."""
-    request = forced_request(config, voice_rows, num_frames=4, text_tokens=text_tokens_for(config))
+def warm_up(engine: Engine, config: ModelConfig, voice: VoicePrompt, *, num_streams: int = 1) -> None:
+    """Run streams that nobody measures, so that caches, graphs and the voice's prefix are there when it counts.
+
+    Streams begin one after the other; these last until all run side by side, and so meet every size of a batch.
+    """
+    num_frames = warm_up_frames(num_streams)
+    request = forced_request(config, voice, num_frames=num_frames, text_tokens=text_tokens_for(config))
     run_streams(engine, [request] * num_streams)
+
+
+def warm_up_frames(num_streams: int) -> int:
+    """Return a length in frames for which all streams of a round run side by side at its end."""
+    return num_streams + 4
 
 
 def memory_in_use(device: torch.device) -> dict[str, float]:

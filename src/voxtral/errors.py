@@ -17,6 +17,7 @@ programs; `retryable` says whether the same call may succeed later without a cha
     ├── DownloadError                the hub refused, broke off or is switched off
     ├── AudioError                   audio that cannot be encoded or written
     ├── DeviceError                  a device or dtype that this machine does not have
+    ├── BatchError                   items of a batch failed; it has the results of the others
     └── EngineError                  a request that was accepted and did not finish
         ├── GenerationError          runaway or silent speech, after one retry
         ├── NumericsError            a value that is not finite
@@ -114,6 +115,20 @@ class DeviceError(VoxtralError):
     """The device or dtype asked for is not available on this machine."""
 
     code = "device_unavailable"
+
+
+class BatchError(VoxtralError):
+    """Items of a batch failed while they were spoken.
+
+    Attributes:
+        results: for each item in order its audio, or the error that ended it.
+    """
+
+    code = "batch_failed"
+
+    def __init__(self, message: str, results: list[Any]) -> None:
+        super().__init__(message)
+        self.results = results
 
 
 class EngineError(VoxtralError):

@@ -25,7 +25,6 @@ import torch
 
 from voxtral.audio.read import AudioLimits, read_audio
 from voxtral.batch import (
-    DEFAULT_IN_FLIGHT,
     MAX_IN_FLIGHT,
     Batch,
     BatchResult,
@@ -33,6 +32,7 @@ from voxtral.batch import (
     ItemReader,
     as_finished,
     check_texts,
+    default_in_flight,
     in_order,
 )
 from voxtral.checkpoint import TOKENIZER_FILE, Checkpoint, load_model, open_checkpoint
@@ -431,7 +431,8 @@ class VoxtralTTS:
             reference_audio: of items that name no voice; encoded once.
             seed: an item without a seed of its own gets one that is derived from this and its name, or its index if
                 it has no name. The same call so makes the same audio; docs/BATCH.md says how exactly.
-            max_in_flight: texts under way at a time, 1 to 512.
+            max_in_flight: texts under way at a time, 1 to 512; a few more than the engine computes together by
+                default.
             options: of items that do not say otherwise; see `synthesize`.
 
         Raises:
@@ -490,7 +491,8 @@ class VoxtralTTS:
         check_texts(texts)
         check_number("max_in_flight", max_in_flight, 1, MAX_IN_FLIGHT, whole=True)
         reader = ItemReader(common, seed, ClonedVoices(self.create_voice), self.check)
-        return Batch(self.submit, lambda _, handle: self._collect(handle), max_in_flight or DEFAULT_IN_FLIGHT), reader
+        size = max_in_flight or default_in_flight(self._engine.max_batch)
+        return Batch(self.submit, lambda _, handle: self._collect(handle), size), reader
 
     # Voices and codes.
 

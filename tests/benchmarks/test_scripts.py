@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks import kernels, latency, memory, profile_eager, throughput
 from benchmarks.loops import Round, make_loop
-from benchmarks.options import read_engine_options
+from benchmarks.options import make_parser, make_variants, read_engine_options
 from benchmarks.report import ROOT, Report
 from benchmarks.subjects import config_of, open_subject, random_model
 from benchmarks.throughput import search_most
@@ -80,6 +80,17 @@ def test_the_profile_adds_up(tmp_path: Path, run_main: Callable[..., dict[str, A
     assert "random weights of a tiny shape" in (tmp_path / "table.txt").read_text()
 
 
+def test_a_variant_has_the_options_of_all_engines_and_its_own() -> None:
+    words = ["--loops", "engine,engine:flow=folded;max_batch=2,eager", "--engine", "max_batch=8", "--device", "cpu"]
+    variants = make_variants(make_parser(None).parse_args(words))
+    assert [(one.loop, one.options) for one in variants] == [
+        ("engine", {"max_batch": 8}),
+        ("engine", {"max_batch": 2, "flow": "folded"}),
+        ("eager", {}),
+    ]
+    assert variants[1].label == "engine float32 max_batch=2 flow=folded"
+
+
 @pytest.mark.parametrize("limit", [1, 2, 7, 64, 512])
 def test_the_search_is_close_and_stays_in_range(limit: int) -> None:
     for most in range(limit + 2):
@@ -96,8 +107,12 @@ def test_the_search_is_close_and_stays_in_range(limit: int) -> None:
         assert len(set(tried)) == len(tried)
 
 
-def test_options_of_the_engine_are_numbers() -> None:
-    assert read_engine_options(["max_batch=4", "num_pages=128"]) == {"max_batch": 4, "num_pages": 128}
+def test_options_of_the_engine_are_read() -> None:
+    assert read_engine_options(["max_batch=4", "flow=folded", "batch_invariant=true"]) == {
+        "max_batch": 4,
+        "flow": "folded",
+        "batch_invariant": True,
+    }
 
 
 class Recorder:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,11 @@ import voxtral
 from checkpoints import TINY
 from voxtral import SpeechRequest, VoxtralTTS
 from voxtral.audio.file import AudioFileWriter
-from voxtral.batch import BatchError, item_seed
+from voxtral.batch import item_seed
 from voxtral.cli.main import run
 from voxtral.cli.manifest import Manifest
-from voxtral.errors import EngineStoppedError, RequestError, TextError
+from voxtral.engine.options import EngineOptions
+from voxtral.errors import BatchError, EngineStoppedError, RequestError, TextError
 from voxtral.speaking import SpeechHandle
 
 ON_TINY = ("--model", str(TINY), "--device", "cpu")
@@ -50,6 +51,14 @@ class Result:
 Command = Callable[..., Result]
 
 
+@pytest.fixture(scope="module")
+def tts() -> Iterator[VoxtralTTS]:
+    """The tiny model, whose samples do not depend on what else is spoken: files are compared byte by byte."""
+    options = EngineOptions(batch_invariant=True)
+    with VoxtralTTS.from_pretrained(TINY, device="cpu", options=options) as model:
+        yield model
+
+
 @pytest.fixture(autouse=True)
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a chapter of four lines."""
@@ -62,7 +71,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def batch(capsys: pytest.CaptureFixture[str], tts: VoxtralTTS, monkeypatch: pytest.MonkeyPatch) -> Command:
     """`voxtral batch` in this process; the tiny model is loaded once for all."""
     monkeypatch.setattr(VoxtralTTS, "from_pretrained", lambda *_, **__: tts)
-    monkeypatch.setattr(tts, "close", lambda: None)
+    monkeypatch.setattr(VoxtralTTS, "__exit__", lambda *_: None)
 
     def call(*arguments: str) -> Result:
         capsys.readouterr()
@@ -336,7 +345,7 @@ main()
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_after_a_kill_the_same_command_makes_the_same_files_to_the_byte(batch: Command, workplace: Path) -> None:
     Path("book.txt").write_text("\n".join(f"{text} Part {part}." for part in range(3) for text in TEXTS))
-    command = ("batch", "book.txt", "-o", "killed", "--in-flight", "4", *ON_TINY)
+    command = ("batch", "book.txt", "-o", "killed", "--in-flight", "4", "--batch-invariant", *ON_TINY)
     done = subprocess.run(
         [sys.executable, "-c", KILLED_BETWEEN_LINE_AND_MOVE, *command],
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
@@ -365,7 +374,7 @@ def test_kills_at_any_moment_change_no_byte(batch: Command) -> None:
     for moment in moments:
         before = len(audio_of(Path("killed"))) if Path("killed").exists() else 0
         program = subprocess.Popen(
-            [sys.executable, "-m", "voxtral", "batch", "book.txt", "-o", "killed", "-q", *ON_TINY],
+            [sys.executable, "-m", "voxtral", "batch", "book.txt", "-o", "killed", "-q", "--batch-invariant", *ON_TINY],
             env={**os.environ, "PYTHONPATH": str(SOURCE)},
         )
         deadline = time.monotonic() + 60

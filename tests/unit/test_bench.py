@@ -27,6 +27,7 @@ from voxtral.checkpoint import Checkpoint
 from voxtral.engine.engine import Engine
 from voxtral.errors import EngineError
 from voxtral.model.voxtral import VoxtralModel
+from voxtral.voices import VoicePrompt
 
 RATE = 100  # samples per second, so that 1 sample is 10 ms
 finite = st.floats(min_value=0, max_value=1e6)
@@ -114,14 +115,14 @@ def test_throughput_is_that_of_the_median_round(tiny_checkpoint: Checkpoint) -> 
     assert report.rtf.median == pytest.approx(0.5)
 
 
-def voice_rows(model: VoxtralModel) -> torch.Tensor:
-    return torch.zeros(3, model.config.backbone.dim)
+def make_voice(model: VoxtralModel, num_missing: int = 0) -> VoicePrompt:
+    return VoicePrompt("test", torch.zeros(3, model.config.backbone.dim - num_missing))
 
 
 def test_streams_last_exactly_as_long_as_they_are_told_to(tiny_model: VoxtralModel) -> None:
     config, engine = tiny_model.config, Engine(tiny_model)
     lengths = (1, 7, 12)
-    requests = [forced_request(config, voice_rows(tiny_model), num_frames=frames, text_tokens=5) for frames in lengths]
+    requests = [forced_request(config, make_voice(tiny_model), num_frames=frames, text_tokens=5) for frames in lengths]
     timings = run_streams(engine, requests, [0.0, 0.01, 0.02])
     engine.close()
     assert [timing.num_samples for timing in timings] == [frames * config.samples_per_frame for frames in lengths]
@@ -131,9 +132,9 @@ def test_streams_last_exactly_as_long_as_they_are_told_to(tiny_model: VoxtralMod
 
 def test_a_report_counts_all_streams_of_all_rounds(tiny_model: VoxtralModel) -> None:
     config, engine, told = tiny_model.config, Engine(tiny_model), list[str]()
-    rows = voice_rows(tiny_model)
-    warm_up(engine, config, rows, num_streams=2)
-    report = measure_streams(engine, config, rows, num_streams=2, num_frames=4, num_rounds=3, tell=told.append)
+    voice = make_voice(tiny_model)
+    warm_up(engine, config, voice, num_streams=2)
+    report = measure_streams(engine, config, voice, num_streams=2, num_frames=4, num_rounds=3, tell=told.append)
     engine.close()
     assert len(told) == 3
     assert report.num_streams == 2
@@ -144,8 +145,8 @@ def test_a_report_counts_all_streams_of_all_rounds(tiny_model: VoxtralModel) -> 
 
 def test_a_failing_stream_ends_the_measurement(tiny_model: VoxtralModel) -> None:
     config, engine = tiny_model.config, Engine(tiny_model)
-    good = forced_request(config, voice_rows(tiny_model), num_frames=3, text_tokens=5)
-    bad = forced_request(config, voice_rows(tiny_model)[:, :-1], num_frames=3, text_tokens=5)
+    good = forced_request(config, make_voice(tiny_model), num_frames=3, text_tokens=5)
+    bad = forced_request(config, make_voice(tiny_model, num_missing=1), num_frames=3, text_tokens=5)
     with pytest.raises(EngineError):
         run_streams(engine, [good, bad])
     engine.close()

@@ -20,7 +20,7 @@ import typer
 
 from voxtral.audio.encode import FORMATS
 from voxtral.audio.file import AudioFileWriter
-from voxtral.batch import DEFAULT_IN_FLIGHT, MAX_IN_FLIGHT, Batch, BatchItem, ClonedVoices
+from voxtral.batch import MAX_IN_FLIGHT, Batch, BatchItem, ClonedVoices, default_in_flight
 from voxtral.cli.batch_input import PlannedFile, Problem, Split, plan_files, read_entries
 from voxtral.cli.loading import DeviceOption, DtypeOption, ModelOption, open_model
 from voxtral.cli.manifest import Digests, Manifest
@@ -41,6 +41,7 @@ from voxtral.cli.options import (
 )
 from voxtral.cli.progress import BatchProgress, clock, show_line
 from voxtral.cli.terminal import deferred_interrupts, reporter, say
+from voxtral.engine.options import EngineOptions
 from voxtral.errors import AudioError, EngineStoppedError, RequestError, VoxtralError, VoxtralWarning
 from voxtral.request import check_number, check_options, make_request
 
@@ -89,8 +90,18 @@ def batch(  # noqa: PLR0913 - each parameter is an option
     dtype: DtypeOption = "auto",
     in_flight: Annotated[
         int | None,
-        typer.Option("--in-flight", metavar="N", help="Texts spoken side by side.", min=1, show_default=False),
+        typer.Option(
+            "--in-flight",
+            metavar="N",
+            help="Texts under way at a time. Default: a few more than the engine computes together.",
+            min=1,
+            show_default=False,
+        ),
     ] = None,
+    batch_invariant: Annotated[
+        bool,
+        typer.Option("--batch-invariant", help="Make each file the same to the bit whatever is beside it; slower."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make every file again, whatever is there.")] = False,
     as_json: JsonOption = False,
     is_quiet: QuietOption = False,
@@ -132,12 +143,14 @@ def batch(  # noqa: PLR0913 - each parameter is an option
     tell = reporter(is_quiet=is_quiet)
     with _open_folder(output) as manifest:
         _check_folder(manifest, files, output, is_overwriting=overwrite)
-        with open_model(model, device, dtype, tell) as loaded:
+        options = EngineOptions(batch_invariant=batch_invariant)
+        with open_model(model, device, dtype, tell, options=options) as loaded:
             run = _Run(loaded, manifest, files, format, is_overwriting=overwrite)
             with run.checked():
                 if run.num_changed:
                     tell(f"{output}: of the files that are there {run.num_changed} will be made again")
-                run.speak(in_flight or DEFAULT_IN_FLIGHT, is_watched=not (is_quiet or as_json) and sys.stderr.isatty())
+                is_watched = not (is_quiet or as_json) and sys.stderr.isatty()
+                run.speak(in_flight or default_in_flight(loaded.engine.max_batch), is_watched=is_watched)
         left = manifest.others(planned.file for planned in files)
     tell(run.summary(output))
     if left:

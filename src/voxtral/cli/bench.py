@@ -70,12 +70,12 @@ def _measure(
     num_frames = math.ceil(seconds * loaded.config.frame_rate)
     reports: list[StreamsReport] = []
     for num_streams in sorted(set(streams)):
-        warm_up(loaded.engine, loaded.config, voice.rows, num_streams=num_streams)
+        warm_up(loaded.engine, loaded.config, voice, num_streams=num_streams)
         reports.append(
             measure_streams(
                 loaded.engine,
                 loaded.config,
-                voice.rows,
+                voice,
                 num_streams=num_streams,
                 num_frames=num_frames,
                 num_rounds=num_rounds,

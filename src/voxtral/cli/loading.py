@@ -14,6 +14,7 @@ from voxtral.cli.terminal import say
 from voxtral.models import choose_model
 
 if TYPE_CHECKING:
+    from voxtral.engine.options import EngineOptions
     from voxtral.tts import VoxtralTTS
 
 ModelOption = Annotated[
@@ -38,7 +39,14 @@ def resolve_model_name(asked_for: str | None, tell: Callable[[str], None], devic
     return name
 
 
-def open_model(asked_for: str | None, device: str, dtype: str, tell: Callable[[str], None]) -> VoxtralTTS:
+def open_model(
+    asked_for: str | None,
+    device: str,
+    dtype: str,
+    tell: Callable[[str], None],
+    *,
+    options: EngineOptions | None = None,
+) -> VoxtralTTS:
     """Load the model of a command. Only a model that was named by an option is downloaded.
 
     Args:
@@ -46,6 +54,7 @@ def open_model(asked_for: str | None, device: str, dtype: str, tell: Callable[[s
         device: the value of --device.
         dtype: the value of --dtype.
         tell: gets lines for a person.
+        options: of the engine.
 
     Raises:
         VoxtralError: as `VoxtralTTS.from_pretrained`.
@@ -55,5 +64,5 @@ def open_model(asked_for: str | None, device: str, dtype: str, tell: Callable[[s
 
     # Size and licence of a download are said even where everything else is kept quiet.
     return VoxtralTTS.from_pretrained(
-        name, device=device, dtype=dtype, local_files_only=asked_for is None, announce=say
+        name, device=device, dtype=dtype, local_files_only=asked_for is None, announce=say, options=options
     )

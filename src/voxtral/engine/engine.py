@@ -52,7 +52,8 @@ class Engine:
         self._runner = runner or Runner(model, self.options)
         self._model = model
         self._samples_per_frame = model.config.samples_per_frame
-        self._wakeup = threading.Condition()
+        self._lock = threading.RLock()
+        self._wakeup = threading.Condition(self._lock)
         self._scheduler = Scheduler(sample_rate=model.config.sample_rate)
         self._calls: deque[_Call] = deque()
         self._in_flight: Any = None  # the step that was asked for and not looked at yet
@@ -67,7 +68,7 @@ class Engine:
             EngineStoppedError: the engine has been closed.
         """
         self._runner.check(request)
-        handle = GenerationHandle(self._wakeup)
+        handle = GenerationHandle(self._wakeup, threading.Condition(self._lock))
         max_frames = request.max_buffered_frames or self.options.max_buffered_frames
         sequence = Sequence(request, handle, trace, max_buffered=max_frames * self._samples_per_frame)
         with self._wakeup:
@@ -103,6 +104,11 @@ class Engine:
         """Requests that wait or run."""
         with self._wakeup:
             return self._scheduler.num_unfinished
+
+    @property
+    def max_batch(self) -> int:
+        """Sequences that make frames side by side."""
+        return self._runner.max_batch
 
     @property
     def counts(self) -> Counts | None:

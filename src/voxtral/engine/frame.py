@@ -58,9 +58,14 @@ class FrameInputs:
     guidance_scale: Tensor  # [B] float32
     may_end: Tensor  # [B] bool
 
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return self.slots.shape[0]
+
     def to(self, device: torch.device) -> FrameInputs:
-        """Copy to a device; from pinned memory without waiting."""
-        return FrameInputs(*(getattr(self, part.name).to(device, non_blocking=True) for part in fields(self)))
+        """Copy to a device."""
+        return FrameInputs(*(getattr(self, part.name).to(device) for part in fields(self)))
 
     def copy_(self, other: FrameInputs) -> None:
         """Take over the values of inputs of the same shapes, without waiting."""
@@ -76,6 +81,10 @@ class FrameOutputs:
     is_finite: Tensor  # [B] bool, of the hidden state
     hidden: Tensor  # [B, D]
     flow_state: Tensor  # [B, A] float32
+
+    def clone(self) -> FrameOutputs:
+        """Copy, so that the next step may overwrite these."""
+        return FrameOutputs(*(getattr(self, part.name).clone() for part in fields(self)))
 
 
 def gather_inputs(rows: Sequence[RowInput], *, num_blocks: int, pin: bool = False) -> FrameInputs:

@@ -1,7 +1,8 @@
 """The tensors behind the blocks: keys and values in pages, and what a pass over new positions sees of them.
 
-`SpanMemory` is what `Backbone.extend` gets: any number of new positions of each sequence, gone through one sequence
-at a time, so that a row's result depends on that row alone.
+Two memories for `Backbone.extend`. `SpanMemory` takes any number of new positions of each sequence and goes through
+them one sequence at a time, so that a row's result depends on that row alone. `StepMemory` takes one new position of
+each, in static shapes and without a word from the host, as a CUDA graph needs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 from voxtral.config import BackboneConfig
 from voxtral.engine.blocks import SCRATCH_BLOCK
 from voxtral.model.attention import attend_causally
+from voxtral.model.kernels.paged import attend_to_pages
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +36,18 @@ class KVPages:
         """Copy one block, in all layers."""
         self.keys[:, target] = self.keys[:, source]
         self.values[:, target] = self.values[:, source]
+
+    def read(self, blocks: Sequence[int], length: int) -> tuple[Tensor, Tensor]:
+        """Copy the first `length` positions of a sequence to CPU memory: keys and values, [L, length, Hkv, Dh]."""
+        used = list(blocks[: -(-length // self.block_size)])
+        keys, values = (part[:, used].flatten(1, 2)[:, :length].cpu() for part in (self.keys, self.values))
+        return keys, values
+
+    def write(self, blocks: Sequence[int], keys: Tensor, values: Tensor) -> None:
+        """Write the first positions of a sequence, as `read` gives them."""
+        for target, source in ((self.keys, keys), (self.values, values)):
+            for number, part in enumerate(source.split(self.block_size, dim=1)):
+                target[:, blocks[number], : part.shape[1]] = part.to(target.device)
 
 
 def position_bytes(config: BackboneConfig, dtype: torch.dtype) -> int:
@@ -98,6 +112,31 @@ class SpanMemory:
         if num_padding:
             outputs.append(outputs[0].new_zeros(1, num_padding, outputs[0].shape[2]))
         return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
+
+
+class StepMemory:
+    """One new position of each row.
+
+    Args:
+        pages: written to.
+        places: [B] int64, block * block size + offset of each new position.
+        block_tables: [B, blocks] int32; what lies behind a row's length is not read.
+        lengths: [B] int32, positions that a row sees, the new one included.
+    """
+
+    def __init__(self, pages: KVPages, places: Tensor, block_tables: Tensor, lengths: Tensor) -> None:
+        self._pages = pages
+        self._places = places
+        self._block_tables = block_tables
+        self._lengths = lengths
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See AttentionMemory; query [1, H, B, Dh]."""
+        keys, values = self._pages.keys[layer], self._pages.values[layer]
+        keys.flatten(0, 1)[self._places] = key[0].transpose(0, 1)
+        values.flatten(0, 1)[self._places] = value[0].transpose(0, 1)
+        rows = query[0].transpose(0, 1).contiguous()
+        return attend_to_pages(rows, keys, values, self._block_tables, self._lengths)[None]
 
 
 def place_of(blocks: Sequence[int], position: int, block_size: int) -> int:

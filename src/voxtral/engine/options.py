@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 
@@ -22,11 +23,14 @@ class EngineOptions:
             speed. Without it rounding may differ with the number of neighbours and flip a code near a bin edge.
         flow: "plain", the flow as the checkpoint has it, or "folded", the same algebra with everything that does not
             change computed once; they agree up to rounding.
-        cuda_graphs: replay each frame as one CUDA graph; None does so on CUDA.
+        cuda_graphs: replay each frame as one CUDA graph; None does so on CUDA. True elsewhere runs the same static
+            step without capture, which only tests want.
         max_buffered_frames: audio that a sequence may make ahead of its reader, in frames, unless its
             request says otherwise; a reader that falls behind pauses its own sequence only.
         chunk_frames: frames of the 1st, 2nd, ... chunk of a sequence; the last number repeats. Fixed
             for all requests, so that the same seed gives the same samples to the bit.
+        prefix_folder: where the keys and values of stored voices are kept between processes; None keeps none.
+        prefix_fingerprint: of the weights and their quantisation; files of another one are not used.
         num_threads: CPU threads for one operation of torch on the engine's thread; None leaves torch's choice.
     """
 
@@ -41,6 +45,8 @@ class EngineOptions:
     # One frame first for the lowest TTFA; then slow growth, so that even at RTF 0.8 the next chunk is
     # there before the last has been played.
     chunk_frames: tuple[int, ...] = (1, 1, 2, 2, 3, 4, 6, 8)
+    prefix_folder: Path | None = None
+    prefix_fingerprint: str = ""
     num_threads: int | None = None
 
     def frames_in_chunk(self, index: int) -> int:

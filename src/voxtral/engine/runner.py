@@ -18,9 +18,20 @@ from torch import Tensor
 from voxtral.config import END_AUDIO
 from voxtral.device import dtype_name
 from voxtral.engine.blocks import SCRATCH_BLOCK, BlockPool, Lease
-from voxtral.engine.frame import FrameOutputs, RowInput, compute_frame, gather_inputs
-from voxtral.engine.kv_cache import KVPages, Span, SpanMemory, make_pages, place_of, position_bytes, scratch_place
+from voxtral.engine.frame import FrameInputs, FrameOutputs, RowInput, compute_frame, gather_inputs
+from voxtral.engine.graphs import FrameGraphs, bucket_for
+from voxtral.engine.kv_cache import (
+    KVPages,
+    Span,
+    SpanMemory,
+    StepMemory,
+    make_pages,
+    place_of,
+    position_bytes,
+    scratch_place,
+)
 from voxtral.engine.options import EngineOptions
+from voxtral.engine.prefix_store import PrefixStore
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace, Stop
 from voxtral.errors import NumericsError, OptionError
 from voxtral.model.acoustic import Flow, FlowSchedule
@@ -65,6 +76,11 @@ class Row:
         """Whether all of the prompt but its last position has been run; that one makes the first frame."""
         return self.num_prefilled == self.num_prompt - 1
 
+    def take_pending(self) -> list[Tensor]:
+        """Take the frames that are not audio yet."""
+        frames, self.pending = self.pending, []
+        return frames
+
     @property
     def is_exhausted(self) -> bool:
         """Whether every frame of the budget has been asked for."""
@@ -80,13 +96,45 @@ class Progress:
     stop: Stop | None
 
 
+_Outcomes = list[tuple[Row, Progress | Exception]]
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Rows of one step that share a flow schedule."""
+
+    rows: list[Row]
+    outputs: FrameOutputs  # on the device
+    semantic: Tensor  # [rows] int64 in CPU memory
+    is_finite: Tensor  # [rows] bool in CPU memory
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """One frame of several rows, asked for and perhaps not there yet."""
 
-    groups: list[tuple[list[Row], FrameOutputs]]  # rows that share a flow schedule
+    groups: list[Group]
     failures: list[tuple[Row, Exception]]  # rows that could not take part
     made: torch.cuda.Event | None = None  # None where `launch` has waited
+
+
+@dataclass(frozen=True, eq=False)
+class _Due:
+    """Frames of one row that are to become audio."""
+
+    row: Row
+    frames: list[Tensor]  # [K] each; none where only the end of the codec's stream is wanted
+    stop: Stop | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Decoding:
+    """Rows whose audio is being made side by side."""
+
+    members: list[_Due]
+    samples: Tensor  # [rows, S] float32 in CPU memory
+    is_finite: Tensor  # [rows] bool in CPU memory
+    made: torch.cuda.Event | None
 
 
 @dataclass(frozen=True)
@@ -113,6 +161,8 @@ class Runner:
         self.model = model
         self._options = options
         self._state: _DeviceState | None = None
+        folder = options.prefix_folder
+        self._store = None if folder is None else PrefixStore(folder, options.prefix_fingerprint)
 
     @property
     def runs_ahead(self) -> bool:
@@ -159,6 +209,8 @@ class Runner:
             if prefix.length % state.pool.block_size:
                 state.pool.extend(lease, prefix.length)
                 state.pages.copy_block(prefix.blocks[-1], lease.blocks[-1])
+        elif key is not None and request.is_voice_stored:
+            self._load_prefix(state, key, row)
         if row.is_prefilled:
             self._finish_prompt(state, row)
         return row
@@ -200,6 +252,8 @@ class Runner:
             key = _prefix_key(row.request)
             if key is not None and row.num_prefilled == row.request.prompt.voice_stop:
                 self._keep_prefix(state, key, row)
+                if self._store is not None and row.request.is_voice_stored:
+                    self._store.save(key, *state.pages.read(row.lease.blocks, row.num_prefilled))
             if row.is_prefilled:
                 self._finish_prompt(state, row)
 
@@ -220,14 +274,16 @@ class Runner:
         launched = []
         for num_euler_steps, members in groups.items():
             outputs = self._compute(state, [row_input for _, row_input in members], num_euler_steps)
-            launched.append(([row for row, _ in members], outputs))
-        return Step(launched, failures)
+            semantic, is_finite = outputs.audio_tokens[: len(members), 0], outputs.is_finite[: len(members)]
+            rows_of_group = [row for row, _ in members]
+            launched.append(Group(rows_of_group, outputs, self._fetch(semantic), self._fetch(is_finite)))
+        return Step(launched, failures, self._mark())
 
     def wait(self, step: Step) -> list[Row]:
         """Wait until a step's frames are made, and name the rows that `collect` will tell of."""
         if step.made is not None:
             step.made.synchronize()
-        return [row for row, _ in step.failures] + [row for rows, _ in step.groups for row in rows]
+        return [row for row, _ in step.failures] + [row for group in step.groups for row in group.rows]
 
     def collect(self, step: Step) -> Iterator[tuple[Row, Progress | Exception]]:
         """Look at the frames of a step, and decode the chunks that they complete.
@@ -236,11 +292,19 @@ class Runner:
             Each row as soon as its audio is there; those whose first audio it is come first.
         """
         yield from step.failures
-        for rows, outputs in step.groups:
-            semantic = outputs.audio_tokens[:, 0].tolist()
-            is_finite = outputs.is_finite.tolist()
-            for index in sorted(range(len(rows)), key=lambda index: rows[index].num_chunks > 0):
-                yield rows[index], self._outcome(rows[index], outputs, index, semantic[index], is_finite[index])
+        due: list[_Due] = []
+        for group in step.groups:
+            semantic, is_finite = group.semantic.tolist(), group.is_finite.tolist()
+            for index, row in enumerate(group.rows):
+                outcome = self._outcome(row, group.outputs, index, semantic[index], is_finite=is_finite[index])
+                if isinstance(outcome, _Due):
+                    due.append(outcome)
+                else:
+                    yield row, outcome
+        decodings = map(self._start_decoding, self._side_by_side(due))
+        # On a GPU all are under way before the first is waited for.
+        for decoding in list(decodings) if self.runs_ahead else decodings:
+            yield from self._finish_decoding(decoding)
 
     def release(self, row: Row) -> None:
         """Take everything back; the row is not to be used any more."""
@@ -334,6 +398,19 @@ class Runner:
         if prefix is not None and prefix.length % state.pool.block_size:
             state.pages.copy_block(row.lease.blocks[len(prefix.blocks) - 1], prefix.blocks[-1])
 
+    def _load_prefix(self, state: _DeviceState, key: object, row: Row) -> None:
+        """Take the voice's part of the prompt from disk, if it is there."""
+        length = row.request.prompt.voice_stop
+        config = self.model.config.backbone
+        shape = (config.num_layers, length, config.num_kv_heads, config.head_dim)
+        found = None if self._store is None else self._store.load(key, shape, self.model.dtype)
+        if found is None:
+            return
+        state.pool.extend(row.lease, length)
+        state.pages.write(row.lease.blocks, *found)
+        row.num_prefilled = length
+        self._keep_prefix(state, key, row)
+
     def _finish_prompt(self, state: _DeviceState, row: Row) -> None:
         # The last position is fed by the first frame's step, like a frame by those after it.
         state.carried[row.slot] = row.prompt[-1]
@@ -355,10 +432,17 @@ class Runner:
         )
 
     def _compute(self, state: _DeviceState, rows: list[RowInput], num_euler_steps: int) -> FrameOutputs:
-        num_rows = len(rows)
+        num_rows, num_blocks = len(rows), max(len(row.blocks) for row in rows)
+        # A step of an unusual length runs as it comes.
+        is_static = self._is_static and num_blocks <= state.table_width
         if self._options.batch_invariant:
-            rows = rows + [state.padding_row(index) for index in range(num_rows, self.max_batch)]
-        inputs = gather_inputs(rows, num_blocks=max(len(row.blocks) for row in rows)).to(self.model.device)
+            rows = state.fill_up(rows, self.max_batch)
+        elif is_static:
+            rows = state.fill_up(rows, bucket_for(num_rows, self.max_batch))
+        if is_static:
+            inputs = gather_inputs(rows, num_blocks=state.table_width, pin=self.runs_ahead)
+            return state.graphs(num_euler_steps).run(inputs)
+        inputs = gather_inputs(rows, num_blocks=num_blocks).to(self.model.device)
         spans = [
             Span(index, index + 1, inputs.block_tables[index, : len(row.blocks)].long(), row.position + 1)
             for index, row in enumerate(rows[:num_rows])
@@ -366,47 +450,106 @@ class Runner:
         memory = SpanMemory(state.pages, inputs.places, spans)
         return compute_frame(self.model, state.carried, memory, inputs, state.schedule(num_euler_steps), state.flow)
 
-    def _outcome(
-        self, row: Row, outputs: FrameOutputs, index: int, semantic: int, is_finite: bool
-    ) -> Progress | Exception:
-        # Not within the generator: the engine clears the frames of a failure, and a generator's would end it.
-        try:
-            return self._look_at(row, outputs, index, semantic, is_finite=is_finite)
-        # Whatever goes wrong in one sequence ends that sequence alone.
-        except Exception as error:  # noqa: BLE001
-            return error
+    @property
+    def _is_static(self) -> bool:
+        chosen = self._options.cuda_graphs
+        return self.model.device.type == "cuda" if chosen is None else chosen
 
-    def _look_at(self, row: Row, outputs: FrameOutputs, index: int, semantic: int, *, is_finite: bool) -> Progress:
-        """Take one row's frame, and decode the chunk that it completes."""
+    def _fetch(self, values: Tensor) -> Tensor:
+        """Begin to copy to CPU memory; it is there after `_mark` has passed."""
+        if not self.runs_ahead:
+            return values.cpu()
+        target = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        return target.copy_(values, non_blocking=True)
+
+    def _mark(self) -> torch.cuda.Event | None:
+        """Mark the place in the device's queue up to which everything has been asked for."""
+        if not self.runs_ahead:
+            return None
+        event = torch.cuda.Event()
+        event.record()
+        return event
+
+    def _outcome(
+        self, row: Row, outputs: FrameOutputs, index: int, semantic: int, *, is_finite: bool
+    ) -> Progress | _Due | Exception:
+        """Take one row's frame; say what is to be decoded now, if anything."""
         if not is_finite:
-            raise self._not_finite("hidden state", row.num_frames)
+            return self._not_finite("hidden state", row.num_frames)
         if row.trace is not None:
             row.trace.hidden.append(outputs.hidden[index].clone())
             row.trace.flow_states.append(outputs.flow_state[index].clone())
             row.trace.audio_tokens.append(outputs.audio_tokens[index].clone())
         if semantic == END_AUDIO:
-            return Progress(self._decode(row, is_last=True), row.num_frames, "end")
+            if not row.pending and row.codec.num_frames == 0:
+                return Progress(None, row.num_frames, "end")
+            return _Due(row, row.take_pending(), "end")
         row.pending.append(outputs.audio_tokens[index])
         row.num_frames += 1
         if row.num_frames == row.request.max_frames:
-            return Progress(self._decode(row, is_last=True), row.num_frames, "length")
-        samples = None
-        if len(row.pending) == self._options.frames_in_chunk(row.num_chunks):
-            samples = self._decode(row, is_last=False)
-            row.num_chunks += 1
-        return Progress(samples, row.num_frames, None)
+            return _Due(row, row.take_pending(), "length")
+        if len(row.pending) < self._options.frames_in_chunk(row.num_chunks):
+            return Progress(None, row.num_frames, None)
+        row.num_chunks += 1
+        return _Due(row, row.take_pending(), None)
 
-    def _decode(self, row: Row, *, is_last: bool) -> npt.NDArray[np.float32] | None:
-        if not row.pending and row.codec.num_frames == 0:
-            return None
+    def _side_by_side(self, due: list[_Due]) -> list[list[_Due]]:
+        """Group what can be decoded together; those whose first audio it is come first."""
+        groups: dict[object, list[_Due]] = {}
+        for number, member in enumerate(sorted(due, key=lambda member: member.row.codec.num_frames > 0)):
+            can_share = member.frames and not self._options.batch_invariant
+            shape = (len(member.frames), member.stop is not None, member.row.codec.shape) if can_share else number
+            groups.setdefault(shape, []).append(member)
+        return list(groups.values())
+
+    def _start_decoding(self, members: list[_Due]) -> _Decoding | _Outcomes:
+        # A stream of its own, so that the next frame need not wait for the audio of the last.
+        with torch.cuda.stream(self._device_state().codec_stream):
+            try:
+                return self._decode(members)
+            # Several fail together; one by one shows which of them does.
+            except Exception as error:  # noqa: BLE001
+                failure = error
+        if len(members) == 1:
+            return [(members[0].row, failure)]
+        return [pair for member in members for pair in self._finish_decoding(self._start_decoding([member]))]
+
+    def _decode(self, members: list[_Due]) -> _Decoding:
         num_codebooks = self.model.config.codebooks.num_codebooks
-        empty = torch.zeros(0, num_codebooks, dtype=torch.int64, device=self.model.device)
-        frames = torch.stack(row.pending) if row.pending else empty
-        row.pending = []
-        samples = self.model.decode_audio(frames, row.codec, is_last=is_last)
-        if not bool(torch.isfinite(samples).all()):
-            raise self._not_finite("audio", row.num_frames)
-        return samples.cpu().numpy() if samples.numel() else None
+        is_last = members[0].stop is not None
+        frames = [torch.stack(member.frames) for member in members if member.frames]
+        tokens = (
+            torch.stack(frames)
+            if frames
+            else torch.zeros(1, 0, num_codebooks, dtype=torch.int64, device=self.model.device)
+        )
+        if self.runs_ahead:
+            tokens.record_stream(torch.cuda.current_stream())
+        if len(members) == 1:
+            samples = self.model.decode_rows(tokens, members[0].row.codec, is_last=is_last)
+        else:
+            together = CodecState.stack([member.row.codec for member in members])
+            samples = self.model.decode_rows(tokens, together, is_last=is_last)
+            for index, member in enumerate(members):
+                member.row.codec.take_row(together, index, tokens.shape[1])
+        is_finite = torch.isfinite(samples).all(dim=-1)
+        return _Decoding(members, self._fetch(samples), self._fetch(is_finite), self._mark())
+
+    def _finish_decoding(self, decoding: _Decoding | _Outcomes) -> _Outcomes:
+        if isinstance(decoding, list):
+            return decoding
+        if decoding.made is not None:
+            decoding.made.synchronize()
+        outcomes: _Outcomes = []
+        for index, member in enumerate(decoding.members):
+            row = member.row
+            if not decoding.is_finite[index]:
+                outcomes.append((row, self._not_finite("audio", row.num_frames)))
+                continue
+            # A copy, so that a chunk does not keep those of its neighbours alive.
+            samples = decoding.samples[index].numpy().copy() if decoding.samples.shape[1] else None
+            outcomes.append((row, Progress(samples, row.num_frames, member.stop)))
+        return outcomes
 
     def _not_finite(self, what: str, frame: int) -> NumericsError:
         return NumericsError(
@@ -428,19 +571,41 @@ class _DeviceState:
         self.carried = torch.zeros(max_batch + 1, config.dim, device=model.device, dtype=model.dtype)
         self.free_slots = list(range(max_batch - 1, -1, -1))
         self.flow: Flow | None = FoldedFlow.build(model.acoustic_transformer) if options.flow == "folded" else None
-        self._acoustic = model.acoustic_transformer
+        self.table_width = self.pool.blocks_for(_POSITIONS_PER_ROW)
+        # None is the stream that everything else runs on.
+        self.codec_stream = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None
+        self._model = model
         self._schedules: dict[int, FlowSchedule] = {}
+        self._graphs: dict[int, FrameGraphs] = {}
         self._num_values = model.config.codebooks.num_acoustic
         self._scratch_slot = max_batch
 
     def schedule(self, num_euler_steps: int) -> FlowSchedule:
         """Look up or make the flow's schedule; there are at most 100."""
         if num_euler_steps not in self._schedules:
-            self._schedules[num_euler_steps] = self._acoustic.make_schedule(num_euler_steps)
+            self._schedules[num_euler_steps] = self._model.acoustic_transformer.make_schedule(num_euler_steps)
         return self._schedules[num_euler_steps]
 
-    def padding_row(self, index: int) -> RowInput:
-        """Make a row that nobody looks at."""
+    def graphs(self, num_euler_steps: int) -> FrameGraphs:
+        """Look up or make the static frames of a schedule."""
+        if num_euler_steps not in self._graphs:
+            schedule = self.schedule(num_euler_steps)
+
+            def compute(inputs: FrameInputs) -> FrameOutputs:
+                memory = StepMemory(self.pages, inputs.places, inputs.block_tables, inputs.lengths)
+                return compute_frame(self._model, self.carried, memory, inputs, schedule, self.flow)
+
+            def blank(num_rows: int) -> FrameInputs:
+                return gather_inputs(self.fill_up([], num_rows), num_blocks=self.table_width)
+
+            self._graphs[num_euler_steps] = FrameGraphs(compute, blank, self.device)
+        return self._graphs[num_euler_steps]
+
+    def fill_up(self, rows: list[RowInput], num_rows: int) -> list[RowInput]:
+        """Add rows that nobody looks at."""
+        return rows + [self._padding_row(index) for index in range(len(rows), num_rows)]
+
+    def _padding_row(self, index: int) -> RowInput:
         return RowInput(
             slot=self._scratch_slot,
             position=0,

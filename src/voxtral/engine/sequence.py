@@ -43,6 +43,8 @@ class GenerationRequest:
         min_frames: END_AUDIO is not chosen before this many frames; officially 0.
         voice_key: equal for requests whose `voice_rows` are equal, so that the voice's part of the prompt is run
             once; None for a voice that is used once.
+        is_voice_stored: whether the voice's part may be kept on disk (`EngineOptions.prefix_folder`); never for a voice
+            that was sent along.
         max_buffered_frames: audio to make ahead of the reader; None takes the engine's.
         deadline_s: seconds from `submit` after which the request fails; None for no limit.
     """
@@ -56,6 +58,7 @@ class GenerationRequest:
     max_frames: int
     min_frames: int = 0
     voice_key: str | None = None
+    is_voice_stored: bool = False
     max_buffered_frames: int | None = None
     deadline_s: float | None = None
 
@@ -86,12 +89,18 @@ class GenerationHandle:
     """The caller's end of a request: chunks out, cancellation in.
 
     Closing or dropping the iterator of `chunks` before its end cancels the request.
+
+    Args:
+        wakeup: what the engine waits on.
+        arrival: what the reader waits on, with the same lock. Were it the same condition, each chunk would wake the
+            readers of all streams: 256 of them cost a step of the engine 10 ms (docs/LOG.md, 2026-11-22).
     """
 
-    def __init__(self, wakeup: threading.Condition) -> None:
+    def __init__(self, wakeup: threading.Condition, arrival: threading.Condition) -> None:
         self.stats = GenerationStats()
         self.stop: Stop | None = None
         self._wakeup = wakeup
+        self._arrival = arrival
         self._chunks: deque[npt.NDArray[np.float32]] = deque()
         self._num_buffered = 0
         self._error: BaseException | None = None
@@ -109,7 +118,7 @@ class GenerationHandle:
             while True:
                 with self._wakeup:
                     while not (self._chunks or self._is_done):
-                        self._wakeup.wait()
+                        self._arrival.wait()
                     if not self._chunks:
                         break
                     chunk = self._chunks.popleft()
@@ -148,7 +157,7 @@ class GenerationHandle:
             self.stats.first_chunk_at = time.perf_counter()
         self._chunks.append(samples)
         self._num_buffered += len(samples)
-        self._wakeup.notify_all()
+        self._arrival.notify_all()
 
     def finish(self, *, stop: Stop | None = None, error: BaseException | None = None) -> None:
         """Mark the end."""
@@ -159,7 +168,7 @@ class GenerationHandle:
         is_broken_off = stop is None or self._is_cancelled
         self._error = _cancelled() if error is None and is_broken_off else error
         self._is_done = True
-        self._wakeup.notify_all()
+        self._arrival.notify_all()
 
     @property
     def is_cancelled(self) -> bool:

@@ -8,7 +8,7 @@ shares the layers, and docs/MODEL.md, "Codec decoder".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -56,6 +56,58 @@ class CodecState:
             else:
                 caches[block.index] = [LayerCache() for _ in range(block.num_layers)]
         return cls(conv_tails=tails, layer_caches=caches)
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """Equal for states whose streams can be decoded side by side."""
+        tensors = (*self.conv_tails.values(), self.output_tail, self.pending)
+        caches = (cache for block in self.layer_caches.values() for cache in block)
+        return (
+            *(None if tensor is None else tensor.shape[1:] for tensor in tensors),
+            *(None if cache.keys is None else cache.keys.shape[1:] for cache in caches),
+        )
+
+    @classmethod
+    def stack(cls, states: Sequence[CodecState]) -> CodecState:
+        """Put streams of the same shape side by side, as rows; the states themselves stay as they are."""
+        first = states[0]
+        return cls(
+            conv_tails={block: _stack([state.conv_tails[block] for state in states]) for block in first.conv_tails},
+            layer_caches={
+                block: [
+                    LayerCache(
+                        _stack([state.layer_caches[block][layer].keys for state in states]),
+                        _stack([state.layer_caches[block][layer].values for state in states]),
+                    )
+                    for layer in range(len(caches))
+                ]
+                for block, caches in first.layer_caches.items()
+            },
+            output_tail=_stack([state.output_tail for state in states]),
+            pending=_stack([state.pending for state in states]),
+            # The decoder only asks whether it is 0.
+            num_frames=min(state.num_frames for state in states),
+        )
+
+    def take_row(self, stacked: CodecState, row: int, num_frames: int) -> None:
+        """Go on from one row of streams that were decoded side by side, `num_frames` further."""
+
+        def cut(tensor: Tensor | None) -> Tensor | None:
+            # Copied: a view would keep the rows of all others alive.
+            return None if tensor is None else tensor[row : row + 1].clone()
+
+        self.conv_tails = {block: cut(tail) for block, tail in stacked.conv_tails.items()}
+        self.layer_caches = {
+            block: [LayerCache(cut(cache.keys), cut(cache.values)) for cache in caches]
+            for block, caches in stacked.layer_caches.items()
+        }
+        self.output_tail, self.pending = cut(stacked.output_tail), cut(stacked.pending)
+        self.num_frames += num_frames
+
+
+def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    present = [tensor for tensor in tensors if tensor is not None]
+    return torch.cat(present) if present else None
 
 
 class Conv(nn.Module):

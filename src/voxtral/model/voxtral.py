@@ -139,8 +139,12 @@ class VoxtralModel(nn.Module):
 
     def decode_audio(self, audio_tokens: Tensor, state: CodecState, *, is_last: bool = False) -> Tensor:
         """Decode T frames of audio tokens, none of them END_AUDIO: [T, K] to [S] float32 samples."""
-        codes = (audio_tokens - NUM_SPECIAL_CODES).T[None]
-        return self.codec(codes, state, is_last=is_last)[0]
+        return self.decode_rows(audio_tokens[None], state, is_last=is_last)[0]
+
+    def decode_rows(self, audio_tokens: Tensor, state: CodecState, *, is_last: bool = False) -> Tensor:
+        """Decode T frames of each of B streams side by side: [B, T, K] to [B, S] float32 samples."""
+        codes = (audio_tokens - NUM_SPECIAL_CODES).transpose(1, 2)
+        return self.codec(codes, state, is_last=is_last)
 
     def flush_codec(self, state: CodecState) -> Tensor:
         """End a stream: return the samples that still waited for frames to come, if any, [S] float32."""
