@@ -69,7 +69,9 @@ def launches(dtype: torch.dtype) -> Iterator[Any]:
     yield add_rms_norm(zeros(2, 3072), zeros(2, 3072), zeros(3072), 1e-5, use_triton=True)
     yield silu_multiply(zeros(2, 18432), use_triton=True)
     rotation, slots = (zeros(2, 64, dtype=floats), zeros(2, 64, dtype=floats)), zeros(2, dtype=torch.int64)
-    yield rotate_and_store(zeros(2, 6144), rotation, slots, pages, pages, use_triton=True)
+    yield rotate_and_store(
+        (zeros(2, 4096), zeros(2, 1024), zeros(2, 1024)), rotation, slots, pages, pages, use_triton=True
+    )
     tables, lengths = zeros(2, 64, dtype=ints), zeros(2, dtype=ints)
     yield attend_to_pages(zeros(2, 32, 128), pages, pages, tables, lengths, use_triton=True)
     for num_rows in (2, 48):

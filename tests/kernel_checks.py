@@ -64,6 +64,7 @@ def check_rotate_and_store(
     draw = Inputs(device, dtype)
     num_heads, num_kv_heads = heads
     projected = draw.normal(num_rows, (num_heads + 2 * num_kv_heads) * head_dim)
+    parts = projected.split((num_heads * head_dim, num_kv_heads * head_dim, num_kv_heads * head_dim), dim=-1)
     angles = draw.normal(num_rows, head_dim // 2, dtype=torch.float32) * 10
     pages = [draw.normal(num_rows + 2, page_size, num_kv_heads, head_dim) for _ in range(2)]
     # The ends of different pages, and nothing twice.
@@ -71,7 +72,7 @@ def check_rotate_and_store(
     results = []
     for choice in (True, False):
         keys, values = (page.clone() for page in pages)
-        query = rotate_and_store(projected, (angles.cos(), angles.sin()), slots, keys, values, use_triton=choice)
+        query = rotate_and_store(parts, (angles.cos(), angles.sin()), slots, keys, values, use_triton=choice)
         results.append((query, keys, values))
     for kernel, plain in zip(*results, strict=True):
         assert_close(kernel, plain)
@@ -79,7 +80,7 @@ def check_rotate_and_store(
     is_untouched[slots] = False
     for kernel, page in zip(results[0][1:], pages, strict=True):
         assert torch.equal(kernel.flatten(0, 1)[is_untouched], page.flatten(0, 1)[is_untouched])
-    assert torch.equal(results[0][2].flatten(0, 1)[slots].flatten(1), projected[:, -num_kv_heads * head_dim :])
+    assert torch.equal(results[0][2].flatten(0, 1)[slots].flatten(1), parts[2])
 
 
 def check_attend_to_pages(

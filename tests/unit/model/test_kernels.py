@@ -63,9 +63,10 @@ def test_rotate_and_store(
 @interpreted
 def test_rows_that_pad_a_batch_share_the_scratch_page() -> None:
     projected = torch.randn(3, 4 * 8)
+    parts = (projected[:, :16], projected[:, 16:24], projected[:, 24:])
     angles = torch.zeros(3, 4)
     pages = [torch.zeros(2, 4, 1, 8) for _ in range(2)]
-    rotate_and_store(projected, (angles.cos(), angles.sin()), torch.tensor([5, 0, 0]), *pages, use_triton=True)
+    rotate_and_store(parts, (angles.cos(), angles.sin()), torch.tensor([5, 0, 0]), *pages, use_triton=True)
     assert torch.equal(pages[1][1, 1, 0], projected[0, -8:])
     assert any(torch.equal(pages[1][0, 0, 0], projected[row, -8:]) for row in (1, 2))
 
@@ -211,7 +212,7 @@ def test_rotating_is_that_of_the_layers() -> None:
     keys, values = torch.zeros(2, 4, 1, 8), torch.zeros(2, 4, 1, 8)
     slots = torch.tensor([1, 7, 2, 4, 5])
     rotation = (angles.cos(), angles.sin())
-    query = rotate_and_store(projected, rotation, slots, keys, values)
+    query = rotate_and_store((projected[:, :32], projected[:, 32:40], projected[:, 40:]), rotation, slots, keys, values)
     expected = apply_rope(projected.view(5, 6, 8).transpose(0, 1), rotation).transpose(0, 1)
     assert torch.equal(query, expected[:, :4])
     assert torch.equal(keys.flatten(0, 1)[slots], expected[:, 4:5])

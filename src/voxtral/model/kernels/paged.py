@@ -14,7 +14,7 @@ from voxtral.model.kernels.dispatch import uses_triton
 
 
 def rotate_and_store(
-    projected: Tensor,
+    projections: tuple[Tensor, Tensor, Tensor],
     rotation: tuple[Tensor, Tensor],
     slots: Tensor,
     key_pages: Tensor,
@@ -27,7 +27,8 @@ def rotate_and_store(
     Interleaved pairs (2i, 2i + 1), in float32, as `voxtral.model.layers.apply_rope`.
 
     Args:
-        projected: [N, (H + 2 Hkv) * Dh], queries, keys and values side by side.
+        projections: queries [N, H * Dh], keys and values [N, Hkv * Dh]; only the last axis must be contiguous, so
+            parts of a fused projection need no copy.
         rotation: cosines and sines, [N, Dh / 2] float32 each.
         slots: [N] int64; equal slots may only be those of the scratch page.
         key_pages: [num_pages, page_size, Hkv, Dh], written in place.
@@ -37,19 +38,20 @@ def rotate_and_store(
     Returns:
         The rotated queries, [N, H, Dh].
     """
-    if uses_triton(projected, use_triton):
+    if uses_triton(key_pages, use_triton):
         from voxtral.model.kernels import paged_triton
 
-        return paged_triton.rotate_and_store(projected, rotation, slots, key_pages, value_pages)
-    num_kv_heads, head_dim = key_pages.shape[2:]
-    heads = projected.unflatten(-1, (-1, head_dim))  # [N, H + 2 Hkv, Dh]
-    turned, value = heads[:, :-num_kv_heads], heads[:, -num_kv_heads:]
+        return paged_triton.rotate_and_store(projections, rotation, slots, key_pages, value_pages)
     cos, sin = (part[:, None] for part in rotation)
-    even, odd = turned.float().unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).to(projected.dtype)
-    key_pages.flatten(0, 1)[slots] = turned[:, -num_kv_heads:].to(key_pages.dtype)
+    query, key, value = (part.unflatten(-1, (-1, key_pages.shape[3])) for part in projections)  # [N, heads, Dh]
+    rotated = []
+    for part in (query, key):
+        even, odd = part.float().unflatten(-1, (-1, 2)).unbind(-1)
+        turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+        rotated.append(turned.flatten(-2).to(part.dtype))
+    key_pages.flatten(0, 1)[slots] = rotated[1].to(key_pages.dtype)
     value_pages.flatten(0, 1)[slots] = value.to(value_pages.dtype)
-    return turned[:, :-num_kv_heads].contiguous()
+    return rotated[0]
 
 
 def attend_to_pages(

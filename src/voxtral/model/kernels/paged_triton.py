@@ -18,72 +18,91 @@ _BLOCK = 64
 
 @triton.jit
 def _rotate_and_store(
-    projected_ptr,
+    query_ptr,
+    key_ptr,
+    value_ptr,
     cos_ptr,
     sin_ptr,
     slots_ptr,
-    query_ptr,
+    rotated_ptr,
     keys_ptr,
     values_ptr,
+    query_stride,
+    key_stride,
+    value_stride,
     num_heads,
     num_kv_heads,
     HEAD_DIM: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One head of one position for each program; value heads are turned by nothing."""
+    """One head of one position for each program: first those of the query, then keys, then values."""
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
     pairs = tl.arange(0, BLOCK)
     inside = pairs < HEAD_DIM // 2
-    source = projected_ptr + (row * (num_heads + 2 * num_kv_heads) + head) * HEAD_DIM + 2 * pairs
-    even = tl.load(source, mask=inside, other=0.0).to(tl.float32)
-    odd = tl.load(source + 1, mask=inside, other=0.0).to(tl.float32)
-    turns = pairs < tl.where(head < num_heads + num_kv_heads, HEAD_DIM // 2, 0)
-    cos = tl.load(cos_ptr + row * (HEAD_DIM // 2) + pairs, mask=turns, other=1.0)
-    sin = tl.load(sin_ptr + row * (HEAD_DIM // 2) + pairs, mask=turns, other=0.0)
-    first = even * cos - odd * sin
-    second = even * sin + odd * cos
     slot = tl.load(slots_ptr + row)
+    cos = tl.load(cos_ptr + row * (HEAD_DIM // 2) + pairs, mask=inside, other=0.0)
+    sin = tl.load(sin_ptr + row * (HEAD_DIM // 2) + pairs, mask=inside, other=0.0)
     if head < num_heads:
-        target = query_ptr + (row * num_heads + head) * HEAD_DIM + 2 * pairs
-        tl.store(target, first.to(query_ptr.dtype.element_ty), mask=inside)
-        tl.store(target + 1, second.to(query_ptr.dtype.element_ty), mask=inside)
+        source = query_ptr + row * query_stride + head * HEAD_DIM + 2 * pairs
+        even = tl.load(source, mask=inside, other=0.0).to(tl.float32)
+        odd = tl.load(source + 1, mask=inside, other=0.0).to(tl.float32)
+        target = rotated_ptr + (row * num_heads + head) * HEAD_DIM + 2 * pairs
+        tl.store(target, (even * cos - odd * sin).to(rotated_ptr.dtype.element_ty), mask=inside)
+        tl.store(target + 1, (even * sin + odd * cos).to(rotated_ptr.dtype.element_ty), mask=inside)
     elif head < num_heads + num_kv_heads:
-        target = keys_ptr + (slot * num_kv_heads + head - num_heads) * HEAD_DIM + 2 * pairs
-        tl.store(target, first.to(keys_ptr.dtype.element_ty), mask=inside)
-        tl.store(target + 1, second.to(keys_ptr.dtype.element_ty), mask=inside)
+        kv_head = head - num_heads
+        source = key_ptr + row * key_stride + kv_head * HEAD_DIM + 2 * pairs
+        even = tl.load(source, mask=inside, other=0.0).to(tl.float32)
+        odd = tl.load(source + 1, mask=inside, other=0.0).to(tl.float32)
+        target = keys_ptr + (slot * num_kv_heads + kv_head) * HEAD_DIM + 2 * pairs
+        tl.store(target, (even * cos - odd * sin).to(keys_ptr.dtype.element_ty), mask=inside)
+        tl.store(target + 1, (even * sin + odd * cos).to(keys_ptr.dtype.element_ty), mask=inside)
     else:
-        target = values_ptr + (slot * num_kv_heads + head - num_heads - num_kv_heads) * HEAD_DIM + 2 * pairs
-        tl.store(target, first.to(values_ptr.dtype.element_ty), mask=inside)
-        tl.store(target + 1, second.to(values_ptr.dtype.element_ty), mask=inside)
+        kv_head = head - num_heads - num_kv_heads
+        source = value_ptr + row * value_stride + kv_head * HEAD_DIM + 2 * pairs
+        target = values_ptr + (slot * num_kv_heads + kv_head) * HEAD_DIM + 2 * pairs
+        tl.store(target, tl.load(source, mask=inside, other=0.0).to(values_ptr.dtype.element_ty), mask=inside)
+        tl.store(target + 1, tl.load(source + 1, mask=inside, other=0.0).to(values_ptr.dtype.element_ty), mask=inside)
 
 
 def rotate_and_store(
-    projected: Tensor, rotation: tuple[Tensor, Tensor], slots: Tensor, key_pages: Tensor, value_pages: Tensor
+    projections: tuple[Tensor, Tensor, Tensor],
+    rotation: tuple[Tensor, Tensor],
+    slots: Tensor,
+    key_pages: Tensor,
+    value_pages: Tensor,
 ) -> Tensor:
     """Launch over positions and heads."""
     assert key_pages.is_contiguous(), "key pages must be contiguous"
     assert value_pages.is_contiguous(), "value pages must be contiguous"
-    num_kv_heads, head_dim = key_pages.shape[2:]
-    num_rows, num_heads = projected.shape[0], projected.shape[1] // head_dim - 2 * num_kv_heads
-    query = projected.new_empty(num_rows, num_heads, head_dim)
+    query, key, value = (part if part.stride(-1) == 1 else part.contiguous() for part in projections)
     cos, sin = (part.contiguous() for part in rotation)
+    num_kv_heads, head_dim = key_pages.shape[2:]
+    num_rows, num_heads = query.shape[0], query.shape[1] // head_dim
+    rotated = query.new_empty(num_rows, num_heads, head_dim)
     _rotate_and_store[(num_rows, num_heads + 2 * num_kv_heads)](
-        projected.contiguous(),
+        query,
+        key,
+        value,
         cos,
         sin,
         slots,
-        query,
+        rotated,
         key_pages,
         value_pages,
+        query.stride(0),
+        key.stride(0),
+        value.stride(0),
         num_heads,
         num_kv_heads,
         HEAD_DIM=head_dim,
         BLOCK=triton.next_power_of_2(head_dim // 2),
         num_warps=1,
+        # Rounded after each operation, as torch does.
         enable_fp_fusion=False,
     )
-    return query
+    return rotated
 
 
 @triton.jit
