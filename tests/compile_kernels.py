@@ -20,7 +20,7 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from voxtral.model.kernels.elementwise import add_rms_norm, silu_multiply
-from voxtral.model.kernels.flow import attend_between_tokens, finish_frame, guided_step
+from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, finish_frame, guided_step
 from voxtral.model.kernels.matmul import quantized_matmul
 from voxtral.model.kernels.paged import attend_to_pages, rotate_and_store
 from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
@@ -83,6 +83,8 @@ def launches(dtype: torch.dtype) -> Iterator[Any]:
         parts = zeros(64, 3072 // group, dtype=floats)
         yield quantized_matmul(x, halves, parts, parts, residual=zeros(2, 64), use_triton=True)
         yield quantized_matmul(x, halves, parts, parts, is_swiglu=True, use_triton=True)
+    entered, time, llm = zeros(2, 9216, dtype=floats), (zeros(3072), zeros(6144)), (zeros(4, 3072), zeros(4, 6144))
+    yield enter_layers(entered, zeros(6144), time, llm, 1e-5, use_triton=True)
     yield attend_between_tokens(zeros(4, 3, 4096), zeros(4, 3, 1024), zeros(4, 3, 1024), 128, use_triton=True)
     scale, step = zeros(2, dtype=floats), torch.tensor(0.5)
     yield guided_step(zeros(2, 36, dtype=floats), zeros(4, 36, dtype=floats), scale, step, use_triton=True)

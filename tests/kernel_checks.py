@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from voxtral.model.kernels.elementwise import add_rms_norm, silu_multiply
-from voxtral.model.kernels.flow import attend_between_tokens, finish_frame, guided_step
+from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, finish_frame, guided_step
 from voxtral.model.kernels.matmul import quantized_matmul
 from voxtral.model.kernels.paged import attend_to_pages, rotate_and_store
 from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
@@ -135,6 +135,20 @@ def check_quantized_matmul(
     )
     assert kernel.shape == (num_rows, num_columns // 2 if ending == "swiglu" else num_columns)
     assert_close(kernel, plain, 1e-5 if dtype is torch.float32 else None)
+
+
+def check_enter_layers(device: str, dtype: torch.dtype, num_rows: int, dim: int, width: int) -> None:
+    draw = Inputs(device, dtype)
+    entered = draw.normal(num_rows, dim + width, dtype=torch.float32)
+    time, llm = (
+        (draw.normal(dim), draw.normal(width)),
+        (draw.normal(2 * num_rows, dim), draw.normal(2 * num_rows, width)),
+    )
+    given = (entered, draw.normal(width), time, llm, 1e-5)
+    kernel, plain = (enter_layers(*given, use_triton=choice) for choice in (True, False))
+    for one, other in zip(kernel, plain, strict=True):
+        assert_close(one, other)
+        assert torch.equal(one[:, 1:], other[:, 1:])
 
 
 def check_attend_between_tokens(

@@ -68,6 +68,12 @@ def test_quantized_matmul(dtype: torch.dtype, shape: tuple[int, int, int], group
 
 
 @DTYPES
+@pytest.mark.parametrize("num_rows", [1, 64])
+def test_enter_layers(dtype: torch.dtype, num_rows: int) -> None:
+    checks.check_enter_layers(CUDA, dtype, num_rows, 3072, 6144)
+
+
+@DTYPES
 @pytest.mark.parametrize(
     ("num_rows", "num_queries", "heads", "head_dim"), [(2, 3, (32, 8), 128), (128, 1, (32, 8), 128), (3, 3, (6, 2), 12)]
 )

@@ -23,6 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, FlowSchedule
+from voxtral.model.kernels.elementwise import add_rms_norm
+from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, guided_step
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,20 +57,19 @@ class FoldedFlow:
         self, hidden: Tensor, noise: Tensor, guidance_scale: Tensor, schedule: FlowSchedule
     ) -> Iterator[Tensor]:
         """Integrate the guided flow; arguments and results as in `AcousticTransformer.flow_states`."""
-        num_rows = hidden.shape[0]
         llm_token = self.acoustic.llm_projection(hidden)
         llm_tokens = torch.cat((llm_token, torch.zeros_like(llm_token)))
         llm_projected, time_projected = self._project_fixed(llm_token, schedule.time_tokens)
-        scale = guidance_scale[:, None]
         state = noise.float()
         for number, step in enumerate(schedule.steps):
             yield state
-            state_token, state_projected = self._enter(state)
-            tokens = _as_tokens(state_token, schedule.time_tokens[number], llm_tokens)
-            projected = _as_tokens(state_projected, time_projected[number], llm_projected)
+            entered = F.linear(state, self.state_table)
+            time = (schedule.time_tokens[number], time_projected[number])
+            tokens, projected = enter_layers(
+                entered, self.projection_biases, time, (llm_tokens, llm_projected), self.acoustic.config.norm_eps
+            )
             velocities = self._velocity(tokens, projected)
-            velocity = scale * velocities[:num_rows] + (1 - scale) * velocities[num_rows:]
-            state = state + velocity * step
+            state = guided_step(state, velocities, guidance_scale, step)
         yield state
 
     def _project_fixed(self, llm_token: Tensor, time_tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,40 +82,30 @@ class FoldedFlow:
         zero_rows = self.projection_biases.expand(num_rows, -1)
         return torch.cat((projected[:num_rows], zero_rows)), projected[num_rows:]
 
-    def _enter(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Make the state token and its projections in the first layer: [B, A] to [B, D] and [B, W]."""
-        width = self.acoustic.config.dim
-        token, projected = F.linear(state, self.state_table).split((width, len(self.projection_biases)), dim=-1)
-        inverse_rms = torch.rsqrt(token.square().mean(dim=-1, keepdim=True) + self.acoustic.config.norm_eps)
-        dtype = self.projection_biases.dtype
-        return token.to(dtype), (projected * inverse_rms + self.projection_biases).to(dtype)
-
     def _velocity(self, tokens: Tensor, projected: Tensor) -> Tensor:
-        """Run the layers on [2 B, 3, D], given the projections [2 B, 3, W] of the first: [2 B, A] float32."""
+        """Run the layers on [2 B, 3, D], given the projections [2 B, 3, W] of the first: [2 B, A]."""
         config = self.acoustic.config
         query_width, key_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        layers = cast("list[AcousticLayer]", self.acoustic.layers)
+        # The norm that follows each layer: that of the next, then the final one.
+        norms = [*(layer.attention_norm for layer in layers[1:]), self.acoustic.norm]
         final = config.num_layers - 1
-        x = tokens
-        for number, layer in enumerate(cast("list[AcousticLayer]", self.acoustic.layers)):
+        x = normed = tokens
+        for number, (layer, next_norm) in enumerate(zip(layers, norms, strict=True)):
             # Of the last layer only the state token is read.
             num_queries = 1 if number == final else None
             if number == 0:
                 query, key, value = projected.split((query_width, key_width, key_width), dim=-1)
                 query = query[:, :num_queries]
             else:
-                query, key, value = layer.attention.project(layer.attention_norm(x), num_queries=num_queries)
-            x = x[:, :num_queries] + layer.attention.mix(query, key, value)
-            x = x + layer.feed_forward(layer.ffn_norm(x))
-        return self.acoustic.acoustic_codebook_output(self.acoustic.norm(x[:, 0])).float()
+                query, key, value = layer.attention.project(normed, num_queries=num_queries)
+            mixed = layer.attention.wo(attend_between_tokens(query, key, value, config.head_dim))
+            x, normed = add_rms_norm(x[:, :num_queries], mixed, layer.ffn_norm.weight, layer.ffn_norm.eps)
+            x, normed = add_rms_norm(x, layer.feed_forward(normed), next_norm.weight, next_norm.eps)
+        return self.acoustic.acoustic_codebook_output(normed[:, 0])
 
 
 def dense_weight(linear: nn.Module) -> Tensor:
     """Give the matrix [N, K] of a linear module, dequantised where it is quantised."""
     make_dense = getattr(linear, "dense_weight", None)
     return make_dense() if make_dense is not None else cast(nn.Linear, linear).weight
-
-
-def _as_tokens(state: Tensor, time: Tensor, llm: Tensor) -> Tensor:
-    """Lay the three tokens of both branches side by side: [B, X], [X], [2 B, X] to [2 B, 3, X]."""
-    states = torch.cat((state, state))
-    return torch.stack((states, time.expand_as(states), llm), dim=1)

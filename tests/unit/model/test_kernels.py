@@ -101,6 +101,13 @@ def test_quantized_matmul(dtype: torch.dtype, shape: tuple[int, int, int], group
 
 @interpreted
 @pytest.mark.parametrize("dtype", ALL_DTYPES)
+@pytest.mark.parametrize(("num_rows", "dim", "width"), [(1, 1, 2), (3, 20, 1100)])
+def test_enter_layers(dtype: torch.dtype, num_rows: int, dim: int, width: int) -> None:
+    checks.check_enter_layers(CPU, dtype, num_rows, dim, width)
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", ALL_DTYPES)
 @pytest.mark.parametrize(("num_rows", "num_queries", "heads", "head_dim"), [(1, 1, (1, 1), 4), (3, 3, (6, 2), 12)])
 def test_attend_between_tokens(
     dtype: torch.dtype, num_rows: int, num_queries: int, heads: tuple[int, int], head_dim: int
@@ -200,7 +207,7 @@ def test_every_kernel_compiles(tmp_path: Path) -> None:
 @pytest.mark.parametrize("capability", [80, 86, 89, 90])
 def test_every_launch_compiles_and_fits(capability: int, dtype: str, tmp_path: Path) -> None:
     facts = compile_all(capability, dtype, "all", tmp_path)
-    assert len(facts) == 22
+    assert len(facts) == 23
     assert [fact for fact in facts if fact["shared"] > SHARED_LIMIT[capability]] == []
 
 

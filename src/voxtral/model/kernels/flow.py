@@ -1,4 +1,4 @@
-"""Attention between the three tokens of the flow, its guided step, and the frame at its end."""
+"""The three tokens of the folded flow, attention between them, its guided step, and the frame at its end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,45 @@ from torch import Tensor
 from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES
 from voxtral.model.attention import attend
 from voxtral.model.kernels.dispatch import uses_triton
+
+
+def enter_layers(
+    entered: Tensor,
+    biases: Tensor,
+    time: tuple[Tensor, Tensor],
+    llm: tuple[Tensor, Tensor],
+    eps: float,
+    *,
+    use_triton: bool | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Lay the tokens of both branches side by side, each with its projections in the first layer.
+
+    The state token's projections are divided by its root mean square and get their biases, all in float32, rounded
+    once. See `voxtral.model.folded`.
+
+    Args:
+        entered: [B, D + W] float32, the state token and the product of its unnormed projections.
+        biases: [W], in the dtype of the layers.
+        time: token [D] and projections [W].
+        llm: tokens [2 B, D] and projections [2 B, W], the conditional rows first.
+        eps: of the norm.
+        use_triton: see `uses_triton`.
+
+    Returns:
+        Tokens [2 B, 3, D] and projections [2 B, 3, W]: state, time, hidden state.
+    """
+    if uses_triton(entered, use_triton):
+        from voxtral.model.kernels import flow_triton
+
+        return flow_triton.enter_layers(entered, biases, time, llm, eps)
+    token, product = entered.split((llm[0].shape[1], biases.shape[0]), dim=-1)
+    inverse_rms = torch.rsqrt(token.square().mean(dim=-1, keepdim=True) + eps)
+    projected = product * inverse_rms + biases
+    sides = []
+    for state_side, time_side, llm_side in zip((token, projected), time, llm, strict=True):
+        states = state_side.to(biases.dtype).repeat(2, 1)
+        sides.append(torch.stack((states, time_side.expand_as(states), llm_side), dim=1))
+    return sides[0], sides[1]
 
 
 def attend_between_tokens(
@@ -41,7 +80,7 @@ def guided_step(
 
     Args:
         state: [B, A] float32.
-        velocities: [2 B, A] float32, the conditional rows first.
+        velocities: [2 B, A], the conditional rows first.
         guidance_scale: [B] float32.
         step: float32 scalar on the device.
         use_triton: see `uses_triton`.
@@ -54,7 +93,7 @@ def guided_step(
 
         return flow_triton.guided_step(state, velocities, guidance_scale, step)
     scale = guidance_scale[:, None]
-    conditional, unconditional = velocities.chunk(2)
+    conditional, unconditional = velocities.float().chunk(2)
     return state + (scale * conditional + (1 - scale) * unconditional) * step
 
 

@@ -13,6 +13,76 @@ from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES
 
 
 @triton.jit
+def _enter_layers(
+    entered_ptr,
+    biases_ptr,
+    time_token_ptr,
+    time_projected_ptr,
+    llm_tokens_ptr,
+    llm_projected_ptr,
+    tokens_ptr,
+    projected_ptr,
+    num_states,
+    dim,
+    width,
+    eps,
+    BLOCK_DIM: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One token of one row of either branch for each program."""
+    row = tl.program_id(0).to(tl.int64)
+    kind = tl.program_id(1)
+    dims = tl.arange(0, BLOCK_DIM)
+    is_dim = dims < dim
+    state_row = entered_ptr + (row % num_states) * (dim + width)
+    if kind == 0:
+        token = tl.load(state_row + dims, mask=is_dim, other=0.0)
+    else:
+        side = tl.where(kind == 1, time_token_ptr, llm_tokens_ptr + row * dim)
+        token = tl.load(side + dims, mask=is_dim, other=0.0).to(tl.float32)
+    tl.store(tokens_ptr + (row * 3 + kind) * dim + dims, token.to(tokens_ptr.dtype.element_ty), mask=is_dim)
+    # For the state token's projections; the other two were normed before they were projected.
+    inverse_rms = 1.0 / tl.sqrt(tl.sum(token * token, axis=0) / dim + eps)
+    for start in range(0, width, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        inside = columns < width
+        targets = projected_ptr + (row * 3 + kind) * width + columns
+        if kind == 0:
+            product = tl.load(state_row + dim + columns, mask=inside, other=0.0)
+            bias = tl.load(biases_ptr + columns, mask=inside, other=0.0).to(tl.float32)
+            tl.store(targets, (product * inverse_rms + bias).to(projected_ptr.dtype.element_ty), mask=inside)
+        else:
+            source = tl.where(kind == 1, time_projected_ptr, llm_projected_ptr + row * width)
+            tl.store(targets, tl.load(source + columns, mask=inside, other=0.0), mask=inside)
+
+
+def enter_layers(
+    entered: Tensor, biases: Tensor, time: tuple[Tensor, Tensor], llm: tuple[Tensor, Tensor], eps: float
+) -> tuple[Tensor, Tensor]:
+    """Launch over rows of both branches and the three tokens."""
+    num_rows, dim = llm[0].shape
+    width = biases.shape[0]
+    tokens = torch.empty(num_rows, 3, dim, dtype=biases.dtype, device=biases.device)
+    projected = torch.empty(num_rows, 3, width, dtype=biases.dtype, device=biases.device)
+    _enter_layers[(num_rows, 3)](
+        entered.contiguous(),
+        biases,
+        *(part.contiguous() for part in (*time, *llm)),
+        tokens,
+        projected,
+        num_rows // 2,
+        dim,
+        width,
+        eps,
+        BLOCK_DIM=triton.next_power_of_2(dim),
+        BLOCK=min(1024, triton.next_power_of_2(width)),
+        num_warps=8 if dim > 1024 else 4,
+        enable_fp_fusion=True,
+    )
+    return tokens, projected
+
+
+@triton.jit
 def _attend_between_tokens(
     query_ptr,
     key_ptr,
@@ -96,8 +166,9 @@ def _guided_step(state_ptr, velocities_ptr, scale_ptr, step_ptr, result_ptr, wid
     inside = columns < width
     places = row * width + columns
     scale = tl.load(scale_ptr + row)
-    conditional = tl.load(velocities_ptr + places, mask=inside, other=0.0)
-    unconditional = tl.load(velocities_ptr + tl.num_programs(0) * width + places, mask=inside, other=0.0)
+    conditional = tl.load(velocities_ptr + places, mask=inside, other=0.0).to(tl.float32)
+    free_places = tl.num_programs(0) * width + places
+    unconditional = tl.load(velocities_ptr + free_places, mask=inside, other=0.0).to(tl.float32)
     velocity = scale * conditional + (1 - scale) * unconditional
     state = tl.load(state_ptr + places, mask=inside, other=0.0)
     tl.store(result_ptr + places, state + velocity * tl.load(step_ptr), mask=inside)
