@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from voxtral.config import AcousticConfig, CodebookConfig
 from voxtral.model.acoustic import AcousticTransformer
 from voxtral.model.folded import FoldedFlow
+from voxtral.model.kernels import dispatch, elementwise, flow
 from voxtral.model.layers import last
 from voxtral.model.voxtral import VoxtralModel
 
@@ -56,10 +57,25 @@ def test_a_frame_is_made_with_the_flow_that_is_given(tiny_model: VoxtralModel) -
     torch.manual_seed(0)
     hidden, noise = torch.randn(3, head.config.input_dim), torch.randn(3, head.codebooks.num_acoustic)
     given_ = (hidden, noise, torch.tensor([1.0, 1.2, 0.0]), head.make_schedule(7))
-    flow = FoldedFlow.build(head)
-    plain, folded = tiny_model.generate_frame(*given_), tiny_model.generate_frame(*given_, flow=flow)
+    folding = FoldedFlow.build(head)
+    plain, folded = tiny_model.generate_frame(*given_), tiny_model.generate_frame(*given_, flow=folding)
     assert torch.equal(folded.audio_tokens, plain.audio_tokens)
-    assert torch.equal(folded.flow_state, last(flow.flow_states(*given_)))
+    assert torch.equal(folded.flow_state, last(folding.flow_states(*given_)))
+
+
+@pytest.mark.skipif(
+    not dispatch.has_triton() or torch.cuda.is_available(), reason="interpreted kernels need Triton and no GPU"
+)
+def test_the_kernels_make_the_same_flow(tiny_model: VoxtralModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = tiny_model.acoustic_transformer
+    torch.manual_seed(0)
+    hidden, noise = torch.randn(2, head.config.input_dim), torch.randn(2, head.codebooks.num_acoustic)
+    given_ = (hidden, noise, torch.tensor([1.2, 0.5]), head.make_schedule(2))
+    plain = torch.stack(list(head.flow_states(*given_)))
+    for module in (elementwise, flow):
+        monkeypatch.setattr(module, "uses_triton", lambda tensor, choice: True)
+    interpreted = torch.stack(list(FoldedFlow.build(head).flow_states(*given_)))
+    torch.testing.assert_close(interpreted, plain, atol=1e-5, rtol=1e-5)
 
 
 def test_weights_of_16_bits_lose_nothing_by_folding(tiny_model: VoxtralModel) -> None:
@@ -74,10 +90,10 @@ def test_weights_of_16_bits_lose_nothing_by_folding(tiny_model: VoxtralModel) ->
     hidden, noise = torch.randn(64, exact.config.input_dim).bfloat16(), torch.randn(64, exact.codebooks.num_acoustic)
     guidance = torch.full((64,), 1.2)
     truth = last(wide.flow_states(hidden.float(), noise, guidance, wide.make_schedule(7)))
-    flow = FoldedFlow.build(head)
-    plain, folded = (last(f.flow_states(hidden, noise, guidance, head.make_schedule(7))) for f in (head, flow))
+    folding = FoldedFlow.build(head)
+    plain, folded = (last(f.flow_states(hidden, noise, guidance, head.make_schedule(7))) for f in (head, folding))
     errors = [float((state - truth).square().mean().sqrt()) for state in (plain, folded)]
-    assert flow.state_table.dtype is torch.float32
+    assert folding.state_table.dtype is torch.float32
     assert errors[1] <= 1.05 * errors[0]
 
 
@@ -93,8 +109,8 @@ def test_folding_multiplies_less(tiny_model: VoxtralModel, num_steps: int) -> No
         head.make_schedule(num_steps),
     )
     counts = []
-    for flow in (head, FoldedFlow.build(head)):
+    for way in (head, FoldedFlow.build(head)):
         with FlopCounterMode(display=False) as counter:
-            last(flow.flow_states(*given_))
+            last(way.flow_states(*given_))
         counts.append(counter.get_total_flops())
     assert counts[1] < 0.8 * counts[0]
