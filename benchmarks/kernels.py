@@ -26,7 +26,7 @@ from voxtral.config import ModelConfig
 from voxtral.model.attention import attend_causally
 from voxtral.model.kernels.dispatch import has_triton
 from voxtral.model.kernels.elementwise import add_rms_norm, silu_multiply
-from voxtral.model.kernels.flow import attend_between_tokens, finish_frame, guided_step
+from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, finish_frame, guided_step
 from voxtral.model.kernels.matmul import dequantize, quantized_matmul
 from voxtral.model.kernels.paged import attend_to_pages, rotate_and_store
 from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
@@ -175,11 +175,12 @@ def _paged(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
     order = torch.randperm(shape[0], generator=torch.Generator().manual_seed(0))
     tables = order.view(rows, pages_each).to(device=draw.device, dtype=torch.int32)
     lengths = torch.full((rows,), _CONTEXT, dtype=torch.int32, device=draw.device)
-    projected = draw.normal(rows, (net.num_heads + 2 * net.num_kv_heads) * net.head_dim)
+    widths = [heads * net.head_dim for heads in (net.num_heads, net.num_kv_heads, net.num_kv_heads)]
+    projections = draw.normal(rows, sum(widths)).split(widths, dim=-1)
     angles = draw.normal(rows, net.head_dim // 2).float()
     last_page = tables[:, (_CONTEXT - 1) // _PAGE_SIZE].long()
     slots = last_page * _PAGE_SIZE + (_CONTEXT - 1) % _PAGE_SIZE
-    rotate = partial(rotate_and_store, projected, (angles.cos(), angles.sin()), slots, keys, values)
+    rotate = partial(rotate_and_store, projections, (angles.cos(), angles.sin()), slots, keys, values)
     yield _case("rotate_and_store", rows, torch_and_triton(draw, rotate))
     query = draw.normal(rows, net.num_heads, net.head_dim)
     ways = torch_and_triton(draw, partial(attend_to_pages, query, keys, values, tables, lengths))
@@ -194,6 +195,11 @@ def _paged(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
 def flow(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
     """What a step of the flow does beside its products, for two guided rows of three tokens."""
     net, books = config.acoustic, config.codebooks
+    width = (net.num_heads + 2 * net.num_kv_heads) * net.head_dim
+    entered, biases = draw.normal(rows, net.dim + width).float(), draw.normal(width)
+    time, llm = ((draw.normal(*lead, net.dim), draw.normal(*lead, width)) for lead in ((), (2 * rows,)))
+    enter = partial(enter_layers, entered, biases, time, llm, net.norm_eps)
+    yield _case("enter_layers", rows, torch_and_triton(draw, enter))
     query = draw.normal(2 * rows, 3, net.num_heads * net.head_dim)
     key, value = (draw.normal(2 * rows, 3, net.num_kv_heads * net.head_dim) for _ in range(2))
     attend = partial(attend_between_tokens, query, key, value, net.head_dim)
