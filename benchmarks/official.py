@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -151,10 +150,9 @@ def import_official(folder: Path) -> None:
         package = ModuleType(name)
         package.__path__ = [str(folder.joinpath(*parts[:depth]))]
         sys.modules[name] = package
-    outside = ("vllm", "mistral_common", "transformers", "regex", "apex", "flash_attn")
-    absent = [name for name in outside if name in ("vllm", "transformers") or importlib.util.find_spec(name) is None]
-    absent = [name for name in absent if name not in ("apex", "flash_attn")]  # those are optional there too
-    sys.meta_path.insert(0, _EmptyModules([*absent, "vllm_omni.platforms", "vllm_omni.quantization"]))
+    # Some of these may be installed; the modules would work with them as well, and need none of them here.
+    names = ("vllm", "mistral_common", "transformers", "regex", "vllm_omni.platforms", "vllm_omni.quantization")
+    sys.meta_path.insert(0, _EmptyModules(names))
 
 
 @torch.inference_mode(False)

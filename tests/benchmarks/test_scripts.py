@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import kernels, latency, memory, profile_eager, throughput
+from benchmarks import kernels, latency, memory, official, profile_eager, throughput
 from benchmarks.loops import Round, make_loop
 from benchmarks.options import make_parser, make_variants, read_engine_options
 from benchmarks.report import ROOT, Report
@@ -170,6 +171,28 @@ def test_single_operations_are_compared_and_a_failing_one_costs_nobody_else(
         ("reference", None),
         ("other", None),
     ]
+
+
+def test_official_modules_that_are_not_there_are_told_how_to_get(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"benchmarks\.official --fetch"):
+        official.import_official(tmp_path)
+
+
+def test_an_absent_package_gives_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    finder = official._EmptyModules(["absent_package"])
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    module = importlib.import_module("absent_package.part.deeper")
+    try:
+
+        class Derived(torch.nn.Module, module.SomeBase, module.Generic[int]):
+            """Made of names of an absent package."""
+
+        assert module.registry.register(Derived, info=1)(Derived) is Derived
+        assert not module.make_logger("name").is_enabled_for(30)
+        assert isinstance(Derived(), torch.nn.Module)
+    finally:
+        for name in [name for name in sys.modules if name.startswith("absent_package")]:
+            del sys.modules[name]
 
 
 def test_a_step_of_the_gpu_script_runs_without_a_gpu(tmp_path: Path) -> None:
