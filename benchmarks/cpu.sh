@@ -3,6 +3,7 @@
 #
 #   benchmarks/cpu.sh                 all steps
 #   benchmarks/cpu.sh nano            one stream and 1, 4, 8, 16 streams of nano, and its memory (about 10 minutes)
+#   benchmarks/cpu.sh kernels         products with the matrices of the published shape (about 5 minutes)
 #   benchmarks/cpu.sh 4b              the published shape with random weights, bfloat16 and int4 (about 40 minutes)
 #
 #   OUT=FOLDER       where the results go; default benchmarks/results
@@ -15,7 +16,7 @@ OUT=${OUT:-benchmarks/results}
 TODAY=$(date -u +%F)
 RANDOM_4B=build/random-4b
 export PYTHONPATH="src${PYTHONPATH:+:$PYTHONPATH}"
-STEPS=(nano 4b)
+STEPS=(nano kernels 4b)
 (($# == 0)) || STEPS=("$@")
 
 # bench NAME SCRIPT OPTION...: one benchmark, its report in cpu-NAME-DATE.json
@@ -33,6 +34,10 @@ step_nano() {
     bench nano-profile profile_eager --model nano --table "$OUT/cpu-nano-profile-$TODAY.txt"
 }
 
+step_kernels() {
+    bench kernels kernels --model 4b-random --precision bfloat16 --rows 1,2,6,8,16,32,48,128
+}
+
 step_4b() {
     [[ -f $RANDOM_4B/consolidated.safetensors ]] || "$PYTHON" -m benchmarks.random_checkpoint "$RANDOM_4B"
     bench 4b-latency-bfloat16 latency --model "$RANDOM_4B" --precision bfloat16 --loops engine --frames 25 --rounds 3
@@ -42,7 +47,7 @@ step_4b() {
 }
 
 for step in "${STEPS[@]}"; do
-    declare -F "step_$step" >/dev/null || { echo "step $step is unknown; known are nano and 4b" >&2; exit 2; }
+    declare -F "step_$step" >/dev/null || { echo "step $step is unknown; known are nano, kernels and 4b" >&2; exit 2; }
     echo "== $step" >&2
     "step_$step"
 done

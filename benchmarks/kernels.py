@@ -3,7 +3,7 @@
     python -m benchmarks.kernels --device cuda --json FILE
 
 Times are for one call, inputs in place; on a GPU many calls lie between two waits for the device. GB/s counts what must
-be read of weights and caches, once. The difference is the largest, relative to the largest value of the torch form.
+be read of weights and caches, once. The difference is the largest, relative to the largest value of the first form.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks.options import make_parser, read_numbers, resolve
 from benchmarks.report import Report
-from benchmarks.subjects import config_of
+from benchmarks.subjects import config_of, random_weight
 from benchmarks.timing import time_in_turn
 from voxtral.bench import round_figure
 from voxtral.config import ModelConfig
@@ -27,10 +27,12 @@ from voxtral.model.attention import attend_causally
 from voxtral.model.kernels.dispatch import has_triton
 from voxtral.model.kernels.elementwise import add_rms_norm, silu_multiply
 from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, finish_frame, guided_step
-from voxtral.model.kernels.matmul import dequantize, quantized_matmul
+from voxtral.model.kernels.matmul import quantized_matmul
 from voxtral.model.kernels.paged import attend_to_pages, rotate_and_store
 from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
 from voxtral.model.kernels.window import attend_in_window
+from voxtral.model.linear import Int4Weight, Int8Weight, prepare_weight
+from voxtral.quantization import GROUP_SIZES
 
 # Positions in each stream's cache, and in a page.
 _CONTEXT, _PAGE_SIZE = 600, 64
@@ -243,31 +245,31 @@ def matrices(config: ModelConfig) -> dict[str, tuple[int, int]]:
 
 def products(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
     """Activations times each matrix of a layer, in each form of the weights; the forms hold the same numbers."""
-    for name, (num_outputs, num_inputs) in matrices(config).items():
-        x = draw.normal(rows, num_inputs)
-        label = f"{name} {num_outputs} x {num_inputs}"
-        values = draw.numbers(-127, 128, num_outputs, num_inputs, dtype=torch.int8)
-        scale = torch.full((num_outputs,), num_inputs**-0.5 / 73, device=draw.device)
-        yield _product(f"int8 {label}", draw, x, (values, scale, None))
-        packed = draw.numbers(0, 256, num_outputs, num_inputs // 2, dtype=torch.uint8)
-        group = next(size for size in (128, 64, 32, 16) if num_inputs % size == 0)
-        grid = (num_outputs, num_inputs // group)
-        scales = torch.full(grid, num_inputs**-0.5 / 4.6, device=draw.device, dtype=torch.bfloat16)
-        zeros = torch.full(grid, 7.5, device=draw.device, dtype=torch.float16)
-        yield _product(f"int4 {label}, groups of {group}", draw, x, (packed, scales, zeros))
+    generator = torch.Generator(draw.device).manual_seed(0)
+    for name, shape in matrices(config).items():
+        x = draw.normal(rows, shape[1])
+        group_size = next(size for size in (*GROUP_SIZES, 16) if shape[1] % size == 0)
+        for precision in ("int8", "int4"):
+            weight = random_weight(shape, precision, group_size, generator)
+            grid = f", groups of {group_size}" if precision == "int4" else ""
+            yield _product(f"{precision} {name} {shape[0]} x {shape[1]}{grid}", draw, x, weight)
 
 
-def _product(operation: str, draw: Inputs, x: Tensor, parts: tuple[Tensor, Tensor, Tensor | None]) -> Case:
-    """Multiply with few bits, and with the same numbers in the dtype of the activations."""
-    weight, scales, zeros = parts
-    dense = weight.float() * scales[:, None] if zeros is None else dequantize(weight, scales, zeros)
-    dense = dense.to(draw.dtype)
+def _product(operation: str, draw: Inputs, x: Tensor, weight: Int8Weight | Int4Weight) -> Case:
+    """Multiply with few bits as the product does here, and with the same numbers in the dtype of the activations."""
+    dense = weight.dense().to(draw.dtype)
     library = f"{draw.label}, library"
     ways: dict[str, Callable[[], Any]] = {library: lambda: F.linear(x, dense)}
     num_bytes = {library: dense.nbytes}
-    small = sum(part.nbytes for part in parts if part is not None)
+    if draw.device.type == "cpu":
+        prepared = prepare_weight(weight)
+        ways[prepared.name] = lambda: prepared.matmul(x)
+        num_bytes[prepared.name] = prepared.num_bytes
+        return Case(operation, x.shape[0], ways, num_bytes)
+    is_int8 = isinstance(weight, Int8Weight)
+    parts = (weight.values, weight.scale, None) if is_int8 else (weight.packed, weight.scale, weight.zero)
     for way, function in torch_and_triton(draw, partial(quantized_matmul, x, *parts)).items():
-        ways[way], num_bytes[way] = function, small
+        ways[way], num_bytes[way] = function, weight.num_bytes
     return Case(operation, x.shape[0], ways, num_bytes)
 
 

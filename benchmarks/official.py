@@ -55,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> None:
         arguments.streams, arguments.rounds = (1, 2), 2
     device, precision = resolve(arguments)
     report = Report("official", arguments)
-    subject = open_subject(arguments.model, device, precision)
+    subject = open_subject(arguments.model, device, precision, is_prepared=False)
     report.note(device=str(device), precision=precision, weights=subject.weights, wheels=_WHEELS)
     import_official(arguments.folder)
     if subject.num_threads is not None:

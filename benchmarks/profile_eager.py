@@ -32,7 +32,7 @@ def main(words: Sequence[str] | None = None) -> None:
         arguments.frames = 2
     device, precision = resolve(arguments)
     report = Report("profile_eager", arguments)
-    subject = open_subject(arguments.model, device, precision)
+    subject = open_subject(arguments.model, device, precision, is_prepared=False)
     report.note(device=str(device), precision=precision, weights=subject.weights)
     loop = EagerLoop(subject)
     round_ = Round(arguments.streams, arguments.frames)

@@ -140,7 +140,7 @@ def serve(variant: Variant) -> None:
     """Be a worker: load, say what was loaded, answer rounds until standard input ends."""
     started = time.perf_counter()
     device = torch.device(variant.device)
-    subject = open_subject(variant.model, device, variant.precision)
+    subject = open_subject(variant.model, device, variant.precision, is_prepared=variant.loop == "engine")
     loop = make_loop(variant.loop, subject, variant.options)
     facts = {
         "weights": subject.weights,

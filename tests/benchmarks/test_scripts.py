@@ -23,6 +23,7 @@ from benchmarks.report import ROOT, Report
 from benchmarks.subjects import config_of, open_subject, random_model
 from benchmarks.throughput import search_most
 from voxtral.model.acoustic import FrameStep
+from voxtral.model.voxtral import is_quantized
 
 CPU = torch.device("cpu")
 
@@ -132,7 +133,7 @@ class Recorder:
 @pytest.mark.parametrize("other", ["eager", "stand-in"])
 def test_the_plain_loops_make_what_the_engine_makes(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the comparison would be with something that does not do the work."""
-    subject = open_subject("tiny-random", CPU, "float32")
+    subject = open_subject("tiny-random", CPU, "float32", is_prepared=False)
     made: dict[str, list[list[int]]] = {}
     for name in ("engine", other):
         loop = make_loop(name, subject, {})
@@ -146,6 +147,16 @@ def test_the_plain_loops_make_what_the_engine_makes(other: str, monkeypatch: pyt
     assert made["engine"] == made[other]
 
 
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_random_weights_of_few_bits_speak(precision: str) -> None:
+    subject = open_subject("tiny-random", CPU, precision)
+    assert is_quantized(subject.model)
+    loop = make_loop("engine", subject, {})
+    (timing,) = loop.run(Round(1, 3))
+    loop.close()
+    assert timing.num_samples == 3 * subject.config.samples_per_frame
+
+
 def test_random_weights_are_finite_and_fill_every_parameter() -> None:
     model = random_model(config_of("tiny-random"), CPU, torch.bfloat16)
     assert all(bool(torch.isfinite(one).all()) and one.device == CPU for one in model.parameters())
@@ -157,7 +168,7 @@ def test_single_operations_are_compared_and_a_failing_one_costs_nobody_else(
 ) -> None:
     cells = run_main(kernels.main)["cells"]
     assert {cell["rows"] for cell in cells} == {1, 6}
-    assert all(cell["us"]["low"] > 0 and cell["difference"] < 1e-3 for cell in cells)
+    assert all(cell["us"]["low"] > 0 and cell["difference"] < 0.03 for cell in cells)  # int8 rounds activations
 
     def fail() -> Tensor:
         raise RuntimeError("does not compile")
