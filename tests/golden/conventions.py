@@ -31,6 +31,7 @@ from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, Bidirecti
 from voxtral.model.backbone import Backbone, BackboneAttention, BackboneLayer
 from voxtral.model.codec import CodecAttention, CodecDecoder, CodecLayer, ConvBlock
 from voxtral.model.codec_encoder import CodecEncoder
+from voxtral.model.kernels import elementwise, paged
 from voxtral.model.layers import FeedForward, RMSNorm
 from voxtral.model.quantizer import Quantizer
 from voxtral.model.voxtral import VoxtralModel
@@ -320,8 +321,32 @@ BACKBONE = (
     Convention(
         "gate and up projection are swapped",
         "Backbone",
-        edit(FeedForward.forward, ("F.silu(gate) * up", "gate * F.silu(up)")),
+        edit(FeedForward.forward, ("F.silu(self.w1(x)) * self.w3(x)", "self.w1(x) * F.silu(self.w3(x))")),
         _LAYER0,
+    ),
+    Convention(
+        "gate and up projection are swapped once they are joined",
+        "Backbone",
+        edit(elementwise.silu_multiply, ("F.silu(gate.float()) * up.float()", "gate.float() * F.silu(up.float())")),
+        f"{_UNIT}/test_backbone_step.py::test_a_joined_model_computes_the_same",
+    ),
+    Convention(
+        "keys are not rotated in the fused step",
+        "Backbone",
+        edit(paged.rotate_and_store, ("[slots] = rotated[1]", "[slots] = key")),
+        f"{_UNIT}/test_backbone_step.py::test_a_step_computes_what_a_pass_computes",
+    ),
+    Convention(
+        "queries are not rotated in the fused step",
+        "Backbone",
+        edit(paged.rotate_and_store, ("return rotated[0]", "return query")),
+        f"{_UNIT}/test_backbone_step.py::test_a_step_computes_what_a_pass_computes",
+    ),
+    Convention(
+        "a row of the fused step does not see itself",
+        "Backbone",
+        edit(paged.attend_to_pages, ("< lengths[:, None]", "< lengths[:, None] - 1")),
+        f"{_UNIT}/test_backbone_step.py::test_a_step_computes_what_a_pass_computes",
     ),
     Convention("the gate is GELU", "Backbone", edit(FeedForward.forward, ("F.silu", "F.gelu")), _LAYER0),
     Convention(
@@ -630,7 +655,7 @@ SEMANTIC = (
         "the END_AUDIO frame is decoded too",
         "Semantic head and end",
         edit(
-            Runner._look_at,
+            Runner._outcome,
             (
                 "if semantic == END_AUDIO:",
                 "if semantic == END_AUDIO:\n        row.pending.append(outputs.audio_tokens[index].clamp(min=2))",
@@ -868,7 +893,7 @@ DECODER = (
     Convention(
         "codes keep the shift of the special ids on their way to the codec",
         "Codec decoder",
-        edit(VoxtralModel.decode_audio, ("audio_tokens - NUM_SPECIAL_CODES", "audio_tokens")),
+        edit(VoxtralModel.decode_rows, ("audio_tokens - NUM_SPECIAL_CODES", "audio_tokens")),
         "e2e/A/waveform",
     ),
     Convention(

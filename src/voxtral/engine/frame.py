@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from voxtral.engine.kv_cache import SpanMemory, StepMemory
 from voxtral.model.acoustic import Flow, FlowSchedule
-from voxtral.model.backbone import AttentionMemory
 from voxtral.model.voxtral import VoxtralModel
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def gather_inputs(rows: Sequence[RowInput], *, num_blocks: int, pin: bool = Fals
 def compute_frame(
     model: VoxtralModel,
     carried: Tensor,
-    memory: AttentionMemory,
+    memory: SpanMemory | StepMemory,
     inputs: FrameInputs,
     schedule: FlowSchedule,
     flow: Flow | None = None,
@@ -126,12 +126,16 @@ def compute_frame(
     Args:
         model: on its device.
         carried: [slots, D], read at `inputs.slots` and written there.
-        memory: of the rows, one new position each.
+        memory: of the rows, one new position each; a StepMemory takes the fused operations.
         inputs: on the model's device.
         schedule: of the flow, the same for all rows.
         flow: integrates in place of the model's plain one.
     """
-    hidden = model.backbone.extend(carried[inputs.slots], inputs.positions, memory)
+    embeds = carried[inputs.slots]
+    if isinstance(memory, StepMemory):
+        hidden = model.backbone.step(embeds, inputs.positions, memory)
+    else:
+        hidden = model.backbone.extend(embeds, inputs.positions, memory)
     step = model.generate_frame(
         hidden, inputs.noise, inputs.guidance_scale, schedule, may_end=inputs.may_end, flow=flow
     )

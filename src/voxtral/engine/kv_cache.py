@@ -1,8 +1,8 @@
 """The tensors behind the blocks: keys and values in pages, and what a pass over new positions sees of them.
 
-Two memories for `Backbone.extend`. `SpanMemory` takes any number of new positions of each sequence and goes through
-them one sequence at a time, so that a row's result depends on that row alone. `StepMemory` takes one new position of
-each, in static shapes and without a word from the host, as a CUDA graph needs.
+`SpanMemory` is for `Backbone.extend`: any number of new positions of each sequence, gone through one sequence at a
+time, so that a row's result depends on that row alone. `StepMemory` is for `Backbone.step`: one new position of each,
+in static shapes and without a word from the host, as a CUDA graph needs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from torch import Tensor
 from voxtral.config import BackboneConfig
 from voxtral.engine.blocks import SCRATCH_BLOCK
 from voxtral.model.attention import attend_causally
-from voxtral.model.kernels.paged import attend_to_pages
+from voxtral.model.kernels.paged import attend_to_pages, rotate_and_store
+from voxtral.model.layers import Rotation
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,13 +131,11 @@ class StepMemory:
         self._block_tables = block_tables
         self._lengths = lengths
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """See AttentionMemory; query [1, H, B, Dh]."""
+    def attend_rotating(self, layer: int, projections: tuple[Tensor, Tensor, Tensor], rotation: Rotation) -> Tensor:
+        """See RowMemory."""
         keys, values = self._pages.keys[layer], self._pages.values[layer]
-        keys.flatten(0, 1)[self._places] = key[0].transpose(0, 1)
-        values.flatten(0, 1)[self._places] = value[0].transpose(0, 1)
-        rows = query[0].transpose(0, 1).contiguous()
-        return attend_to_pages(rows, keys, values, self._block_tables, self._lengths)[None]
+        query = rotate_and_store(projections, rotation, self._places, keys, values)
+        return attend_to_pages(query, keys, values, self._block_tables, self._lengths)
 
 
 def place_of(blocks: Sequence[int], position: int, block_size: int) -> int:

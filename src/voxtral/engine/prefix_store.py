@@ -56,7 +56,7 @@ class PrefixStore:
         return keys, values
 
     def save(self, key: object, keys: Tensor, values: Tensor) -> None:
-        """Write a prefix, [L, positions, Hkv, Dh] each; where the folder cannot be written, the next process computes."""
+        """Write a prefix, [L, positions, Hkv, Dh] each; if the folder cannot be written, nothing is kept."""
         path = self._path(key, keys.dtype)
         partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:

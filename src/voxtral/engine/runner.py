@@ -8,6 +8,7 @@ meanwhile. Each call makes at most one frame of a row, and returns the audio tha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -504,7 +505,7 @@ class Runner:
 
     def _start_decoding(self, members: list[_Due]) -> _Decoding | _Outcomes:
         # A stream of its own, so that the next frame need not wait for the audio of the last.
-        with torch.cuda.stream(self._device_state().codec_stream):
+        with self._codec_stream():
             try:
                 return self._decode(members)
             # Several fail together; one by one shows which of them does.
@@ -513,6 +514,10 @@ class Runner:
         if len(members) == 1:
             return [(members[0].row, failure)]
         return [pair for member in members for pair in self._finish_decoding(self._start_decoding([member]))]
+
+    def _codec_stream(self) -> AbstractContextManager[object]:
+        stream = self._device_state().codec_stream
+        return nullcontext() if stream is None else torch.cuda.stream(stream)
 
     def _decode(self, members: list[_Due]) -> _Decoding:
         num_codebooks = self.model.config.codebooks.num_codebooks
@@ -572,7 +577,6 @@ class _DeviceState:
         self.free_slots = list(range(max_batch - 1, -1, -1))
         self.flow: Flow | None = FoldedFlow.build(model.acoustic_transformer) if options.flow == "folded" else None
         self.table_width = self.pool.blocks_for(_POSITIONS_PER_ROW)
-        # None is the stream that everything else runs on.
         self.codec_stream = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None
         self._model = model
         self._schedules: dict[int, FlowSchedule] = {}

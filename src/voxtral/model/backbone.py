@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from voxtral.config import BackboneConfig
 from voxtral.model.attention import attend_causally
+from voxtral.model.kernels.elementwise import add_rms_norm
 from voxtral.model.layers import (
     AttentionProjections,
     FeedForward,
@@ -42,6 +43,23 @@ class AttentionMemory(Protocol):
 
         Returns:
             [B, T, H * Dh].
+        """
+        ...
+
+
+class RowMemory(Protocol):
+    """The keys and values of one new position of each of B sequences."""
+
+    def attend_rotating(self, layer: int, projections: tuple[Tensor, Tensor, Tensor], rotation: Rotation) -> Tensor:
+        """Rotate, keep and attend.
+
+        Args:
+            layer: index.
+            projections: queries [B, H * Dh], keys and values [B, Hkv * Dh], not rotated.
+            rotation: of each row's position.
+
+        Returns:
+            [B, H * Dh].
         """
         ...
 
@@ -166,6 +184,29 @@ class Backbone(nn.Module):
             [N, D], hidden states after the final norm.
         """
         return self.norm(last(self._outputs(embeds[None], positions, memory)))[0]
+
+    def step(self, embeds: Tensor, positions: Tensor, memory: RowMemory) -> Tensor:
+        """Run one new position of each of B sequences, by the fused operations of `voxtral.model.kernels`.
+
+        The same computation as `extend`, with about half as many launches on a GPU; static shapes, no waiting.
+
+        Args:
+            embeds: [B, D].
+            positions: [B] int64.
+            memory: of the rows.
+
+        Returns:
+            [B, D], hidden states after the final norm.
+        """
+        rotation = rope_rotation(positions, self.inverse_frequencies)
+        layers = cast("list[BackboneLayer]", list(self.layers))
+        x, normed = embeds, layers[0].attention_norm(embeds)
+        next_norms = [*(layer.attention_norm for layer in layers[1:]), self.norm]
+        for index, (layer, next_norm) in enumerate(zip(layers, next_norms, strict=True)):
+            attended = memory.attend_rotating(index, layer.attention.project(normed), rotation)
+            x, normed = add_rms_norm(x, layer.attention.wo(attended), layer.ffn_norm.weight, layer.ffn_norm.eps)
+            x, normed = add_rms_norm(x, layer.feed_forward(normed), next_norm.weight, next_norm.eps)
+        return normed
 
     def _outputs(self, x: Tensor, positions: Tensor, memory: AttentionMemory) -> Iterator[Tensor]:
         rotation = rope_rotation(positions, self.inverse_frequencies)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxtral.config import AcousticConfig, BackboneConfig
+from voxtral.model.kernels.elementwise import silu_multiply
 from voxtral.model.linear import concatenate_linears
 
 # Cosines and sines, [T, Dh / 2] float32 each.
@@ -62,8 +63,9 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., dim] to [..., dim]."""
-        gate, up = (self.w1(x), self.w3(x)) if self.w13 is None else self.w13(x).chunk(2, dim=-1)
-        return self.w2(F.silu(gate) * up)
+        if self.w13 is not None:
+            return self.w2(silu_multiply(self.w13(x)))
+        return self.w2(F.silu(self.w1(x)) * self.w3(x))
 
 
 class AttentionProjections(nn.Module):

@@ -1,0 +1,81 @@
+"""The fused step of the backbone computes what the plain pass computes; each test stands alone."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from checkpoints import TINY
+from voxtral.checkpoint import load_model, open_checkpoint
+from voxtral.engine.kv_cache import Span, SpanMemory, StepMemory, make_pages
+from voxtral.model.voxtral import VoxtralModel, prepare_for_inference
+
+CPU = torch.device("cpu")
+# Of three sequences: how many positions each has before the step, and its blocks of 4 positions.
+SEEN = (5, 0, 11)
+BLOCKS = ((1, 2), (3,), (6, 4, 5))
+SCRATCH_ROW = 0
+
+
+def load() -> VoxtralModel:
+    return load_model(open_checkpoint(TINY), device=CPU, dtype=torch.float32, codec_dtype=torch.float32)
+
+
+def three_sequences(model: VoxtralModel) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run the same new positions by a plain pass and by a step: hidden states [3, D] of both."""
+    config = model.config.backbone
+    pages = make_pages(config, 7, 4, device=CPU, dtype=torch.float32)
+    embeds = model.embed_text(torch.arange(1000, 1000 + sum(SEEN) + 3))
+    first, rest = embeds[: sum(SEEN)], embeds[sum(SEEN) :]
+    spans, places, positions = [], [], []
+    for seen, blocks in zip(SEEN, BLOCKS, strict=True):
+        start = len(positions)
+        positions += range(seen)
+        places += [blocks[position // 4] * 4 + position % 4 for position in range(seen)]
+        if seen:
+            spans.append(Span(start, len(positions), torch.tensor(blocks), seen))
+    model.backbone.extend(first, torch.tensor(positions), SpanMemory(pages, torch.tensor(places), spans))
+    now = torch.tensor(SEEN)
+    here = torch.tensor([blocks[seen // 4] * 4 + seen % 4 for seen, blocks in zip(SEEN, BLOCKS, strict=True)])
+    plain = model.backbone.extend(
+        rest,
+        now,
+        SpanMemory(
+            pages,
+            here,
+            [
+                Span(row, row + 1, torch.tensor(blocks), seen + 1)
+                for row, (seen, blocks) in enumerate(zip(SEEN, BLOCKS, strict=True))
+            ],
+        ),
+    )
+    # The step must write them itself.
+    pages.keys.flatten(1, 2)[:, here] = torch.nan
+    pages.values.flatten(1, 2)[:, here] = torch.nan
+    tables = torch.zeros(4, 3, dtype=torch.int32)
+    for row, blocks in enumerate(BLOCKS):
+        tables[row, : len(blocks)] = torch.tensor(blocks)
+    # A fourth row fills up the batch.
+    memory = StepMemory(
+        pages, torch.cat((here, torch.tensor([SCRATCH_ROW]))), tables, torch.tensor([*(n + 1 for n in SEEN), 1]).int()
+    )
+    padded = torch.cat((rest, torch.zeros(1, rest.shape[1])))
+    step = model.backbone.step(padded, torch.cat((now, torch.tensor([0]))), memory)
+    return plain, step[:3]
+
+
+def test_a_step_computes_what_a_pass_computes() -> None:
+    with torch.inference_mode():
+        plain, step = three_sequences(load())
+    assert torch.allclose(plain, step, atol=2e-5)
+
+
+def test_a_joined_model_computes_the_same() -> None:
+    model = load()
+    joined = copy.deepcopy(model)
+    prepare_for_inference(joined)
+    with torch.inference_mode():
+        plain, _ = three_sequences(model)
+        _, step = three_sequences(joined)
+    assert torch.allclose(plain, step, atol=2e-5)
