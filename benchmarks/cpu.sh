@@ -31,7 +31,8 @@ step_nano() {
     bench nano-throughput throughput --model nano --streams 1,4,8,16 --threads 1,2 --rounds 5 --open-loop --real-time \
         --most-streams 64
     bench nano-memory memory --model nano --frames 375
-    bench nano-profile profile_eager --model nano --table "$OUT/cpu-nano-profile-$TODAY.txt"
+    bench nano-batch batch --model nano --in-flight 1,4,8,16
+    bench nano-profile profile_frame --model nano --table "$OUT/cpu-nano-profile-$TODAY.txt"
 }
 
 step_kernels() {

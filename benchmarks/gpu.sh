@@ -56,7 +56,9 @@ step_vectors() {
 }
 
 step_latency() {
-    bench "latency-$PRECISION" latency --precision "$PRECISION" --loops "engine,engine:flow=folded,engine:cuda_graphs=false,eager,stand-in"
+    # A small cache for each engine: five processes share the device.
+    bench "latency-$PRECISION" latency --precision "$PRECISION" --engine kv_cache_bytes=1000000000 \
+        --loops "engine,engine:flow=folded,engine:cuda_graphs=false,eager,stand-in"
 }
 
 step_throughput() {
@@ -73,7 +75,8 @@ step_quantized() {
 }
 
 step_memory() {
-    bench memory memory --precisions int4,int8,bfloat16
+    # One stream of 2 minutes, and a cache of 2048 positions and a few blocks for it alone.
+    bench memory memory --precisions int4,int4-all,int8,bfloat16 --engine max_batch=1 --engine kv_cache_bytes=240000000
 }
 
 step_kernels() {
@@ -86,7 +89,13 @@ step_realtime() {
 }
 
 step_profile() {
-    bench "profile-eager" profile_eager --precision "$PRECISION" --table "$OUT/gpu-profile-eager-$TODAY.txt"
+    local loop result=0
+    # The engine computes on a thread of its own, which a profiler sees on a GPU alone.
+    for loop in eager $([[ $DEVICE == cuda ]] && echo engine); do
+        bench "profile-$loop" profile_frame --precision "$PRECISION" --loops "$loop" \
+            --table "$OUT/gpu-profile-$loop-$TODAY.txt" || result=$?
+    done
+    return $result
 }
 
 step_official() {

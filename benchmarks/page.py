@@ -20,7 +20,7 @@ PAGE = ROOT / "docs" / "BENCHMARKS.md"
 RESULTS = ROOT / "benchmarks" / "results"
 NOT_MEASURED = "not measured yet"
 
-_BENCHMARKS = ("latency", "throughput", "memory", "kernels", "official", "profile_eager")
+_BENCHMARKS = ("latency", "throughput", "memory", "kernels", "official", "profile_frame", "batch")
 
 # One stream, its flow, and many streams.
 _KERNEL_ROWS = (1, 6, 32)
@@ -171,6 +171,7 @@ def make_parts(reports: Mapping[str, Report]) -> dict[str, str]:
         "first-audio": write_first_audio(reports),
         "streams": write_streams(reports),
         "open-loop": write_open_loop(reports),
+        "batch": write_batch(reports),
         "memory": write_memory(reports),
         "official": write_official(reports),
         "kernels": write_kernels(reports),
@@ -269,6 +270,29 @@ def write_open_loop(reports: Mapping[str, Report]) -> str:
         for report, cell in _cells(reports, "throughput", "most real-time streams")
     ]
     return "\n\n".join([table, "\n".join(most)]).rstrip()
+
+
+def write_batch(reports: Mapping[str, Report]) -> str:
+    """Lay out many texts: in one process, and the commands."""
+    rows = [
+        (
+            Path(report["options"]["model"]).name,
+            cell["what"],
+            f"{cell['seconds']:g}",
+            f"{cell['rtf']:g}",
+            f"{cell['characters_per_s']:g}",
+            f"{cell['times_the_loop']:g}",
+        )
+        for report, cell in _cells(reports, "batch", None)
+        if cell["what"] != "commands"
+    ]
+    table = _table(("model", "way", "seconds", "RTF", "characters/s", "times the loop"), rows)
+    commands = [
+        f"- {Path(report['options']['model']).name}: one `voxtral batch` takes {cell['batch_s_per_text']:g} s a text, "
+        f"one `voxtral speak` for each {cell['speak_s_per_text']:g} s: {cell['times_one_by_one']:g} times."
+        for report, cell in _cells(reports, "batch", "commands")
+    ]
+    return "\n\n".join([table, "\n".join(commands)]).rstrip()
 
 
 def write_memory(reports: Mapping[str, Report]) -> str:

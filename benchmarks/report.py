@@ -139,8 +139,9 @@ def measure_rates(device: torch.device, dtype: torch.dtype, *, is_short: bool = 
     num_bytes = 2**22 if is_short else (2**31 if device.type == "cuda" else 2**28)
     copied, read = _memory_rates(num_bytes, device)
     size = 256 if is_short else (8192 if device.type == "cuda" else 1024)
-    left, right = (torch.empty(size, size, device=device).normal_().to(dtype) for _ in range(2))
-    flops = 2 * size**3 / _best_seconds(lambda: left @ right, device)
+    flops = _product_rate(size, device, dtype)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # other processes need it
     found = {
         "copy_gb_per_s": round_figure(copied / 1e9),
         "read_gb_per_s": round_figure(read / 1e9),
@@ -158,6 +159,12 @@ def _memory_rates(num_bytes: int, device: torch.device) -> tuple[float, float]:
     copy_s = _best_seconds(lambda: target.copy_(source), device)
     read_s = _best_seconds(lambda: source.sum(), device)
     return 2 * num_bytes / copy_s, num_bytes / read_s
+
+
+def _product_rate(size: int, device: torch.device, dtype: torch.dtype) -> float:
+    """Measure operations a second of a square product."""
+    left, right = (torch.empty(size, size, device=device).normal_().to(dtype) for _ in range(2))
+    return 2 * size**3 / _best_seconds(lambda: left @ right, device)
 
 
 def _best_seconds(operation: Any, device: torch.device, num_repeats: int = 10) -> float:

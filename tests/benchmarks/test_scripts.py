@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import kernels, latency, memory, official, profile_eager, throughput
+from benchmarks import kernels, latency, memory, official, profile_frame, throughput
 from benchmarks.loops import Round, make_loop
 from benchmarks.options import make_parser, make_variants, read_engine_options
 from benchmarks.report import ROOT, Report
@@ -75,7 +75,7 @@ def test_memory_goes_on_after_a_precision_that_fails(run_main: Callable[..., dic
 
 @pytest.mark.slow
 def test_the_profile_adds_up(tmp_path: Path, run_main: Callable[..., dict[str, Any]]) -> None:
-    report = run_main(profile_eager.main, "--table", str(tmp_path / "table.txt"))
+    report = run_main(profile_frame.main, "--table", str(tmp_path / "table.txt"))
     percents = [cell["percent"] for cell in report["cells"]]
     assert percents == sorted(percents, reverse=True)
     assert 50 < sum(percents) <= 100.1

@@ -716,7 +716,7 @@ def test_a_page_that_does_not_fit_is_refused() -> None:
     with pytest.raises(PageError, match="parts"):
         fill(good.replace("figures:b", "figures:a"), parts)
     with pytest.raises(PageError, match="quality"):
-        make_parts({"benchmark": "load_and_speak"}, "report.json")
+        make_parts({"benchmark": "latency"}, "report.json")
 
 
 # Pictures --------------------------------------------------------------------------------------------
