@@ -131,7 +131,7 @@ class FakeRunner(BareRunner):
 
     def __init__(
         self,
-        before_step: Callable[[int, int], None] = lambda label, frame: None,
+        before_step: Callable[[int, int], object] = lambda label, frame: None,
         ends_after: int | None = None,
         num_slots: int = 1000,
     ) -> None:

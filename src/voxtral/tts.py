@@ -251,6 +251,7 @@ class VoxtralTTS:
                     "speech is under way; the model moves only while nobody speaks; read it to its end or cancel it"
                 )
             move_model(model, device=after.device, dtype=after.dtype, codec_dtype=after.codec_dtype)
+            self._engine.weights_changed()
             self.compute = after
 
         self._engine.call(move)

@@ -74,15 +74,20 @@ class BlockPool:
     def lease(self, num_positions: int, prefix: Prefix | None = None) -> Lease | None:
         """Promise room for `num_positions`, with the full blocks of `prefix` in front.
 
-        Other prefixes go to make room, those first that nobody used for longest. None if there is still too little.
+        Other prefixes go to make room, those first that nobody used for longest. None if even that were too little;
+        then they all stay.
         """
         shared = [] if prefix is None else prefix.blocks[: prefix.length // self.block_size]
         num_new = self.blocks_for(num_positions) - len(shared)
-        while len(self._free) - self._num_promised < num_new:
-            oldest = next((key for key, other in self._prefixes.items() if other is not prefix), None)
-            if oldest is None:
-                return None
-            self._let_go(self._prefixes.pop(oldest).blocks)
+        others = [(key, other) for key, other in self._prefixes.items() if other is not prefix]
+        num_freed = sum(self._references[block] == 1 for _, other in others for block in other.blocks)
+        if len(self._free) - self._num_promised + num_freed < num_new:
+            return None
+        for key, other in others:
+            if len(self._free) - self._num_promised >= num_new:
+                break
+            del self._prefixes[key]
+            self._let_go(other.blocks)
         self._hold(shared)
         self._num_promised += num_new
         return Lease(blocks=list(shared), num_promised=num_new)

@@ -93,6 +93,10 @@ class Engine:
             self._wakeup.notify_all()
         return future.result()
 
+    def weights_changed(self) -> None:
+        """Forget what was computed from the weights: shared voices, tables. Within `call`, while nobody is active."""
+        self._runner.weights_changed()
+
     @property
     def num_active(self) -> int:
         """Requests that hold state of the model."""
@@ -161,24 +165,20 @@ class Engine:
 
     def _take_turn(self) -> bool:
         """Look around, admit, run prompts, make a frame. False ends the thread."""
-        call: _Call | None = None
         with self._wakeup:
             while not self._has_work():
                 self._check_idle()
-                self._wakeup.wait(self._scheduler.seconds_to_deadline(time.perf_counter()))
+                seconds = self._scheduler.seconds_to_deadline(time.perf_counter())
+                self._wakeup.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
             if self._is_closed:
                 return False
             lost = self._scheduler.take_lost(time.perf_counter())
             for sequence in lost:
                 # Nobody waits for a frame of what was given up, so the reader hears of it at once.
                 sequence.handle.finish(error=None if sequence.handle.is_cancelled else _too_late(sequence))
-            if self._calls:
-                call = self._calls.popleft()
         for sequence in lost:
             self._free(sequence)
-        if call is not None:
-            self._look_at_step()  # a function may change what a step still uses
-            self._serve_call(*call)
+        self._serve_call()
         self._admit()
         self._run_prompts()
         self._make_frames()
@@ -198,58 +198,81 @@ class Engine:
                 return
 
     def _let_in(self, sequence: Sequence) -> bool:
-        """Give a sequence a row; False if there is no room, even after others have been parked."""
+        """Give a sequence a row; False if it has to wait: for room, even after others have been parked, or a prefix."""
+        rows = [other.row for other in self._scheduler.active]
+        if sequence.row is None and self._runner.is_prefix_awaited(sequence.request, rows):
+            return False
         try:
             while not self._try_row(sequence):
-                with self._wakeup:
-                    behind = self._scheduler.next_to_park()
-                if behind is None:
+                if not self._make_room(sequence):
                     return False
-                self._look_at_step()  # it may hold a frame of the row that goes
-                if behind.row is not None and behind in self._scheduler.active:
-                    self._runner.park(behind.row)
-                    with self._wakeup:
-                        self._scheduler.park(behind)
         # Whatever goes wrong in one sequence ends that sequence alone.
         except Exception as error:  # noqa: BLE001
             self._fail(sequence, error)
             return True
         with self._wakeup:
-            if sequence.row is None:
-                return False
             self._scheduler.admit(sequence)
         return True
 
     def _try_row(self, sequence: Sequence) -> bool:
         if sequence.row is not None:
             return self._runner.unpark(sequence.row)
-        rows = [other.row for other in self._scheduler.active]
-        if self._runner.is_prefix_awaited(sequence.request, rows):
-            return False
         sequence.row = self._runner.admit(sequence.request, sequence.trace)
         return sequence.row is not None
+
+    def _make_room(self, sequence: Sequence) -> bool:
+        """Park whoever is behind by the most; False if nobody is."""
+        with self._wakeup:
+            behind = self._scheduler.next_to_park()
+        if behind is None:
+            if not self._scheduler.active:
+                # All room is free, so that waiting would not help. It fitted when it was submitted.
+                self._runner.check(sequence.request)
+                raise AssertionError("the KV cache has no room for a request although nobody holds any")
+            return False
+        self._look_at_step()  # it may hold a frame of the row that goes
+        if behind.row is None or behind not in self._scheduler.active:
+            return True
+        try:
+            self._runner.park(behind.row)
+        except Exception as error:  # noqa: BLE001
+            self._fail(behind, error)
+            return True
+        with self._wakeup:
+            self._scheduler.park(behind)
+        return True
 
     def _run_prompts(self) -> None:
         """Run prompts: all of them, unless somebody who is being heard would run dry meanwhile."""
         while True:
             with self._wakeup:
                 waiting = [sequence for sequence in self._scheduler.active if not sequence.row.is_prefilled]
+                is_given_up = self._is_closed or any(sequence.handle.is_cancelled for sequence in waiting)
                 is_urgent = self._scheduler.is_urgent(time.perf_counter())
-            if not waiting:
+            if not waiting or is_given_up:
                 return
             part = self._next_part(waiting)
-            started = time.perf_counter()
-            try:
-                self._runner.prefill([sequence.row for sequence in part])
-            except Exception as error:  # noqa: BLE001
-                for sequence in part:
-                    self._fail(sequence, error)
-                continue
-            elapsed = time.perf_counter() - started
-            for sequence in part:
-                sequence.handle.stats.compute_s += elapsed / len(part)
-            if is_urgent or any(sequence.row.is_prefilled for sequence in part):
+            self._run_part(part)
+            # None: its prompt failed.
+            if is_urgent or any(sequence.row is not None and sequence.row.is_prefilled for sequence in part):
                 return
+
+    def _run_part(self, part: list[Sequence]) -> None:
+        """Run a part of some prompts together; if that fails, one by one shows whose fault it is."""
+        started = time.perf_counter()
+        try:
+            self._runner.prefill([sequence.row for sequence in part])
+        except Exception as error:  # noqa: BLE001
+            if len(part) == 1:
+                self._fail(part[0], error)
+                return
+            for sequence in part:
+                if not sequence.row.is_prefilled:
+                    self._run_part([sequence])
+            return
+        elapsed = time.perf_counter() - started
+        for sequence in part:
+            sequence.handle.stats.compute_s += elapsed / len(part)
 
     def _next_part(self, waiting: list[Sequence]) -> list[Sequence]:
         """Choose whose prompts go on together: the first, and those after it that fit beside it."""
@@ -326,7 +349,14 @@ class Engine:
         if row is not None:
             self._runner.release(row)
 
-    def _serve_call(self, function: Callable[[VoxtralModel], Any], future: Future[Any]) -> None:
+    def _serve_call(self) -> None:
+        """Serve the oldest call, if any."""
+        if not self._calls:
+            return
+        self._look_at_step()  # a function may change what a step still uses
+        # Not before: whatever ends the thread up to here must find the call and fail it.
+        with self._wakeup:
+            function, future = self._calls.popleft()
         try:
             future.set_result(function(self._model))
         except BaseException as error:
@@ -345,15 +375,13 @@ class Engine:
             self._runner.reset()
 
     def _fail_all(self, cause: BaseException | None) -> None:
-        error = EngineStoppedError("the engine stopped before the request was done; load the model again")
-        error.__cause__ = cause
         with self._wakeup:
             self._is_closed = True
             for sequence in self._scheduler.clear():
-                sequence.handle.finish(error=error)
+                sequence.handle.finish(error=_stopped(cause))
                 sequence.row = None
             while self._calls:
-                self._calls.popleft()[1].set_exception(error)
+                self._calls.popleft()[1].set_exception(_stopped(cause))
         self._in_flight = None
         self._runner.reset()
 
@@ -365,9 +393,22 @@ def _too_late(sequence: Sequence) -> DeadlineError:
     )
 
 
+def _stopped(cause: BaseException | None) -> EngineStoppedError:
+    # One for each who gets it: raising adds frames to an error.
+    error = EngineStoppedError("the engine stopped before the request was done; load the model again")
+    error.__cause__ = cause
+    return error
+
+
 def _as_engine_error(error: Exception) -> VoxtralError:
-    # The frames of the failure hold tensors; the error may be kept for long.
-    traceback.clear_frames(error.__traceback__)
+    # The error may be kept for long, and frames hold tensors and, through the engine's own, other requests: what
+    # remains of them is text.
+    link: BaseException | None = error
+    while link is not None:
+        if link.__traceback__ is not None:
+            link.add_note("".join(("It was raised here:\n", *traceback.format_tb(link.__traceback__))).rstrip())
+            link.__traceback__ = None
+        link = link.__cause__ or link.__context__
     if isinstance(error, VoxtralError):
         return error
     if isinstance(error, torch.OutOfMemoryError | MemoryError):

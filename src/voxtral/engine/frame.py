@@ -78,7 +78,7 @@ class FrameOutputs:
     """What one step made; on the device."""
 
     audio_tokens: Tensor  # [B, K] int64
-    is_finite: Tensor  # [B] bool, of the hidden state
+    is_finite: Tensor  # [B] bool, of the hidden state and of what the flow made of it
     hidden: Tensor  # [B, D]
     flow_state: Tensor  # [B, A] float32
 
@@ -139,6 +139,8 @@ def compute_frame(
     step = model.generate_frame(
         hidden, inputs.noise, inputs.guidance_scale, schedule, may_end=inputs.may_end, flow=flow
     )
-    carried[inputs.slots] = model.embed_frames(step.audio_tokens)
-    is_finite = torch.isfinite(hidden).all(dim=-1)
-    return FrameOutputs(step.audio_tokens, is_finite, hidden, step.flow_state)
+    is_finite = torch.isfinite(hidden).all(dim=-1) & torch.isfinite(step.flow_state).all(dim=-1)
+    # What is not finite rounds to no code at all, and one row's lookup out of range would end the step of all rows.
+    audio_tokens = step.audio_tokens.where(is_finite[:, None], 0)
+    carried[inputs.slots] = model.embed_frames(audio_tokens)
+    return FrameOutputs(audio_tokens, is_finite, hidden, step.flow_state)

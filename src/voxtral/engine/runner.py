@@ -18,7 +18,7 @@ from torch import Tensor
 
 from voxtral.config import END_AUDIO
 from voxtral.device import dtype_name
-from voxtral.engine.blocks import SCRATCH_BLOCK, BlockPool, Lease
+from voxtral.engine.blocks import SCRATCH_BLOCK, BlockPool, Lease, Prefix
 from voxtral.engine.frame import FrameInputs, FrameOutputs, RowInput, compute_frame, gather_inputs
 from voxtral.engine.graphs import FrameGraphs, bucket_for
 from voxtral.engine.kv_cache import (
@@ -181,8 +181,13 @@ class Runner:
         Raises:
             OptionError: prompt and frame budget are longer than the whole KV cache.
         """
-        num_positions = _num_positions(request)
-        capacity = (_plan_blocks(self.model, self._options, self.max_batch) - 1) * self._options.block_size
+        num_positions, state = _num_positions(request), self._state
+        # What is there counts: it was planned by memory that was free then and is not any more.
+        capacity = (
+            state.pool.capacity
+            if state is not None and state.fits(self.model)
+            else (_plan_blocks(self.model, self._options, self.max_batch) - 1) * self._options.block_size
+        )
         if num_positions > capacity:
             raise OptionError(
                 f"the request may take {num_positions} positions (prompt {len(request.prompt.token_ids)}, at most "
@@ -195,7 +200,6 @@ class Runner:
         state = self._device_state()
         if not state.free_slots:
             return None
-        prompt = self.model.embed_prompt(torch.tensor(request.prompt.token_ids), request.voice_rows)
         key = _prefix_key(request)
         prefix = None if key is None else state.pool.find_prefix(key)
         num_positions = _num_positions(request)
@@ -204,7 +208,26 @@ class Runner:
             prefix, lease = None, state.pool.lease(num_positions)
         if lease is None:
             return None
-        row = Row(request, trace, lease, state.free_slots.pop(), self.model.init_codec_state(), prompt)
+        slot = state.free_slots.pop()
+        try:
+            return self._make_row(state, request, trace, lease, slot, prefix)
+        except BaseException:
+            state.pool.release(lease)
+            state.free_slots.append(slot)
+            raise
+
+    def _make_row(
+        self,
+        state: _DeviceState,
+        request: GenerationRequest,
+        trace: GenerationTrace | None,
+        lease: Lease,
+        slot: int,
+        prefix: Prefix | None,
+    ) -> Row:
+        prompt = self.model.embed_prompt(torch.tensor(request.prompt.token_ids), request.voice_rows)
+        row = Row(request, trace, lease, slot, self.model.init_codec_state(), prompt)
+        key = _prefix_key(request)
         if prefix is not None:
             row.num_prefilled = prefix.length
             if prefix.length % state.pool.block_size:
@@ -355,6 +378,14 @@ class Runner:
         """Forget all device memory; nothing may be admitted. The next request makes it anew."""
         self._state = None
 
+    def weights_changed(self) -> None:
+        """Forget what was computed from the weights; nothing may be admitted.
+
+        A move to a narrower dtype and back rounds them, and what is on disk belongs to those of the checkpoint.
+        """
+        self.reset()
+        self._store = None
+
     def check_idle(self) -> str | None:
         """Say what is wrong if, with no row left, slots or blocks are missing; None if all is well."""
         if self._state is None:
@@ -381,7 +412,7 @@ class Runner:
     def _device_state(self) -> _DeviceState:
         model = self.model
         # A model that moved while nobody spoke begins anew.
-        if self._state is None or (self._state.device, self._state.dtype) != (model.device, model.dtype):
+        if self._state is None or not self._state.fits(model):
             self._state = None  # frees its memory first
             self._state = _DeviceState(model, self._options, self.max_batch)
         return self._state
@@ -476,7 +507,7 @@ class Runner:
     ) -> Progress | _Due | Exception:
         """Take one row's frame; say what is to be decoded now, if anything."""
         if not is_finite:
-            return self._not_finite("hidden state", row.num_frames)
+            return self._not_finite("frame", row.num_frames)
         if row.trace is not None:
             row.trace.hidden.append(outputs.hidden[index].clone())
             row.trace.flow_states.append(outputs.flow_state[index].clone())
@@ -584,6 +615,10 @@ class _DeviceState:
         self._num_values = model.config.codebooks.num_acoustic
         self._scratch_slot = max_batch
 
+    def fits(self, model: VoxtralModel) -> bool:
+        """Tell whether the model is still where it was, and in that dtype."""
+        return (self.device, self.dtype) == (model.device, model.dtype)
+
     def schedule(self, num_euler_steps: int) -> FlowSchedule:
         """Look up or make the flow's schedule; there are at most 100."""
         if num_euler_steps not in self._schedules:
@@ -641,6 +676,7 @@ def _num_positions(request: GenerationRequest) -> int:
 
 def _prefix_key(request: GenerationRequest) -> object:
     """Tell what starts of prompts are the same; None if this one is not shared."""
-    if request.voice_key is None:
+    # A prompt that ends with the voice has no position left to go on from.
+    if request.voice_key is None or request.prompt.voice_stop >= len(request.prompt.token_ids):
         return None
     return request.voice_key, request.prompt.token_ids[: request.prompt.voice_stop]
