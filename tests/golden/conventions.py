@@ -569,7 +569,7 @@ PROMPT = (
         "The way of a text",
         edit(
             compute_frame,
-            ("embed_frames(step.audio_tokens)", "embed_frames(step.audio_tokens.clamp(max=9) + 1)"),
+            ("embed_frames(audio_tokens)", "embed_frames(audio_tokens.clamp(max=9) + 1)"),
         ),
         "e2e/A/hidden",
     ),

@@ -39,7 +39,7 @@ class EngineOptions:
     block_size: int = 64
     prefill_positions: int = 256
     batch_invariant: bool = False
-    flow: Literal["plain", "folded"] = "plain"
+    flow: Literal["plain", "folded"] = "folded"
     cuda_graphs: bool | None = None
     max_buffered_frames: int = 64
     # One frame first for the lowest TTFA; then slow growth, so that even at RTF 0.8 the next chunk is
