@@ -560,7 +560,10 @@ class Runner:
             else torch.zeros(1, 0, num_codebooks, dtype=torch.int64, device=self.model.device)
         )
         if self.runs_ahead:
-            tokens.record_stream(torch.cuda.current_stream())
+            # They were made on the other stream, whose allocator must not give their memory away before this one is done.
+            for member in members:
+                for frame in member.frames:
+                    frame.record_stream(torch.cuda.current_stream())
         if len(members) == 1:
             samples = self.model.decode_rows(tokens, members[0].row.codec, is_last=is_last)
         else:

@@ -99,9 +99,11 @@ class VoxtralModel(nn.Module):
             [P, D].
         """
         embeds = self.embed_text(token_ids)
-        is_voice = (token_ids == self.config.audio_token_id).to(embeds.device)
-        num_placeholders = int(is_voice.sum())
+        # Found where the ids are, in CPU memory: a mask on a GPU would make the host wait for all that is under way there.
+        is_voice = (token_ids == self.config.audio_token_id).nonzero()[:, 0]
+        num_placeholders = len(is_voice)
         assert num_placeholders == voice_rows.shape[0], f"{num_placeholders} placeholders, {voice_rows.shape[0]} rows"
+        is_voice = is_voice.to(embeds.device)
         embeds[is_voice] = voice_rows.to(device=embeds.device, dtype=embeds.dtype)
         return embeds
 
