@@ -560,7 +560,7 @@ class Runner:
             else torch.zeros(1, 0, num_codebooks, dtype=torch.int64, device=self.model.device)
         )
         if self.runs_ahead:
-            # They were made on the other stream, whose allocator must not give their memory away before this one is done.
+            # The other stream made them, and must not give their memory to anything else before this one has read them.
             for member in members:
                 for frame in member.frames:
                     frame.record_stream(torch.cuda.current_stream())

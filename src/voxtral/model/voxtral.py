@@ -99,7 +99,7 @@ class VoxtralModel(nn.Module):
             [P, D].
         """
         embeds = self.embed_text(token_ids)
-        # Found where the ids are, in CPU memory: a mask on a GPU would make the host wait for all that is under way there.
+        # Found where the ids are, in CPU memory: a mask on a GPU would make the host wait for all that it computes.
         is_voice = (token_ids == self.config.audio_token_id).nonzero()[:, 0]
         num_placeholders = len(is_voice)
         assert num_placeholders == voice_rows.shape[0], f"{num_placeholders} placeholders, {voice_rows.shape[0]} rows"
