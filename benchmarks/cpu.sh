@@ -2,9 +2,9 @@
 # The CPU rows of docs/BENCHMARKS.md. Run it while nothing else runs.
 #
 #   benchmarks/cpu.sh                 all steps
-#   benchmarks/cpu.sh nano            one stream and 1, 4, 8, 16 streams of nano, and its memory (about 10 minutes)
-#   benchmarks/cpu.sh kernels         products with the matrices of the published shape (about 5 minutes)
-#   benchmarks/cpu.sh 4b              the published shape with random weights, bfloat16 and int4 (about 40 minutes)
+#   benchmarks/cpu.sh nano            one stream and 1, 4, 8, 16 streams of nano, and its memory
+#   benchmarks/cpu.sh kernels         products with the matrices of the published shape
+#   benchmarks/cpu.sh 4b              the published shape with random weights, bfloat16 and int4
 #
 #   OUT=FOLDER       where the results go; default benchmarks/results
 #   PYTHON=PROGRAM   default .venv/bin/python
@@ -31,6 +31,8 @@ step_nano() {
     bench nano-throughput throughput --model nano --streams 1,4,8,16 --threads 1,2 --rounds 5 --open-loop --real-time \
         --most-streams 64
     bench nano-memory memory --model nano --frames 375
+    # The official modules, where they have been fetched: python -m benchmarks.official --fetch
+    [[ ! -d build/official ]] || bench nano-official official --model nano --streams 1,8
     bench nano-batch batch --model nano --in-flight 1,4,8,16
     bench nano-profile profile_frame --model nano --table "$OUT/cpu-nano-profile-$TODAY.txt"
 }

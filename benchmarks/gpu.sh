@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All measurements that want a GPU, in order of worth: short steps, each safe to cut short, each with a JSON of its own.
 #
-#   benchmarks/gpu.sh                       all steps (about 25 minutes on one H200; never run on one yet)
+#   benchmarks/gpu.sh                       all steps; no GPU has run it yet
 #   benchmarks/gpu.sh latency throughput    some of them, in the order given
 #   benchmarks/gpu.sh --tiny                every step on the CPU with a tiny model, to see that it runs
 #

@@ -26,10 +26,11 @@ from torch import Tensor
 from benchmarks.options import make_parser, read_numbers, resolve
 from benchmarks.report import ROOT, Report
 from benchmarks.subjects import Subject, open_subject
-from benchmarks.timing import time_in_turn
+from benchmarks.timing import captured, time_in_turn
 from voxtral.bench import round_figure
 from voxtral.model.codec import CodecState
 from voxtral.model.folded import FoldedFlow
+from voxtral.model.voxtral import prepare_for_inference
 
 FOLDER = ROOT / "build" / "official"
 _WHEELS = ("vllm-omni==0.30.0", "einops==0.8.2")
@@ -60,9 +61,11 @@ def main(words: Sequence[str] | None = None) -> None:
     import_official(arguments.folder)
     if subject.num_threads is not None:
         torch.set_num_threads(subject.num_threads)
+    flow, codec = make_flow(subject), make_codec(subject)
+    prepare_for_inference(subject.model)  # from here on its weights have other names
     with torch.inference_mode():
-        compare_flow(report, subject, arguments.streams, arguments.rounds)
-        compare_codec(report, subject, arguments.streams, arguments.rounds)
+        compare_flow(report, subject, flow, arguments.streams, arguments.rounds)
+        compare_codec(report, subject, codec, arguments.streams, arguments.rounds)
     report.finish()
 
 
@@ -202,9 +205,9 @@ def make_codec(subject: Subject) -> Any:
     return theirs.eval().requires_grad_(False)
 
 
-def compare_flow(report: Report, subject: Subject, streams: Sequence[int], num_rounds: int) -> None:
+def compare_flow(report: Report, subject: Subject, theirs: Any, streams: Sequence[int], num_rounds: int) -> None:
     """Time one frame of the flow: semantic code, guided steps, rounding."""
-    ours, theirs = subject.model.acoustic_transformer, make_flow(subject)
+    ours = subject.model.acoustic_transformer
     model, config = subject.model, subject.config
     generator = torch.Generator().manual_seed(0)
     schedule = ours.make_schedule(config.generation.num_euler_steps)
@@ -220,6 +223,7 @@ def compare_flow(report: Report, subject: Subject, streams: Sequence[int], num_r
             "official": lambda h=hidden, g=guidance: theirs(h, g),
         }
         if wrapper is not None:
+            ways["ours, folded, CUDA graph"] = captured(ways["ours, folded"], model.device)
             ways["official, CUDA graph"] = lambda h=hidden, g=guidance: wrapper(h, g)
         same = _share_of_equal_codes(
             ours(hidden, noise, guidance, schedule).audio_tokens, theirs, hidden, noise, guidance
@@ -248,9 +252,9 @@ def _make_graphs(theirs: Any, subject: Subject, streams: Sequence[int]) -> Any:
     return wrapper
 
 
-def compare_codec(report: Report, subject: Subject, streams: Sequence[int], num_rounds: int) -> None:
+def compare_codec(report: Report, subject: Subject, theirs: Any, streams: Sequence[int], num_rounds: int) -> None:
     """Time one chunk of the codec: ours goes on from a state, theirs decodes the frames before it again."""
-    ours, theirs = subject.model.codec, make_codec(subject)
+    ours = subject.model.codec
     books, device = subject.config.codebooks, subject.model.device
     generator = torch.Generator().manual_seed(0)
     for num_rows in streams:

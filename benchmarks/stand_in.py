@@ -16,7 +16,6 @@ Without CUDA the same runs without graphs.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from benchmarks.loops import OFFICIAL_CHUNK_FRAMES, Round, frames_in_chunk, read_prompts, threads
 from benchmarks.subjects import Subject
+from benchmarks.timing import captured
 from voxtral.bench import StreamTiming
 from voxtral.config import NUM_SPECIAL_CODES
 from voxtral.model.backbone import init_kv_cache
@@ -119,8 +119,8 @@ class _Steps:
         self._codes = torch.zeros_like(self._tokens)
         self._guidance = torch.full((num_rows,), config.generation.guidance_scale, device=device)
         self._schedule = subject.model.acoustic_transformer.make_schedule(config.generation.num_euler_steps)
-        self._decode = self._captured(self._run_backbone)
-        self._flow = self._captured(self._run_flow)
+        self._decode = captured(self._run_backbone, device)
+        self._flow = captured(self._run_flow, device)
 
     def prefill(self, embeds: Tensor) -> None:
         """Run the prompts [B, P, D] eagerly, as the server does."""
@@ -166,18 +166,3 @@ class _Steps:
             gate, up = F.linear(layer.ffn_norm(x), w13).chunk(2, dim=-1)
             x = x + layer.feed_forward.w2(F.silu(gate) * up)
         self._hidden.copy_(backbone.norm(x)[:, 0])
-
-    def _captured(self, function: Callable[[], None]) -> Callable[[], None]:
-        """Capture a function into a CUDA graph; without CUDA give it back."""
-        if self._hidden.device.type != "cuda":
-            return function
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                function()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            function()
-        return graph.replay

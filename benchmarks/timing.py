@@ -33,6 +33,25 @@ def time_in_turn(ways: dict[str, Callable[[], Any]], device: torch.device, num_r
     return {name: Spread.of(values) for name, values in times.items()}
 
 
+def captured(function: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
+    """Capture a function into a CUDA graph and give its replay; on another device give the function back.
+
+    Its inputs and outputs are the tensors that it names; it must not wait for the device.
+    """
+    if device.type != "cuda":
+        return function
+    side = torch.cuda.Stream(device)
+    side.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            function()
+    torch.cuda.current_stream(device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        function()
+    return graph.replay
+
+
 def _repeats(way: Callable[[], Any], device: torch.device) -> int:
     _seconds(way, device, 1)
     return max(1, min(100, round(_LEAST_SECONDS / _seconds(way, device, 1))))
