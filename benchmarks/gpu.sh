@@ -58,7 +58,7 @@ step_vectors() {
 step_latency() {
     # A small cache for each engine: five processes share the device.
     bench "latency-$PRECISION" latency --precision "$PRECISION" --engine kv_cache_bytes=1000000000 \
-        --loops "engine,engine:flow=folded,engine:cuda_graphs=false,eager,stand-in"
+        --loops "engine,engine:flow=plain,engine:cuda_graphs=false,eager,stand-in"
 }
 
 step_throughput() {
