@@ -390,6 +390,7 @@ def load_model(
     num_missing = Counter(_layer_of(target) for target in targets)
     for name, target, value in _converted(reader, checkpoint):
         precision = stored_precision(name, quantization)
+        # A matrix that the file holds quantised is no tensor any more.
         if isinstance(value, Tensor) and quantization is not None and precision is not None:
             _check_finite(name, value)
             value = quantize_weight(value.to(device), precision, quantization.group_size)

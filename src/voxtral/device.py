@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from voxtral.config import QuantizationConfig
 from voxtral.errors import DeviceError
 
 _DTYPES = {
@@ -38,6 +39,9 @@ class ComputePlan:
     codec_dtype: torch.dtype
     codec_reason: str
     num_threads: int | None = None  # for one operation on a CPU; None leaves torch's choice
+    quantization: QuantizationConfig | None = None
+    quantization_reason: str = "as stored"
+    kv_cache_bytes: int | None = None  # what a budget leaves for keys and values; None without one
 
 
 def plan_compute(

@@ -53,6 +53,7 @@ from voxtral.errors import (
     VoiceError,
     VoxtralWarning,
 )
+from voxtral.memory_plan import check_precision, choose_quantization, limit_device_memory
 from voxtral.model.quantizer import CodeRangeError, check_codes
 from voxtral.model.voxtral import VoxtralModel, move_model
 from voxtral.models import locate_model
@@ -141,17 +142,21 @@ class VoxtralTTS:
         options = options or EngineOptions()
         if options.num_threads is None:
             options = replace(options, num_threads=compute.num_threads)
+        if options.kv_cache_bytes is None:
+            options = replace(options, kv_cache_bytes=compute.kv_cache_bytes)
         self._engine = Engine(model, options)
         # Also runs at interpreter exit, so that no thread is inside torch when that is torn down.
         self._finalizer = weakref.finalize(self, self._engine.close)
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # noqa: PLR0913 - each is an option of its own
         cls,
         model: str | os.PathLike[str],
         *,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
+        quantize: str | None = None,
+        max_memory: str | int | None = None,
         revision: str | None = None,
         token: str | None = None,
         local_files_only: bool = False,
@@ -165,7 +170,11 @@ class VoxtralTTS:
                 robotic demo voice in this package. A hub id that is not in the local cache is
                 downloaded.
             device: auto, cpu, cuda, cuda:N or mps (untested).
-            dtype: auto, float32, bfloat16 or float16.
+            dtype: auto, float32, bfloat16 or float16; of what is not quantised.
+            quantize: int8, int4 (the backbone; the acoustic transformer gets int8), int4-all, none, or auto: the
+                first of none, int8 and int4 that fits the memory. See docs/QUANTIZATION.md for what it costs.
+            max_memory: such as "3GB": a budget for weights, keys and values, and activations; what does not fit is
+                refused before it is loaded. Without `quantize` it means quantize="auto".
             revision: of a hub id; the published checkpoint is pinned by default.
             token: for the hub; HF_TOKEN by default.
             local_files_only: never download.
@@ -176,8 +185,10 @@ class VoxtralTTS:
             ModelNotFoundError: there is no such model.
             DownloadError: the hub refused or broke off.
             CheckpointError: a file is damaged.
-            DeviceError: the device or dtype is not available.
+            DeviceError: the device or dtype is not available, or the model does not fit.
+            OptionError: quantize or max_memory is unknown, or contradicts the checkpoint.
         """
+        check_precision(quantize, max_memory)
         plan_compute(device, dtype)  # before a download: a device that is not there would be refused after it
         folder = locate_model(
             model,
@@ -189,7 +200,17 @@ class VoxtralTTS:
         checkpoint = open_checkpoint(folder)
         tokenizer = _open_tokenizer(checkpoint)
         compute = plan_compute(device, dtype, num_parameters=checkpoint.num_parameters)
-        weights = load_model(checkpoint, device=compute.device, dtype=compute.dtype, codec_dtype=compute.codec_dtype)
+        compute = choose_quantization(checkpoint, compute, quantize, max_memory)
+        if max_memory is not None:
+            limit_device_memory(compute.device, max_memory)
+        weights = load_model(
+            checkpoint,
+            device=compute.device,
+            dtype=compute.dtype,
+            codec_dtype=compute.codec_dtype,
+            quantization=compute.quantization,
+            prepared=True,
+        )
         return cls(checkpoint, weights, compute, tokenizer, str(model), options)
 
     # Where and how it runs.
@@ -198,7 +219,8 @@ class VoxtralTTS:
         """Move the model; returns itself.
 
         Raises:
-            DeviceError: the device is not there, or has no room.
+            DeviceError: the device is not there, or has no room; or the model is quantised, for then its weights are
+                laid out for where they are.
             EngineError: requests are open.
         """
         resolved, reason = resolve_device(device)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 
 import voxtral
 from voxtral import SamplingOptions, SpeechRequest, VoicePrompt, VoxtralTTS
+from voxtral.engine.options import EngineOptions
 from voxtral.errors import (
     CancelledError,
     DeviceError,
@@ -82,15 +84,23 @@ def test_audio_saves_by_extension(tts: VoxtralTTS, tmp_path: Path, extension: st
 # Seeds and streams.
 
 
-def test_the_same_seed_gives_the_same_samples_streamed_or_not(tts: VoxtralTTS) -> None:
-    whole = tts.synthesize(LONG, seed=11).numpy()
-    again = tts.synthesize(LONG, seed=11).numpy()
-    streamed = np.concatenate([chunk.numpy() for chunk in tts.synthesize_stream(LONG, seed=11)])
-    blocks = np.concatenate([chunk.numpy() for chunk in tts.synthesize_stream(LONG, seed=11, chunk_size=1000)])
+@pytest.fixture(scope="module")
+def exact(tiny_folder: Path) -> Iterator[VoxtralTTS]:
+    """Equal to the bit whatever is computed beside: products of one row and of several round differently."""
+    options = EngineOptions(batch_invariant=True, max_batch=4)
+    with VoxtralTTS.from_pretrained(tiny_folder, device="cpu", options=options) as model:
+        yield model
+
+
+def test_the_same_seed_gives_the_same_samples_streamed_or_not(exact: VoxtralTTS) -> None:
+    whole = exact.synthesize(LONG, seed=11).numpy()
+    again = exact.synthesize(LONG, seed=11).numpy()
+    streamed = np.concatenate([chunk.numpy() for chunk in exact.synthesize_stream(LONG, seed=11)])
+    blocks = np.concatenate([chunk.numpy() for chunk in exact.synthesize_stream(LONG, seed=11, chunk_size=1000)])
     assert np.array_equal(whole, again)
     assert np.array_equal(whole, streamed)
     assert np.array_equal(whole, blocks)
-    assert not np.array_equal(whole[:1920], tts.synthesize(LONG, seed=12).numpy()[:1920])
+    assert not np.array_equal(whole[:1920], exact.synthesize(LONG, seed=12).numpy()[:1920])
 
 
 def test_without_a_seed_one_is_drawn_and_reported(tts: VoxtralTTS) -> None:
@@ -99,12 +109,12 @@ def test_without_a_seed_one_is_drawn_and_reported(tts: VoxtralTTS) -> None:
     assert np.array_equal(first.numpy(), tts.synthesize("Different each time.", seed=first.seed).numpy())
 
 
-def test_many_threads_get_what_one_thread_gets(tts: VoxtralTTS) -> None:
-    alone = {seed: tts.synthesize(LONG, seed=seed).numpy() for seed in range(6)}
+def test_many_threads_get_what_one_thread_gets(exact: VoxtralTTS) -> None:
+    alone = {seed: exact.synthesize(LONG, seed=seed).numpy() for seed in range(6)}
     together: dict[int, np.ndarray] = {}
 
     def speak(seed: int) -> None:
-        together[seed] = tts.synthesize(LONG, seed=seed).numpy()
+        together[seed] = exact.synthesize(LONG, seed=seed).numpy()
 
     threads = [threading.Thread(target=speak, args=(seed,)) for seed in alone]
     for thread in threads:

@@ -22,7 +22,15 @@ from voxtral.audio.encode import FORMATS
 from voxtral.audio.file import AudioFileWriter
 from voxtral.batch import MAX_IN_FLIGHT, Batch, BatchItem, ClonedVoices, default_in_flight
 from voxtral.cli.batch_input import PlannedFile, Problem, Split, plan_files, read_entries
-from voxtral.cli.loading import DeviceOption, DtypeOption, ModelOption, open_model
+from voxtral.cli.loading import (
+    DeviceOption,
+    DtypeOption,
+    LoadOptions,
+    MaxMemoryOption,
+    ModelOption,
+    QuantizeOption,
+    open_model,
+)
 from voxtral.cli.manifest import Digests, Manifest
 from voxtral.cli.options import (
     GuidanceOption,
@@ -88,6 +96,8 @@ def batch(  # noqa: PLR0913 - each parameter is an option
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    quantize: QuantizeOption = None,
+    max_memory: MaxMemoryOption = None,
     in_flight: Annotated[
         int | None,
         typer.Option(
@@ -144,7 +154,7 @@ def batch(  # noqa: PLR0913 - each parameter is an option
     with _open_folder(output) as manifest:
         _check_folder(manifest, files, output, is_overwriting=overwrite)
         options = EngineOptions(batch_invariant=batch_invariant)
-        with open_model(model, device, dtype, tell, options=options) as loaded:
+        with open_model(model, LoadOptions(device, dtype, quantize, max_memory), tell, options=options) as loaded:
             run = _Run(loaded, manifest, files, format, is_overwriting=overwrite)
             with run.checked():
                 if run.num_changed:

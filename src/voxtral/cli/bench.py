@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from voxtral.cli.loading import DeviceOption, DtypeOption, ModelOption, open_model
+from voxtral.cli.loading import (
+    DeviceOption,
+    DtypeOption,
+    LoadOptions,
+    MaxMemoryOption,
+    ModelOption,
+    QuantizeOption,
+    open_model,
+)
 from voxtral.cli.terminal import reporter
 from voxtral.errors import OptionError, VoiceError
 
@@ -28,6 +36,8 @@ def bench(  # noqa: PLR0913 - they are the options of the command
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    quantize: QuantizeOption = None,
+    max_memory: MaxMemoryOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No lines about progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of a table.")] = False,
 ) -> None:
@@ -49,7 +59,7 @@ def bench(  # noqa: PLR0913 - they are the options of the command
     if price_per_hour is not None:
         _check("price-per-hour", price_per_hour, 0, 1e9)
     tell = reporter(is_quiet=quiet)
-    with open_model(model, device, dtype, tell) as loaded:
+    with open_model(model, LoadOptions(device, dtype, quantize, max_memory), tell) as loaded:
         report = _measure(loaded, (1, streams), seconds, rounds, quiet)
     if price_per_hour is not None:
         report["cost"] = _cost(report["streams"], price_per_hour)
@@ -86,6 +96,7 @@ def _measure(
         "model": loaded.name,
         "device": str(loaded.compute.device),
         "dtype": dtype_name(loaded.compute.dtype),
+        "quantization": loaded.compute.quantization.name if loaded.compute.quantization else None,
         "machine": describe_machine(),
         "voice": voice.name,
         "seconds_of_each_stream": num_frames / loaded.config.frame_rate,

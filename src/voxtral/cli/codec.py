@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voxtral.cli.files import check_safetensors_target, check_target, writing
-from voxtral.cli.loading import DeviceOption, DtypeOption, ModelOption, open_model
+from voxtral.cli.loading import DeviceOption, DtypeOption, LoadOptions, ModelOption, open_model
 from voxtral.cli.terminal import deferred_interrupts, say
 from voxtral.errors import RequestError
 
@@ -40,7 +40,7 @@ def encode(
       voxtral encode clip.wav -o clip.safetensors --model ./my-model
     """
     check_safetensors_target(output)
-    with open_model(model, device, dtype, say) as loaded:
+    with open_model(model, LoadOptions(device, dtype), say) as loaded:
         codes = loaded.encode(clip)
     _write_codes(output, codes, loaded.sample_rate)
     seconds = codes.shape[1] / loaded.config.frame_rate
@@ -66,7 +66,7 @@ def decode(
     format_for_path(output)
     check_target(output)
     codes, sample_rate = _read_codes(codes_file)
-    with open_model(model, device, dtype, say) as loaded:
+    with open_model(model, LoadOptions(device, dtype), say) as loaded:
         if sample_rate != loaded.sample_rate:
             raise RequestError(
                 f"{codes_file} was made for {sample_rate} Hz, this model speaks at {loaded.sample_rate} Hz; codes "

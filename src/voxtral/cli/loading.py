@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,6 +31,36 @@ ModelOption = Annotated[
 DeviceOption = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
 DtypeOption = Annotated[str, typer.Option("--dtype", metavar="DTYPE", help="auto, float32, bfloat16 or float16.")]
 
+QuantizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--quantize",
+        metavar="RECIPE",
+        help="Fewer bits for the weights: int8, int4, int4-all, none, or auto (what fits). Default: none, or auto with "
+        "--max-memory.",
+        show_default=False,
+    ),
+]
+MaxMemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="A budget for weights, cache and activations, such as 3GB; what does not fit is refused.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a command loads its model: device and dtype by name, recipe and budget."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    quantize: str | None = None
+    max_memory: str | None = None
+
 
 def resolve_model_name(asked_for: str | None, tell: Callable[[str], None], device: str = "auto") -> str:
     """Choose the model and tell what a person should know about the choice."""
@@ -40,29 +71,23 @@ def resolve_model_name(asked_for: str | None, tell: Callable[[str], None], devic
 
 
 def open_model(
-    asked_for: str | None,
-    device: str,
-    dtype: str,
-    tell: Callable[[str], None],
-    *,
-    options: EngineOptions | None = None,
+    asked_for: str | None, load: LoadOptions, tell: Callable[[str], None], *, options: EngineOptions | None = None
 ) -> VoxtralTTS:
     """Load the model of a command. Only a model that was named by an option is downloaded.
 
     Args:
         asked_for: the value of --model.
-        device: the value of --device.
-        dtype: the value of --dtype.
+        load: the values of --device, --dtype, --quantize and --max-memory.
         tell: gets lines for a person.
         options: of the engine.
 
     Raises:
         VoxtralError: as `VoxtralTTS.from_pretrained`.
     """
-    name = resolve_model_name(asked_for, tell, device)
+    name = resolve_model_name(asked_for, tell, load.device)
     from voxtral.tts import VoxtralTTS
 
     # Size and licence of a download are said even where everything else is kept quiet.
     return VoxtralTTS.from_pretrained(
-        name, device=device, dtype=dtype, local_files_only=asked_for is None, announce=say, options=options
+        name, **asdict(load), local_files_only=asked_for is None, announce=say, options=options
     )

@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 import typer
 
 from voxtral.cli.files import check_target, read_text
-from voxtral.cli.loading import DeviceOption, DtypeOption, ModelOption, open_model
+from voxtral.cli.loading import (
+    DeviceOption,
+    DtypeOption,
+    LoadOptions,
+    MaxMemoryOption,
+    ModelOption,
+    QuantizeOption,
+    open_model,
+)
 from voxtral.cli.options import (
     GuidanceOption,
     JsonOption,
@@ -98,6 +106,8 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    quantize: QuantizeOption = None,
+    max_memory: MaxMemoryOption = None,
     play: Annotated[bool, typer.Option("--play", help="Play the audio as it is made.")] = False,
     as_json: JsonOption = False,
     is_quiet: QuietOption = False,
@@ -145,7 +155,7 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     check_options(request)
     if reference is not None and not os.path.exists(reference):
         raise ReferenceAudioError(f"the file {reference!s} does not exist; name an audio file to clone a voice from")
-    with open_model(model, device, dtype, tell) as loaded:
+    with open_model(model, LoadOptions(device, dtype, quantize, max_memory), tell) as loaded:
         handle = loaded.submit(request, hold_segments=not destination.is_live)
         _speak(loaded, handle, request, destination, is_watched=not (is_quiet or as_json) and sys.stderr.isatty())
         report = _report(loaded, handle, request, code, destination)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from voxtral.cli.files import check_safetensors_target, writing
-from voxtral.cli.loading import DeviceOption, DtypeOption, ModelOption, open_model, resolve_model_name
+from voxtral.cli.loading import DeviceOption, DtypeOption, LoadOptions, ModelOption, open_model, resolve_model_name
 from voxtral.cli.terminal import say
 from voxtral.models import locate_model
 
@@ -88,7 +88,7 @@ def clone(
       voxtral speak "Hello!" --voice me.safetensors --model ./my-model
     """
     check_safetensors_target(output)
-    with open_model(model, device, dtype, say) as loaded:
+    with open_model(model, LoadOptions(device, dtype), say) as loaded:
         voice = loaded.create_voice(clip, name=name or output.stem)
         with writing(output) as partial:
             voice.save(partial)
