@@ -66,9 +66,9 @@ def _quantized_matmul(
     BLOCK_K: tl.constexpr,
 ):
     """One block of rows and of result columns for each program; `width` is that of the result."""
-    # 64 bits, so that the place of a weight cannot overflow.
-    columns = (tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)).to(tl.int64)
-    rows = (tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)).to(tl.int64)
+    # Blocks of rows first: those that read the same weights run side by side. 64 bits, so that no place overflows.
+    rows = (tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)).to(tl.int64)
+    columns = (tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)).to(tl.int64)
     is_row = rows < num_rows
     is_column = columns < width
     result = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
@@ -138,7 +138,7 @@ def quantized_matmul(
     # What three stages need must fit the shared memory of a consumer card, 99 KiB.
     widest = 256 if block_m == 16 else 128
     block_k = min(widest // 2 if x.dtype is torch.float32 else widest, triton.next_power_of_2(depth))
-    _quantized_matmul[(triton.cdiv(width, block_n), triton.cdiv(num_rows, block_m))](
+    _quantized_matmul[(triton.cdiv(num_rows, block_m), triton.cdiv(width, block_n))](
         rows,
         weight,
         scales.contiguous(),
