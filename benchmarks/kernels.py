@@ -220,10 +220,10 @@ def codec_window(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]
     """Attention of the codec's last layers for one frame, behind a full window."""
     codec = config.codec
     num_new, window = codec.steps_per_frame, 16
-    query = draw.normal(rows, num_new, codec.num_heads, codec.head_dim)
-    key, value = (draw.normal(rows, window + num_new, codec.num_kv_heads, codec.head_dim) for _ in range(2))
+    query = draw.normal(rows, codec.num_heads, num_new, codec.head_dim)
+    key, value = (draw.normal(rows, codec.num_kv_heads, window + num_new, codec.head_dim) for _ in range(2))
     slopes = torch.tensor(codec.alibi_slopes, device=draw.device)
-    attend = partial(attend_in_window, query, key, value, slopes, window=window)
+    attend = partial(attend_in_window, query, key, value, slopes, window)
     yield _case("attend_in_window", rows, torch_and_triton(draw, attend))
 
 

@@ -202,23 +202,15 @@ def check_sum_embeddings(device: str, dtype: torch.dtype, num_rows: int, num_cod
 
 
 def check_attend_in_window(
-    device: str,
-    dtype: torch.dtype,
-    shape: tuple[int, int, int],
-    heads: tuple[int, int],
-    head_dim: int,
-    window: int,
-    num_valid: list[int] | None = None,
+    device: str, dtype: torch.dtype, shape: tuple[int, int, int], heads: tuple[int, int], head_dim: int, window: int
 ) -> None:
     draw = Inputs(device, dtype)
     num_rows, num_queries, num_keys = shape
-    query = draw.normal(num_rows, num_queries, heads[0], head_dim)
-    key, value = (draw.normal(num_rows, num_keys, heads[1], head_dim) for _ in range(2))
+    # As the codec has them: queries and values as they were projected, keys copied beside those of the cache.
+    query = draw.normal(num_rows, num_queries, heads[0], head_dim).transpose(1, 2)
+    key = draw.normal(num_rows, heads[1], num_keys, head_dim)
+    value = draw.normal(num_rows, num_keys, heads[1], head_dim).transpose(1, 2)
     # Powers of two, so that the plain form's bias of 16 bits is exact too.
     slopes = 0.5 ** torch.arange(heads[0], device=device)
-    valid = None if num_valid is None else torch.tensor(num_valid, dtype=torch.int32, device=device)
-    kernel, plain = (
-        attend_in_window(query, key, value, slopes, window=window, num_valid=valid, use_triton=choice)
-        for choice in (True, False)
-    )
+    kernel, plain = (attend_in_window(query, key, value, slopes, window, use_triton=choice) for choice in (True, False))
     assert_close(kernel, plain, 5e-6 if dtype is torch.float32 else None)

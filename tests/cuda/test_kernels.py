@@ -105,10 +105,6 @@ def test_sum_embeddings(dtype: torch.dtype, num_rows: int) -> None:
 
 @DTYPES
 @pytest.mark.parametrize("window", [2, 4, 8, 16])
-@pytest.mark.parametrize(
-    ("shape", "num_valid"), [((1, 8, 24), None), ((32, 8, 24), [8 + row % 17 for row in range(32)])]
-)
-def test_attend_in_window(
-    dtype: torch.dtype, shape: tuple[int, int, int], window: int, num_valid: list[int] | None
-) -> None:
-    checks.check_attend_in_window(CUDA, dtype, shape, (8, 8), 128, window, num_valid)
+@pytest.mark.parametrize("shape", [(1, 8, 24), (32, 40, 56)])
+def test_attend_in_window(dtype: torch.dtype, shape: tuple[int, int, int], window: int) -> None:
+    checks.check_attend_in_window(CUDA, dtype, shape, (8, 8), 128, window)

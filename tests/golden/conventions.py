@@ -31,7 +31,7 @@ from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, Bidirecti
 from voxtral.model.backbone import Backbone, BackboneAttention, BackboneLayer
 from voxtral.model.codec import CodecAttention, CodecDecoder, CodecLayer, ConvBlock
 from voxtral.model.codec_encoder import CodecEncoder
-from voxtral.model.kernels import elementwise, paged
+from voxtral.model.kernels import elementwise, flow, paged, tokens, window
 from voxtral.model.layers import FeedForward, RMSNorm
 from voxtral.model.quantizer import Quantizer
 from voxtral.model.voxtral import VoxtralModel
@@ -552,7 +552,7 @@ PROMPT = (
     Convention(
         "frame embeddings are means",
         "Audio tokens",
-        edit(VoxtralModel.embed_frames, ("rows.sum(", "rows.mean(")),
+        edit(tokens.sum_embeddings, ("rows.sum(", "rows.mean(")),
         "frame_embed/embeds",
     ),
     Convention(
@@ -606,25 +606,25 @@ SEMANTIC = (
     Convention(
         "EMPTY_AUDIO is not masked",
         "Semantic head and end",
-        edit(AcousticTransformer.mask_semantic_logits, ("[:, EMPTY_AUDIO] =", "[:, :EMPTY_AUDIO] =")),
+        edit(tokens.mask_semantic, ("[:, EMPTY_AUDIO] =", "[:, :EMPTY_AUDIO] =")),
         "semantic/code",
     ),
     Convention(
         "padding rows are not masked",
         "Semantic head and end",
-        edit(AcousticTransformer.mask_semantic_logits, ("self.codebooks.semantic_vocab :]", "masked.shape[1] :]")),
+        edit(tokens.mask_semantic, ("semantic_vocab:]", "masked.shape[1] :]")),
         "semantic/code",
     ),
     Convention(
         "the last two codes are masked with the padding",
         "Semantic head and end",
-        edit(AcousticTransformer.mask_semantic_logits, ("semantic_vocab :]", "semantic_size :]")),
+        edit(tokens.mask_semantic, ("semantic_vocab:]", "semantic_vocab - 2 :]")),
         "semantic/logits_masked",
     ),
     Convention(
         "END_AUDIO is masked",
         "Semantic head and end",
-        edit(AcousticTransformer.mask_semantic_logits, ("[:, EMPTY_AUDIO] =", "[:, : END_AUDIO + 1] =")),
+        edit(tokens.mask_semantic, ("[:, EMPTY_AUDIO] =", "[:, : END_AUDIO + 1] =")),
         "semantic/logits_masked",
     ),
     Convention(
@@ -637,10 +637,10 @@ SEMANTIC = (
         "the semantic code is drawn instead of chosen",
         "Semantic head and end",
         edit(
-            AcousticTransformer.forward,
+            tokens.choose_semantic,
             (
-                ".argmax(dim=-1, keepdim=True)",
-                ".softmax(dim=-1).multinomial(1, generator=torch.Generator().manual_seed(0))",
+                ".argmax(dim=-1)",
+                ".softmax(dim=-1).multinomial(1, generator=torch.Generator().manual_seed(0))[:, 0]",
             ),
         ),
         _FRAME,
@@ -667,7 +667,7 @@ SEMANTIC = (
         "a generated END_AUDIO frame carries [1, 0 x 36], as that of a reference",
         "Audio tokens",
         edit(
-            AcousticTransformer.forward,
+            flow.finish_frame,
             ("END_AUDIO, EMPTY_AUDIO, codes)", "END_AUDIO, EMPTY_AUDIO - NUM_SPECIAL_CODES, codes)"),
         ),
         "fm/end_audio/codes",
@@ -675,7 +675,7 @@ SEMANTIC = (
     Convention(
         "an END_AUDIO frame keeps its acoustic codes",
         "Semantic head and end",
-        edit(AcousticTransformer.forward, ("torch.where(semantic == END_AUDIO, EMPTY_AUDIO, codes)", "codes")),
+        edit(flow.finish_frame, ("torch.where(semantic[:, None] == END_AUDIO, EMPTY_AUDIO, codes)", "codes")),
         "fm/end_audio/codes",
     ),
 )
@@ -792,31 +792,31 @@ FLOW = (
     Convention(
         "the end of the flow is not clamped",
         "Acoustic transformer",
-        edit(acoustic.round_to_codes, ("flow_state.clamp(-1, 1)", "flow_state")),
+        edit(flow.round_to_codes, ("flow_state.clamp(-1, 1)", "flow_state")),
         _FRAME,
     ),
     Convention(
         "ties are rounded up",
         "Acoustic transformer",
-        edit(acoustic.round_to_codes, ("scaled.round()", "(scaled + 0.5).floor()")),
+        edit(flow.round_to_codes, ("scaled.round()", "(scaled + 0.5).floor()")),
         f"{_UNIT}/test_acoustic.py::test_ties_go_to_the_even_level",
     ),
     Convention(
         "levels are cut off instead of rounded",
         "Acoustic transformer",
-        edit(acoustic.round_to_codes, ("scaled.round()", "scaled.floor()")),
+        edit(flow.round_to_codes, ("scaled.round()", "scaled.floor()")),
         _FRAME,
     ),
     Convention(
         "levels are 22 in [-1, 1]",
         "Acoustic transformer",
-        edit(acoustic.round_to_codes, ("(num_levels - 1)", "num_levels")),
+        edit(flow.round_to_codes, ("(num_levels - 1)", "num_levels")),
         _FRAME,
     ),
     Convention(
         "acoustic codes are not shifted by the special ids",
         "Acoustic transformer",
-        edit(AcousticTransformer.forward, ("codes + NUM_SPECIAL_CODES", "codes")),
+        edit(flow.finish_frame, ("codes + NUM_SPECIAL_CODES", "codes")),
         _FRAME,
     ),
     Convention(
@@ -870,8 +870,8 @@ FLOW = (
         "acoustic codes come before the semantic one",
         "Acoustic transformer",
         edit(
-            AcousticTransformer.forward,
-            ("(semantic, codes + NUM_SPECIAL_CODES)", "(codes + NUM_SPECIAL_CODES, semantic)"),
+            flow.finish_frame,
+            ("(semantic[:, None], codes + NUM_SPECIAL_CODES)", "(codes + NUM_SPECIAL_CODES, semantic[:, None])"),
         ),
         _FRAME,
     ),
@@ -1078,25 +1078,25 @@ DECODER = (
     Convention(
         "ALiBi favours distant keys",
         "Codec decoder",
-        edit(CodecAttention.bias, ("bias = self", "bias = -self")),
+        edit(window.window_bias, ("bias = slopes", "bias = -slopes")),
         "codec/attn_bias/block1_window2",
     ),
     Convention(
         "there is no ALiBi",
         "Codec decoder",
-        edit(CodecAttention.bias, ("bias = self", "bias = 0 * self")),
+        edit(window.window_bias, ("bias = slopes", "bias = 0 * slopes")),
         f"{_T7}/block1",
     ),
     Convention(
         "a window of W is W keys",
         "Codec decoder",
-        edit(CodecAttention.bias, ("distance < -self.window", "distance <= -self.window")),
+        edit(window.window_bias, ("distance < -window", "distance <= -window")),
         f"{_T7}/block1",
     ),
     Convention(
         "codec attention sees the future",
         "Codec decoder",
-        edit(CodecAttention.bias, ("(distance > 0)", "(distance > self.window)")),
+        edit(window.window_bias, ("(distance > 0)", "(distance > window)")),
         f"{_T7}/block1",
     ),
     Convention(

@@ -14,8 +14,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES, AcousticConfig, CodebookConfig
+from voxtral.config import AcousticConfig, CodebookConfig
 from voxtral.model.attention import attend
+from voxtral.model.kernels.flow import finish_frame
+from voxtral.model.kernels.tokens import choose_semantic, mask_semantic
 from voxtral.model.layers import AttentionProjections, FeedForward, RMSNorm, last, split_heads
 
 _TIME_THETA = 10000.0
@@ -64,16 +66,6 @@ def embed_time(times: Tensor, inverse_frequencies: Tensor) -> Tensor:
     """Embed times in 0..1 (not scaled) as cosines followed by sines: [n] to [n, D], float32."""
     angles = times.to(torch.float32)[:, None] * inverse_frequencies
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
-
-
-def round_to_codes(flow_state: Tensor, num_levels: int) -> Tensor:
-    """Round values in [-1, 1] (clamped) to levels 0 .. num_levels - 1; ties go to the even level.
-
-    >>> round_to_codes(torch.tensor([-2.0, 0.0, 0.025, 1.0]), 21).tolist()
-    [0, 10, 10, 20]
-    """
-    scaled = (flow_state.clamp(-1, 1) + 1) / 2 * (num_levels - 1)
-    return scaled.round().long()
 
 
 class BidirectionalAttention(AttentionProjections):
@@ -146,19 +138,8 @@ class AcousticTransformer(nn.Module):
         return self.semantic_codebook_output(hidden).float()
 
     def mask_semantic_logits(self, logits: Tensor, *, may_end: bool | Tensor = True) -> Tensor:
-        """Exclude EMPTY_AUDIO and the padding rows; END_AUDIO may win from the first frame on.
-
-        Where `may_end`, one for all rows or [B] bool, is false, END_AUDIO is excluded too, which the
-        official runtime never does.
-        """
-        masked = logits.clone()
-        masked[:, EMPTY_AUDIO] = -torch.inf
-        if isinstance(may_end, Tensor):
-            masked[:, END_AUDIO].masked_fill_(~may_end, -torch.inf)
-        elif not may_end:
-            masked[:, END_AUDIO] = -torch.inf
-        masked[:, self.codebooks.semantic_vocab :] = -torch.inf
-        return masked
+        """Exclude EMPTY_AUDIO, the padding rows and, where `may_end` is false, END_AUDIO; see `mask_semantic`."""
+        return mask_semantic(logits, _for_each_row(may_end, logits), self.codebooks.semantic_vocab)
 
     def velocity(self, state: Tensor, time_token: Tensor, llm_token: Tensor) -> Tensor:
         """Predict where the flow moves.
@@ -221,9 +202,6 @@ class AcousticTransformer(nn.Module):
 
         No operation waits for the device, and shapes depend on B alone: a CUDA graph can hold it.
 
-        An END_AUDIO row carries EMPTY_AUDIO shifted by the special ids in every acoustic codebook, as
-        the official runtime writes it; it is never fed back.
-
         Args:
             hidden: [B, D], after the final norm of the backbone.
             noise: [B, A], already scaled.
@@ -235,9 +213,13 @@ class AcousticTransformer(nn.Module):
         Returns:
             The frame of each row.
         """
-        logits = self.mask_semantic_logits(self.semantic_logits(hidden), may_end=may_end)
-        semantic = logits.argmax(dim=-1, keepdim=True)  # [B, 1]
+        books = self.codebooks
+        may_end = _for_each_row(may_end, hidden)
+        semantic = choose_semantic(self.semantic_logits(hidden), may_end, books.semantic_vocab)
         state = last((flow or self).flow_states(hidden, noise, guidance_scale, schedule))
-        codes = round_to_codes(state, self.codebooks.acoustic_size)
-        codes = torch.where(semantic == END_AUDIO, EMPTY_AUDIO, codes)
-        return FrameStep(audio_tokens=torch.cat((semantic, codes + NUM_SPECIAL_CODES), dim=1), flow_state=state)
+        return FrameStep(audio_tokens=finish_frame(state, semantic, books.acoustic_size), flow_state=state)
+
+
+def _for_each_row(flag: bool | Tensor, rows: Tensor) -> Tensor:
+    """Give a flag of all rows to each: [B] bool, on the device of `rows` [B, ...]."""
+    return flag if isinstance(flag, Tensor) else rows.new_full((rows.shape[0],), flag, dtype=torch.bool)

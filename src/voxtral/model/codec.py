@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxtral.config import CodebookConfig, CodecConfig, ConvBlockConfig, TransformerBlockConfig
-from voxtral.model.attention import attend
+from voxtral.model.kernels.window import attend_in_window, window_bias
 from voxtral.model.layers import FeedForward, RMSNorm, last, split_heads
 from voxtral.model.quantizer import Quantizer
 
@@ -170,20 +170,8 @@ class CodecAttention(nn.Module):
         self.register_buffer("alibi_slopes", slopes, persistent=False)
 
     def bias(self, num_queries: int, num_keys: int) -> Tensor:
-        """Make the additive bias of queries that are the last of `num_keys` positions.
-
-        Query i sees key j for 0 <= i - j <= window, window + 1 keys, with slope * (j - i) added.
-
-        Returns:
-            [H, T, S] float32.
-        """
-        device = self.alibi_slopes.device
-        keys = torch.arange(num_keys, device=device)
-        queries = torch.arange(num_keys - num_queries, num_keys, device=device)
-        distance = keys[None, :] - queries[:, None]  # j - i
-        outside = (distance > 0) | (distance < -self.window)
-        bias = self.alibi_slopes[:, None, None] * distance
-        return bias.masked_fill(outside, -torch.inf)
+        """Make the additive bias of queries that are the last of `num_keys` positions: [H, T, S] float32."""
+        return window_bias(self.alibi_slopes, self.window, num_queries, num_keys)
 
     def forward(self, x: Tensor, cache: LayerCache) -> Tensor:
         """Attend from [B, T, D] to itself and to the cache, which keeps the last `window` positions."""
@@ -194,10 +182,9 @@ class CodecAttention(nn.Module):
         if cache.keys is not None and cache.values is not None:
             key = torch.cat((cache.keys, key), dim=2)
             value = torch.cat((cache.values, value), dim=2)
-        bias = self.bias(query.shape[2], key.shape[2]).to(query.dtype)
         cache.keys = key[:, :, -self.window :].clone()
         cache.values = value[:, :, -self.window :].clone()
-        return self.wo(attend(query, key, value, mask=bias[None]))
+        return self.wo(attend_in_window(query, key, value, self.alibi_slopes, self.window))
 
 
 class CodecLayer(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from voxtral.config import CodebookConfig, CodecConfig
 from voxtral.errors import RequestError
-from voxtral.model.acoustic import round_to_codes
+from voxtral.model.kernels.flow import round_to_codes
 
 # Entries that training never used have almost no usage; the division is guarded as officially.
 _USAGE_FLOOR = 1e-5

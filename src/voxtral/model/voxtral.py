@@ -21,6 +21,7 @@ from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, Flow, Flo
 from voxtral.model.backbone import Backbone, BackboneLayer, KVCache, init_kv_cache
 from voxtral.model.codec import CodecDecoder, CodecState
 from voxtral.model.codec_encoder import CodecEncoder
+from voxtral.model.kernels.tokens import sum_embeddings
 from voxtral.model.layers import Embedding
 from voxtral.model.linear import QuantizedLinear
 from voxtral.model.quantizer import check_codes
@@ -71,8 +72,7 @@ class VoxtralModel(nn.Module):
 
     def embed_frames(self, audio_tokens: Tensor) -> Tensor:
         """Sum the embeddings of the K audio tokens of each frame: [T, K] int64 to [T, D]."""
-        rows = self.audio_embeddings(audio_tokens + self.codebook_offsets)  # [T, K, D]
-        return rows.sum(dim=-2, dtype=torch.float32).to(self.dtype)
+        return sum_embeddings(audio_tokens, self.codebook_offsets, self.audio_embeddings.weight)
 
     def embed_codes(self, codes: Tensor) -> Tensor:
         """Make the rows of a voice from the codes of a reference: its frames, then END_AUDIO.

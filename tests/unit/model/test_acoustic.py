@@ -18,10 +18,10 @@ from voxtral.model.acoustic import (
     AcousticTransformer,
     FlowSchedule,
     embed_time,
-    round_to_codes,
     time_inverse_frequencies,
 )
 from voxtral.model.folded import FoldedFlow
+from voxtral.model.kernels.flow import round_to_codes
 from voxtral.model.layers import last
 
 BOOKS = CodebookConfig(semantic_size=50, acoustic_size=5, num_acoustic=6)

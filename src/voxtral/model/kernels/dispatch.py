@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from functools import cache
 
+import torch
 from torch import Tensor
 
 
@@ -17,6 +18,9 @@ def has_triton() -> bool:
 def uses_triton(tensor: Tensor, choice: bool | None) -> bool:
     """Decide for a tensor: an explicit choice wins; otherwise on CUDA, where Triton is installed.
 
-    Tests choose it for CPU tensors under TRITON_INTERPRET=1.
+    Kernels give no gradients, so a tensor that needs some goes another way. Tests choose kernels for CPU tensors under
+    TRITON_INTERPRET=1.
     """
-    return choice if choice is not None else tensor.is_cuda and has_triton()
+    if choice is not None:
+        return choice
+    return tensor.is_cuda and has_triton() and not (tensor.requires_grad and torch.is_grad_enabled())

@@ -97,10 +97,21 @@ def guided_step(
     return state + (scale * conditional + (1 - scale) * unconditional) * step
 
 
-def finish_frame(state: Tensor, semantic: Tensor, num_levels: int, *, use_triton: bool | None = None) -> Tensor:
-    """Clamp and round the end of the flow to levels, ties to even, and write the audio tokens of the frame.
+def round_to_codes(flow_state: Tensor, num_levels: int) -> Tensor:
+    """Round values in [-1, 1] (clamped) to levels 0 .. num_levels - 1; ties go to the even level.
 
-    An END_AUDIO row gets EMPTY_AUDIO shifted in every acoustic codebook (`AcousticTransformer.forward`).
+    >>> round_to_codes(torch.tensor([-2.0, 0.0, 0.025, 1.0]), 21).tolist()
+    [0, 10, 10, 20]
+    """
+    scaled = (flow_state.clamp(-1, 1) + 1) / 2 * (num_levels - 1)
+    return scaled.round().long()
+
+
+def finish_frame(state: Tensor, semantic: Tensor, num_levels: int, *, use_triton: bool | None = None) -> Tensor:
+    """Round the end of the flow to codes and write the audio tokens of the frame.
+
+    An END_AUDIO row carries EMPTY_AUDIO shifted by the special ids in every acoustic codebook, as
+    the official runtime writes it; it is never fed back.
 
     Args:
         state: [B, A] float32.
@@ -115,6 +126,6 @@ def finish_frame(state: Tensor, semantic: Tensor, num_levels: int, *, use_triton
         from voxtral.model.kernels import flow_triton
 
         return flow_triton.finish_frame(state, semantic, num_levels)
-    levels = ((state.clamp(-1, 1) + 1) / 2 * (num_levels - 1)).round().long()
-    levels = torch.where(semantic[:, None] == END_AUDIO, EMPTY_AUDIO, levels)
-    return torch.cat((semantic[:, None], levels + NUM_SPECIAL_CODES), dim=1)
+    codes = round_to_codes(state, num_levels)
+    codes = torch.where(semantic[:, None] == END_AUDIO, EMPTY_AUDIO, codes)
+    return torch.cat((semantic[:, None], codes + NUM_SPECIAL_CODES), dim=1)

@@ -10,13 +10,31 @@ from voxtral.config import EMPTY_AUDIO, END_AUDIO
 from voxtral.model.kernels.dispatch import uses_triton
 
 
-def choose_semantic(logits: Tensor, may_end: Tensor, semantic_vocab: int, *, use_triton: bool | None = None) -> Tensor:
-    """Choose the highest semantic code of each row; of equal ones the lowest.
-
-    EMPTY_AUDIO and the padding rows never win, END_AUDIO only where it may. Logits must not be NaN.
+def mask_semantic(logits: Tensor, may_end: Tensor, semantic_vocab: int) -> Tensor:
+    """Exclude what never wins: EMPTY_AUDIO, the padding rows, and END_AUDIO where it may not.
 
     Args:
-        logits: [B, rows], padding included.
+        logits: [B, rows] float32, padding included.
+        may_end: [B] bool; the official runtime lets END_AUDIO win from the first frame on.
+        semantic_vocab: audio tokens without padding.
+
+    Returns:
+        [B, rows] float32.
+    """
+    masked = logits.clone()
+    masked[:, EMPTY_AUDIO] = -torch.inf
+    masked[:, END_AUDIO].masked_fill_(~may_end, -torch.inf)
+    masked[:, semantic_vocab:] = -torch.inf
+    return masked
+
+
+def choose_semantic(logits: Tensor, may_end: Tensor, semantic_vocab: int, *, use_triton: bool | None = None) -> Tensor:
+    """Choose the highest semantic code of each row, of equal ones the lowest; see `mask_semantic`.
+
+    Logits must not be NaN: the plain form would choose one, the kernel the first code.
+
+    Args:
+        logits: [B, rows] float32, padding included.
         may_end: [B] bool.
         semantic_vocab: audio tokens without padding.
         use_triton: see `uses_triton`.
@@ -28,10 +46,7 @@ def choose_semantic(logits: Tensor, may_end: Tensor, semantic_vocab: int, *, use
         from voxtral.model.kernels import tokens_triton
 
         return tokens_triton.choose_semantic(logits, may_end, semantic_vocab)
-    masked = logits[:, :semantic_vocab].to(torch.float32, copy=True)
-    masked[:, EMPTY_AUDIO] = -torch.inf
-    masked[:, END_AUDIO].masked_fill_(~may_end, -torch.inf)
-    return masked.argmax(dim=-1)
+    return mask_semantic(logits, may_end, semantic_vocab).argmax(dim=-1)
 
 
 def sum_embeddings(audio_tokens: Tensor, offsets: Tensor, table: Tensor, *, use_triton: bool | None = None) -> Tensor:
@@ -50,4 +65,5 @@ def sum_embeddings(audio_tokens: Tensor, offsets: Tensor, table: Tensor, *, use_
         from voxtral.model.kernels import tokens_triton
 
         return tokens_triton.sum_embeddings(audio_tokens, offsets, table)
-    return F.embedding(audio_tokens + offsets, table).sum(dim=-2, dtype=torch.float32).to(table.dtype)
+    rows = F.embedding(audio_tokens + offsets, table)  # [B, K, D]
+    return rows.sum(dim=-2, dtype=torch.float32).to(table.dtype)

@@ -9,27 +9,42 @@ from voxtral.model.attention import attend
 from voxtral.model.kernels.dispatch import uses_triton
 
 
-def attend_in_window(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    slopes: Tensor,
-    *,
-    window: int,
-    num_valid: Tensor | None = None,
-    use_triton: bool | None = None,
-) -> Tensor:
-    """Attend from the last T of S positions, each to itself and at most `window` before it.
+def window_bias(slopes: Tensor, window: int, num_queries: int, num_keys: int) -> Tensor:
+    """Make the additive bias of queries that are the last of `num_keys` positions.
 
-    Scores, bias (slope * (j - i), not rounded) and sums are float32 in the kernel.
+    Query i sees key j for 0 <= i - j <= window, window + 1 keys, with slope * (j - i) added.
 
     Args:
-        query: [B, T, H, Dh].
-        key: [B, S, Hkv, Dh]; S >= T; query head h reads key head h // (H / Hkv).
+        slopes: [H] float32.
+        window: positions before its own that a query sees.
+        num_queries: T.
+        num_keys: S.
+
+    Returns:
+        [H, T, S] float32.
+    """
+    keys = torch.arange(num_keys, device=slopes.device)
+    queries = torch.arange(num_keys - num_queries, num_keys, device=slopes.device)
+    distance = keys[None, :] - queries[:, None]  # j - i
+    outside = (distance > 0) | (distance < -window)
+    bias = slopes[:, None, None] * distance
+    return bias.masked_fill(outside, -torch.inf)
+
+
+def attend_in_window(
+    query: Tensor, key: Tensor, value: Tensor, slopes: Tensor, window: int, *, use_triton: bool | None = None
+) -> Tensor:
+    """Attend from the last T of S positions, each to itself and at most `window` before it; see `window_bias`.
+
+    In 16 bits the plain form rounds the bias to the dtype of the query; the kernel does not, and rounds attention
+    weights before they meet the values.
+
+    Args:
+        query: [B, H, T, Dh]; of all three only the last axis must be contiguous.
+        key: [B, Hkv, S, Dh]; query head h reads key head h // (H / Hkv).
         value: the same.
         slopes: [H] float32.
         window: positions before its own that a query sees.
-        num_valid: [B] int32, at least T: how many of the last positions exist; those before are not seen.
         use_triton: see `uses_triton`.
 
     Returns:
@@ -38,13 +53,6 @@ def attend_in_window(
     if uses_triton(query, use_triton):
         from voxtral.model.kernels import window_triton
 
-        return window_triton.attend_in_window(query, key, value, slopes, window, num_valid)
-    num_queries, num_keys = query.shape[1], key.shape[1]
-    keys = torch.arange(num_keys, device=query.device)
-    distance = keys[None, :] - keys[num_keys - num_queries :, None]  # [T, S], j - i
-    is_hidden = (distance > 0) | (distance < -window)
-    if num_valid is not None:
-        is_hidden = is_hidden | (keys < num_keys - num_valid[:, None])[:, None, None]  # [B, 1, T, S]
-    bias = (slopes[:, None, None] * distance).masked_fill(is_hidden, -torch.inf)  # [(B,) H, T, S]
-    bias = bias.expand(query.shape[0], -1, -1, -1).to(query.dtype)
-    return attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask=bias)
+        return window_triton.attend_in_window(query, key, value, slopes, window)
+    bias = window_bias(slopes, window, query.shape[2], key.shape[2]).to(query.dtype)
+    return attend(query, key, value, mask=bias[None])

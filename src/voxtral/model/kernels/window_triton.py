@@ -20,15 +20,21 @@ def _attend_in_window(
     key_ptr,
     value_ptr,
     slopes_ptr,
-    num_valid_ptr,
     output_ptr,
+    query_row_stride,
+    query_head_stride,
+    query_stride,
+    key_row_stride,
+    key_head_stride,
+    key_stride,
+    value_row_stride,
+    value_head_stride,
+    value_stride,
     num_queries,
     num_keys,
-    num_heads,
     group,
     scale,
     WINDOW: tl.constexpr,
-    HAS_NUM_VALID: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     OPERAND: tl.constexpr,
     BLOCK_QUERIES: tl.constexpr,
@@ -42,19 +48,15 @@ def _attend_in_window(
     dims = tl.arange(0, BLOCK_DIM)
     is_dim = dims < HEAD_DIM
     is_query = (queries < num_queries)[:, None] & is_dim[None, :]
-    places = ((row * num_queries + queries) * num_heads + head) * HEAD_DIM
+    places = row * query_row_stride + head * query_head_stride + queries * query_stride
     query = tl.load(query_ptr + places[:, None] + dims[None, :], mask=is_query, other=0.0).to(OPERAND)
     # Positions count from the first key.
     positions = num_keys - num_queries + queries
     keys = num_keys - num_queries + tl.program_id(2) * BLOCK_QUERIES - WINDOW + tl.arange(0, BLOCK_KEYS)
-    first_key = 0
-    if HAS_NUM_VALID:
-        first_key = num_keys - tl.load(num_valid_ptr + row)
-    is_key = (keys >= first_key) & (keys < num_keys)
-    key_places = ((row * num_keys + keys) * (num_heads // group) + head // group) * HEAD_DIM
-    offsets = key_places[:, None] + dims[None, :]
+    is_key = (keys >= 0) & (keys < num_keys)
     is_loaded = is_key[:, None] & is_dim[None, :]
-    key = tl.load(key_ptr + offsets, mask=is_loaded, other=0.0).to(OPERAND)
+    places = row * key_row_stride + (head // group) * key_head_stride + keys * key_stride
+    key = tl.load(key_ptr + places[:, None] + dims[None, :], mask=is_loaded, other=0.0).to(OPERAND)
     distance = keys[None, :] - positions[:, None]
     scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
     scores += tl.load(slopes_ptr + head) * distance.to(tl.float32)
@@ -62,32 +64,33 @@ def _attend_in_window(
     # Not minus infinity: rows behind the last query see nothing, and would divide it by itself.
     scores = tl.where(is_seen, scores, -1e30)
     weights = tl.exp(scores - tl.max(scores, axis=1)[:, None])
-    value = tl.load(value_ptr + offsets, mask=is_loaded, other=0.0).to(OPERAND)
+    places = row * value_row_stride + (head // group) * value_head_stride + keys * value_stride
+    value = tl.load(value_ptr + places[:, None] + dims[None, :], mask=is_loaded, other=0.0).to(OPERAND)
     mixed = tl.dot(weights.to(OPERAND), value, input_precision="ieee") / tl.sum(weights, axis=1)[:, None]
-    tl.store(output_ptr + places[:, None] + dims[None, :], mixed.to(output_ptr.dtype.element_ty), mask=is_query)
+    targets = ((row * num_queries + queries) * tl.num_programs(1) + head) * HEAD_DIM
+    tl.store(output_ptr + targets[:, None] + dims[None, :], mixed.to(output_ptr.dtype.element_ty), mask=is_query)
 
 
-def attend_in_window(
-    query: Tensor, key: Tensor, value: Tensor, slopes: Tensor, window: int, num_valid: Tensor | None
-) -> Tensor:
+def attend_in_window(query: Tensor, key: Tensor, value: Tensor, slopes: Tensor, window: int) -> Tensor:
     """Launch over rows, heads and blocks of 16 queries."""
-    num_rows, num_queries, num_heads, head_dim = query.shape
-    num_keys, num_kv_heads = key.shape[1:3]
+    query, key, value = (part if part.stride(-1) == 1 else part.contiguous() for part in (query, key, value))
+    num_rows, num_heads, num_queries, head_dim = query.shape
+    num_kv_heads, num_keys = key.shape[1:3]
     output = query.new_empty(num_rows, num_queries, num_heads * head_dim)
     _attend_in_window[(num_rows, num_heads, triton.cdiv(num_queries, _BLOCK_QUERIES))](
-        query.contiguous(),
-        key.contiguous(),
-        value.contiguous(),
+        query,
+        key,
+        value,
         slopes,
-        slopes if num_valid is None else num_valid.contiguous(),
         output,
+        *query.stride()[:3],
+        *key.stride()[:3],
+        *value.stride()[:3],
         num_queries,
         num_keys,
-        num_heads,
         num_heads // num_kv_heads,
         head_dim**-0.5,
         WINDOW=window,
-        HAS_NUM_VALID=num_valid is not None,
         HEAD_DIM=head_dim,
         OPERAND=dot_dtype(query.dtype),
         BLOCK_QUERIES=_BLOCK_QUERIES,
