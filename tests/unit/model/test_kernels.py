@@ -247,15 +247,44 @@ def test_attention_of_the_flow_is_that_of_its_layers() -> None:
     torch.testing.assert_close(attention.attention.wo(mixed), attention.attention(x))
 
 
-def test_kernels_are_left_alone_where_gradients_are_wanted() -> None:
-    class OnGpu(torch.Tensor):
-        is_cuda = True
+class OnGpu(torch.Tensor):
+    """Says that it is on a GPU."""
 
+    is_cuda = True
+
+
+@interpreted
+def test_kernels_are_left_alone_where_gradients_are_wanted() -> None:
     weight = torch.ones(2).as_subclass(OnGpu)
-    assert dispatch.uses_triton(weight, None) is dispatch.has_triton()
+    assert dispatch.uses_triton(weight, None)
     assert not dispatch.uses_triton(weight.requires_grad_(), None)
     with torch.no_grad():
-        assert dispatch.uses_triton(weight, None) is dispatch.has_triton()
+        assert dispatch.uses_triton(weight, None)
+
+
+@interpreted
+@pytest.mark.parametrize(
+    ("broken", "problem"),
+    [
+        (lambda *given: torch.zeros(2, 16, dtype=torch.bfloat16), "a small product comes out wrong"),
+        (lambda *given: {}["gcc"], "KeyError: 'gcc'"),
+    ],
+)
+def test_kernels_that_do_not_work_here_are_not_used(
+    broken: Any, problem: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from voxtral.model.kernels import matmul_triton
+
+    dispatch.kernel_problem.cache_clear()
+    try:
+        monkeypatch.setattr(matmul_triton, "quantized_matmul", broken)
+        assert not dispatch.uses_triton(torch.ones(2).as_subclass(OnGpu), None)
+        assert dispatch.kernel_problem(torch.device("cpu")) == problem
+        assert [record.getMessage() for record in caplog.records] == [
+            f"Triton kernels are not used on cpu, plain operations are: {problem}"
+        ]
+    finally:
+        dispatch.kernel_problem.cache_clear()
 
 
 def test_without_a_gpu_nothing_imports_triton() -> None:

@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from voxtral.model.kernels.launching import on_its_device
+
 
 @triton.jit
 def _add_rms_norm(x_ptr, update_ptr, weight_ptr, total_ptr, normed_ptr, dim, eps, BLOCK: tl.constexpr):
@@ -26,6 +28,7 @@ def _add_rms_norm(x_ptr, update_ptr, weight_ptr, total_ptr, normed_ptr, dim, eps
     tl.store(normed_ptr + row + columns, (total * scale * weight).to(normed_ptr.dtype.element_ty), mask=inside)
 
 
+@on_its_device
 def add_rms_norm(x: Tensor, update: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Launch over the rows."""
     assert x.shape == update.shape, f"residual {tuple(x.shape)}, update {tuple(update.shape)}"
@@ -60,6 +63,7 @@ def _silu_multiply(source_ptr, result_ptr, width, BLOCK: tl.constexpr):
     tl.store(result_ptr + row * width + columns, result.to(result_ptr.dtype.element_ty), mask=inside)
 
 
+@on_its_device
 def silu_multiply(gate_and_up: Tensor) -> Tensor:
     """Launch over rows and blocks of 1024 columns."""
     source = gate_and_up.contiguous()

@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES
+from voxtral.model.kernels.launching import on_its_device
 
 
 @triton.jit
@@ -56,6 +57,7 @@ def _enter_layers(
             tl.store(targets, tl.load(source + columns, mask=inside, other=0.0), mask=inside)
 
 
+@on_its_device
 def enter_layers(
     entered: Tensor, biases: Tensor, time: tuple[Tensor, Tensor], llm: tuple[Tensor, Tensor], eps: float
 ) -> tuple[Tensor, Tensor]:
@@ -128,6 +130,7 @@ def _attend_between_tokens(
         tl.store(target, mixed.to(output_ptr.dtype.element_ty), mask=is_dim)
 
 
+@on_its_device
 def attend_between_tokens(query: Tensor, key: Tensor, value: Tensor, head_dim: int) -> Tensor:
     """Launch over rows and query heads."""
     query, key, value = (part if part.stride(-1) == 1 else part.contiguous() for part in (query, key, value))
@@ -174,6 +177,7 @@ def _guided_step(state_ptr, velocities_ptr, scale_ptr, step_ptr, result_ptr, wid
     tl.store(result_ptr + places, state + velocity * tl.load(step_ptr), mask=inside)
 
 
+@on_its_device
 def guided_step(state: Tensor, velocities: Tensor, guidance_scale: Tensor, step: Tensor) -> Tensor:
     """Launch over the rows."""
     num_rows, width = state.shape
@@ -224,6 +228,7 @@ def _finish_frame(
     tl.store(target + 1 + columns, level + SHIFT, mask=inside)
 
 
+@on_its_device
 def finish_frame(state: Tensor, semantic: Tensor, num_levels: int) -> Tensor:
     """Launch over the rows."""
     num_rows, width = state.shape

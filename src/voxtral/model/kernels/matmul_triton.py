@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from voxtral.model.kernels.operands import dot_dtype
+from voxtral.model.kernels.launching import dot_dtype, on_its_device
 
 
 @triton.jit
@@ -119,6 +119,7 @@ def _quantized_matmul(
     tl.store(result_ptr + places, result.to(result_ptr.dtype.element_ty), mask=is_inside)
 
 
+@on_its_device
 def quantized_matmul(
     x: Tensor, weight: Tensor, scales: Tensor, zeros: Tensor | None, residual: Tensor | None, is_swiglu: bool
 ) -> Tensor:

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from voxtral.model.kernels.operands import dot_dtype
+from voxtral.model.kernels.launching import dot_dtype, on_its_device
 
 # Positions of one part, and of one step inside it. Fixed, so that a row's rounding is its own.
 _PART = 128
@@ -66,6 +66,7 @@ def _rotate_and_store(
         tl.store(target + 1, tl.load(source + 1, mask=inside, other=0.0).to(values_ptr.dtype.element_ty), mask=inside)
 
 
+@on_its_device
 def rotate_and_store(
     projections: tuple[Tensor, Tensor, Tensor],
     rotation: tuple[Tensor, Tensor],
@@ -200,6 +201,7 @@ def _join_parts(
     tl.store(output_ptr + head * HEAD_DIM + dims, result.to(output_ptr.dtype.element_ty), mask=dims < HEAD_DIM)
 
 
+@on_its_device
 def attend_to_pages(
     query: Tensor, key_pages: Tensor, value_pages: Tensor, block_tables: Tensor, lengths: Tensor
 ) -> Tensor:

@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES
+from voxtral.model.kernels.launching import on_its_device
 
 
 @triton.jit
@@ -41,6 +42,7 @@ def _choose_semantic(
     tl.store(chosen_ptr + row, chosen.to(tl.int64))
 
 
+@on_its_device
 def choose_semantic(logits: Tensor, may_end: Tensor, semantic_vocab: int) -> Tensor:
     """Launch over the rows."""
     assert logits.stride(-1) == 1, "logits of a row must lie side by side"
@@ -75,6 +77,7 @@ def _sum_embeddings(tokens_ptr, offsets_ptr, table_ptr, result_ptr, num_codebook
     tl.store(result_ptr + row * dim + columns, total.to(result_ptr.dtype.element_ty), mask=inside)
 
 
+@on_its_device
 def sum_embeddings(audio_tokens: Tensor, offsets: Tensor, table: Tensor) -> Tensor:
     """Launch over frames and blocks of 256 columns."""
     assert table.is_contiguous(), "the table must be contiguous"

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from voxtral.model.kernels.operands import dot_dtype
+from voxtral.model.kernels.launching import dot_dtype, on_its_device
 
 # Queries of one program.
 _BLOCK_QUERIES = 16
@@ -71,6 +71,7 @@ def _attend_in_window(
     tl.store(output_ptr + targets[:, None] + dims[None, :], mixed.to(output_ptr.dtype.element_ty), mask=is_query)
 
 
+@on_its_device
 def attend_in_window(query: Tensor, key: Tensor, value: Tensor, slopes: Tensor, window: int) -> Tensor:
     """Launch over rows, heads and blocks of 16 queries."""
     query, key, value = (part if part.stride(-1) == 1 else part.contiguous() for part in (query, key, value))
