@@ -23,9 +23,9 @@ from voxtral.model.kernels.matmul import quantized_matmul
 # Rows that are dequantised or packed at a time: bounds the memory beside the result.
 _ROWS_PER_BLOCK = 1024
 
-# Up to this many rows of activations the kernel for a GPU pays, which reads the weights once; above, dequantising
-# and a library's product do. Not measured yet.
-_KERNEL_ROWS = 64
+# Up to this many rows of activations the kernel for a GPU is used, above it dequantising and a library's product.
+# Reckoned, not measured: dequantising moves some 20 bytes for each weight, the kernel at most one for each 64 rows.
+_KERNEL_ROWS = 512
 
 # From this many rows of activations on, unpacking int4 once and multiplying in bfloat16 beats the packed product,
 # whose time grows with every row (docs/LOG.md, 2026-11-22).
