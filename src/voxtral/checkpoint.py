@@ -7,8 +7,10 @@ Nothing is downloaded here (`voxtral.hub` does that) and voices are read elsewhe
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -60,6 +62,9 @@ _INT4_PART, _GRID_PARTS = "weight_int4", ("weight_scale", "weight_zero")
 
 _MAX_HEADER_BYTES = 100 * 2**20
 
+# What `fingerprint` looks at: so many pieces of so many bytes, spread over the file.
+_FINGERPRINT_SAMPLES, _FINGERPRINT_BYTES = 256, 4096
+
 
 @dataclass(frozen=True)
 class TensorEntry:
@@ -108,6 +113,30 @@ class Checkpoint:
     def data_bytes(self) -> int:
         """Bytes of tensor data in the file."""
         return sum(entry.num_bytes for entry in self.tensors.values())
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """Tell weights apart without reading all of them.
+
+    A digest of params.json, the inventory, samples of the data and the time when the file was written, which
+    tells of changes between the samples.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        digest.update((checkpoint.folder / PARAMS_FILE).read_bytes())
+        digest.update(repr(sorted(checkpoint.tensors.items())).encode())
+        with (checkpoint.folder / WEIGHTS_FILE).open("rb") as file:
+            size, written = os.fstat(file.fileno()).st_size, os.fstat(file.fileno()).st_mtime_ns
+            digest.update(f"{size} {written}".encode())
+            for number in range(_FINGERPRINT_SAMPLES):
+                file.seek(size * number // _FINGERPRINT_SAMPLES)
+                digest.update(file.read(_FINGERPRINT_BYTES))
+    except OSError as error:
+        raise CheckpointError(f"{checkpoint.folder} cannot be read ({error.strerror}); check the disk") from error
+    return digest.hexdigest()
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:

@@ -18,11 +18,13 @@ import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+import voxtral
 from voxtral.audio.read import AudioLimits, read_audio
 from voxtral.batch import (
     MAX_IN_FLIGHT,
@@ -35,7 +37,7 @@ from voxtral.batch import (
     default_in_flight,
     in_order,
 )
-from voxtral.checkpoint import TOKENIZER_FILE, Checkpoint, load_model, open_checkpoint
+from voxtral.checkpoint import TOKENIZER_FILE, Checkpoint, fingerprint, load_model, open_checkpoint
 from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, codec_dtype_for, plan_compute, resolve_device
 from voxtral.engine.engine import Engine
@@ -93,6 +95,10 @@ _DECODE_FRAMES = 100
 # next one only, so that it does not slow the one that is heard.
 _SEGMENTS_IN_FLIGHT, _SEGMENTS_IN_FLIGHT_HELD = 2, 8
 
+# Above this many parameters a CPU keeps the keys and values of preset voices on disk.
+_KEPT_VOICE_PARAMETERS = 500_000_000
+_CACHE_VARIABLE = "VOXTRAL_CACHE"
+
 # `synthesize` keeps the whole result in memory: this much text is about 4 hours, 1.5 GB of samples.
 _MAX_CHARS_IN_MEMORY = 200_000
 
@@ -144,6 +150,7 @@ class VoxtralTTS:
             options = replace(options, num_threads=compute.num_threads)
         if options.kv_cache_bytes is None:
             options = replace(options, kv_cache_bytes=compute.kv_cache_bytes)
+        options = _keep_voices_on_disk(options, checkpoint, compute)
         self._engine = Engine(model, options)
         # Also runs at interpreter exit, so that no thread is inside torch when that is torn down.
         self._finalizer = weakref.finalize(self, self._engine.close)
@@ -638,6 +645,7 @@ class VoxtralTTS:
                 # The first frame does not depend on the noise: an end there would come again.
                 min_frames=min(attempt, 1),
                 voice_key=voice.key,
+                is_voice_stored=self._voices.get(voice.name) is voice,
                 # What is heard only when it is whole need not wait for anybody to listen.
                 max_buffered_frames=min(budget, room) if hold_segments else None,
             )
@@ -796,6 +804,17 @@ class SpeechStream:
     def close(self) -> None:
         """Stop before the next frame, for `contextlib.closing`."""
         self.cancel()
+
+
+def _keep_voices_on_disk(options: EngineOptions, checkpoint: Checkpoint, compute: ComputePlan) -> EngineOptions:
+    """Let a large model on a CPU keep the voices' part of the prompt, which takes it seconds."""
+    is_slow = compute.device.type == "cpu" and checkpoint.num_parameters > _KEPT_VOICE_PARAMETERS
+    folder = os.environ.get(_CACHE_VARIABLE)
+    if options.prefix_folder is not None or not is_slow or folder == "":
+        return options
+    base = Path(folder) if folder else Path.home() / ".cache" / "voxtral"
+    made_by = f"{voxtral.__version__} {compute.quantization} {fingerprint(checkpoint)}"
+    return replace(options, prefix_folder=base / "voices", prefix_fingerprint=made_by)
 
 
 def _open_tokenizer(checkpoint: Checkpoint) -> SpeechTokenizer:

@@ -19,6 +19,7 @@ import soundfile
 import torch
 
 import voxtral
+from checkpoints import TINY
 from voxtral import SamplingOptions, SpeechRequest, VoicePrompt, VoxtralTTS
 from voxtral.engine.options import EngineOptions
 from voxtral.errors import (
@@ -635,3 +636,26 @@ def test_closed_and_dropped_models_leave_no_thread(tiny_folder: Path) -> None:
     while set(threading.enumerate()) - before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert set(threading.enumerate()) - before == set()
+
+
+def test_a_large_model_keeps_its_preset_voices_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voxtral.tts._KEPT_VOICE_PARAMETERS", 0)
+    monkeypatch.setenv("VOXTRAL_CACHE", str(tmp_path / "cache"))
+    clip = (clip_of(3.0), 24000)
+    with VoxtralTTS.from_pretrained(TINY, device="cpu") as model:
+        model.synthesize("Cloned.", reference_audio=clip, seed=1, max_frames=2)
+        assert not (tmp_path / "cache").exists()
+        first = model.synthesize("Kept.", seed=1, max_frames=2).numpy()
+    assert len(list((tmp_path / "cache" / "voices").iterdir())) == 1
+    with VoxtralTTS.from_pretrained(TINY, device="cpu") as model:
+        assert np.array_equal(model.synthesize("Kept.", seed=1, max_frames=2).numpy(), first)
+    assert len(list((tmp_path / "cache" / "voices").iterdir())) == 1
+
+
+def test_keeping_voices_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voxtral.tts._KEPT_VOICE_PARAMETERS", 0)
+    monkeypatch.setenv("VOXTRAL_CACHE", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with VoxtralTTS.from_pretrained(TINY, device="cpu") as model:
+        model.synthesize("Not kept.", seed=1, max_frames=2)
+    assert list(tmp_path.iterdir()) == []

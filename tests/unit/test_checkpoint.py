@@ -19,6 +19,7 @@ from voxtral.checkpoint import (
     TensorReader,
     backbone_parameter_count,
     expected_tensors,
+    fingerprint,
     load_model,
     open_checkpoint,
     read_header,
@@ -271,3 +272,14 @@ def test_data_that_is_not_aligned_is_read_all_the_same(tmp_path: Path, tiny_mode
     odd = (length + 1).to_bytes(8, "little") + content[8 : 8 + length] + b" " + content[8 + length :]
     (folder / WEIGHTS).write_bytes(odd)
     assert_same_weights(load(folder), tiny_model)
+
+
+def test_the_fingerprint_follows_the_weights(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "a", tiny_tensors())
+    first, again = (fingerprint(open_checkpoint(folder)) for _ in range(2))
+    tensors = tiny_tensors()
+    tensors["norm.weight"] = tensors["norm.weight"] + 1
+    other = fingerprint(open_checkpoint(write_checkpoint(folder, tensors)))
+    params = fingerprint(open_checkpoint(write_checkpoint(folder, tensors, tiny_params() | {"x": 1})))
+    assert first == again
+    assert len({first, other, params}) == 3
