@@ -421,11 +421,11 @@ def load_model(
         precision = stored_precision(name, quantization)
         # A matrix that the file holds quantised is no tensor any more.
         if isinstance(value, Tensor) and quantization is not None and precision is not None:
-            _check_finite(name, value)
+            check_finite(name, value)
             value = quantize_weight(value.to(device), precision, quantization.group_size)
         if isinstance(value, Tensor):
             value = value.to(device=device, dtype=codec_dtype if target.startswith("codec") else dtype)
-            _check_finite(name, value)
+            check_finite(name, value)
             _assign(model, target, value)
         else:
             _assign_quantised(model, target, value, device)
@@ -438,7 +438,7 @@ def load_model(
         raise CheckpointError(f"the model and the inventory disagree about {_name_some(sorted(left_over))}")
     model.codec.quantizer.semantic_table = _read_codebook(reader).to(device)
     model.text_embeddings = reader.map(TEXT_EMBEDDINGS)
-    _check_finite(TEXT_EMBEDDINGS, model.text_embeddings)
+    check_finite(TEXT_EMBEDDINGS, model.text_embeddings)
     init_tables(model, device)
     if prepared:
         prepare_for_inference(model)
@@ -487,8 +487,8 @@ class TensorReader:
 
 def _read_codebook(reader: TensorReader) -> Tensor:
     sums, usage = reader.read(f"{_CODEBOOK}embedding_sum"), reader.read(f"{_CODEBOOK}cluster_usage")
-    _check_finite(f"{_CODEBOOK}cluster_usage", usage)
-    _check_finite(f"{_CODEBOOK}embedding_sum", sums)
+    check_finite(f"{_CODEBOOK}cluster_usage", usage)
+    check_finite(f"{_CODEBOOK}embedding_sum", sums)
     return semantic_table(sums, usage)
 
 
@@ -519,7 +519,7 @@ def _converted(reader: TensorReader, checkpoint: Checkpoint) -> Iterator[tuple[s
 def _read_quantised(reader: TensorReader, name: str, precision: Precision) -> QuantizedWeight:
     numbers, *grid = (reader.read(f"{name}{part}") for part in _PARTS[precision])
     for part, value in zip(_PARTS[precision][1:], grid, strict=True):
-        _check_finite(f"{name}{part}", value)
+        check_finite(f"{name}{part}", value)
     return Int8Weight(numbers, *grid) if precision == "int8" else Int4Weight(numbers, *grid)
 
 
@@ -547,7 +547,12 @@ def _layer_of(target: str) -> str:
     return match.group() if match else ""
 
 
-def _check_finite(name: str, value: Tensor) -> None:
+def check_finite(name: str, value: Tensor) -> None:
+    """Refuse a tensor with a value that is infinite or no number.
+
+    Raises:
+        CheckpointError: naming the tensor.
+    """
     # The extremes show any inf or nan, and take no memory as a mask or a sum in float32 would.
     if value.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(value))).all()):
         raise CheckpointError(

@@ -29,6 +29,7 @@ _COMMANDS = {
     "voices": ("voxtral.cli.voices", "List the preset voices of a model."),
     "clone": ("voxtral.cli.voices", "Make a voice from a clip and save it."),
     "download": ("voxtral.cli.download", "Download a model."),
+    "quantize": ("voxtral.cli.quantize", "Write a model of fewer bits."),
     "encode": ("voxtral.cli.codec", "Turn audio into codes."),
     "decode": ("voxtral.cli.codec", "Turn codes into audio."),
     "bench": ("voxtral.cli.bench", "Measure how fast a model speaks on this machine."),

@@ -80,10 +80,14 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 
 def check_tensors(checkpoint: Checkpoint) -> Check:
     """State the inventory, which opening the checkpoint has compared already."""
-    count = len(expected_tensors(checkpoint.config, with_encoder=checkpoint.has_encoder))
+    quantization = checkpoint.config.quantization
+    plain = expected_tensors(checkpoint.config, with_encoder=checkpoint.has_encoder)
+    count = len(plain) if quantization is None else len(checkpoint.tensors)
     dtypes = ", ".join(sorted({entry.dtype for entry in checkpoint.tensors.values()}))
     is_published = (count, checkpoint.data_bytes) == _PUBLISHED_INVENTORY
     origin = "the published inventory" if is_published else "not the sizes of the published 4B"
+    if quantization is not None:
+        origin = f"quantised to {quantization.name}"
     encoder = "with codec encoder" if checkpoint.has_encoder else "without codec encoder: presets only, no cloning"
     return Check(
         "tensors",

@@ -14,11 +14,13 @@ from typing import Any
 import torch
 
 from voxtral.checkpoint import Checkpoint, load_model, open_checkpoint
-from voxtral.config import ModelConfig
+from voxtral.config import ModelConfig, QuantizationConfig
 from voxtral.device import ComputePlan, describe_machine, dtype_name, plan_compute
 from voxtral.doctor.checks import Check, check_model
 from voxtral.doctor.vectors import EntryResult, VectorReport, load_vectors, run_vectors
 from voxtral.errors import OptionError, VoxtralError
+from voxtral.memory_plan import check_precision, choose_quantization
+from voxtral.model.linear import describe_products
 from voxtral.models import choose_model, locate_model
 
 _EXAMPLES = """examples:
@@ -56,6 +58,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--vectors", type=Path, help="folder of a golden set: vectors.json and vectors.safetensors")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16; vectors run in float32")
+    parser.add_argument("--quantize", help="int8, int4, int4-all, none or auto, as for `voxtral speak`")
+    parser.add_argument("--max-memory", help="a budget such as 3GB, as for `voxtral speak`")
     parser.add_argument("--json", action="store_true", help="the last line of stdout is one JSON object")
     return parser.parse_args(list(argv))
 
@@ -77,7 +81,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     _say(f"{name}: {len(report.results)} entries on {device}, float32")
     for result in report.results:
         _say(_entry_line(result))
-    _say(_summary(report))
+    _say(_summary(report, checkpoint.config.quantization))
     if arguments.json:
         _say(json.dumps(report.to_dict(), allow_nan=False))
     return 0 if report.ok else 1
@@ -92,22 +96,33 @@ def _entry_line(result: EntryResult) -> str:
     return f"{verdict:<7}{result.name:<44}{distance:>9}  of {allowed:<9} {kind}  {result.detail}".rstrip()
 
 
-def _summary(report: VectorReport) -> str:
+def _summary(report: VectorReport, quantization: QuantizationConfig | None) -> str:
     counts = f"{report.count(True)} passed, {report.count(False)} failed, {report.count(None)} skipped"
+    if quantization is not None:
+        return f"{counts}: {'within' if report.ok else 'NOT within'} the bounds of {quantization.name}"
     return f"{counts}: {'the numbers are the official ones' if report.ok else 'NOT the official numbers'}"
 
 
 def _examine(arguments: argparse.Namespace) -> int:
+    check_precision(arguments.quantize, arguments.max_memory)
     machine = describe_machine()
     for key, value in machine.items():
         _say(f"{key:<10}{value}")
     checkpoint, name, reason = _open(arguments)
     compute = plan_compute(arguments.device, arguments.dtype, num_parameters=checkpoint.num_parameters)
+    compute = choose_quantization(checkpoint, compute, arguments.quantize, arguments.max_memory)
     choices = _choices(name, reason, checkpoint, compute)
     for key, (value, why) in choices.items():
         _say(f"{key:<10}{value} ({why})")
     started = time.perf_counter()
-    model = load_model(checkpoint, device=compute.device, dtype=compute.dtype, codec_dtype=compute.codec_dtype)
+    model = load_model(
+        checkpoint,
+        device=compute.device,
+        dtype=compute.dtype,
+        codec_dtype=compute.codec_dtype,
+        quantization=compute.quantization,
+        prepared=True,
+    )
     loading = f"loaded in {time.perf_counter() - started:.1f} s, {_memory_used(compute.device)}"
     _say(f"{'memory':<10}{loading}")
     checks: list[Check] = []
@@ -131,6 +146,8 @@ def _choices(name: str, reason: str, checkpoint: Checkpoint, compute: ComputePla
         "device": (str(compute.device), compute.device_reason),
         "dtype": (dtype_name(compute.dtype), compute.dtype_reason),
         "codec": (dtype_name(compute.codec_dtype), compute.codec_reason),
+        "weights": (compute.quantization.name if compute.quantization else "plain", compute.quantization_reason),
+        "products": (describe_products(compute.device), "tried here against exact arithmetic"),
         "audio": (f"{config.sample_rate} Hz, {config.frame_rate:g} frames/s", "params.json"),
         "languages": (", ".join(config.languages), "the language is no model input; the text decides"),
         "defaults": (

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from voxtral.model.kernels.dispatch import uses_triton
+from voxtral.model.kernels.dispatch import has_triton, uses_triton
 from voxtral.model.kernels.matmul import quantized_matmul
 
 # Rows that are dequantised or packed at a time: bounds the memory beside the result.
@@ -378,6 +378,16 @@ def _is_int4_right(block: int) -> bool:
     expected = x.float() @ weight.dense().T
     # The result is rounded to bfloat16.
     return torch.equal(fast.dense(), weight.dense()) and bool((products - expected).norm() < 0.01 * expected.norm())
+
+
+def describe_products(device: torch.device) -> str:
+    """Say in words how matrices of few bits are multiplied on a device."""
+    if device.type != "cpu":
+        return "int8 and int4 by Triton kernels" if device.type == "cuda" and has_triton() else "dequantised, slow"
+    kernels = cpu_kernels()
+    int8 = CpuInt8Weight.name if kernels.has_int8 else "int8 dequantised, slow: the processor has no VNNI"
+    int4 = CpuInt4Weight.name if kernels.int4_block else "int4 dequantised, slow"
+    return f"{int8}; {int4}"
 
 
 def prepare_weight(weight: QuantizedWeight) -> LinearWeight:

@@ -1,0 +1,179 @@
+"""Writing a checkpoint of few bits, which loads at once: the weights of another, fitted one matrix at a time."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from voxtral.checkpoint import (
+    PARAMS_FILE,
+    TOKENIZER_FILE,
+    VOICE_FOLDER,
+    WEIGHTS_FILE,
+    Checkpoint,
+    StoredAs,
+    TensorReader,
+    check_finite,
+    quantized_tensors,
+)
+from voxtral.config import QUANTIZATION_FORMAT, Precision, QuantizationConfig
+from voxtral.errors import CheckpointError, OptionError
+from voxtral.model.linear import Int8Weight
+from voxtral.quantization import quantize_weight, stored_precision
+
+# Beside weights, sizes, tokenizer and voices: what says whose work it is and how it may be used.
+_KEPT_FILES = (TOKENIZER_FILE, "README.md", "LICENSE", "LICENSE.txt", "NOTICE")
+
+_ITEM_BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "I8": 1, "U8": 1}
+_COPY_BYTES = 2**24
+
+# Gets the bytes of the source that are done, and all of them.
+Progress = Callable[[int, int], None]
+
+
+def write_quantized(
+    checkpoint: Checkpoint,
+    quantization: QuantizationConfig,
+    target: Path,
+    *,
+    device: torch.device,
+    on_progress: Progress,
+) -> int:
+    """Write a folder that holds the checkpoint with its large matrices quantised; all of it, or nothing.
+
+    What is loaded from it equals to the bit what quantising while loading gives, on the device that fitted it.
+
+    Args:
+        checkpoint: of plain weights.
+        quantization: which matrices get how many bits.
+        target: a folder that does not exist yet.
+        device: where matrices are fitted.
+        on_progress: called after each tensor.
+
+    Returns:
+        Bytes of tensor data that were written.
+
+    Raises:
+        OptionError: the checkpoint is quantised already, or the target cannot be written there.
+        CheckpointError: the source is damaged, or the disk refuses.
+    """
+    check_conversion(checkpoint, target)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        partial.mkdir()
+        size = _write_weights(checkpoint, quantization, partial / WEIGHTS_FILE, device, on_progress)
+        _write_rest(checkpoint, quantization, partial)
+        partial.rename(target)
+    except OSError as error:
+        raise CheckpointError(
+            f"{target} cannot be written ({error}); its folder must be writable and the disk have room; choose another "
+            "place"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return size
+
+
+def check_conversion(checkpoint: Checkpoint, target: Path) -> None:
+    """Refuse what cannot be done, before it takes time; errors as in `write_quantized`."""
+    if checkpoint.config.quantization is not None:
+        raise OptionError(
+            f"{checkpoint.folder} is quantised to {checkpoint.config.quantization.name} already; a checkpoint of plain "
+            "weights is needed; use the one that it was made from"
+        )
+    if target.exists():
+        raise OptionError(f"{target} is there already; the folder must be a new one; choose another name")
+    if not target.parent.is_dir():
+        raise OptionError(f"{target} cannot be written; its folder must exist; create {target.parent} first")
+
+
+def _write_weights(
+    checkpoint: Checkpoint, quantization: QuantizationConfig, path: Path, device: torch.device, on_progress: Progress
+) -> int:
+    layout = _lay_out(checkpoint, quantization)
+    header, position = {}, 0
+    for name, stored in layout.items():
+        size = math.prod(stored.shape) * _ITEM_BYTES[stored.dtype or ""]
+        header[name] = {"dtype": stored.dtype, "shape": stored.shape, "data_offsets": [position, position + size]}
+        position += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    data_start = 8 + len(text)
+    done = 0
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(data_start + position)  # a full disk may be noticed here, before hours of work
+        for name, entry in checkpoint.tensors.items():
+            precision = stored_precision(name, quantization)
+            if precision is None:
+                file.seek(data_start + header[name]["data_offsets"][0])
+                _copy(checkpoint.folder / WEIGHTS_FILE, entry.start, entry.num_bytes, file)
+            else:
+                for part, value in _fit(checkpoint, name, precision, quantization.group_size, device):
+                    file.seek(data_start + header[part]["data_offsets"][0])
+                    file.write(value.contiguous().view(torch.uint8).cpu().numpy().data)
+            done += entry.num_bytes
+            on_progress(done, checkpoint.data_bytes)
+        file.flush()
+        os.fsync(file.fileno())
+    return position
+
+
+def _lay_out(checkpoint: Checkpoint, quantization: QuantizationConfig) -> dict[str, StoredAs]:
+    """List all tensors of the new file, the widest numbers first, so that each lies at a multiple of its width."""
+    layout: dict[str, StoredAs] = {}
+    for name, entry in checkpoint.tensors.items():
+        precision = stored_precision(name, quantization)
+        if precision is None:
+            layout[name] = StoredAs(entry.dtype, entry.shape)
+        else:
+            layout |= quantized_tensors(name, entry.shape, precision, quantization.group_size)
+    return dict(sorted(layout.items(), key=lambda item: -_ITEM_BYTES[item[1].dtype or ""]))
+
+
+def _fit(
+    checkpoint: Checkpoint, name: str, precision: Precision, group_size: int, device: torch.device
+) -> Iterator[tuple[str, Tensor]]:
+    value = TensorReader(checkpoint).read(name)
+    check_finite(name, value)
+    weight = quantize_weight(value.to(device), precision, group_size)
+    is_int8 = isinstance(weight, Int8Weight)
+    parts = (weight.values, weight.scale) if is_int8 else (weight.packed, weight.scale, weight.zero)
+    names = quantized_tensors(name, checkpoint.tensors[name].shape, precision, group_size)
+    yield from zip(names, parts, strict=True)
+
+
+def _copy(source: Path, start: int, size: int, file: BinaryIO) -> None:
+    with source.open("rb") as reader:
+        reader.seek(start)
+        left = size
+        while left and (block := reader.read(min(left, _COPY_BYTES))):
+            file.write(block)
+            left -= len(block)
+    if left:
+        raise CheckpointError(f"{source} ended while it was read; download the checkpoint again")
+
+
+def _write_rest(checkpoint: Checkpoint, quantization: QuantizationConfig, folder: Path) -> None:
+    block = {
+        "format": QUANTIZATION_FORMAT,
+        "backbone": quantization.backbone,
+        "acoustic": quantization.acoustic,
+        "semantic_head": quantization.semantic_head,
+        "group_size": quantization.group_size,
+    }
+    params = {**checkpoint.config.raw, "quantization": block}
+    (folder / PARAMS_FILE).write_text(json.dumps(params, indent=2) + "\n", encoding="utf-8")
+    for name in _KEPT_FILES:
+        if (checkpoint.folder / name).is_file():
+            shutil.copyfile(checkpoint.folder / name, folder / name)
+    if (checkpoint.folder / VOICE_FOLDER).is_dir():
+        shutil.copytree(checkpoint.folder / VOICE_FOLDER, folder / VOICE_FOLDER)
