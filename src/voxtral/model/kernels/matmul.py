@@ -22,8 +22,8 @@ def quantized_matmul(
     """Multiply activations with a quantised matrix, `x @ dequantised.T`.
 
     Int8 numbers are multiplied as they are and scaled after; int4 numbers are dequantised and rounded to the dtype of
-    `x` first. Sums are float32, and the result, epilogue included, is rounded once. Meant for up to some 64 rows, where
-    reading the weights is the cost.
+    `x` first. Sums are float32, and the result, epilogue included, is rounded once. Meant for few
+    rows, where reading the weights is the cost.
 
     Args:
         x: [..., K].
