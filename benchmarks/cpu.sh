@@ -4,7 +4,7 @@
 #   benchmarks/cpu.sh                 all steps
 #   benchmarks/cpu.sh nano            one stream and 1, 4, 8, 16 streams of nano, and its memory
 #   benchmarks/cpu.sh kernels         products with the matrices of the published shape
-#   benchmarks/cpu.sh 4b              the published shape with random weights, bfloat16 and int4
+#   benchmarks/cpu.sh 4b              the published shape with random weights made on the spot (10 GB of memory)
 #
 #   OUT=FOLDER       where the results go; default benchmarks/results
 #   PYTHON=PROGRAM   default .venv/bin/python
@@ -14,7 +14,6 @@ cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
 OUT=${OUT:-benchmarks/results}
 TODAY=$(date -u +%F)
-RANDOM_4B=build/random-4b
 export PYTHONPATH="src${PYTHONPATH:+:$PYTHONPATH}"
 STEPS=(nano kernels 4b)
 (($# == 0)) || STEPS=("$@")
@@ -42,11 +41,11 @@ step_kernels() {
 }
 
 step_4b() {
-    [[ -f $RANDOM_4B/consolidated.safetensors ]] || "$PYTHON" -m benchmarks.random_checkpoint "$RANDOM_4B"
-    bench 4b-latency-bfloat16 latency --model "$RANDOM_4B" --precision bfloat16 --loops engine --frames 25 --rounds 3
-    [[ -d $RANDOM_4B-int4 ]] || "$PYTHON" -m voxtral quantize "$RANDOM_4B" -o "$RANDOM_4B-int4" --bits int4
-    bench 4b-latency-int4 latency --model "$RANDOM_4B-int4" --precision int4 --loops engine --frames 25 --rounds 3
-    bench 4b-memory-int4 memory --model "$RANDOM_4B-int4" --precision int4 --frames 50
+    local precision
+    for precision in int4 bfloat16; do
+        bench "4b-latency-$precision" latency --model 4b-random --precision "$precision" --frames 25 --rounds 3
+    done
+    bench 4b-memory memory --model 4b-random --precisions int4,int8,bfloat16 --frames 25
 }
 
 for step in "${STEPS[@]}"; do
