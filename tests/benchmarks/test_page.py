@@ -92,6 +92,25 @@ def test_the_newest_report_counts_and_short_ones_never_do(tmp_path: Path) -> Non
     assert "3.5 (4.5)" not in make_parts(reports)["frames"]
 
 
+def test_reports_of_every_script_are_laid_out(tmp_path: Path) -> None:
+    """With real reports, those of the tiny run, as if they were no short ones."""
+    folder = max(RESULTS.glob("gpu-sh-tiny-cpu-*"))
+    for path in folder.glob("*.json"):
+        content = json.loads(path.read_text())
+        if "options" in content:
+            content["options"]["short"] = False
+            (tmp_path / path.name).write_text(json.dumps(content))
+    parts = make_parts(read_reports(tmp_path))
+    unmeasured = [name for name, part in parts.items() if part == "Not measured yet."]
+    assert unmeasured == ["batch"]  # which has no step there
+    rows = [line for part in parts.values() for line in part.splitlines() if line.startswith("|")]
+    widths = {line.count("|") for line in parts["streams"].splitlines() if line.startswith("|")}
+    assert len(rows) > 100
+    assert len(widths) == 1
+    assert "times." in parts["streams"]
+    assert "keep up" in parts["open-loop"]
+
+
 def test_filling_twice_changes_nothing_more(tmp_path: Path) -> None:
     page, results = tmp_path / "page.md", tmp_path / "results"
     results.mkdir()

@@ -42,3 +42,10 @@ def test_bad_numbers_are_refused_before_a_model_is_loaded(
 ) -> None:
     assert run(["bench", "--model", "no-such-model", option, value]) == 1
     assert f"error: {option} is " in capsys.readouterr().err
+
+
+def test_more_streams_than_the_engine_computes_at_once_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*QUICK, "--streams", "17", "--seconds", "0.08", "--rounds", "1", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "17 streams: the engine computes 16 side by side, the others wait" in captured.err
+    assert json.loads(captured.out)["streams"][1]["ttfa_ms"]["count"] == 17

@@ -79,6 +79,8 @@ def _measure(
     voice = loaded.load_voice(defaults[0])
     num_frames = math.ceil(seconds * loaded.config.frame_rate)
     reports: list[StreamsReport] = []
+    if max(streams) > loaded.engine.max_batch:
+        tell(f"{max(streams)} streams: the engine computes {loaded.engine.max_batch} side by side, the others wait")
     for num_streams in sorted(set(streams)):
         warm_up(loaded.engine, loaded.config, voice, num_streams=num_streams)
         reports.append(
@@ -117,8 +119,9 @@ def _cost(streams: list[dict[str, Any]], price_per_hour: float) -> dict[str, flo
 def _as_text(report: dict[str, Any]) -> str:
     machine = report["machine"]
     gpus = [text for name, text in machine.items() if name.startswith("cuda")]
+    quantization = f", matrices in {report['quantization']}" if report["quantization"] else ""
     lines = [
-        f"{report['model']} on {report['device']}, {report['dtype']}",
+        f"{report['model']} on {report['device']}, {report['dtype']}{quantization}",
         f"machine      {'; '.join([*gpus, machine['cpu']])}; torch {machine['torch']}",
     ]
     for one in report["streams"]:
