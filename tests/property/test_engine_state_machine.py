@@ -1,0 +1,274 @@
+"""Whatever its callers do in whatever order, an engine loses nothing and nobody hears anybody else.
+
+The engine runs in the test's own thread, turn by turn, so that each example is the same each time. Memory is tight:
+rows are parked, voices are shared, and go to make room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from checkpoints import TINY
+from generations import RequestMaker, load_on_cpu, speak_alone
+from voxtral.checkpoint import open_checkpoint
+from voxtral.engine.blocks import SCRATCH_BLOCK
+from voxtral.engine.engine import Engine
+from voxtral.engine.options import EngineOptions
+from voxtral.engine.runner import Runner
+from voxtral.engine.sequence import GenerationHandle, GenerationRequest
+from voxtral.errors import CancelledError, DeadlineError, EngineError, NumericsError
+from voxtral.model.voxtral import VoxtralModel
+
+BLOCK_SIZE, NUM_BLOCKS, MAX_FRAMES = 8, 20, 10
+TEXTS = ("Hi.", "The rain stopped.", "Good morning to all of you.")
+Kind = Literal["good", "noise fails", "not finite", "late"]
+FAILURES: dict[Kind, type[Exception]] = {
+    "noise fails": EngineError,
+    "not finite": NumericsError,
+    "late": DeadlineError,
+}
+
+
+@cache
+def model() -> VoxtralModel:
+    return load_on_cpu(open_checkpoint(TINY))
+
+
+@cache
+def maker() -> RequestMaker:
+    return RequestMaker(open_checkpoint(TINY))
+
+
+@cache
+def options() -> EngineOptions:
+    config = model().config.backbone
+    block_bytes = 2 * config.num_layers * config.num_kv_heads * config.head_dim * 4 * BLOCK_SIZE
+    return EngineOptions(
+        max_batch=3,
+        batch_invariant=True,
+        block_size=BLOCK_SIZE,
+        prefill_positions=16,
+        kv_cache_bytes=NUM_BLOCKS * block_bytes,
+        max_buffered_frames=2,
+    )
+
+
+def make(number: int) -> GenerationRequest:
+    return maker().request(
+        TEXTS[number % 3],
+        number % 2,
+        seed=number,
+        max_frames=MAX_FRAMES - number % 4,
+        num_euler_steps=1 + number % 2,
+    )
+
+
+@cache
+def alone(number: int) -> np.ndarray:
+    with torch.inference_mode(False):
+        return speak_alone(model(), options(), lambda: make(number))
+
+
+class LateRunner:
+    """Makes the engine look at frames one step late, as on a GPU; the runner itself waits for each, as on a CPU."""
+
+    runs_ahead = True
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runner, name)
+
+
+class ThreadlessEngine(Engine):
+    """Takes a turn when the test says so."""
+
+    def _start_thread(self) -> None: ...
+
+    def turn(self) -> bool:
+        """Take a turn if there is anything to do."""
+        if not self._has_work():
+            self._check_idle()
+            return False
+        with torch.inference_mode():
+            return self._take_turn()
+
+
+@dataclass
+class Caller:
+    """One request as its caller sees it."""
+
+    number: int
+    kind: Kind
+    handle: GenerationHandle
+    reader: Generator[np.ndarray, None, None]
+    heard: list[np.ndarray] = field(default_factory=list)
+    is_over: bool = False
+
+    def can_read(self) -> bool:
+        """Whether reading would not wait for the engine, which has no thread."""
+        return bool(self.handle.num_buffered or self.handle.is_done)
+
+
+class EngineMachine(RuleBasedStateMachine):
+    """Callers who submit, read, dawdle, cancel, forget, fail and come too late."""
+
+    runs_ahead = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = Runner(model(), options())
+        seen = LateRunner(self.runner) if self.runs_ahead else self.runner
+        self.engine = ThreadlessEngine(model(), options(), runner=seen)
+        self.callers: list[Caller] = []
+
+    @rule(number=st.integers(0, 11), kind=st.sampled_from(["good", "good", "good", *FAILURES]), at=st.integers(0, 5))
+    def submit(self, number: int, kind: Kind, at: int) -> None:
+        request = make(number)
+        if kind == "noise fails":
+            request = replace(request, noise=_failing(request.noise, at))
+        elif kind == "not finite":
+            rows = torch.full_like(request.voice_rows, torch.nan)
+            request = replace(request, voice_rows=rows, voice_key="not finite")
+        elif kind == "late":
+            request = replace(request, deadline_s=0.001 * at)
+        handle = self.engine.submit(request)
+        reader = handle.chunks()
+        assert isinstance(reader, Generator)
+        self.callers.append(Caller(number, kind, handle, reader))
+
+    @rule(num_turns=st.integers(1, 6))
+    def let_run(self, num_turns: int) -> None:
+        for _ in range(num_turns):
+            self.engine.turn()
+
+    @precondition(lambda self: self.callers)
+    @rule(data=st.data(), num_chunks=st.integers(1, 4))
+    def read(self, data: st.DataObject, num_chunks: int) -> None:
+        caller = data.draw(st.sampled_from(self.callers))
+        for _ in range(num_chunks):
+            if not caller.is_over and caller.can_read():
+                self._take_chunk(caller)
+
+    @precondition(lambda self: self.callers)
+    @rule(data=st.data(), how=st.sampled_from(["cancel", "leave the loop"]))
+    def give_up(self, data: st.DataObject, how: str) -> None:
+        caller = self.callers.pop(data.draw(st.integers(0, len(self.callers) - 1)))
+        if how == "leave the loop" and caller.can_read() and not caller.is_over:
+            self._take_chunk(caller)
+            caller.reader.close()
+        else:
+            caller.handle.cancel()
+
+    @rule()
+    def call(self) -> None:
+        """Something else runs on the model between two frames; it finds no step under way."""
+        future: Future[Any] = Future()
+        self.engine._calls.append((lambda _: self.engine._in_flight, future))
+        self.engine.turn()
+        assert future.result(0) is None
+
+    @invariant()
+    def slots_and_blocks_are_conserved(self) -> None:
+        state, scheduler = self.runner._state, self.engine._scheduler
+        if state is None:
+            return
+        rows = [sequence.row for sequence in scheduler.active]
+        slots = [row.slot for row in rows]
+        assert sorted(slots + state.free_slots) == [0, 1, 2]
+        held = {block for row in rows for block in row.lease.blocks}
+        held |= {block for prefix in state.pool._prefixes.values() for block in prefix.blocks}
+        assert SCRATCH_BLOCK not in held
+        assert len(held) + state.pool.num_free == NUM_BLOCKS
+        assert state.pool.num_promised == sum(row.lease.num_promised for row in rows) <= state.pool.num_free
+        assert all(row.parked is None for row in rows)
+        assert all(sequence.row.parked is not None for sequence in scheduler.parked)
+
+    @invariant()
+    def outboxes_are_bounded(self) -> None:
+        samples_per_frame = model().config.samples_per_frame
+        # Two frames, and the chunk that reached them; on a GPU one more may be under way.
+        most = (2 + 2 * options().frames_in_chunk(99)) * samples_per_frame
+        assert all(caller.handle.num_buffered <= most for caller in self.callers)
+
+    def teardown(self) -> None:
+        """Everybody who is left reads to the end; then all is free."""
+        for _ in range(2000):
+            if not any(not caller.is_over for caller in self.callers):
+                break
+            self.engine.turn()
+            for caller in self.callers:
+                if not caller.is_over and caller.can_read():
+                    self._take_chunk(caller)
+        assert all(caller.is_over for caller in self.callers), "somebody waits for ever"
+        for _ in range(3):
+            self.engine.turn()
+        assert not self.engine._has_work()
+        assert self.engine.num_unfinished == 0
+        assert self.runner.check_idle() is None
+        counts = self.engine.counts
+        assert counts is None or counts.free_slots == counts.slots
+        assert counts is None or counts.free_blocks + counts.prefix_blocks == counts.blocks
+
+    def _take_chunk(self, caller: Caller) -> None:
+        try:
+            chunk = next(caller.reader, None)
+        except EngineError as error:
+            caller.is_over = True
+            assert caller.kind != "good", error
+            # A request that was cut off by its deadline may have had its fault before, or none at all.
+            assert isinstance(error, FAILURES[caller.kind])
+            assert not isinstance(error, CancelledError)
+        else:
+            if chunk is not None:
+                caller.heard.append(chunk)
+            else:
+                caller.is_over = True
+                assert caller.kind in ("good", "late", "noise fails")
+                assert len(_joined(caller)) == len(alone(caller.number))
+        # What was heard is the start of what it says alone, also of those who failed later.
+        heard = _joined(caller)
+        if len(heard):
+            assert np.array_equal(heard, alone(caller.number)[: len(heard)])
+
+
+class RunningAheadMachine(EngineMachine):
+    """The same with frames that are looked at one step late."""
+
+    runs_ahead = True
+
+
+def _failing(noise: Callable[[int], np.ndarray], at: int) -> Callable[[int], np.ndarray]:
+    def fail(frame: int) -> np.ndarray:
+        if frame == at:
+            raise RuntimeError("no noise today")
+        return noise(frame)
+
+    return fail
+
+
+def _joined(caller: Caller) -> np.ndarray:
+    return np.concatenate([np.zeros(0, np.float32), *caller.heard])
+
+
+@pytest.mark.parametrize("machine", [EngineMachine, RunningAheadMachine])
+def test_an_engine_loses_nothing(machine: type[EngineMachine]) -> None:
+    run_state_machine_as_test(machine, settings=settings(max_examples=8, stateful_step_count=25, derandomize=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", [EngineMachine, RunningAheadMachine])
+def test_an_engine_loses_nothing_for_long(machine: type[EngineMachine]) -> None:
+    run_state_machine_as_test(machine, settings=settings(max_examples=150, stateful_step_count=60))
