@@ -27,10 +27,6 @@ _ROWS_PER_BLOCK = 1024
 # Reckoned, not measured: dequantising moves some 20 bytes for each weight, the kernel at most one for each 64 rows.
 _KERNEL_ROWS = 512
 
-# From this many rows of activations on, unpacking int4 once and multiplying in bfloat16 beats the packed product,
-# whose time grows with every row (docs/LOG.md, 2026-11-22).
-_INT4_UNPACK_FROM = 48
-
 # Inputs to a group that the packed product knows.
 _INT4_GROUP_SIZES = (32, 64, 128, 256)
 
@@ -183,7 +179,7 @@ def _has_kernel(x: Tensor) -> bool:
     return x.shape[0] <= _KERNEL_ROWS and uses_triton(x, None)
 
 
-def _dense_matmul(weight: Int8Weight | Int4Weight | CpuInt4Weight, x: Tensor) -> Tensor:
+def _dense_matmul(weight: QuantizedWeight, x: Tensor) -> Tensor:
     num_rows, _ = weight.shape
     outputs = x.new_empty(x.shape[0], num_rows)
     for start in range(0, num_rows, _ROWS_PER_BLOCK):
@@ -264,6 +260,9 @@ class CpuInt8Weight:
 class CpuInt4Weight:
     """Int4 weights for torch's packed product, which computes in bfloat16.
 
+    Its time grows with every row, but unpacking for another product takes longer than 200 rows (docs/LOG.md,
+    2026-11-22).
+
     `packed` holds blocks of `block` rows: for each input the rows of the first half in the low nibbles, those of
     the second half in the high ones.
     """
@@ -302,10 +301,6 @@ class CpuInt4Weight:
         """Inputs that share a scale and an offset."""
         return self.shape[1] // self.scale_and_offset.shape[0]
 
-    def rows(self, start: int, stop: int) -> Self:
-        """Take some whole blocks, without a copy."""
-        return type(self)(self.packed[start:stop], self.scale_and_offset[:, start:stop], self.block)
-
     def dense(self) -> Tensor:
         """See LinearWeight; what the packed product computes with, its offsets rounded to bfloat16."""
         blocks = self.packed.view(-1, self.shape[1], self.block // 2)
@@ -316,10 +311,8 @@ class CpuInt4Weight:
 
     def matmul(self, x: Tensor) -> Tensor:
         """See LinearWeight."""
-        if x.shape[0] >= _INT4_UNPACK_FROM:
-            return _dense_matmul(self, x.to(torch.bfloat16)).to(x.dtype)
         outputs = torch.ops.aten._weight_int4pack_mm_for_cpu(
-            x.to(torch.bfloat16), self.packed, self.group_size, self.scale_and_offset
+            x.to(torch.bfloat16).contiguous(), self.packed, self.group_size, self.scale_and_offset
         )
         return outputs.to(x.dtype)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
@@ -120,9 +122,9 @@ def test_fast_int4_agrees_with_the_reference_at_every_number_of_rows(group_size:
     assert isinstance(fast, CpuInt4Weight)
     assert fast.shape == weight.shape
     assert relative(fast.dense(), weight.dense()) < 0.002
-    x = randn(linear._INT4_UNPACK_FROM + 1, 128, seed=1)
+    x = randn(60, 128, seed=1)
     expected = x @ weight.dense().T
-    for num_rows in (1, 2, 7, linear._INT4_UNPACK_FROM - 1, linear._INT4_UNPACK_FROM + 1):
+    for num_rows in (1, 2, 7, 60):
         assert relative(fast.matmul(x[:num_rows]), expected[:num_rows]) < 0.01
 
 
@@ -166,6 +168,13 @@ def test_a_product_in_another_layout_is_not_used(monkeypatch: pytest.MonkeyPatch
     rightly = CpuInt4Weight.dense
     monkeypatch.setattr(CpuInt4Weight, "dense", lambda self: rightly(self).flip(0))
     assert cpu_kernels.__wrapped__().int4_block is None
+
+
+@pytest.mark.parametrize("fit", [fit_int8, lambda weight: fit_int4(weight, 64)])
+def test_rows_may_lie_apart_in_memory(fit: Callable[[Tensor], QuantizedWeight]) -> None:
+    fast = prepare_weight(fit(randn(128, 64)))
+    x = randn(3, 5, 64, seed=1).to(torch.bfloat16)
+    assert torch.equal(fast.matmul(x[:, 0]), fast.matmul(x[:, 0].contiguous()))
 
 
 # Layers.
