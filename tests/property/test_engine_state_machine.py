@@ -223,21 +223,23 @@ class EngineMachine(RuleBasedStateMachine):
         assert counts is None or counts.free_blocks + counts.prefix_blocks == counts.blocks
 
     def _take_chunk(self, caller: Caller) -> None:
+        chunk, failure = None, None
         try:
             chunk = next(caller.reader, None)
         except EngineError as error:
-            caller.is_over = True
-            assert caller.kind != "good", error
-            # A request that was cut off by its deadline may have had its fault before, or none at all.
-            assert isinstance(error, FAILURES[caller.kind])
-            assert not isinstance(error, CancelledError)
+            failure = error
+        if chunk is not None:
+            caller.heard.append(chunk)
         else:
-            if chunk is not None:
-                caller.heard.append(chunk)
-            else:
-                caller.is_over = True
-                assert caller.kind in ("good", "late", "noise fails")
-                assert len(_joined(caller)) == len(alone(caller.number))
+            caller.is_over = True
+        if failure is not None:
+            assert caller.kind != "good", failure
+            assert isinstance(failure, FAILURES[caller.kind])
+            assert not isinstance(failure, CancelledError)
+        elif caller.is_over:
+            # The deadline may not have been reached, nor the frame without noise.
+            assert caller.kind in ("good", "late", "noise fails")
+            assert len(_joined(caller)) == len(alone(caller.number))
         # What was heard is the start of what it says alone, also of those who failed later.
         heard = _joined(caller)
         if len(heard):
