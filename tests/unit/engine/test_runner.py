@@ -156,6 +156,17 @@ def test_a_prefix_is_awaited_from_those_alone_who_are_about_to_make_it(
     assert not runner.is_prefix_awaited(request, [row])
 
 
+def test_changed_weights_share_nothing_with_those_before(tiny_model: VoxtralModel, maker: RequestMaker) -> None:
+    runner = Runner(tiny_model, EngineOptions(block_size=4))
+    request = maker.request("Hello.")
+    row = admit(runner, request)
+    run_prompt(runner, row)
+    runner.release(row)
+    assert admit(runner, request).num_prefilled == request.prompt.voice_stop
+    runner.weights_changed()
+    assert admit(runner, request).num_prefilled == 0
+
+
 # What fails leaves nothing behind.
 
 
