@@ -26,7 +26,7 @@ bench() {
 }
 
 step_nano() {
-    bench nano-latency latency --model nano --loops engine,eager --rounds 7
+    bench nano-latency latency --model nano --loops engine,engine:batch_invariant=true,eager --rounds 7
     bench nano-throughput throughput --model nano --streams 1,4,8,16 --threads 1,2 --rounds 5 --open-loop --real-time \
         --most-streams 64
     bench nano-memory memory --model nano --frames 375
