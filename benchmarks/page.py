@@ -319,10 +319,11 @@ def write_official(reports: Mapping[str, Report]) -> str:
             cell["way"],
             _spread(cell["ms"]),
             f"{cell['times_the_first']:g}",
+            f"{100 * cell['equal_codes']:g} % of codes" if "equal_codes" in cell else f"to {cell['difference']:g}",
         )
         for report, cell in _cells(reports, "official", None)
     ]
-    return _table(("model, device", "what", "rows", "way", "ms (p95)", "times ours"), rows)
+    return _table(("model, device", "what", "rows", "way", "ms (p95)", "times ours", "agree"), rows)
 
 
 def write_kernels(reports: Mapping[str, Report]) -> str:
