@@ -608,6 +608,9 @@ class _DeviceState:
     def __init__(self, model: VoxtralModel, options: EngineOptions, max_batch: int) -> None:
         config = model.config.backbone
         self.device, self.dtype = model.device, model.dtype
+        if self.device.type == "cuda":
+            # For the engine's thread: streams, events and graphs go to its current device.
+            torch.cuda.set_device(self.device)
         num_blocks = _plan_blocks(model, options, max_batch)
         self.pool = BlockPool(num_blocks, options.block_size)
         self.pages: KVPages = make_pages(config, num_blocks, options.block_size, device=model.device, dtype=model.dtype)
