@@ -53,7 +53,7 @@ class MemoryPlan:
         """Write the parts.
 
         >>> str(MemoryPlan({"backbone": 1_700_000_000, "codec": 300_000_000}))
-        'backbone 1.70 GB, codec 0.30 GB, together 2.00 GB'
+        'backbone 1.70 GB, codec 300 MB, together 2.00 GB'
         """
         listed = ", ".join(f"{name} {format_bytes(size)}" for name, size in self.parts.items())
         return f"{listed}, together {format_bytes(self.total)}"
