@@ -21,6 +21,7 @@ from benchmarks.loops import Round, make_loop
 from benchmarks.report import ROOT
 from benchmarks.subjects import open_subject
 from voxtral.bench import StreamTiming, memory_in_use
+from voxtral.device import run_aside
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,10 @@ def serve(variant: Variant) -> None:
     """Be a worker: load, say what was loaded, answer rounds until standard input ends."""
     started = time.perf_counter()
     device = torch.device(variant.device)
-    subject = open_subject(variant.model, device, variant.precision, is_prepared=variant.loop == "engine")
+    # As `from_pretrained` does, or this thread's OpenMP team would slow down the engine's.
+    subject = run_aside(
+        lambda: open_subject(variant.model, device, variant.precision, is_prepared=variant.loop == "engine")
+    )
     loop = make_loop(variant.loop, subject, variant.options)
     facts = {
         "weights": subject.weights,

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from voxtral.config import QuantizationConfig
 from voxtral.errors import DeviceError
+
+T = TypeVar("T")
 
 _DTYPES = {
     "float32": torch.float32,
@@ -113,6 +119,32 @@ def codec_dtype_for(device: torch.device, dtype: torch.dtype) -> tuple[torch.dty
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.bfloat16, "float16 can overflow in the codec"
     return torch.float32, "float16 can overflow in the codec"
+
+
+def run_aside(function: Callable[[], T]) -> T:
+    """Run a function in a thread that ends with it, and return what it returns.
+
+    For work with many operations before an engine starts, such as loading. GNU OpenMP keeps a team for each thread that
+    ever computed in parallel, and once there are more of them than processors none waits actively any more: every
+    operation then pays for waking its team, a quarter more time for a frame of the 4B model on two cores (docs/LOG.md).
+
+    Raises:
+        Exception: whatever the function raises.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - it belongs to the caller
+            future.set_exception(error)
+
+    # A daemon, so that an interrupt need not wait for it.
+    thread = threading.Thread(target=run, name="voxtral-load", daemon=True)
+    thread.start()
+    result = future.result()
+    thread.join()
+    return result
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -39,7 +39,7 @@ from voxtral.batch import (
 )
 from voxtral.checkpoint import TOKENIZER_FILE, Checkpoint, fingerprint, load_model, open_checkpoint
 from voxtral.config import ModelConfig
-from voxtral.device import ComputePlan, codec_dtype_for, plan_compute, resolve_device
+from voxtral.device import ComputePlan, codec_dtype_for, plan_compute, resolve_device, run_aside
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import SeededNoise, derive_seed
 from voxtral.engine.options import EngineOptions
@@ -210,13 +210,15 @@ class VoxtralTTS:
         compute = choose_quantization(checkpoint, compute, quantize, max_memory)
         if max_memory is not None:
             limit_device_memory(compute.device, max_memory)
-        weights = load_model(
-            checkpoint,
-            device=compute.device,
-            dtype=compute.dtype,
-            codec_dtype=compute.codec_dtype,
-            quantization=compute.quantization,
-            prepared=True,
+        weights = run_aside(
+            lambda: load_model(
+                checkpoint,
+                device=compute.device,
+                dtype=compute.dtype,
+                codec_dtype=compute.codec_dtype,
+                quantization=compute.quantization,
+                prepared=True,
+            )
         )
         return cls(checkpoint, weights, compute, tokenizer, str(model), options)
 
