@@ -210,16 +210,7 @@ class VoxtralTTS:
         compute = choose_quantization(checkpoint, compute, quantize, max_memory)
         if max_memory is not None:
             limit_device_memory(compute.device, max_memory)
-        weights = run_aside(
-            lambda: load_model(
-                checkpoint,
-                device=compute.device,
-                dtype=compute.dtype,
-                codec_dtype=compute.codec_dtype,
-                quantization=compute.quantization,
-                prepared=True,
-            )
-        )
+        weights = load_as_planned(checkpoint, compute)
         return cls(checkpoint, weights, compute, tokenizer, str(model), options)
 
     # Where and how it runs.
@@ -806,6 +797,24 @@ class SpeechStream:
     def close(self) -> None:
         """Stop before the next frame, for `contextlib.closing`."""
         self.cancel()
+
+
+def load_as_planned(checkpoint: Checkpoint, compute: ComputePlan) -> VoxtralModel:
+    """Load the weights for speaking: where and in which precision a plan says, prepared, in a thread of its own.
+
+    Raises:
+        CheckpointError: a file is damaged, or a value does not fit the dtype.
+    """
+    return run_aside(
+        lambda: load_model(
+            checkpoint,
+            device=compute.device,
+            dtype=compute.dtype,
+            codec_dtype=compute.codec_dtype,
+            quantization=compute.quantization,
+            prepared=True,
+        )
+    )
 
 
 def _keep_voices_on_disk(options: EngineOptions, checkpoint: Checkpoint, compute: ComputePlan) -> EngineOptions:

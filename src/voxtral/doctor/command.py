@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from voxtral.checkpoint import Checkpoint, load_model, open_checkpoint
+from voxtral.checkpoint import Checkpoint, open_checkpoint
 from voxtral.config import ModelConfig, QuantizationConfig
 from voxtral.device import ComputePlan, describe_machine, dtype_name, plan_compute
 from voxtral.doctor.checks import Check, check_model
@@ -22,6 +22,7 @@ from voxtral.errors import OptionError, VoxtralError
 from voxtral.memory_plan import check_precision, choose_quantization
 from voxtral.model.linear import describe_products
 from voxtral.models import choose_model, locate_model
+from voxtral.tts import load_as_planned
 
 _EXAMPLES = """examples:
   voxtral doctor                                     this machine, and the model that would be used
@@ -115,14 +116,7 @@ def _examine(arguments: argparse.Namespace) -> int:
     for key, (value, why) in choices.items():
         _say(f"{key:<10}{value} ({why})")
     started = time.perf_counter()
-    model = load_model(
-        checkpoint,
-        device=compute.device,
-        dtype=compute.dtype,
-        codec_dtype=compute.codec_dtype,
-        quantization=compute.quantization,
-        prepared=True,
-    )
+    model = load_as_planned(checkpoint, compute)
     loading = f"loaded in {time.perf_counter() - started:.1f} s, {_memory_used(compute.device)}"
     _say(f"{'memory':<10}{loading}")
     checks: list[Check] = []
