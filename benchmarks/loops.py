@@ -11,6 +11,7 @@ Each makes streams of one length for one voice and says when each chunk was in t
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -122,11 +123,8 @@ class EngineLoop:
         return VoicePrompt("new", torch.cat((rows[:-1][order], rows[-1:])))
 
 
-class EagerLoop:
-    """Our own modules in a plain loop; all rows start together and have one length.
-
-    The voice is part of every prompt: this loop has no cache for it.
-    """
+class PlainLoop(ABC):
+    """A loop without an engine: all rows start together and have one length."""
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
@@ -143,6 +141,16 @@ class EagerLoop:
             raise ValueError("got times for the streams; a plain loop starts all together; use the engine")
         with threads(round_.num_threads or self._subject.num_threads):
             return self._run(round_)
+
+    @abstractmethod
+    def _run(self, round_: Round) -> list[StreamTiming]: ...
+
+
+class EagerLoop(PlainLoop):
+    """Our own modules in a plain loop.
+
+    The voice is part of every prompt: this loop has no cache for it.
+    """
 
     def close(self) -> None:
         """Do nothing: nothing is held between rounds."""

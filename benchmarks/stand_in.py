@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.loops import OFFICIAL_CHUNK_FRAMES, Round, frames_in_chunk, read_prompts, threads
+from benchmarks.loops import OFFICIAL_CHUNK_FRAMES, PlainLoop, Round, frames_in_chunk, read_prompts
 from benchmarks.subjects import Subject
 from benchmarks.timing import captured
 from voxtral.bench import StreamTiming
@@ -32,12 +32,11 @@ from voxtral.model.layers import apply_rope, rope_rotation, split_heads
 _CONTEXT_FRAMES = 25
 
 
-class StandInLoop:
+class StandInLoop(PlainLoop):
     """The loop; chunks are the official ones unless a round asks for a first chunk of its own."""
 
     def __init__(self, subject: Subject) -> None:
-        self._subject = subject
-        self._model = subject.model
+        super().__init__(subject)
         self._fused = [
             (
                 torch.cat((layer.attention.wq.weight, layer.attention.wk.weight, layer.attention.wv.weight)),
@@ -46,18 +45,6 @@ class StandInLoop:
             for layer in subject.model.backbone.layers
         ]
         self._steps: tuple[tuple[int, int], _Steps] | None = None
-
-    @torch.inference_mode()
-    def run(self, round_: Round) -> list[StreamTiming]:
-        """Make the streams of a round.
-
-        Raises:
-            ValueError: streams are due at different times.
-        """
-        if round_.offsets_s is not None:
-            raise ValueError("got times for the streams; a plain loop starts all together; use the engine")
-        with threads(round_.num_threads or self._subject.num_threads):
-            return self._run(round_)
 
     def close(self) -> None:
         """Give the graphs back."""
