@@ -115,11 +115,16 @@ class Checkpoint:
         return sum(entry.num_bytes for entry in self.tensors.values())
 
 
-def fingerprint(checkpoint: Checkpoint) -> str:
+def fingerprint(checkpoint: Checkpoint, *, with_time: bool = True) -> str:
     """Tell weights apart without reading all of them.
 
     A digest of params.json, the inventory, samples of the data and the time when the file was written, which
     tells of changes between the samples.
+
+    Args:
+        checkpoint: whose weights.
+        with_time: False leaves the time out, for what should still be found after the same checkpoint was installed
+            again.
 
     Raises:
         CheckpointError: a file cannot be read.
@@ -130,7 +135,7 @@ def fingerprint(checkpoint: Checkpoint) -> str:
         digest.update(repr(sorted(checkpoint.tensors.items())).encode())
         with (checkpoint.folder / WEIGHTS_FILE).open("rb") as file:
             size, written = os.fstat(file.fileno()).st_size, os.fstat(file.fileno()).st_mtime_ns
-            digest.update(f"{size} {written}".encode())
+            digest.update(f"{size} {written if with_time else ''}".encode())
             for number in range(_FINGERPRINT_SAMPLES):
                 file.seek(size * number // _FINGERPRINT_SAMPLES)
                 digest.update(file.read(_FINGERPRINT_BYTES))

@@ -183,3 +183,14 @@ def available_memory() -> tuple[int, int] | None:
         return values["MemAvailable"], values["MemTotal"]
     except (OSError, KeyError, ValueError, IndexError):
         return None
+
+
+def device_memory() -> int:
+    """Return the bytes that torch holds on the current GPU; 0 without one in use."""
+    return torch.cuda.memory_reserved() if torch.cuda.is_available() and torch.cuda.is_initialized() else 0
+
+
+def release_memory() -> None:
+    """Give what is free back to the system, as far as torch lets go of it."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

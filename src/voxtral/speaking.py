@@ -78,6 +78,7 @@ class SpeechHandle:
         self._first_chunk_at: float | None = None
         self._in_flight: deque[tuple[TextSegment, int, GenerationHandle]] = deque()
         self._num_submitted = 0
+        self._num_prompt_tokens = 0
         self._is_cancelled = False
         self._generations: list[GenerationStats] = []
         self._num_retries = 0
@@ -119,6 +120,11 @@ class SpeechHandle:
         """The most notable reason among the segments so far: length, then retried, then end."""
         reasons = {segment.finish_reason for segment in self._segments}
         return "length" if "length" in reasons else "retried" if "retried" in reasons else "end"
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens that the model was given so far, those of the voice included."""
+        return self._num_prompt_tokens
 
     @property
     def stats(self) -> SpeechStats:
@@ -261,7 +267,9 @@ class SpeechHandle:
 
     def _submit(self, segment: TextSegment, index: int, attempt: int) -> GenerationHandle:
         self._check_cancelled()
-        handle = self._engine.submit(self._plan.make_request(segment, index, attempt))
+        request = self._plan.make_request(segment, index, attempt)
+        handle = self._engine.submit(request)
+        self._num_prompt_tokens += len(request.prompt.token_ids)
         self._generations.append(handle.stats)
         if self._is_cancelled:  # in the meantime, by another thread that could not see this one
             handle.cancel()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # `doctor` has its own argument parser, because it must run where typer is not installed.
 _COMMANDS = {
     "speak": ("voxtral.cli.speak", "Speak a text into a file, a pipe or the loudspeakers."),
+    "serve": ("voxtral.cli.serve", "Serve speech over HTTP, with a page to try it."),
     "batch": ("voxtral.cli.batch", "Speak many texts into a folder of files."),
     "voices": ("voxtral.cli.voices", "List the preset voices of a model."),
     "clone": ("voxtral.cli.voices", "Make a voice from a clip and save it."),

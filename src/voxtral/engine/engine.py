@@ -59,6 +59,7 @@ class Engine:
         self._in_flight: Any = None  # the step that was asked for and not looked at yet
         self._thread: threading.Thread | None = None
         self._is_closed = False
+        self._failure: BaseException | None = None
 
     def submit(self, request: GenerationRequest, *, trace: GenerationTrace | None = None) -> GenerationHandle:
         """Queue a request; returns at once.
@@ -118,6 +119,11 @@ class Engine:
     def counts(self) -> Counts | None:
         """Slots and blocks that are free and in use; None before the first request."""
         return self._runner.counts
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the thread, if it was not `close`."""
+        return self._failure
 
     def close(self) -> None:
         """Stop the thread; unfinished requests fail with EngineStoppedError. May be called twice."""
@@ -377,6 +383,7 @@ class Engine:
     def _fail_all(self, cause: BaseException | None) -> None:
         with self._wakeup:
             self._is_closed = True
+            self._failure = cause
             for sequence in self._scheduler.clear():
                 sequence.handle.finish(error=_stopped(cause))
                 sequence.row = None

@@ -6,6 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+_MAX_BATCH = {"cuda": 64}
+_MAX_BATCH_ELSEWHERE = 16
+
+
+def default_max_batch(device_type: str) -> int:
+    """Return how many sequences make frames side by side where nothing else is said.
+
+    >>> default_max_batch("cpu")
+    16
+    """
+    return _MAX_BATCH.get(device_type, _MAX_BATCH_ELSEWHERE)
+
 
 @dataclass(frozen=True)
 class EngineOptions:

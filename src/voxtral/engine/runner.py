@@ -31,7 +31,7 @@ from voxtral.engine.kv_cache import (
     position_bytes,
     scratch_place,
 )
-from voxtral.engine.options import EngineOptions
+from voxtral.engine.options import EngineOptions, default_max_batch
 from voxtral.engine.prefix_store import PrefixStore
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace, Stop
 from voxtral.errors import NumericsError, OptionError
@@ -43,8 +43,6 @@ from voxtral.model.voxtral import VoxtralModel
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_MAX_BATCH = {"cuda": 64}
-_MAX_BATCH_ELSEWHERE = 16
 # Room for each row of a batch by default: 500 characters with a long voice, or 2.5 minutes of speech.
 _POSITIONS_PER_ROW = 2048
 _SHARE_OF_FREE_MEMORY = 0.6
@@ -178,7 +176,7 @@ class Runner:
     @property
     def max_batch(self) -> int:
         """Rows that make frames side by side."""
-        return self._options.max_batch or _MAX_BATCH.get(self.model.device.type, _MAX_BATCH_ELSEWHERE)
+        return self._options.max_batch or default_max_batch(self.model.device.type)
 
     def check(self, request: GenerationRequest) -> None:
         """Refuse what could never be admitted.

@@ -1,0 +1,177 @@
+"""create_app: the parts of the server, put together. No globals; two applications in one process share nothing.
+
+Guard -> BodyLimit -> routes of the dialects -> SpeechService -> VoxtralTTS.submit
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import pkgutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+
+import voxtral
+from voxtral.device import device_memory
+from voxtral.errors import VoxtralError
+from voxtral.server import dialects
+from voxtral.server.body import BodyLimit
+from voxtral.server.errors import as_http_error
+from voxtral.server.guard import Guard, RedactQuery
+from voxtral.server.keys import load_keys
+from voxtral.server.metrics import Metrics
+from voxtral.server.model_host import ModelHost
+from voxtral.server.options import ServerOptions
+from voxtral.server.schema import invalid
+from voxtral.server.service import SpeechService
+from voxtral.tts import VoxtralTTS
+
+_log = logging.getLogger("voxtral.server")
+
+# What any route may answer, for the OpenAPI document.
+_ANY_ROUTE = {
+    400: "The request breaks a rule.",
+    401: "The API key is missing or unknown.",
+    403: "This peer or page may not ask.",
+    408: "The body came too slowly.",
+    413: "The body or the text is too large.",
+    415: "The body is of a kind that is not read here.",
+    421: "The Host header names another host.",
+    429: "The key has all its streams under way.",
+    500: "The server or the model failed.",
+    503: "There is no room now, or no model.",
+    504: "The deadline passed.",
+}
+
+
+def create_app(
+    options: ServerOptions | None = None,
+    tts: VoxtralTTS | None = None,
+    announce: Callable[[str], None] = _log.info,
+) -> FastAPI:
+    """Make the application.
+
+    Args:
+        options: of the server; None reads the VOXTRAL_ variables.
+        tts: a loaded model to serve; it is not closed. None loads the one that the options name, in the background.
+        announce: gets lines for a person.
+
+    Raises:
+        OptionError: a variable or a key breaks a rule.
+    """
+    options = options or ServerOptions.from_environment()
+    keys = load_keys(options)
+    if options.insecure and not keys:
+        _log.warning("VOXTRAL_INSECURE is set: whoever reaches this server may use it; there is no API key")
+    metrics = Metrics()
+    host = ModelHost(options, tts, announce)
+    host.on_restart = metrics.restarts.inc
+    service = SpeechService(options, host, metrics)
+    _watch(metrics, service)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        logging.getLogger("uvicorn.access").addFilter(RedactQuery())
+        await host.start()
+        try:
+            yield
+        finally:
+            host.drain()
+            await host.close()
+            await service.close()
+
+    modules = [
+        importlib.import_module(f"{dialects.__name__}.{found.name}")
+        for found in pkgutil.iter_modules(dialects.__path__)
+    ]
+    public = [path for module in modules for path in getattr(module, "PUBLIC_PATHS", ())]
+    middleware = [
+        Middleware(Guard, options=options, keys=keys, metrics=metrics, public_paths=public),
+        Middleware(BodyLimit, options=options),
+    ]
+    if options.allowed_origins:
+        cross_site = Middleware(
+            CORSMiddleware, allow_origins=options.allowed_origins, allow_methods=["*"], allow_headers=["*"]
+        )
+        middleware.insert(1, cross_site)
+    app = FastAPI(
+        title="voxtral-tts",
+        version=voxtral.__version__,
+        docs_url=None,  # they would load scripts of another site
+        redoc_url=None,
+        lifespan=lifespan,
+        middleware=middleware,
+        responses={status: {"description": text} for status, text in _ANY_ROUTE.items()},
+    )
+    app.state.service = service
+    for module in modules:
+        app.include_router(module.routes(service))
+    for kind in (VoxtralError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, _answer)
+    _document(app)
+    return app
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    """Give every error the shape that clients read."""
+    if isinstance(error, RequestValidationError):
+        error = invalid(error.errors())
+    return as_http_error(error).response()
+
+
+def _watch(metrics: Metrics, service: SpeechService) -> None:
+    admission, host = service.admission, service.host
+    metrics.watch("voxtral_streams", "Utterances under way.", lambda: admission.num_active)
+    metrics.watch("voxtral_queue_length", "Requests that wait for a turn.", lambda: admission.num_waiting)
+    metrics.watch("voxtral_batch_size", "Sequences that make frames side by side.", lambda: host.num_active)
+    metrics.watch("voxtral_ready", "1 if a request would be spoken.", lambda: float(host.is_ready))
+    metrics.watch("voxtral_device_memory_bytes", "Memory of torch on the GPU.", device_memory)
+
+
+def _document(app: FastAPI) -> None:
+    """Describe errors as they are: in OpenAI's shape, and never 422."""
+    body: dict[str, Any] = {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["message", "type", "param", "code"],
+                "properties": {
+                    "message": {"type": "string"},
+                    "type": {"type": "string"},
+                    "param": {"type": ["string", "null"]},
+                    "code": {"type": ["string", "null"]},
+                },
+            }
+        },
+    }
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            schemas["Error"] = body
+            for name in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(name, None)
+            for path in document["paths"].values():
+                for operation in path.values():
+                    operation["responses"].pop("422", None)
+                    for status, response in operation["responses"].items():
+                        if status.startswith(("4", "5")):
+                            response["content"] = {
+                                "application/json": {"schema": {"$ref": "#/components/schemas/Error"}}
+                            }
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

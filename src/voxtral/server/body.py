@@ -1,0 +1,201 @@
+"""Reading the bodies of requests: counted while they arrive, timed, and never on disk.
+
+`BodyLimit` wraps the application, so that nothing in it can read more than is allowed; `read_fields` turns a
+form or a JSON object into plain values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from voxtral.server.errors import HttpError, busy
+from voxtral.server.options import ServerOptions
+
+# A character in JSON is at most \uXXXX twice, base64 makes 4 bytes of 3; the rest is for the other fields.
+_BYTES_PER_CHAR = 12
+_OTHER_BYTES = 65536
+
+# Bodies in memory at one time, of all requests together, in units of the largest one.
+_BODIES_AT_ONCE = 16
+
+_MAX_FIELDS = 64
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that came with a form."""
+
+    data: bytes
+    content_type: str
+
+
+class BodyLimit:
+    """Middleware that bounds the size of each body, of all bodies together, and the time that one may take.
+
+    What breaks a bound is raised from `receive` as an HttpError, inside whatever was reading.
+    """
+
+    def __init__(self, app: ASGIApp, options: ServerOptions) -> None:
+        self._app = app
+        self._timeout_s = options.body_timeout_s
+        self.max_bytes = options.max_upload_bytes * 4 // 3 + options.max_chars * _BYTES_PER_CHAR + _OTHER_BYTES
+        self._num_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request whose body stays within its bounds."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = _Body(self, receive, time.monotonic() + self._timeout_s)
+        try:
+            self._check_length(scope)
+            await self._app(scope, body.receive, send)
+        finally:
+            self._num_bytes -= body.num_bytes
+
+    def _check_length(self, scope: Scope) -> None:
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self.max_bytes:
+            raise self._too_large(f"{int(length)} bytes")
+
+    def count(self, body: _Body, num_bytes: int) -> None:
+        """Take note of bytes that have arrived."""
+        body.num_bytes += num_bytes
+        self._num_bytes += num_bytes
+        if body.num_bytes > self.max_bytes:
+            raise self._too_large(f"more than {self.max_bytes} bytes")
+        if self._num_bytes > _BODIES_AT_ONCE * self.max_bytes:
+            raise busy("too many large requests are being received", code="server_busy")
+
+    def _too_large(self, got: str) -> HttpError:
+        return HttpError(
+            413, f"the body has {got}; this server takes {self.max_bytes}; send less", code="body_too_large"
+        )
+
+    async def in_time(self, receive: Receive, deadline: float) -> Message:
+        """Wait for the next part of a body."""
+        try:
+            return await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            raise HttpError(
+                408,
+                f"the body was not complete within {self._timeout_s:g} s; send it faster",
+                code="body_too_slow",
+                headers={"Connection": "close"},
+            ) from None
+
+
+class _Body:
+    """The body of one request."""
+
+    def __init__(self, limit: BodyLimit, receive: Receive, deadline: float) -> None:
+        self.num_bytes = 0
+        self._limit = limit
+        self._receive = receive
+        self._deadline = deadline
+        self._is_complete = False
+
+    async def receive(self) -> Message:
+        # After the body there is only the end of the connection to wait for, and that has no deadline.
+        if self._is_complete:
+            return await self._receive()
+        message = await self._limit.in_time(self._receive, self._deadline)
+        self._is_complete = not message.get("more_body", False)
+        self._limit.count(self, len(message.get("body", b"")))
+        return message
+
+
+class _MemoryFormParser(MultiPartParser):
+    # Nothing that was sent along is written to disk, not even to an unnamed file; BodyLimit bounds the size.
+    spool_max_size = 2**62
+
+
+async def read_fields(request: Request) -> dict[str, Any]:
+    """Read a body as named values: a JSON object, or a form, whose files become Uploads. No body has no fields.
+
+    Raises:
+        HttpError: 400, it is malformed; 415, it is of another kind.
+    """
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return await _read_multipart(request)
+    data = await request.body()
+    if not data:
+        return {}
+    if kind == "application/x-www-form-urlencoded":
+        return _read_urlencoded(data)
+    if kind not in ("application/json", ""):
+        raise HttpError(
+            415,
+            f"the body is {kind}; it must be application/json, multipart/form-data or a urlencoded form",
+            code="unsupported_media_type",
+        )
+    return read_json(data)
+
+
+def read_json(data: bytes) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        HttpError: 400, it is none.
+    """
+    try:
+        value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise HttpError(400, "the body is no JSON; it must be an object of fields", code="invalid_json") from error
+    if not isinstance(value, dict):
+        raise HttpError(400, "the body is no JSON object; it must be an object of fields", code="invalid_json")
+    return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number is too large")
+    return value
+
+
+def _read_urlencoded(data: bytes) -> dict[str, Any]:
+    try:
+        return dict(parse_qsl(data.decode("utf-8"), keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+    except ValueError as error:
+        raise _malformed("it must be UTF-8 and have few fields") from error
+
+
+async def _read_multipart(request: Request) -> dict[str, Any]:
+    parser = _MemoryFormParser(
+        request.headers, request.stream(), max_files=1, max_fields=_MAX_FIELDS, max_part_size=2**62
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise _malformed(error.message) from error
+    try:
+        return {name: await _value(value) for name, value in form.multi_items()}
+    finally:
+        await form.close()
+
+
+def _malformed(why: str) -> HttpError:
+    return HttpError(400, f"the form is malformed ({why}); send it as curl -F does", code="invalid_form")
+
+
+async def _value(value: str | UploadFile) -> str | Upload:
+    if isinstance(value, str):
+        return value
+    return Upload(await value.read(), value.content_type or "")

@@ -1,0 +1,9 @@
+"""What clients speak. Each module is one dialect: a thin file over SpeechOrder and SpeechResponse.
+
+The application finds the modules by listing this package and asks each for
+
+    routes(service: SpeechService) -> APIRouter
+    PUBLIC_PATHS: paths that need no API key (optional)
+
+so that adding a dialect touches no other file. No dialect imports another.
+"""

@@ -1,0 +1,181 @@
+"""OpenAI's API: speech, models, and the addresses that its clients look at beside them.
+
+Source of the shapes: openai-python's types for audio.speech and models; the clients in docs/SERVER.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import time
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from voxtral.server.errors import HttpError
+from voxtral.server.model_host import ModelCard
+from voxtral.server.schema import AudioFormat, OptionalStr, SpeechFields
+from voxtral.server.service import MODEL_ALIASES, Closing, SpeechOrder, SpeechService
+from voxtral.server.stream import SpeechResponse
+
+
+class VoiceId(BaseModel):
+    """A voice as an object."""
+
+    id: str
+
+
+class SpeechBody(SpeechFields):
+    """The body of POST /v1/audio/speech; what comes after `stream_format` is more than OpenAI has."""
+
+    input: str = Field(description="What to speak.")
+    model: OptionalStr = Field(None, description="A name of GET /v1/models.")
+    voice: str | VoiceId | None = Field(None, description="A name of GET /v1/audio/voices, or an object with its id.")
+    response_format: AudioFormat = "mp3"
+    stream_format: Literal["audio", "sse"] = "audio"
+    instructions: str | None = Field(None, description="Accepted; the model takes none.")
+    ref_audio: OptionalStr = Field(None, description="A clip to clone, in base64 or as a data: URL; never fetched.")
+
+    @property
+    def voice_name(self) -> str | None:
+        """The voice as a name."""
+        return (self.voice.id if isinstance(self.voice, VoiceId) else self.voice) or None
+
+
+class SpeechEvents:
+    """Server-sent events: audio in base64, then the usage; an error before a stream that breaks."""
+
+    media_type = "text/event-stream; charset=utf-8"
+
+    def audio(self, data: bytes) -> bytes:
+        """Write a piece of audio."""
+        return _event({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
+
+    def end(self, closing: Closing) -> bytes:
+        """Write what it took; the field `voxtral` is more than OpenAI has."""
+        num_out = closing.stats.num_frames
+        usage = {
+            "input_tokens": closing.num_prompt_tokens,
+            "output_tokens": num_out,
+            "total_tokens": closing.num_prompt_tokens + num_out,
+        }
+        more = {"finish_reason": closing.finish_reason, **closing.stats.to_dict()}
+        return _event({"type": "speech.audio.done", "usage": usage, "voxtral": more})
+
+    def failure(self, error: HttpError) -> bytes:
+        """Write the error."""
+        return _event({"type": "error", **error.body})
+
+
+def routes(service: SpeechService) -> APIRouter:
+    """Make the routes."""
+    router = APIRouter(prefix="/v1", tags=["openai"])
+
+    @router.get("/")
+    async def root() -> dict[str, str]:
+        """Answer clients that open their connection early."""
+        return {"object": "voxtral-tts", "status": "ok"}
+
+    @router.post(
+        "/audio/speech",
+        response_class=Response,
+        responses={
+            200: {"description": "Audio, or events with audio.", "content": {"audio/*": {}, "text/event-stream": {}}}
+        },
+    )
+    async def speech(body: SpeechBody, request: Request) -> Response:
+        """Speak a text."""
+        order = SpeechOrder(
+            body.speech_request(body.input, body.voice_name, _clip(body.ref_audio, service), service.options.normalize),
+            format=body.response_format,
+            model=body.model,
+            is_held=body.stream is False,
+            ignored=(*(["instructions"] if body.instructions else []), *body.unknown_fields),
+        )
+        return SpeechResponse(service, order, request, SpeechEvents() if body.stream_format == "sse" else None)
+
+    @router.get("/models")
+    async def models() -> dict[str, Any]:
+        """List the loaded model, first by its own name, then by those that clients have built in."""
+        card = await _card(service)
+        return {"object": "list", "data": [_model(name, card) for name in (card.id, *MODEL_ALIASES)]}
+
+    @router.get("/models/{model_id:path}")
+    async def model(model_id: str) -> dict[str, Any]:
+        """Describe the loaded model, with its voices."""
+        card = await _card(service)
+        service.check_model(model_id)
+        async with service.host.use() as loaded:
+            voices = [{"name": voice.name, "language": voice.language} for voice in loaded.voices.presets]
+        return {**_model(model_id, card), "voices": voices}
+
+    @router.get("/audio/models")
+    async def audio_models() -> dict[str, Any]:
+        """List models as Open WebUI reads them."""
+        card = await _card(service)
+        return {"models": [{"id": name, "name": name} for name in (card.id, *MODEL_ALIASES)]}
+
+    return router
+
+
+async def _card(service: SpeechService) -> ModelCard:
+    """Find what is said of the model; waits while it is loaded for the first time."""
+    if service.host.card is None:
+        async with service.host.use() as loaded:
+            return loaded.card
+    return service.host.card
+
+
+def _model(name: str, card: ModelCard) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": _STARTED_AT,
+        "owned_by": "mistralai" if card.root.startswith("mistralai/") else "voxtral-tts",
+        "root": card.root,
+        "license": card.license,
+        "languages": list(card.languages),
+        "has_encoder": card.has_encoder,
+        "sample_rate": card.sample_rate,
+    }
+
+
+_STARTED_AT = int(time.time())
+
+
+def _clip(text: str | None, service: SpeechService) -> bytes | None:
+    """Read a clip that came as text."""
+    if text is None:
+        return None
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    elif "://" in text[:16]:
+        raise _bad_clip("an address; addresses of clients are never fetched here")
+    limit = service.options.max_upload_bytes
+    if len(text) // 4 * 3 > limit:
+        raise HttpError(
+            413,
+            f"ref_audio has {len(text) // 4 * 3} bytes; this server takes {limit}; send a shorter clip",
+            code="clip_too_large",
+            param="ref_audio",
+        )
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _bad_clip("no base64") from error
+
+
+def _bad_clip(got: str) -> HttpError:
+    return HttpError(
+        400,
+        f"ref_audio is {got}; it must be an audio file in base64; POST /synthesize takes it as a file",
+        code="invalid_reference_audio",
+        param="ref_audio",
+    )
+
+
+def _event(value: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(value, separators=(',', ':'))}\n\n".encode()

@@ -1,0 +1,293 @@
+"""The door: who may ask, from where, and what is written down about it.
+
+Pure ASGI, so that it holds for every route and every later protocol, and never stands between a stream and its client.
+The log has the route and not the path, never a query, a text or a key.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import re
+import secrets
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from voxtral.server.errors import HttpError, as_http_error
+from voxtral.server.keys import LOCAL, Client, KeyRing
+from voxtral.server.metrics import Metrics
+from voxtral.server.options import ServerOptions
+
+_log = logging.getLogger("voxtral.server.access")
+_errors = logging.getLogger("voxtral.server")
+
+# What a client may choose as the id of its request.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_OFTEN_ASKED = frozenset(("/livez", "/readyz", "/health", "/metrics"))
+
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+        "media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-store",
+}
+
+_HOW_TO_OPEN = (
+    "set VOXTRAL_API_KEY (or --api-key-file) and send the key as a Bearer token, or start it with --insecure "
+    "(VOXTRAL_INSECURE=1) on a network that you trust"
+)
+
+
+@dataclass
+class Visit:
+    """What is known of a request: found as scope["state"]["visit"], written into the log at its end.
+
+    Attributes:
+        request_id: the client's if it is harmless, else ours.
+        client: whose key it has.
+        started_at: on the clock of time.perf_counter.
+        status: of the response; 0 while there is none.
+        num_bytes: of the response's body.
+        facts: more for the log, such as the length of the text and the time to the first audio; never text.
+    """
+
+    request_id: str
+    client: Client = LOCAL
+    started_at: float = field(default_factory=time.perf_counter)
+    status: int = 0
+    num_bytes: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Guard:
+    """Middleware that refuses who may not ask, and writes the access log.
+
+    Args:
+        app: the application behind it.
+        options: of the server.
+        keys: that are accepted.
+        metrics: gets each response.
+        public_paths: that need no key.
+    """
+
+    def __init__(
+        self, app: ASGIApp, options: ServerOptions, keys: KeyRing, metrics: Metrics, public_paths: Iterable[str]
+    ) -> None:
+        self._app = app
+        self._options = options
+        self._keys = keys
+        self._metrics = metrics
+        self._public_paths = frozenset(public_paths)
+        own_names = ("localhost", socket.gethostname(), options.host, *options.allowed_hosts)
+        self._hosts = frozenset(name.lower().rstrip(".") for name in own_names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        visit = Visit(_request_id(headers))
+        scope.setdefault("state", {})["visit"] = visit
+
+        async def send_noted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                visit.status = message["status"]
+                _add_headers(message, visit)
+            elif message["type"] == "http.response.body":
+                visit.num_bytes += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            visit.client = self._admit(scope, headers)
+            await self._app(scope, receive, send_noted)
+        except Exception as error:
+            if not isinstance(error, HttpError):
+                # Frames and the kind, not the message: it may quote what somebody wants spoken.
+                _errors.error("request %s failed: %s", visit.request_id, type(error).__name__, exc_info=_hushed(error))
+            if visit.status:
+                raise
+            await _refuse(as_http_error(error), scope, receive, send_noted)
+        finally:
+            if scope["type"] == "http":
+                self._note(scope, visit)
+
+    def _admit(self, scope: Scope, headers: Headers) -> Client:
+        """Check peer, Host, Origin and key; return whose key it is."""
+        if not (self._keys or self._options.insecure or _is_local(scope)):
+            raise HttpError(
+                403,
+                "this server answers only this machine, because it has no API keys; to open it to others "
+                f"{_HOW_TO_OPEN}",
+                code="remote_access_refused",
+            )
+        self._check_host(headers)
+        self._check_origin(scope, headers)
+        # A browser asks before it sends a key along; whether it may is answered behind this.
+        is_preflight = scope.get("method") == "OPTIONS" and "access-control-request-method" in headers
+        if not self._keys or scope["path"] in self._public_paths or is_preflight:
+            return LOCAL
+        client = self._keys.find(_presented_key(headers))
+        if client is None:
+            raise HttpError(
+                401,
+                "the API key is missing or unknown; send a key of this server as `Authorization: Bearer KEY`",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        return client
+
+    def _check_host(self, headers: Headers) -> None:
+        """Refuse names that are not ours: a page elsewhere may have let its name point at this machine.
+
+        An address is harmless, because that trick takes a name.
+        """
+        name = _host_name(headers.get("host", ""))
+        if name in self._hosts or name.endswith(".localhost") or _is_address(name):
+            return
+        raise HttpError(
+            421,
+            "the Host header names a host that this server does not know as itself; start it with "
+            "--allowed-host NAME (VOXTRAL_ALLOWED_HOSTS) or use its IP address",
+            code="unknown_host",
+        )
+
+    def _check_origin(self, scope: Scope, headers: Headers) -> None:
+        """Refuse what the page of another site sends."""
+        origin = headers.get("origin")
+        if origin is None:
+            is_cross_site = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+            is_visit = scope.get("method") == "GET" and headers.get("sec-fetch-mode") == "navigate"
+            if not is_cross_site or is_visit:
+                return
+        elif origin in self._options.allowed_origins or _same_host(origin, headers.get("host", "")):
+            return
+        raise HttpError(
+            403,
+            "the request comes from a page of another site; pages of other sites may not use this server unless it is "
+            "started with --allowed-origin (VOXTRAL_ALLOWED_ORIGINS)",
+            code="cross_site_refused",
+        )
+
+    def _note(self, scope: Scope, visit: Visit) -> None:
+        seconds = time.perf_counter() - visit.started_at
+        route = route_of(scope)
+        self._metrics.count_response(route, visit.status)
+        facts = {
+            "request_id": visit.request_id,
+            "client": visit.client.name,
+            "method": scope["method"],
+            "route": route,
+            "status": visit.status,
+            "seconds": round(seconds, 4),
+            "bytes": visit.num_bytes,
+            **visit.facts,
+        }
+        # What asks every few seconds whether all is well would bury the rest.
+        level = logging.DEBUG if route in _OFTEN_ASKED and visit.status == 200 else logging.INFO
+        if self._options.log_format == "json":
+            _log.log(level, "%s", json.dumps({"time": round(time.time(), 3), **facts}))
+        else:
+            _log.log(level, "%s", " ".join(f"{name}={value}" for name, value in facts.items()))
+
+
+class RedactQuery(logging.Filter):
+    """Cuts the query off the paths in uvicorn's own access log: /synthesize has its text there."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record, and let it pass."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                value.split("?")[0] + "?..." if isinstance(value, str) and "?" in value else value
+                for value in record.args
+            )
+        return True
+
+
+def route_of(scope: Scope) -> str:
+    """Name the route of a request by its pattern, because a path may hold what somebody typed."""
+    path = getattr(scope.get("route"), "path", None)
+    return path if isinstance(path, str) else "(none)"
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
+
+
+def _presented_key(headers: Headers) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    return headers.get("x-api-key") or headers.get("xi-api-key") or ""
+
+
+def _is_local(scope: Scope) -> bool:
+    """Tell whether the peer is this machine: its loopback address, or a Unix socket."""
+    client = scope.get("client")
+    if client is None:
+        server = scope.get("server")
+        return server is not None and server[1] is None
+    try:
+        address = ipaddress.ip_address(client[0].split("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def _host_name(host: str) -> str:
+    """Take the name out of a Host header, in lower case and without port.
+
+    >>> _host_name("Example.org:8000"), _host_name("[::1]:8000")
+    ('example.org', '::1')
+    """
+    host = host.strip().lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].rstrip(".")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _same_host(origin: str, host: str) -> bool:
+    return urlsplit(origin).netloc.lower() == host.strip().lower() != ""
+
+
+def _add_headers(message: Message, visit: Visit) -> None:
+    headers = MutableHeaders(scope=message)
+    headers["X-Request-Id"] = visit.request_id
+    for name, value in _SECURITY_HEADERS.items():
+        headers.setdefault(name, value)
+
+
+async def _refuse(error: HttpError, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": error.code})
+        return
+    await error.response()(scope, receive, send)
+
+
+def _hushed(error: Exception) -> tuple[type[BaseException], BaseException, Any]:
+    """Stand in for an error in the log: its frames without its message."""
+    return RuntimeError, RuntimeError("(the message is not logged)"), error.__traceback__

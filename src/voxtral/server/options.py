@@ -1,0 +1,172 @@
+"""ServerOptions: all that can be set about a server, as fields, as VOXTRAL_ variables and as options of a command.
+
+No FastAPI and no torch. `voxtral serve` and plain `uvicorn voxtral.server:app` both end here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from voxtral.errors import OptionError
+
+PREFIX = "VOXTRAL_"
+
+
+def default_data_dir() -> Path:
+    """Return where users' voices are kept unless something else is said, by the custom of the system."""
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "voxtral"
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """What a server is set up with. The variable of a field is VOXTRAL_ and its name in capitals.
+
+    Attributes:
+        host: address to listen on; plain uvicorn takes its own.
+        port: 0 takes a free one.
+        model: a folder, a hub id, 4b or nano; None chooses as every command does.
+        device: auto, cpu, cuda, cuda:N or mps.
+        dtype: auto, float32, bfloat16 or float16.
+        quantize: see `VoxtralTTS.from_pretrained`.
+        max_memory: see `VoxtralTTS.from_pretrained`.
+        max_batch: sequences that make frames side by side; None takes the engine's own number.
+        batch_invariant: the same samples under any load; costs speed.
+        data_dir: where voices made over HTTP are kept.
+        api_key: one key or several, with commas between; each at least 16 characters.
+        api_key_file: a file of lines `KEY`, `NAME KEY` or `NAME KEY STREAMS`.
+        insecure: answer peers that are not this machine without any key.
+        allowed_hosts: names besides localhost and IP addresses that a Host header may have.
+        allowed_origins: other sites whose pages may use this server, such as https://app.example; "CORS".
+        max_streams: utterances under way at a time; None takes as many as the engine computes side by side.
+        max_queue: requests that wait for their turn; None takes twice `max_streams`.
+        max_wait_s: longest wait for a turn, and for a model that is still loading, in seconds.
+        max_streams_per_key: utterances under way or waiting of one API key; None for no limit but the others.
+        deadline_s: longest time for one utterance, in seconds; None for no limit.
+        stall_timeout_s: a client that takes nothing for so many seconds is given up.
+        body_timeout_s: longest time to receive a request's body, in seconds.
+        drain_s: time for what runs to finish after SIGTERM, in seconds.
+        unload_after_s: free the model after so many idle seconds; None keeps it.
+        max_chars: characters of one text.
+        max_upload_bytes: of one clip.
+        max_voices: voices that may be stored.
+        cloning: whether voices may be made from audio at all.
+        normalize: "off" or "auto" where a request does not say.
+        log_format: "text" or "json".
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    model: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    quantize: str | None = None
+    max_memory: str | None = None
+    max_batch: int | None = None
+    batch_invariant: bool = False
+    data_dir: Path = field(default_factory=default_data_dir)
+    api_key: str | None = field(default=None, repr=False)
+    api_key_file: Path | None = None
+    insecure: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    max_streams: int | None = None
+    max_queue: int | None = None
+    max_wait_s: float = 30.0
+    max_streams_per_key: int | None = None
+    deadline_s: float | None = None
+    stall_timeout_s: float = 60.0
+    body_timeout_s: float = 30.0
+    drain_s: float = 30.0
+    unload_after_s: float | None = None
+    max_chars: int = 100_000
+    max_upload_bytes: int = 10 * 2**20
+    max_voices: int = 1000
+    cloning: bool = True
+    normalize: Literal["off", "auto"] = "off"
+    log_format: Literal["text", "json"] = "text"
+
+    def __post_init__(self) -> None:
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise OptionError(f"{name} is {value}; it must be from {low} to {high}; {_where(name)}")
+        for name, choices in (("normalize", ("off", "auto")), ("log_format", ("text", "json"))):
+            if getattr(self, name) not in choices:
+                raise OptionError(
+                    f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}; {_where(name)}"
+                )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None, **given: Any) -> ServerOptions:
+        """Read the VOXTRAL_ variables; what is given and not None comes before them.
+
+        VOXTRAL_MODEL is left to `voxtral.models.choose_model`: a model that only a variable names is not downloaded.
+
+        Raises:
+            OptionError: a value has the wrong kind or is out of range.
+        """
+        environment = os.environ if environment is None else environment
+        values: dict[str, Any] = {}
+        for option in fields(cls):
+            if given.get(option.name) is not None:
+                values[option.name] = given[option.name]
+            elif option.name != "model" and (text := environment.get(PREFIX + option.name.upper(), "").strip()):
+                values[option.name] = _parse(option.name, str(option.type), text)
+        return cls(**values)
+
+
+# Lowest and highest value of each number.
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("port", 0, 65535),
+    ("max_batch", 1, 4096),
+    ("max_streams", 1, 4096),
+    ("max_queue", 0, 65536),
+    ("max_wait_s", 0, 3600),
+    ("max_streams_per_key", 1, 4096),
+    ("deadline_s", 0.1, 86400),
+    ("stall_timeout_s", 0.1, 86400),
+    ("body_timeout_s", 0.1, 3600),
+    ("drain_s", 0, 3600),
+    ("unload_after_s", 0.1, 31_536_000),
+    ("max_chars", 1, 10_000_000),
+    ("max_upload_bytes", 1024, 2**30),
+    ("max_voices", 0, 1_000_000),
+)
+
+
+def _where(name: str) -> str:
+    return f"see --{name.replace('_', '-')} or {PREFIX}{name.upper()}"
+
+
+def _parse(name: str, kind: str, text: str) -> Any:
+    """Read the value of a variable by the annotation of its field."""
+    parse = _PARSERS.get(kind.removesuffix(" | None"), str)
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise OptionError(f"{PREFIX}{name.upper()} is {text!r}; it must be a {kind}; correct or unset it") from error
+
+
+def _parse_bool(text: str) -> bool:
+    values = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in values:
+        raise ValueError(text)
+    return values[text.lower()]
+
+
+def _parse_list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "int": int,
+    "float": float,
+    "bool": _parse_bool,
+    "Path": Path,
+    "tuple[str, ...]": _parse_list,
+}

@@ -1,0 +1,323 @@
+"""From an order to encoded audio: admission, the model, `submit`, an encoder. All dialects speak through here.
+
+A dialect makes a SpeechOrder of whatever its clients send, and gives a SpeechResponse of `voxtral.server.stream` back,
+which reads an Utterance. The waiting for audio and the encoding happen in a few threads; the rest on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from voxtral.audio.encode import ContainerEncoder
+from voxtral.errors import AudioError, CancelledError, EncoderMissingError, TextError
+from voxtral.request import check_options
+from voxtral.server.admission import Admission
+from voxtral.server.errors import HttpError
+from voxtral.server.keys import Client
+from voxtral.server.metrics import Metrics
+from voxtral.server.model_host import LoadedModel, ModelHost
+from voxtral.server.options import ServerOptions
+from voxtral.speaking import SpeechHandle
+from voxtral.types import AudioChunk, FinishReason, SpeechRequest, SpeechStats
+
+T = TypeVar("T")
+
+# Names that mean whatever model is loaded.
+MODEL_ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "voxtral-tts")
+
+# What is sent whole is kept in memory until then: this much text is about a quarter of an hour.
+MAX_HELD_CHARS = 10_000
+
+# Threads for what is no stream, such as making a voice.
+_THREADS_BESIDE_STREAMS = 4
+
+
+@dataclass(frozen=True)
+class SpeechOrder:
+    """What a dialect wants spoken.
+
+    Attributes:
+        request: its `voice` is a name or None; the service finds out what it means.
+        format: one of `voxtral.audio.encode.FORMATS`.
+        model: the name that the client gave, if any.
+        is_held: make all of it before the first byte, with the true length in headers and container.
+        ignored: names of what was asked for and has no effect, for a header.
+    """
+
+    request: SpeechRequest
+    format: str
+    model: str | None = None
+    is_held: bool = False
+    ignored: tuple[str, ...] = ()
+
+    def held(self) -> SpeechOrder:
+        """Return the same, to be made whole before it is sent."""
+        return replace(self, is_held=True)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What is known when the first audio is there."""
+
+    content_type: str
+    model: str
+    voice: str
+    seed: int
+    sample_rate: int
+    ttfa_s: float
+
+
+@dataclass(frozen=True)
+class Closing:
+    """What is known when all audio has been given out."""
+
+    finish_reason: FinishReason
+    stats: SpeechStats
+    num_prompt_tokens: int
+
+
+class SpeechService:
+    """The one way from HTTP to the engine.
+
+    Args:
+        options: of the server.
+        host: of the model.
+        metrics: get what every utterance took.
+    """
+
+    def __init__(self, options: ServerOptions, host: ModelHost, metrics: Metrics) -> None:
+        self.options = options
+        self.host = host
+        self.metrics = metrics
+        num_streams = options.max_streams or host.num_rows
+        max_queue = 2 * num_streams if options.max_queue is None else options.max_queue
+        self.admission = Admission(num_streams, max_queue, options.max_wait_s)
+        self.pool = ThreadPoolExecutor(num_streams + _THREADS_BESIDE_STREAMS, thread_name_prefix="voxtral-stream")
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def check(self, order: SpeechOrder) -> None:
+        """Refuse at once what no waiting would mend.
+
+        Raises:
+            RequestError: an option or the text breaks a rule.
+            HttpError: 404, the model is not this one; 413, the text is too long.
+        """
+        text = order.request.text
+        if not text or not text.strip():
+            raise TextError("the text is empty; it must hold something to speak; send some text")
+        limit = min(self.options.max_chars, MAX_HELD_CHARS) if order.is_held else self.options.max_chars
+        if len(text) > limit:
+            way_out = "stream it" if order.is_held and len(text) <= self.options.max_chars else "send it in parts"
+            raise HttpError(
+                413,
+                f"the text has {len(text)} characters; this server takes {limit} at a time; {way_out}",
+                code="text_too_long",
+                param="input",
+            )
+        check_options(order.request)
+        if order.request.reference_audio is not None and not self.options.cloning:
+            raise HttpError(403, "cloning is switched off on this server; name a voice", code="cloning_disabled")
+        self.check_model(order.model)
+
+    def check_model(self, name: str | None) -> None:
+        """Refuse the name of a model that is not the loaded one.
+
+        Raises:
+            HttpError: 404.
+        """
+        card = self.host.card
+        if name is None or card is None or name in (card.id, *card.names, *MODEL_ALIASES):
+            return
+        raise HttpError(
+            404,
+            f"the model {name!r} is not here; this server has {card.id}, also called {', '.join(MODEL_ALIASES)}",
+            code="model_not_found",
+            param="model",
+        )
+
+    def begin(self, order: SpeechOrder, client: Client) -> Utterance:
+        """Make an utterance; nothing happens before it is opened."""
+        return Utterance(self, order, client)
+
+    def dispose(self, utterance: Utterance) -> None:
+        """Close an utterance without waiting for it: its thread may be busy for a moment."""
+        task = asyncio.create_task(utterance.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Run something in one of the threads; it goes on if the caller is cancelled."""
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self.pool, function))
+
+    async def close(self) -> None:
+        """End the threads; to be called when the model has been closed."""
+        while self._closing:
+            await asyncio.wait(self._closing)
+        await asyncio.to_thread(self.pool.shutdown)
+
+
+class Utterance:
+    """One order under way, used by one task.
+
+    `open`, then `read` until it gives nothing, then `closing`; `close` in any case.
+    """
+
+    def __init__(self, service: SpeechService, order: SpeechOrder, client: Client) -> None:
+        self.order = order
+        self._service = service
+        self._client = client
+        self._accepted_at = time.perf_counter()
+        self._queue_s = 0.0
+        self._stack = AsyncExitStack()
+        self._loaded: LoadedModel | None = None
+        self._spoken: _Spoken | None = None
+        self._work: asyncio.Future[bytes] | None = None
+        self._is_closed = False
+
+    async def open(self) -> tuple[Opening, bytes]:
+        """Wait for a turn and for the first audio.
+
+        Returns:
+            What is known, and the first bytes.
+
+        Raises:
+            VoxtralError: the order breaks a rule, or failed.
+            HttpError: there is no room.
+        """
+        self._service.check(self.order)
+        ticket = await self._service.admission.enter(self._client)
+        self._stack.callback(ticket.give_back)
+        self._loaded = await self._stack.enter_async_context(self._service.host.use())
+        self._service.check_model(self.order.model)
+        self._queue_s = time.perf_counter() - self._accepted_at
+        first = await self._in_thread(self._begin)
+        spoken, card = self._get_spoken(), self._loaded.card
+        ttfa_s = time.perf_counter() - self._accepted_at
+        self._service.metrics.observe_start(ttfa_s, self._queue_s)
+        return (
+            Opening(
+                content_type=spoken.encoder.content_type,
+                model=card.id,
+                voice=spoken.handle.voice,
+                seed=spoken.handle.seed,
+                sample_rate=card.sample_rate,
+                ttfa_s=ttfa_s,
+            ),
+            first,
+        )
+
+    async def read(self) -> bytes:
+        """Wait for more bytes; none are the end.
+
+        Raises:
+            VoxtralError: the utterance failed; what was read before is good.
+        """
+        return await self._in_thread(self._get_spoken().read)
+
+    @property
+    def closing(self) -> Closing:
+        """What it took; complete after the last bytes."""
+        handle = self._get_spoken().handle
+        return Closing(handle.finish_reason, handle.stats, handle.num_prompt_tokens)
+
+    async def close(self) -> None:
+        """Stop what still runs, and give everything back."""
+        self._is_closed = True
+        if self._spoken is not None:
+            self._spoken.handle.cancel()
+        if self._work is not None:
+            await asyncio.wait([self._work])
+            if not self._work.cancelled():
+                self._work.exception()  # whoever waited for it has gone; asyncio need not tell
+        if self._spoken is not None:
+            self._spoken.handle.cancel()
+            self._service.metrics.observe_end(self._spoken.handle.stats)
+        await self._stack.aclose()
+
+    async def _in_thread(self, function: Callable[[], bytes]) -> bytes:
+        self._work = asyncio.get_running_loop().run_in_executor(self._service.pool, function)
+        return await asyncio.shield(self._work)
+
+    def _get_spoken(self) -> _Spoken:
+        if self._spoken is None:
+            raise CancelledError("the utterance was not opened")
+        return self._spoken
+
+    def _begin(self) -> bytes:
+        """Plan and start to speak, in a thread, and wait for the first bytes."""
+        loaded = self._loaded
+        if loaded is None or self._is_closed:
+            raise CancelledError("the request was cancelled by its caller")
+        request, options = self.order.request, self._service.options
+        if request.reference_audio is None:
+            request = replace(request, voice=loaded.voices.resolve(request.voice, request.language))
+        if options.deadline_s is not None:
+            left = options.deadline_s - self._queue_s
+            request = replace(request, deadline_s=max(left, 0.001))
+        encoder = _open_encoder(self.order, loaded.tts.sample_rate)
+        handle = loaded.tts.submit(request, hold_segments=self.order.is_held)
+        self._spoken = _Spoken(handle, encoder, is_held=self.order.is_held)
+        if self._is_closed:
+            handle.cancel()
+        return self._spoken.read()
+
+
+def _open_encoder(order: SpeechOrder, sample_rate: int) -> ContainerEncoder:
+    try:
+        return ContainerEncoder(order.format, sample_rate, is_seekable=order.is_held)
+    except AudioError as error:
+        raise HttpError(400, str(error), code="unsupported_format", param="response_format") from error
+
+
+class _Spoken:
+    """A handle and the encoder behind it; `read` is called by one thread at a time."""
+
+    def __init__(self, handle: SpeechHandle, encoder: ContainerEncoder, *, is_held: bool) -> None:
+        self.handle = handle
+        self.encoder = encoder
+        self._chunks: Iterator[AudioChunk] = handle.chunks()
+        self._is_held = is_held
+        self._is_finished = False
+
+    def read(self) -> bytes:
+        """Wait for audio until there are bytes of it; none are the end."""
+        return self._read_all() if self._is_held else self._read_next()
+
+    def _read_next(self) -> bytes:
+        while not self._is_finished:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self._is_finished = True
+                return self.encoder.finish()
+            if data := self.encoder.write(chunk.samples):
+                return data
+        return b""
+
+    def _read_all(self) -> bytes:
+        if self._is_finished:
+            return b""
+        data = bytearray()
+        while piece := self._read_next():
+            data += piece
+        for position, correction in self.encoder.corrections:
+            data[position : position + len(correction)] = correction
+        return bytes(data)
+
+
+def check_cloning(loaded: LoadedModel) -> None:
+    """Refuse to make a voice with a model that cannot.
+
+    Raises:
+        EncoderMissingError: it has no encoder.
+    """
+    if not loaded.tts.has_encoder:
+        raise EncoderMissingError(
+            f"{loaded.card.id} holds no codec encoder, so no voice can be made from audio; use a preset, or start the "
+            "server with a checkpoint that has one, such as nano"
+        )

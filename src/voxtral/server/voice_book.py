@@ -1,0 +1,102 @@
+"""Which voice a name means: a preset, a voice that was stored, or an OpenAI name. Never a path.
+
+The thirteen names of OpenAI's voices stand for presets of whatever checkpoint is loaded, of the language of the
+request where it says one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from voxtral.errors import VoiceError
+from voxtral.server.voice_store import VoiceStore
+from voxtral.text.language import LANGUAGES, resolve_language
+from voxtral.tts import VoiceInfo, VoxtralTTS
+from voxtral.voices import VoicePrompt
+
+Gender = Literal["female", "male", ""]
+
+# Source: OpenAI's list of voices; the genders are how they sound.
+OPENAI_VOICES: Mapping[str, Gender] = MappingProxyType(
+    {
+        "alloy": "female",
+        "ash": "male",
+        "ballad": "male",
+        "cedar": "male",
+        "coral": "female",
+        "echo": "male",
+        "fable": "male",
+        "marin": "female",
+        "nova": "female",
+        "onyx": "male",
+        "sage": "female",
+        "shimmer": "female",
+        "verse": "male",
+    }
+)
+
+
+class VoiceBook:
+    """The voices of one loaded model.
+
+    Attributes:
+        store: voices that users made.
+    """
+
+    def __init__(self, tts: VoxtralTTS, store: VoiceStore) -> None:
+        self.store = store
+        self._tts = tts
+        self._presets = {voice.name: voice for voice in tts.voices}
+
+    @property
+    def presets(self) -> tuple[VoiceInfo, ...]:
+        """The checkpoint's own voices."""
+        return tuple(self._presets.values())
+
+    def resolve(self, name: str | None, language: str | None) -> str | VoicePrompt | None:
+        """Find what `SpeechRequest.voice` takes for a name; None is left to the language.
+
+        Raises:
+            VoiceError: nobody has that name.
+        """
+        if name is None or name in self._presets:
+            return name
+        stored = self.store.find(name)
+        if stored is not None:
+            return self.store.load(stored.id, self._tts.config)
+        if name in OPENAI_VOICES and self._presets:
+            return self.preset_for(name, language)
+        known = ", ".join(self._presets) or "none"
+        raise VoiceError(
+            f"voice {name!r} is unknown; this checkpoint has: {known}; the names of OpenAI's voices stand for some of "
+            "them; GET /v1/audio/voices lists all, with those that were added"
+        )
+
+    def preset_for(self, openai_name: str, language: str | None) -> str:
+        """Choose the preset that stands for an OpenAI name, in a language where there is one."""
+        wanted = resolve_language(language) if language else "en"
+        fitting = [voice for voice in self.presets if voice.language == wanted] or list(self.presets)
+        gender = OPENAI_VOICES[openai_name]
+        choices = [voice.name for voice in fitting if gender_of(voice.name) == gender] or [fitting[0].name]
+        namesakes = [name for name, other in OPENAI_VOICES.items() if other == gender]
+        return choices[namesakes.index(openai_name) % len(choices)]
+
+    def language_name(self, code: str) -> str:
+        """Name a language in English."""
+        return LANGUAGES.get(code, code)
+
+
+def gender_of(name: str) -> Gender:
+    """Read the gender out of a preset's name, such as casual_female or en_m1.
+
+    >>> gender_of("casual_female"), gender_of("en_m1"), gender_of("robot")
+    ('female', 'male', '')
+    """
+    for part in name.lower().split("_"):
+        if part == "female" or (part[:1] == "f" and part[1:].isdigit()):
+            return "female"
+        if part == "male" or (part[:1] == "m" and part[1:].isdigit()):
+            return "male"
+    return ""
