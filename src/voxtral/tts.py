@@ -319,21 +319,24 @@ class VoxtralTTS:
         Raises:
             RequestError: as `submit`.
         """
-        self._plan(request, hold_segments=True)
+        self._plan(request, True, _warn)
 
-    def submit(self, request: SpeechRequest, *, hold_segments: bool = False) -> SpeechHandle:
+    def submit(
+        self, request: SpeechRequest, *, hold_segments: bool = False, warn: Callable[[str], None] | None = None
+    ) -> SpeechHandle:
         """Check a request, start it and return at once.
 
         Args:
             request: what to speak.
             hold_segments: see SpeechPlan; for results that nobody hears before they are whole.
+            warn: gets what the caller should know and what does not stop the work; default: a VoxtralWarning.
 
         Raises:
             RequestError: text, voice, language, reference audio or an option breaks a rule.
             EngineStoppedError: the model has been closed.
         """
         accepted_at = time.perf_counter()
-        handle = SpeechHandle(self._plan(request, hold_segments), self._engine, accepted_at=accepted_at)
+        handle = SpeechHandle(self._plan(request, hold_segments, warn or _warn), self._engine, accepted_at=accepted_at)
         with self._lock:
             self._handles.add(handle)
         return handle
@@ -547,7 +550,12 @@ class VoxtralTTS:
         )
 
     def create_voice(
-        self, reference_audio: Any, name: str = "cloned", metadata: Mapping[str, str] | None = None
+        self,
+        reference_audio: Any,
+        name: str = "cloned",
+        metadata: Mapping[str, str] | None = None,
+        *,
+        warn: Callable[[str], None] | None = None,
     ) -> VoicePrompt:
         """Clone a voice from a clip of 1 to 30 seconds; 3 and more are good.
 
@@ -555,12 +563,13 @@ class VoxtralTTS:
             reference_audio: path, bytes, or (samples, sample rate); any format and rate, mono or more.
             name: how the voice is called.
             metadata: kept with the voice when it is saved.
+            warn: see `submit`.
 
         Raises:
             EncoderMissingError: the checkpoint holds no encoder.
             ReferenceAudioError: the clip cannot be read, or its length breaks the rule.
         """
-        codes = self._encode_reference(reference_audio)
+        codes = self._encode_reference(reference_audio, warn or _warn)
         rows = self._engine.call(lambda model: model.embed_codes(codes.to(model.device)).cpu())
         return VoicePrompt(name=name, rows=rows.clone(), codes=codes, metadata=dict(metadata or {}))
 
@@ -604,7 +613,7 @@ class VoxtralTTS:
 
     # From a request to a plan.
 
-    def _plan(self, request: SpeechRequest, hold_segments: bool) -> SpeechPlan:
+    def _plan(self, request: SpeechRequest, hold_segments: bool, warn: Callable[[str], None]) -> SpeechPlan:
         if not isinstance(request.text, str):
             raise TextError(
                 f"the text is a {type(request.text).__name__}; it must be a str; decode bytes as UTF-8 first"
@@ -612,9 +621,9 @@ class VoxtralTTS:
         check_options(request)
         sampling = request.sampling
         check_number("max_frames", sampling.max_frames, 1, self.config.backbone.max_seq_len, whole=True)
-        language = self._check_language(request)
+        language = self._check_language(request, warn)
         source = self._prepare_text(request, language or self._language_of(request.voice))
-        voice = self._resolve_voice(request, language)
+        voice = self._resolve_voice(request, language, warn)
         seed = secrets.randbits(32) if request.seed is None else int(request.seed)
         num_values = self.config.codebooks.num_acoustic
 
@@ -656,7 +665,7 @@ class VoxtralTTS:
             segments_in_flight=_SEGMENTS_IN_FLIGHT_HELD if hold_segments else _SEGMENTS_IN_FLIGHT,
         )
 
-    def _check_language(self, request: SpeechRequest) -> str | None:
+    def _check_language(self, request: SpeechRequest, warn: Callable[[str], None]) -> str | None:
         if request.language is None:
             return None
         if not isinstance(request.language, str):
@@ -671,10 +680,10 @@ class VoxtralTTS:
                 raise LanguageError(
                     f"language {request.language!r} is not spoken by this checkpoint; it speaks {spoken}; choose one"
                 )
-            _warn(f"the weights were not trained on {LANGUAGES[language]}; expect poor speech; they speak {spoken}")
+            warn(f"the weights were not trained on {LANGUAGES[language]}; expect poor speech; they speak {spoken}")
         mismatch = script_mismatch(request.text, language) if language in LANGUAGES else None
         if mismatch:
-            _warn(mismatch)
+            warn(mismatch)
         return language
 
     def _language_of(self, voice: Any) -> str:
@@ -712,15 +721,15 @@ class VoxtralTTS:
 
         return segments()
 
-    def _resolve_voice(self, request: SpeechRequest, language: str | None) -> VoicePrompt:
+    def _resolve_voice(self, request: SpeechRequest, language: str | None, warn: Callable[[str], None]) -> VoicePrompt:
         if request.reference_audio is not None:
-            return self.create_voice(request.reference_audio)
+            return self.create_voice(request.reference_audio, warn=warn)
         if request.voice is not None:
             return self.load_voice(request.voice)
         name = default_voice(self._presets, self.config.languages, language or "en")
         spoken = voice_language(name, self.config.languages)
         if language in self.config.languages and spoken != language:
-            _warn(f"this checkpoint has no {language} voice; {name} speaks with an accent; name another voice")
+            warn(f"this checkpoint has no {language} voice; {name} speaks with an accent; name another voice")
         return self.load_voice(name)
 
     def _frame_budget(self, text: str) -> int:
@@ -734,7 +743,7 @@ class VoxtralTTS:
                 f"come without it; use a preset ({', '.join(self._presets)}), a saved voice, or another checkpoint"
             )
 
-    def _encode_reference(self, reference_audio: Any) -> torch.Tensor:
+    def _encode_reference(self, reference_audio: Any, warn: Callable[[str], None]) -> torch.Tensor:
         self._require_encoder()
         # Above the rule, so that any rate and width fits and a clip that is too long is told its length.
         limits = AudioLimits(max_bytes=64 * 2**20, max_seconds=10 * _MAX_REFERENCE_S, max_decoded_bytes=128 * 2**20)
@@ -746,7 +755,7 @@ class VoxtralTTS:
                 f"{_MAX_REFERENCE_S:.0f} s; it is never cut silently: cut it where the voice is clearest"
             )
         if seconds < _GOOD_REFERENCE_S:
-            _warn(f"the reference audio is {seconds:.2f} s long; {_GOOD_REFERENCE_S:.0f} s and more clone better")
+            warn(f"the reference audio is {seconds:.2f} s long; {_GOOD_REFERENCE_S:.0f} s and more clone better")
         return self._encode_samples(samples)
 
     def _encode_samples(self, samples: npt.NDArray[np.float32]) -> torch.Tensor:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from voxtral.errors import DeviceError
-from voxtral.server.app import create_app
+from voxtral.server.application import create_app
 from voxtral.server.model_host import ModelHost
 from voxtral.server.options import ServerOptions
 

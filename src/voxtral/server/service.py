@@ -71,6 +71,7 @@ class Opening:
     seed: int
     sample_rate: int
     ttfa_s: float
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,7 @@ class Utterance:
         self._client = client
         self._accepted_at = time.perf_counter()
         self._queue_s = 0.0
+        self._warnings: list[str] = []
         self._stack = AsyncExitStack()
         self._loaded: LoadedModel | None = None
         self._spoken: _Spoken | None = None
@@ -208,6 +210,7 @@ class Utterance:
                 seed=spoken.handle.seed,
                 sample_rate=card.sample_rate,
                 ttfa_s=ttfa_s,
+                warnings=tuple(self._warnings),
             ),
             first,
         )
@@ -261,7 +264,7 @@ class Utterance:
             left = options.deadline_s - self._queue_s
             request = replace(request, deadline_s=max(left, 0.001))
         encoder = _open_encoder(self.order, loaded.tts.sample_rate)
-        handle = loaded.tts.submit(request, hold_segments=self.order.is_held)
+        handle = loaded.tts.submit(request, hold_segments=self.order.is_held, warn=self._warnings.append)
         self._spoken = _Spoken(handle, encoder, is_held=self.order.is_held)
         if self._is_closed:
             handle.cancel()

@@ -207,6 +207,8 @@ def _opening_headers(opening: Opening, order: SpeechOrder) -> dict[str, str]:
         "X-Voxtral-Sample-Rate": str(opening.sample_rate),
         "X-Voxtral-TTFA": f"{opening.ttfa_s:.4f}",
     }
+    if opening.warnings:
+        headers["X-Voxtral-Warning"] = _safe("; ".join(opening.warnings))
     if order.ignored:
         headers["X-Voxtral-Ignored"] = ", ".join(_safe(name[:64]) for name in order.ignored[:64])
     return headers
@@ -225,4 +227,4 @@ def _closing_headers(closing: Closing) -> dict[str, str]:
 
 def _safe(text: str) -> str:
     """Write a text so that a header can hold it, in percent signs where it must be."""
-    return text if re.fullmatch(r"[A-Za-z0-9._ /-]*", text) else quote(text, safe="._ /-")
+    return text if re.fullmatch(r"[A-Za-z0-9._ /,;:()-]*", text) else quote(text, safe="._ /,;:()-")
