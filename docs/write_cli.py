@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from voxtral.cli.main import run
 
-COMMANDS = ("", "speak", "batch", "voices", "clone", "download", "quantize", "encode", "decode", "bench", "doctor")
+COMMANDS = ("", "speak", "serve", "batch", "voices", "clone", "download", "quantize", "encode", "decode", "bench", "doctor")
 
 
 def render() -> str:

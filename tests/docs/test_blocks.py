@@ -8,24 +8,32 @@ need no network; a block that names no model gets nano, as its reader does. Wher
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pytest
 import soundfile
 import torch
+import uvicorn
 
+from serving import serving, wait_for
 from voxtral.errors import VoxtralWarning
 
 ROOT = Path(__file__).parents[2]
 GUIDE = Path(__file__).parent / "data" / "guide_blocks.zh.md"
+# Of a server in a document; the tests' own is elsewhere.
+ADDRESS = "localhost:8000"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -40,8 +48,6 @@ class Block:
     def skip_reason(self) -> str | None:
         if self.language == "dockerfile":
             return "builds an image"
-        if "uvicorn" in self.code or "fastapi" in self.code:
-            return "the HTTP server is not part of this version"
         if self.language == "bash" and self.source == "guide":
             return "installs packages, downloads weights or builds an image"
         if self.language == "":
@@ -84,10 +90,18 @@ def workplace(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 def test_block_runs(block: Block, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if block.skip_reason:
         pytest.skip(block.skip_reason)
-    if block.language == "bash":
-        run_shell(block.code, workplace, monkeypatch)
-    else:
-        run_python(continued(block))
+    if "voxtral serve" in block.code:
+        serve_and_stop(block.code, workplace)
+        return
+    with contextlib.ExitStack() as stack:
+        code = block.code
+        if ADDRESS in code:
+            running = stack.enter_context(serving(model="nano"))
+            code = code.replace(ADDRESS, running.url.removeprefix("http://"))
+        if block.language == "bash":
+            run_shell(code, workplace, monkeypatch)
+        else:
+            run_python(continued(block, code))
     written = [
         path for path in workplace.rglob("*") if path.suffix in (".wav", ".flac") and "reference" not in path.name
     ]
@@ -95,12 +109,27 @@ def test_block_runs(block: Block, workplace: Path, monkeypatch: pytest.MonkeyPat
         assert soundfile.info(str(path)).frames > 0
 
 
-def continued(block: Block) -> str:
+def continued(block: Block, code: str) -> str:
     """Put the first block of the document before one that goes on from it."""
-    if "import VoxtralTTS" in block.code:
-        return block.code
+    if "import VoxtralTTS" in code or "import OpenAI" in code:
+        return code
     first = next(b for b in BLOCKS if b.source == block.source and b.language == "python")
-    return first.code + block.code
+    return first.code + code
+
+
+def serve_and_stop(code: str, workplace: Path) -> None:
+    """Run the command as it stands but for its port, until it says that it is ready; it then ends by SIGTERM, well."""
+    command = [sys.executable, "-m", *code.split(), "--port", "0", "--data-dir", str(workplace)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        told = iter(process.stderr.readline, "")
+        try:
+            line = next(line for line in told if "ready on http://127.0.0.1:" in line)
+            port = line.split("127.0.0.1:")[1].split()[0]
+            assert httpx2.get(f"http://127.0.0.1:{port}/readyz").json() == {"status": "ready"}
+        finally:
+            process.terminate()
+        assert process.wait(30) == 0
 
 
 def run_shell(code: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,11 +149,31 @@ def run_python(code: str) -> None:
         # Chinese text with language="en", Japanese, voices of other languages: told, never refused.
         warnings.simplefilter("ignore", VoxtralWarning)
         exec(compile(code, "block", "exec"), namespace)
+        if "app" in namespace:
+            call_the_guides_server(namespace["app"])
         if "stream_synthesis" in namespace:
             pieces = asyncio.run(drain(namespace["stream_synthesis"]("Hello, this is a stream.")))  # type: ignore[operator]
             assert pieces
             # chunk_size=4096 samples of float32; the last may be shorter.
             assert all(len(piece) == 4096 * 4 for piece in pieces[:-1])
+
+
+def call_the_guides_server(app: object) -> None:
+    """Run the server that the guide writes, which holds the model itself, and ask it as its curl line does."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None))  # type: ignore[arg-type]
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_for(lambda: server.started)
+        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        answer = httpx2.post(f"{url}/synthesize?text=Hello%20world&language=en", timeout=60)
+        samples, rate = soundfile.read(io.BytesIO(answer.content))
+        assert rate == 24000
+        assert len(samples) > 0
+        assert httpx2.get(f"{url}/health").json()["status"] == "ok"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 async def drain(stream: object) -> list[bytes]:
@@ -137,4 +186,4 @@ def test_how_many_blocks_run() -> None:
         source: sum(1 for block in BLOCKS if block.source == source and not block.skip_reason)
         for source in ("readme", "batch", "guide")
     }
-    assert counts == {"readme": 4, "batch": 2, "guide": 5}
+    assert counts == {"readme": 7, "batch": 2, "guide": 6}
