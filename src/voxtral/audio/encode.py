@@ -510,7 +510,8 @@ class _AvWriter:
 
     def __init__(self, format: str, rate: int, sink: _MemorySink, *, is_seekable: bool) -> None:
         try:
-            import av  # pyright: ignore[reportMissingImports]
+            import av
+            import av.error
         except ImportError as error:
             others = ", ".join(name for name in FORMATS if name not in _AV_FORMATS)
             raise AudioError(
@@ -535,7 +536,7 @@ class _AvWriter:
             self._container = av.open(target, "w", format=container, options=options)
             self._stream: Any = self._container.add_stream("aac", rate=rate, layout="mono")
             self._stream.bit_rate = _AAC_BIT_RATE
-        except (av.FFmpegError, ValueError) as error:
+        except (av.error.FFmpegError, ValueError) as error:
             raise AudioError(
                 f"got {format} at {rate} Hz, which FFmpeg refuses ({error}); its build must have an AAC encoder: "
                 "use wav, or install another build of av"
@@ -556,7 +557,7 @@ class _AvWriter:
         self._encode(None)
         try:
             self._container.close()
-        except self._av.FFmpegError as error:
+        except self._av.error.FFmpegError as error:
             raise _encoder_failed(error) from error
 
     def __del__(self) -> None:
@@ -571,7 +572,7 @@ class _AvWriter:
         try:
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
-        except self._av.FFmpegError as error:
+        except self._av.error.FFmpegError as error:
             raise _encoder_failed(error) from error
 
 

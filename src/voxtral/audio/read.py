@@ -457,13 +457,17 @@ def _soundfile_blocks(data: bytes, kind: str, limits: AudioLimits) -> Iterator[t
 
 def _av_blocks(data: bytes, kind: str, limits: AudioLimits) -> Iterator[tuple[np.ndarray, int]]:
     """Decode the first audio stream with FFmpeg, in its own frames."""
-    import av  # pyright: ignore[reportMissingImports]
+    import av
+    import av.error
+    import av.logging
 
     options = {"codec_whitelist": _AV_CODECS, "protocol_whitelist": ""}
     try:
         with (
             av.logging.Capture(),  # else some versions print what FFmpeg thinks of the file
-            av.open(io.BytesIO(data), format=_AV_DEMUXERS[kind], options=options, metadata_errors="replace") as file,
+            av.open(
+                io.BytesIO(data), "r", format=_AV_DEMUXERS[kind], options=options, metadata_errors="replace"
+            ) as file,
         ):
             stream = _av_stream(file, kind)
             # The first frame decides, because the header of AAC may name half the rate and half the channels.
@@ -481,7 +485,7 @@ def _av_blocks(data: bytes, kind: str, limits: AudioLimits) -> Iterator[tuple[np
                     yield converted.to_ndarray().reshape(-1, shape[1]), shape[0]
     except ReferenceAudioError:
         raise
-    except (av.FFmpegError, ValueError) as error:
+    except (av.error.FFmpegError, ValueError) as error:
         raise _damaged(kind) from error
 
 
