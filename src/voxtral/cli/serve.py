@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voxtral.cli.loading import DeviceOption, DtypeOption, MaxMemoryOption, ModelOption, QuantizeOption
-from voxtral.cli.terminal import reporter, say
+from voxtral.cli.terminal import reporter
 from voxtral.errors import OptionError
 
 if TYPE_CHECKING:
@@ -136,5 +136,3 @@ def _check_exposure(options: ServerOptions) -> None:
             f"host {options.host} lets other machines ask, and there is no API key; set VOXTRAL_API_KEY or "
             "--api-key-file (openssl rand -hex 24 makes a key), or say --insecure on a network that you trust"
         )
-    if options.insecure:
-        say("warning: --insecure: whoever reaches this server may use it; there is no API key")

@@ -107,6 +107,7 @@ class ModelHost:
         self._idle_since = time.monotonic()
         self.state: State = "loading"
         self.card: ModelCard | None = None
+        self._voices: VoiceBook | None = None
         self.on_restart: Callable[[], None] = lambda: None
         self.on_fatal: Callable[[str], None] = _end_process
 
@@ -159,6 +160,17 @@ class ModelHost:
             self._num_users -= 1
             self._idle_since = time.monotonic()
 
+    async def describe(self) -> tuple[ModelCard, VoiceBook]:
+        """Say what is known of the model, without loading it again if it was unloaded.
+
+        Raises:
+            HttpError: 503, nothing is known yet.
+        """
+        if self.card is None or self._voices is None:
+            loaded = await self._ready()
+            return loaded.card, loaded.voices
+        return self.card, self._voices
+
     async def _ready(self) -> LoadedModel:
         deadline = time.monotonic() + self._options.max_wait_s
         while self.state != "ready" or self._loaded is None:
@@ -190,7 +202,7 @@ class ModelHost:
         except Exception as error:  # noqa: BLE001 - whatever it is, there is no model
             self._fail(error)
             return
-        self.card = self._loaded.card
+        self.card, self._voices = self._loaded.card, self._loaded.voices
         self._idle_since = time.monotonic()
         self._set("ready")
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from voxtral.errors import VoiceError
 from voxtral.server.voice_store import VoiceStore
-from voxtral.text.language import LANGUAGES, resolve_language
+from voxtral.text.language import resolve_language
 from voxtral.tts import VoiceInfo, VoxtralTTS
 from voxtral.voices import VoicePrompt
 
@@ -39,7 +39,7 @@ OPENAI_VOICES: Mapping[str, Gender] = MappingProxyType(
 
 
 class VoiceBook:
-    """The voices of one loaded model.
+    """The voices of one model; it does not keep the model in memory.
 
     Attributes:
         store: voices that users made.
@@ -47,7 +47,7 @@ class VoiceBook:
 
     def __init__(self, tts: VoxtralTTS, store: VoiceStore) -> None:
         self.store = store
-        self._tts = tts
+        self._config = tts.config
         self._presets = {voice.name: voice for voice in tts.voices}
 
     @property
@@ -65,7 +65,7 @@ class VoiceBook:
             return name
         stored = self.store.find(name)
         if stored is not None:
-            return self.store.load(stored.id, self._tts.config)
+            return self.store.load(stored.id, self._config)
         if name in OPENAI_VOICES and self._presets:
             return self.preset_for(name, language)
         known = ", ".join(self._presets) or "none"
@@ -82,10 +82,6 @@ class VoiceBook:
         choices = [voice.name for voice in fitting if gender_of(voice.name) == gender] or [fitting[0].name]
         namesakes = [name for name, other in OPENAI_VOICES.items() if other == gender]
         return choices[namesakes.index(openai_name) % len(choices)]
-
-    def language_name(self, code: str) -> str:
-        """Name a language in English."""
-        return LANGUAGES.get(code, code)
 
 
 def gender_of(name: str) -> Gender:

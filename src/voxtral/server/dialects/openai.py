@@ -100,33 +100,24 @@ def routes(service: SpeechService) -> APIRouter:
     @router.get("/models")
     async def models() -> dict[str, Any]:
         """List the loaded model, first by its own name, then by those that clients have built in."""
-        card = await _card(service)
+        card, _ = await service.host.describe()
         return {"object": "list", "data": [_model(name, card) for name in (card.id, *MODEL_ALIASES)]}
 
     @router.get("/models/{model_id:path}")
     async def model(model_id: str) -> dict[str, Any]:
         """Describe the loaded model, with its voices."""
-        card = await _card(service)
+        card, voices = await service.host.describe()
         service.check_model(model_id)
-        async with service.host.use() as loaded:
-            voices = [{"name": voice.name, "language": voice.language} for voice in loaded.voices.presets]
-        return {**_model(model_id, card), "voices": voices}
+        listed = [{"name": voice.name, "language": voice.language} for voice in voices.presets]
+        return {**_model(model_id, card), "voices": listed}
 
     @router.get("/audio/models")
     async def audio_models() -> dict[str, Any]:
         """List models as Open WebUI reads them."""
-        card = await _card(service)
+        card, _ = await service.host.describe()
         return {"models": [{"id": name, "name": name} for name in (card.id, *MODEL_ALIASES)]}
 
     return router
-
-
-async def _card(service: SpeechService) -> ModelCard:
-    """Find what is said of the model; waits while it is loaded for the first time."""
-    if service.host.card is None:
-        async with service.host.use() as loaded:
-            return loaded.card
-    return service.host.card
 
 
 def _model(name: str, card: ModelCard) -> dict[str, Any]:
