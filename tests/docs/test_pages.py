@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib.util
 import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
+
+from voxtral.server.application import create_app
+from voxtral.server.options import ServerOptions
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,3 +59,18 @@ def test_nothing_large_is_tracked() -> None:
     nano = sum(size for name, size in sizes.items() if name.startswith("src/voxtral/data/nano/"))
     assert nano < 25e6
     assert max(size for name, size in sizes.items() if not name.startswith("src/voxtral/data/nano/")) < 8 * 2**20
+
+
+def test_the_servers_page_names_every_route_variable_and_error() -> None:
+    page = (ROOT / "docs" / "SERVER.md").read_text(encoding="utf-8")
+    app = create_app(ServerOptions())
+    paths = app.openapi()["paths"]
+    assert {"/synthesize", "/v1/audio/speech"} <= set(paths)
+    for path in paths:
+        shown = path.replace("{model_id}", "{id}").replace("{voice_id}", "{id}")
+        assert re.search(rf"[` ]{re.escape(shown)}`", page), f"SERVER.md lacks {shown}"
+    for option in fields(ServerOptions):
+        assert f"`VOXTRAL_{option.name.upper()}`" in page, f"SERVER.md lacks {option.name}"
+    for file in (ROOT / "src" / "voxtral" / "server").rglob("*.py"):
+        for code in re.findall(r'code="(\w+)"', file.read_text(encoding="utf-8")):
+            assert f"`{code}`" in page, f"SERVER.md lacks the code {code} of {file.name}"
