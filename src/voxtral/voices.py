@@ -59,7 +59,7 @@ class VoicePrompt:
         return digest.hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the voice as a .safetensors file; an existing file is replaced in one step.
+        """Write the voice as a .safetensors file, replacing an existing one in one step; it is on disk on return.
 
         Raises:
             VoiceError: the name does not end in .safetensors.
@@ -80,8 +80,12 @@ class VoicePrompt:
         partial = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             # Not save_file, which makes files that only their owner can read, whatever the umask.
-            partial.write_bytes(save(tensors, metadata=metadata))
+            with partial.open("wb") as file:
+                file.write(save(tensors, metadata=metadata))
+                file.flush()
+                os.fsync(file.fileno())
             partial.replace(target)
+            sync_folder(target.parent)
         except OSError as error:
             raise VoiceError(
                 f"{target} cannot be written ({error.strerror}); its folder must exist, be writable and have room; "
@@ -90,6 +94,19 @@ class VoicePrompt:
         finally:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names of new, renamed and deleted files in a folder are on disk."""
+    if os.name != "posix":
+        return  # elsewhere a folder cannot be opened
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # Some network file systems cannot do it; the contents of the files are safe even so.
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def list_presets(folder: Path) -> dict[str, Path]:
@@ -186,18 +203,21 @@ def _has_compressed_members(path: Path) -> bool:
         return any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
 
 
-def _load_safetensors(path: Path) -> VoicePrompt:
+def read_voice_header(path: Path) -> tuple[str, dict[str, str]]:
+    """Read name and metadata of a saved voice; no tensor is read.
+
+    Raises:
+        VoiceError: the file is no saved voice, or its header is damaged or cut off.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             header: dict[str, str] = file.metadata() or {}
-            names = set(file.keys())
-            rows = file.get_tensor("rows") if "rows" in names else None
-            codes = file.get_tensor("codes") if "codes" in names else None
+            has_rows = "rows" in file.keys()  # noqa: SIM118 - it is no mapping
     except (SafetensorError, OSError, ValueError) as error:
         raise VoiceError(f"{path} is no voice file ({error}); save it again with VoicePrompt.save") from error
-    if rows is None:
+    if not has_rows:
         raise VoiceError(f"{path} holds no tensor `rows`; it is no voice file; save it again with VoicePrompt.save")
     try:
         metadata: Any = json.loads(header.get("metadata", "{}"))
@@ -205,10 +225,22 @@ def _load_safetensors(path: Path) -> VoicePrompt:
         metadata = None
     if not isinstance(metadata, dict):
         raise VoiceError(f"{path} has damaged metadata; save the voice again with VoicePrompt.save")
-    texts = {str(key): str(value) for key, value in metadata.items()}
+    return header.get("name", path.stem), {str(key): str(value) for key, value in metadata.items()}
+
+
+def _load_safetensors(path: Path) -> VoicePrompt:
+    from safetensors import SafetensorError, safe_open
+
+    name, metadata = read_voice_header(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            rows = file.get_tensor("rows")
+            codes = file.get_tensor("codes") if "codes" in file.keys() else None  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise VoiceError(f"{path} is no voice file ({error}); save it again with VoicePrompt.save") from error
     if codes is not None and codes.dtype in (torch.int8, torch.uint8, torch.int16, torch.int32):
         codes = codes.to(torch.int64)
-    return VoicePrompt(name=header.get("name", path.stem), rows=rows, codes=codes, metadata=texts)
+    return VoicePrompt(name=name, rows=rows, codes=codes, metadata=metadata)
 
 
 def check_voice(voice: VoicePrompt, config: ModelConfig) -> None:
