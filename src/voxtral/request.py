@@ -14,6 +14,9 @@ from voxtral.engine.noise import MAX_SEED
 from voxtral.errors import OptionError
 from voxtral.types import SamplingOptions, SpeechRequest
 
+# A deadline of nothing could never be met; one of more than a day is a slip.
+_MIN_DEADLINE_S, _MAX_DEADLINE_S = 0.001, 86400.0
+
 
 def check_options(request: SpeechRequest) -> None:
     """Check what can be checked of a request without a model.
@@ -31,13 +34,14 @@ def check_options(request: SpeechRequest) -> None:
     check_number("seed", request.seed, 0, MAX_SEED, whole=True)
     check_number("speed", _present("speed", request.speed), 0.25, 4.0)
     check_number("pause", _present("pause", request.pause_s), 0.0, 60.0)
+    check_number("deadline_s", request.deadline_s, _MIN_DEADLINE_S, _MAX_DEADLINE_S)
     if request.normalize not in ("off", "auto"):
         raise OptionError(f'normalize is {request.normalize!r}; it must be "off" or "auto"')
     if request.reference_audio is not None and request.voice is not None:
         raise OptionError("both voice and reference_audio are given; a request has one voice; leave one out")
 
 
-def make_request(
+def make_request(  # noqa: PLR0913 - each is an option of its own
     text: str,
     language: str | None = None,
     reference_audio: Any = None,
@@ -47,6 +51,7 @@ def make_request(
     speed: float = 1.0,
     pause: float = 0.25,
     normalize: Any = "off",
+    deadline_s: float | None = None,
     **sampling: Any,
 ) -> SpeechRequest:
     """Build a request from the keywords of `synthesize`.
@@ -58,8 +63,8 @@ def make_request(
     unknown = sorted(set(sampling) - set(known))
     if unknown:
         raise OptionError(
-            f"option {unknown[0]!r} is unknown; known are voice, seed, speed, pause, normalize, {', '.join(known)}; "
-            "check the spelling"
+            f"option {unknown[0]!r} is unknown; known are voice, seed, speed, pause, normalize, deadline_s, "
+            f"{', '.join(known)}; check the spelling"
         )
     return SpeechRequest(
         text=text,
@@ -71,6 +76,7 @@ def make_request(
         seed=seed,
         speed=speed,
         pause_s=pause,
+        deadline_s=deadline_s,
     )
 
 

@@ -6,10 +6,11 @@ one ends, and holds nothing of what has been taken. Offline synthesis is this st
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -17,8 +18,8 @@ import numpy as np
 from voxtral.audio.measure import is_silent
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import derive_seed
-from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationStats
-from voxtral.errors import CancelledError, EngineError, GenerationError
+from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationStats, too_late
+from voxtral.errors import CancelledError, DeadlineError, EngineError, GenerationError
 from voxtral.text.segment import TextSegment
 from voxtral.types import AudioChunk, FinishReason, SegmentInfo, SpeechStats
 
@@ -50,6 +51,7 @@ class SpeechPlan:
         hold_segments: give out a segment only when it has ended well. A failed one can then be made
             again unheard; costs a segment of latency and memory.
         segments_in_flight: segments that are made side by side; they are submitted in order.
+        deadline_s: seconds from acceptance in which all audio must be made; None for no limit.
     """
 
     segments: Iterator[TextSegment]
@@ -62,6 +64,7 @@ class SpeechPlan:
     sample_rate: int
     hold_segments: bool
     segments_in_flight: int = 2
+    deadline_s: float | None = None
 
 
 class SpeechHandle:
@@ -74,6 +77,7 @@ class SpeechHandle:
         self._plan = plan
         self._engine = engine
         self._submitted_at = time.perf_counter() if accepted_at is None else accepted_at
+        self._deadline_s = math.inf if plan.deadline_s is None else plan.deadline_s
         self._is_taken = False
         self._first_chunk_at: float | None = None
         self._in_flight: deque[tuple[TextSegment, int, GenerationHandle]] = deque()
@@ -149,6 +153,7 @@ class SpeechHandle:
 
         Raises:
             GenerationError: a segment failed and could not be made again unheard.
+            DeadlineError: the deadline passed; what was yielded before is good audio.
             EngineError: the engine failed.
             CancelledError: `cancel` was called.
         """
@@ -236,7 +241,7 @@ class SpeechHandle:
             self._in_flight[0] = (segment, index, attempt.handle)
 
     def _release(self, attempt: _Attempt) -> Iterator[Samples]:
-        for samples in attempt.handle.chunks():
+        for samples in self._made_in_time(attempt.handle):
             if self._first_chunk_at is None:
                 self._first_chunk_at = attempt.handle.stats.first_chunk_at
             is_silent = attempt.take(samples, self._plan.sample_rate)
@@ -245,6 +250,13 @@ class SpeechHandle:
                 continue
             attempt.was_heard |= not is_silent
             yield samples
+
+    def _made_in_time(self, handle: GenerationHandle) -> Iterator[Samples]:
+        try:
+            yield from handle.chunks()
+        except DeadlineError:
+            # The engine knows what was left for this segment; the caller knows what was given to all.
+            raise too_late(self._deadline_s) from None
 
     def _failure(self, verdict: Verdict, segment: TextSegment, attempt: _Attempt) -> GenerationError:
         what = {
@@ -267,13 +279,19 @@ class SpeechHandle:
 
     def _submit(self, segment: TextSegment, index: int, attempt: int) -> GenerationHandle:
         self._check_cancelled()
-        request = self._plan.make_request(segment, index, attempt)
+        request = replace(self._plan.make_request(segment, index, attempt), deadline_s=self._time_left())
         handle = self._engine.submit(request)
         self._num_prompt_tokens += len(request.prompt.token_ids)
         self._generations.append(handle.stats)
         if self._is_cancelled:  # in the meantime, by another thread that could not see this one
             handle.cancel()
         return handle
+
+    def _time_left(self) -> float:
+        left = self._submitted_at + self._deadline_s - time.perf_counter()
+        if left <= 0:
+            raise too_late(self._deadline_s)
+        return left
 
     def _fill(self) -> bool:
         """Keep segments in flight; False when there are none left."""

@@ -333,7 +333,8 @@ class VoxtralTTS:
 
         Raises:
             RequestError: text, voice, language, reference audio or an option breaks a rule.
-            EngineStoppedError: the model has been closed.
+            DeadlineError: the deadline passed while the request was checked.
+            EngineStoppedError: the model has been closed, or its engine has failed.
         """
         accepted_at = time.perf_counter()
         handle = SpeechHandle(self._plan(request, hold_segments, warn or _warn), self._engine, accepted_at=accepted_at)
@@ -349,7 +350,7 @@ class VoxtralTTS:
             language: checked, and chooses the default voice; no model input.
             reference_audio: a clip to clone: path, bytes, or (samples, sample rate).
             options: voice, seed, guidance_scale, noise_scale, num_euler_steps, max_frames, speed,
-                pause (seconds between segments), normalize; see SpeechRequest.
+                pause (seconds between segments), normalize, deadline_s; see SpeechRequest.
 
         Returns:
             The samples with segments, finish reason and statistics.
@@ -660,6 +661,7 @@ class VoxtralTTS:
             has_explicit_budget=sampling.max_frames is not None,
             speed=float(request.speed),
             pause_s=float(request.pause_s),
+            deadline_s=request.deadline_s,
             sample_rate=self.sample_rate,
             hold_segments=hold_segments,
             segments_in_flight=_SEGMENTS_IN_FLIGHT_HELD if hold_segments else _SEGMENTS_IN_FLIGHT,

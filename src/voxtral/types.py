@@ -49,6 +49,8 @@ class SpeechRequest:
         seed: 0 .. 2**63 - 1; None draws one, which the result reports.
         speed: 0.25 to 4, pitch kept.
         pause_s: seconds of silence between the segments of a long text.
+        deadline_s: seconds from `submit` in which all audio must be made, time that its reader lets pass included;
+            None for no limit.
     """
 
     text: str
@@ -60,6 +62,7 @@ class SpeechRequest:
     seed: int | None = None
     speed: float = 1.0
     pause_s: float = 0.25
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

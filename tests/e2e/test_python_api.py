@@ -358,6 +358,8 @@ def test_normalize_rescues_what_can_be_rescued(tts: VoxtralTTS) -> None:
         ({"speed": None}, "speed"),
         ({"speed": float("nan")}, "speed"),
         ({"pause": -1}, "pause"),
+        ({"deadline_s": 0}, "deadline_s"),
+        ({"deadline_s": 86_401}, "deadline_s"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**63}, "seed"),
         ({"seed": 1.5}, "seed"),

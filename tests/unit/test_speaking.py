@@ -18,7 +18,7 @@ from voxtral.engine.engine import Engine
 from voxtral.engine.noise import derive_seed
 from voxtral.engine.runner import Progress
 from voxtral.engine.sequence import GenerationRequest
-from voxtral.errors import CancelledError, EngineError, GenerationError, NumericsError
+from voxtral.errors import CancelledError, DeadlineError, EngineError, GenerationError, NumericsError
 from voxtral.speaking import SpeechHandle, SpeechPlan
 from voxtral.text.segment import TextSegment
 
@@ -41,8 +41,10 @@ class ScriptedRunner(BareRunner):
         self.scripts = scripts
         self.fails_at = fails_at
         self.started: list[tuple[int, int]] = []
+        self.deadlines: list[float] = []
 
     def admit(self, request: GenerationRequest, trace: object) -> FakeRow | None:
+        self.deadlines.append(request.deadline_s)
         self.started.append(divmod(request.prompt.token_ids[0], 10))
         return super().admit(request, trace)
 
@@ -203,6 +205,58 @@ def test_a_dropped_handle_frees_the_engine(speak: Speak) -> None:
     while engine.num_unfinished and time.monotonic() < deadline:
         time.sleep(0.002)
     assert engine.num_unfinished == 0
+
+
+# Deadlines.
+
+
+def test_each_segment_gets_the_time_that_is_left(speak: Speak) -> None:
+    handle, runner = speak(3, deadline_s=60.0)
+    chunks = handle.chunks()
+    next(chunks)
+    time.sleep(0.1)
+    list(chunks)
+    first, second, third = runner.deadlines
+    assert 60.0 >= first > second > third > 0
+    # The third is submitted when the first has been read.
+    assert second - third >= 0.1
+
+
+def test_a_reader_that_takes_too_long_meets_the_deadline_of_the_whole(speak: Speak) -> None:
+    handle, runner = speak(5, deadline_s=0.2)
+    got: list[Any] = []
+    # What was given to the whole, not the rest that a segment had.
+    with pytest.raises(DeadlineError, match=r"its 0\.2 s;"):  # noqa: PT012 - the reader is slow
+        for chunk in handle.chunks():
+            got.append(chunk)
+            time.sleep(0.03)
+    assert got
+    assert len(runner.started) < 5
+
+
+def test_an_utterance_that_never_ends_is_ended_by_its_deadline(speak: Speak) -> None:
+    handle, _ = speak(2, {(1, 0): (10**9, 0.5, "end")}, deadline_s=0.3)
+    with pytest.raises(DeadlineError, match=r"its 0\.3 s;"):
+        collect(handle)
+    assert handle._engine.num_unfinished == 0
+
+
+def test_a_deadline_that_has_passed_starts_nothing(speak: Speak) -> None:
+    engine = speak()[0]._engine
+    plan = SpeechPlan(
+        segments=iter([TextSegment("part", 0, 4)]),
+        make_request=lambda segment, index, attempt: fake_request(),
+        voice="somebody",
+        seed=SEED,
+        has_explicit_budget=False,
+        speed=1.0,
+        pause_s=0.0,
+        sample_rate=RATE,
+        hold_segments=False,
+        deadline_s=1.0,
+    )
+    with pytest.raises(DeadlineError, match="its 1 s;"):
+        SpeechHandle(plan, engine, accepted_at=time.perf_counter() - 1.0)
 
 
 @given(size=st.integers(1, 300), num_segments=st.integers(1, 4))

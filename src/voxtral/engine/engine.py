@@ -25,8 +25,8 @@ import torch
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.runner import Counts, Progress, Runner
 from voxtral.engine.scheduler import Scheduler
-from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationTrace, Sequence
-from voxtral.errors import DeadlineError, EngineError, EngineStoppedError, VoxtralError
+from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationTrace, Sequence, too_late
+from voxtral.errors import EngineError, EngineStoppedError, VoxtralError
 from voxtral.model.voxtral import VoxtralModel
 
 T = TypeVar("T")
@@ -181,7 +181,9 @@ class Engine:
             lost = self._scheduler.take_lost(time.perf_counter())
             for sequence in lost:
                 # Nobody waits for a frame of what was given up, so the reader hears of it at once.
-                sequence.handle.finish(error=None if sequence.handle.is_cancelled else _too_late(sequence))
+                sequence.handle.finish(
+                    error=None if sequence.handle.is_cancelled else too_late(sequence.request.deadline_s)
+                )
         for sequence in lost:
             self._free(sequence)
         self._serve_call()
@@ -391,13 +393,6 @@ class Engine:
                 self._calls.popleft()[1].set_exception(_stopped(cause))
         self._in_flight = None
         self._runner.reset()
-
-
-def _too_late(sequence: Sequence) -> DeadlineError:
-    return DeadlineError(
-        f"the request was not done within its {sequence.request.deadline_s:g} s; give it more time, or ask when less "
-        "is going on"
-    )
 
 
 def _stopped(cause: BaseException | None) -> EngineStoppedError:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from voxtral.errors import CancelledError
+from voxtral.errors import CancelledError, DeadlineError
 from voxtral.text.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class GenerationRequest:
         is_voice_stored: whether the voice's part may be kept on disk (`EngineOptions.prefix_folder`); never for a voice
             that was sent along.
         max_buffered_frames: audio to make ahead of the reader; None takes the engine's.
-        deadline_s: seconds from `submit` after which the request fails; None for no limit.
+        deadline_s: seconds from `submit` after which the request fails; infinity for no limit.
     """
 
     prompt: Prompt
@@ -60,7 +60,7 @@ class GenerationRequest:
     voice_key: str | None = None
     is_voice_stored: bool = False
     max_buffered_frames: int | None = None
-    deadline_s: float | None = None
+    deadline_s: float = math.inf
 
 
 @dataclass(eq=False)
@@ -181,6 +181,13 @@ class GenerationHandle:
         return self._num_buffered
 
 
+def too_late(deadline_s: float) -> DeadlineError:
+    """Say that a deadline has passed."""
+    return DeadlineError(
+        f"the request was not done within its {deadline_s:g} s; give it more time, or ask when less is going on"
+    )
+
+
 def _cancelled() -> CancelledError:
     return CancelledError("the request was cancelled by its caller")
 
@@ -212,8 +219,7 @@ class Sequence:
     @property
     def deadline(self) -> float:
         """When it fails, on the clock of time.perf_counter."""
-        limit = self.request.deadline_s
-        return math.inf if limit is None else self.handle.stats.submitted_at + limit
+        return self.handle.stats.submitted_at + self.request.deadline_s
 
     def slack_s(self, now: float, sample_rate: int) -> float:
         """Seconds until a player that began with the first chunk runs dry; infinite before that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass, replace
 
@@ -23,7 +24,7 @@ class StubRow:
 RATE, MAX_BUFFERED = 1000, 40
 
 
-def make(num_buffered: int = 0, *, is_prefilled: bool = True, deadline_s: float | None = None) -> Sequence:
+def make(num_buffered: int = 0, *, is_prefilled: bool = True, deadline_s: float = math.inf) -> Sequence:
     lock = threading.RLock()
     handle = GenerationHandle(threading.Condition(lock), threading.Condition(lock))
     sequence = Sequence(replace(fake_request(), deadline_s=deadline_s), handle, None, max_buffered=MAX_BUFFERED)
