@@ -33,6 +33,16 @@ _SMALL_MODEL_PARAMETERS = 500_000_000
 # with two threads as with one (docs/LOG.md, 2026-11-22).
 _ONE_THREAD_PARAMETERS = 50_000_000
 
+# What the messages of torch, cuDNN and Triton hold when a device has failed, and when it only has no memory left.
+_DEVICE_FAILURES = ("CUDA error", "CUDA driver error", "device-side assert", "CUDNN_STATUS", "Triton Error [CUDA]")
+_NO_MEMORY = ("out of memory", "alloc_failed")
+
+# Newer versions of torch have a class for the first of these.
+_ACCELERATOR_ERROR: type[Exception] | tuple[()] = getattr(torch, "AcceleratorError", ())
+
+_PROBE_TIMEOUT_S = 20.0
+_PROBE_ANSWER = 14.0  # 0 + 1 + 4 + 9
+
 
 @dataclass(frozen=True)
 class ComputePlan:
@@ -121,7 +131,44 @@ def codec_dtype_for(device: torch.device, dtype: torch.dtype) -> tuple[torch.dty
     return torch.float32, "float16 can overflow in the codec"
 
 
-def run_aside(function: Callable[[], T]) -> T:
+def is_device_failure(error: BaseException) -> bool:
+    """Tell an error after which a device may fail at everything, such as an illegal access, from those of one request.
+
+    Running out of memory is none: the next request may fit.
+    """
+    message = str(error)
+    if isinstance(error, torch.OutOfMemoryError) or any(sign in message.lower() for sign in _NO_MEMORY):
+        return False
+    return isinstance(error, _ACCELERATOR_ERROR) or (
+        isinstance(error, RuntimeError) and any(sign in message for sign in _DEVICE_FAILURES)
+    )
+
+
+def probe_device(device: torch.device, timeout_s: float = _PROBE_TIMEOUT_S) -> None:
+    """Compute a few numbers on a device and wait for them, to see whether it still answers.
+
+    Raises:
+        DeviceError: it does not; only a new process can use it again.
+    """
+
+    def compute() -> float:
+        return torch.arange(4, dtype=torch.float32, device=device).square().sum().item()
+
+    try:
+        answer = run_aside(compute, timeout_s=timeout_s)
+    except Exception as error:
+        raise DeviceError(
+            f"device {device} does not compute any more ({type(error).__name__}: {error}); a device that has failed "
+            "stays lost to its process; end the process and start it anew"
+        ) from error
+    if answer != _PROBE_ANSWER:
+        raise DeviceError(
+            f"device {device} computes {answer} where it must be {_PROBE_ANSWER}; it cannot be relied on; end the "
+            "process and look after the device"
+        )
+
+
+def run_aside(function: Callable[[], T], *, timeout_s: float | None = None) -> T:
     """Run a function in a thread that ends with it, and return what it returns.
 
     For work with many operations before an engine starts, such as loading. GNU OpenMP keeps a team for each thread that
@@ -129,6 +176,7 @@ def run_aside(function: Callable[[], T]) -> T:
     operation then pays for waking its team, a quarter more time for a frame of the 4B model on two cores (docs/LOG.md).
 
     Raises:
+        TimeoutError: it takes longer than `timeout_s`; it goes on in its thread.
         Exception: whatever the function raises.
     """
     future: Future[T] = Future()
@@ -142,7 +190,7 @@ def run_aside(function: Callable[[], T]) -> T:
     # A daemon, so that an interrupt need not wait for it.
     thread = threading.Thread(target=run, name="voxtral-load", daemon=True)
     thread.start()
-    result = future.result()
+    result = future.result(timeout_s)
     thread.join()
     return result
 

@@ -102,7 +102,7 @@ class SpeechHandle:
     @property
     def is_open(self) -> bool:
         """Whether there may be audio to come."""
-        return not self._is_cancelled
+        return not self._is_cancelled and self._engine.failure is None
 
     @property
     def seed(self) -> int:

@@ -39,7 +39,7 @@ from voxtral.batch import (
 )
 from voxtral.checkpoint import TOKENIZER_FILE, Checkpoint, fingerprint, load_model, open_checkpoint
 from voxtral.config import ModelConfig
-from voxtral.device import ComputePlan, codec_dtype_for, plan_compute, resolve_device, run_aside
+from voxtral.device import ComputePlan, codec_dtype_for, plan_compute, probe_device, resolve_device, run_aside
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import SeededNoise, derive_seed
 from voxtral.engine.options import EngineOptions
@@ -48,6 +48,7 @@ from voxtral.errors import (
     CheckpointError,
     EncoderMissingError,
     EngineError,
+    EngineStoppedError,
     GenerationError,
     LanguageError,
     ReferenceAudioError,
@@ -145,15 +146,15 @@ class VoxtralTTS:
         self._handles: weakref.WeakSet[SpeechHandle] = weakref.WeakSet()
         self._num_decoding = 0
         self._lock = threading.Lock()
+        self._restarting = threading.Lock()
+        self._is_closed = False
         options = options or EngineOptions()
         if options.num_threads is None:
             options = replace(options, num_threads=compute.num_threads)
         if options.kv_cache_bytes is None:
             options = replace(options, kv_cache_bytes=compute.kv_cache_bytes)
         options = _keep_voices_on_disk(options, checkpoint, compute)
-        self._engine = Engine(model, options)
-        # Also runs at interpreter exit, so that no thread is inside torch when that is torn down.
-        self._finalizer = weakref.finalize(self, self._engine.close)
+        self._set_engine(Engine(model, options))
 
     @classmethod
     def from_pretrained(  # noqa: PLR0913 - each is an option of its own
@@ -245,8 +246,37 @@ class VoxtralTTS:
         """Use float32."""
         return self._recompute(dtype=torch.float32, dtype_reason="it was asked for")
 
+    def restart_engine(self) -> None:
+        """Give the model a new engine where the old one has failed (`engine.failure`); the weights stay.
+
+        Whoever had something under way has been told. A working engine is left alone.
+
+        Raises:
+            DeviceError: the device does not answer any more: end the process.
+            EngineStoppedError: the model has been closed.
+        """
+        with self._restarting:
+            failed = self._engine
+            if failed.failure is None:
+                return
+            failed.close()  # its thread gives back what it held
+            probe_device(self.compute.device)
+            engine = Engine(self._model, failed.options)
+            with self._lock:
+                if self._is_closed:
+                    raise EngineStoppedError("the model has been closed; it speaks no more; load it again")
+                self._finalizer.detach()
+                self._set_engine(engine)
+
+    def _set_engine(self, engine: Engine) -> None:
+        self._engine = engine
+        # Also runs at interpreter exit, so that no thread is inside torch when that is torn down.
+        self._finalizer = weakref.finalize(self, engine.close)
+
     def close(self) -> None:
         """Stop the engine; unfinished requests fail. The object is of no use afterwards."""
+        with self._lock:
+            self._is_closed = True
         self._engine.close()
 
     def __enter__(self) -> VoxtralTTS:
@@ -298,7 +328,7 @@ class VoxtralTTS:
 
     @property
     def engine(self) -> Engine:
-        """The engine that everything runs on."""
+        """The engine that everything runs on; another one after `restart_engine`."""
         return self._engine
 
     @property

@@ -1,12 +1,14 @@
-"""How many threads a plan wants on a CPU, and work that is done aside."""
+"""How many threads a plan wants on a CPU, work that is done aside, and which errors are those of a device."""
 
 from __future__ import annotations
 
 import threading
 
 import pytest
+import torch
 
-from voxtral.device import plan_compute, run_aside
+from voxtral.device import is_device_failure, plan_compute, probe_device, run_aside
+from voxtral.errors import DeviceError
 
 
 def test_a_tiny_model_computes_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +34,61 @@ def test_work_aside_gives_its_result_or_its_error_and_leaves_no_thread() -> None
         run_aside(lambda: 1 / 0)
     wait = [thread.join(10) for thread in set(threading.enumerate()) - before]
     assert set(threading.enumerate()) <= before, wait
+
+
+def test_work_aside_is_not_waited_for_longer_than_allowed() -> None:
+    gate = threading.Event()
+    with pytest.raises(TimeoutError):
+        run_aside(lambda: gate.wait(20), timeout_s=0.05)
+    gate.set()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm( handle, opa)`"),
+        RuntimeError("../aten/src/ATen/native/cuda/Indexing.cu:1 CUDA error: device-side assert triggered"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+        RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
+        getattr(torch, "AcceleratorError", RuntimeError)("CUDA error: unspecified launch failure"),
+    ],
+)
+def test_errors_of_a_device_are_told_by_their_messages(error: Exception) -> None:
+    assert is_device_failure(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"),
+        MemoryError(),
+        ValueError("CUDA error"),
+        SystemExit(3),
+    ],
+)
+def test_errors_of_one_request_are_no_failures_of_the_device(error: BaseException) -> None:
+    assert not is_device_failure(error)
+
+
+def test_a_device_that_computes_passes_the_probe() -> None:
+    probe_device(torch.device("cpu"))
+
+
+def test_a_device_that_gives_no_numbers_does_not_pass() -> None:
+    with pytest.raises(DeviceError, match=r"device cuda:99 .*end the process"):
+        probe_device(torch.device("cuda:99"))
+
+
+def test_a_device_that_hangs_or_computes_nonsense_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr(torch, "arange", lambda *_, **__: gate.wait(20))
+    with pytest.raises(DeviceError, match="TimeoutError"):
+        probe_device(torch.device("cpu"), timeout_s=0.05)
+    gate.set()
+    monkeypatch.setattr(torch, "arange", lambda *_, **__: torch.ones(4))
+    with pytest.raises(DeviceError, match=r"computes 4\.0"):
+        probe_device(torch.device("cpu"))

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from voxtral.device import is_device_failure
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.runner import Counts, Progress, Runner
 from voxtral.engine.scheduler import Scheduler
@@ -66,7 +67,7 @@ class Engine:
 
         Raises:
             OptionError: the request is longer than the whole KV cache.
-            EngineStoppedError: the engine has been closed.
+            EngineStoppedError: the engine has been closed, or has failed.
         """
         self._runner.check(request)
         handle = GenerationHandle(self._wakeup, threading.Condition(self._lock))
@@ -83,7 +84,7 @@ class Engine:
         """Run a function of the model on the engine's thread, between two frames, and wait for it.
 
         Raises:
-            EngineStoppedError: the engine has been closed.
+            EngineStoppedError: the engine has been closed, or has failed.
             Exception: whatever the function raises.
         """
         future: Future[T] = Future()
@@ -122,7 +123,7 @@ class Engine:
 
     @property
     def failure(self) -> BaseException | None:
-        """What ended the thread, if it was not `close`."""
+        """What ended the thread, if it was not `close`; then this engine is dead, and a new one may work."""
         return self._failure
 
     def close(self) -> None:
@@ -135,6 +136,8 @@ class Engine:
             thread.join()
 
     def _check_open(self) -> None:
+        if self._failure is not None:
+            raise _stopped(self._failure)
         if self._is_closed:
             raise EngineStoppedError("the engine has been closed; it takes no more requests; load the model again")
 
@@ -163,6 +166,10 @@ class Engine:
             with torch.inference_mode():
                 while self._take_turn():
                     pass
+        except Exception as error:  # noqa: BLE001 - everybody who waits is told of it, and `failure` tells others
+            cause = error
+            _log.critical("the engine stopped: %s", type(error).__name__, exc_info=error)
+            _turn_frames_to_text(error)
         except BaseException as error:
             cause = error
             raise
@@ -271,7 +278,7 @@ class Engine:
         try:
             self._runner.prefill([sequence.row for sequence in part])
         except Exception as error:  # noqa: BLE001
-            if len(part) == 1:
+            if len(part) == 1 or is_device_failure(error):
                 self._fail(part[0], error)
                 return
             for sequence in part:
@@ -347,6 +354,9 @@ class Engine:
         self._free(sequence)
 
     def _fail(self, sequence: Sequence, error: Exception) -> None:
+        """End one sequence; where the device has failed, so would all that come after it, and the thread ends."""
+        if is_device_failure(error):
+            raise error
         with self._wakeup:
             self._scheduler.remove(sequence)
             sequence.handle.finish(error=_as_engine_error(error))
@@ -368,9 +378,10 @@ class Engine:
         try:
             future.set_result(function(self._model))
         except BaseException as error:
-            future.set_exception(error)
+            has_failed = is_device_failure(error)
+            future.set_exception(_stopped(error) if has_failed else error)
             # An ordinary error belongs to the caller alone; anything else ends the thread too.
-            if not isinstance(error, Exception):
+            if has_failed or not isinstance(error, Exception):
                 raise
 
     def _check_idle(self) -> None:
@@ -397,20 +408,28 @@ class Engine:
 
 def _stopped(cause: BaseException | None) -> EngineStoppedError:
     # One for each who gets it: raising adds frames to an error.
-    error = EngineStoppedError("the engine stopped before the request was done; load the model again")
+    error = EngineStoppedError(
+        "the engine was closed before the request was done; it takes no more requests; load the model again"
+        if cause is None
+        else f"the engine failed ({type(cause).__name__}: {cause}); it takes no more requests; call restart_engine, or "
+        "load the model again"
+    )
     error.__cause__ = cause
     return error
 
 
-def _as_engine_error(error: Exception) -> VoxtralError:
-    # The error may be kept for long, and frames hold tensors and, through the engine's own, other requests: what
-    # remains of them is text.
+def _turn_frames_to_text(error: BaseException) -> None:
+    # The error may be kept for long, and frames hold tensors and, through the engine's own, other requests.
     link: BaseException | None = error
     while link is not None:
         if link.__traceback__ is not None:
             link.add_note("".join(("It was raised here:\n", *traceback.format_tb(link.__traceback__))).rstrip())
             link.__traceback__ = None
         link = link.__cause__ or link.__context__
+
+
+def _as_engine_error(error: Exception) -> VoxtralError:
+    _turn_frames_to_text(error)
     if isinstance(error, VoxtralError):
         return error
     if isinstance(error, torch.OutOfMemoryError | MemoryError):

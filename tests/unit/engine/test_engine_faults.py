@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fakes import FAKE_MODEL, SAMPLES_PER_FRAME, FakeRow, FakeRunner, RunAheadRunner, fake_request, frame_samples
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
+from voxtral.engine.runner import Progress
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest
 from voxtral.errors import CancelledError, DeadlineError, EngineError, EngineStoppedError, OptionError
 
@@ -302,6 +304,129 @@ def test_a_call_does_not_hang_when_the_thread_dies_before_it_is_served(open_engi
     # Each gets an error of its own: raising one adds frames to it.
     assert isinstance(errors[0], EngineStoppedError)
     assert errors[0] is not caught.value
+
+
+# Failures of the device.
+
+ILLEGAL_ACCESS = "CUDA error: an illegal memory access was encountered"
+
+
+def illegal_access() -> RuntimeError:
+    """What torch raises, in the class that it has for it."""
+    return getattr(torch, "AcceleratorError", RuntimeError)(ILLEGAL_ACCESS)
+
+
+class FailingDeviceRunner(FakeRunner):
+    """A device that fails in one part of the third frame, or of the second prompt, and would go on after it."""
+
+    fails_in = ""
+    runs_ahead = False
+
+    def fail(self, part: str, *, is_due: bool) -> None:
+        if part == self.fails_in and is_due:
+            self.fails_in = ""
+            raise illegal_access()
+
+    def admit(self, request: GenerationRequest, trace: object) -> FakeRow | None:
+        self.fail("admit", is_due=bool(self.prompts))
+        return super().admit(request, trace)
+
+    def prefill(self, rows: list[FakeRow]) -> None:
+        self.fail("prefill", is_due=bool(self.prompts))
+        super().prefill(rows)
+
+    def launch(self, rows: list[FakeRow]) -> list[FakeRow]:
+        self.fail("launch", is_due=rows[0].num_launched == 2)
+        return super().launch(rows)
+
+    def wait(self, step: list[FakeRow]) -> list[FakeRow]:
+        self.fail("wait", is_due=step[0].frame == 2)
+        return super().wait(step)
+
+    def advance(self, row: FakeRow) -> Progress:
+        self.fail("advance", is_due=row.frame == 2)
+        return super().advance(row)
+
+
+@pytest.mark.parametrize("part", ["admit", "prefill", "launch", "wait", "advance", "call"])
+@pytest.mark.parametrize("runs_ahead", [False, True])
+def test_a_failure_of_the_device_ends_everything_visibly(
+    open_engine: Open, caplog: pytest.LogCaptureFixture, part: str, *, runs_ahead: bool
+) -> None:
+    runner = FailingDeviceRunner(num_slots=4)
+    runner.fails_in, runner.runs_ahead = part, runs_ahead
+    engine = open_engine(runner, max_buffered_frames=8)
+    assert engine.failure is None
+    # Six for four slots: some run, some wait until others are parked; nobody reads before the failure.
+    with engine._lock:
+        handles = [engine.submit(fake_request(label, max_frames=50)) for label in range(6)]
+
+    def break_device(_: object) -> None:
+        raise illegal_access()
+
+    if part == "call":
+        with pytest.raises(EngineStoppedError, match="illegal memory access"):
+            engine.call(break_device)
+    wait_until(lambda: engine.failure is not None)
+    for label, handle in enumerate(handles):
+        got: list[np.ndarray] = []
+        with pytest.raises(EngineStoppedError, match="illegal memory access") as caught:
+            got.extend(handle.chunks())
+        assert caught.value.__cause__ is engine.failure
+        for frame, samples in enumerate(got):
+            assert np.array_equal(samples, frame_samples(label, frame))
+    assert isinstance(engine.failure, RuntimeError)
+    with pytest.raises(EngineStoppedError, match="restart_engine"):
+        engine.submit(fake_request())
+    with pytest.raises(EngineStoppedError, match="restart_engine"):
+        engine.call(lambda _: None)
+    thread = engine._thread
+    assert thread is not None
+    thread.join(20)
+    assert not thread.is_alive()
+    assert runner.check_idle() is None
+    assert "the engine stopped" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: out of memory"), ValueError("x")]
+)
+def test_other_errors_of_a_step_leave_the_engine_alive(open_engine: Open, error: Exception) -> None:
+    def fail(label: int, frame: int) -> None:
+        if label == 1 and frame == 2:
+            raise error
+
+    engine = open_engine(FakeRunner(before_step=fail))
+    other, failing = engine.submit(fake_request(0, max_frames=20)), engine.submit(fake_request(1, max_frames=20))
+    with pytest.raises(EngineError):
+        collect(failing)
+    assert np.array_equal(collect(other), expected(0, 20))
+    assert engine.failure is None
+
+
+def test_a_thread_that_dies_of_a_fault_tells_it_and_keeps_no_frames(
+    open_engine: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    class FaultyRunner(FakeRunner):
+        def wait(self, step: list[FakeRow]) -> list[FakeRow]:
+            raise KeyError("a fault of the engine")
+
+    engine = open_engine(FaultyRunner())
+    handle = engine.submit(fake_request())
+    with pytest.raises(EngineStoppedError, match="KeyError"):
+        collect(handle)
+    assert isinstance(engine.failure, KeyError)
+    # Frames would keep whatever ran alive, for as long as somebody keeps the error.
+    assert engine.failure.__traceback__ is None
+    assert any("in wait" in note for note in engine.failure.__notes__)
+    assert "in wait" in caplog.text
+
+
+def test_a_closed_engine_has_not_failed(open_engine: Open) -> None:
+    engine = open_engine(FakeRunner())
+    collect(engine.submit(fake_request()))
+    engine.close()
+    assert engine.failure is None
 
 
 # Frames that are looked at one step late.
