@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import platform
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -239,6 +243,14 @@ def device_memory() -> int:
 
 
 def release_memory() -> None:
-    """Give what is free back to the system, as far as torch lets go of it."""
+    """Give what is free back to the system, as far as torch and the C library let go of it.
+
+    Of a model that has been dropped the GNU C library keeps up to 80 percent, for blocks that lie behind it are in use.
+    Asked for it, it gives back all but the last 64 MB of a thread's part of the heap.
+    """
+    gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):  # other C libraries have no such function
+            ctypes.CDLL(None).malloc_trim(0)
