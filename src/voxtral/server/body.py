@@ -7,6 +7,7 @@ form or a JSON object into plain values.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import math
 import time
@@ -199,3 +200,50 @@ async def _value(value: str | UploadFile) -> str | Upload:
     if isinstance(value, str):
         return value
     return Upload(await value.read(), value.content_type or "")
+
+
+def read_clip(value: Any, max_bytes: int, param: str) -> Upload:
+    """Read a clip that came as a file of a form, or as text: base64 or a data: URL. No address is fetched.
+
+    Args:
+        value: of the field.
+        max_bytes: more are refused, before they are decoded.
+        param: name of the field.
+
+    Raises:
+        HttpError: 400, it is no clip; 413, it is too large.
+    """
+    if isinstance(value, Upload):
+        _check_clip_size(len(value.data), max_bytes, param)
+        return value
+    if not isinstance(value, str):
+        raise _no_clip(param)
+    head, text = "", value
+    if value.startswith("data:"):
+        head, _, text = value.partition(",")
+    _check_clip_size(len(text.rstrip("=")) * 3 // 4, max_bytes, param)
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise _no_clip(param) from error
+    return Upload(data, head.removeprefix("data:").partition(";")[0])
+
+
+def _check_clip_size(num_bytes: int, max_bytes: int, param: str) -> None:
+    if num_bytes > max_bytes:
+        raise HttpError(
+            413,
+            f"{param} has {num_bytes} bytes; this server takes {max_bytes}; send a shorter clip",
+            code="clip_too_large",
+            param=param,
+        )
+
+
+def _no_clip(param: str) -> HttpError:
+    return HttpError(
+        400,
+        f"{param} is no audio file; it must be a file of a form, as curl -F {param}=@clip.wav sends, or base64; "
+        "addresses are not fetched",
+        code="invalid_reference_audio",
+        param=param,
+    )

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from voxtral.errors import VoiceError
-from voxtral.server.voice_store import VoiceStore
+from voxtral.server.voice_store import StoredVoice, VoiceFacts, VoiceNameTakenError, VoiceStore, fold_name
 from voxtral.text.language import resolve_language
 from voxtral.tts import VoiceInfo, VoxtralTTS
 from voxtral.voices import VoicePrompt
@@ -73,6 +73,46 @@ class VoiceBook:
             f"voice {name!r} is unknown; this checkpoint has: {known}; the names of OpenAI's voices stand for some of "
             "them; GET /v1/audio/voices lists all, with those that were added"
         )
+
+    def find(self, name_or_id: str) -> VoiceInfo | StoredVoice | None:
+        """Find a preset by its name, or a stored voice by its name or id; OpenAI's names are no voices of their own."""
+        return self._presets.get(name_or_id) or self.store.find(name_or_id)
+
+    def check_new(self, name: str) -> str:
+        """Check that a voice of that name may be stored, and return the name as it would be kept.
+
+        OpenAI's names may: a stored voice goes before what they stand for.
+
+        Raises:
+            VoiceError: as `VoiceStore.check_new`; also if a preset has the name.
+        """
+        self._check_no_preset(name)
+        return self.store.check_new(name)
+
+    def add(self, voice: VoicePrompt, facts: VoiceFacts) -> StoredVoice:
+        """Store a voice.
+
+        Raises:
+            VoiceError: as `check_new`.
+            VoiceStoreError: the folder of voices cannot be written.
+        """
+        self._check_no_preset(facts.name)
+        return self.store.add(voice, facts)
+
+    def change(self, voice_id: str, *, name: str | None, language: str | None, description: str | None) -> StoredVoice:
+        """Change what is given of a stored voice.
+
+        Raises:
+            VoiceError: as `VoiceStore.change`; also if a preset has the name.
+            VoiceStoreError: the folder of voices cannot be written.
+        """
+        if name is not None:
+            self._check_no_preset(name)
+        return self.store.change(voice_id, self._config, name=name, language=language, description=description)
+
+    def _check_no_preset(self, name: str) -> None:
+        if fold_name(name) in {fold_name(preset) for preset in self._presets}:
+            raise VoiceNameTakenError("a preset has that name, but for the case; choose another name")
 
     def preset_for(self, openai_name: str, language: str | None) -> str:
         """Choose the preset that stands for an OpenAI name, in a language where there is one."""

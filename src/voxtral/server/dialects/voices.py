@@ -1,0 +1,378 @@
+"""Voices over HTTP: list, create from a clip, hear, rename, delete.
+
+One answer has the fields of all who have such a list: Open WebUI and Kokoro (`voices`), mlx-audio (`data`), Mistral
+(`items` with pages) and vLLM-Omni (`uploaded_voices`). The audio of a clip is not kept, only the voice made from it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from starlette.responses import Response
+
+from voxtral.errors import LanguageError
+from voxtral.server.body import Upload, read_clip, read_fields
+from voxtral.server.errors import HttpError
+from voxtral.server.model_host import LoadedModel, ModelCard
+from voxtral.server.schema import AudioFormat, validate
+from voxtral.server.service import SpeechOrder, SpeechService, check_cloning
+from voxtral.server.stream import SpeechResponse, visit_of
+from voxtral.server.voice_book import gender_of
+from voxtral.server.voice_store import (
+    StoredVoice,
+    VoiceFacts,
+    VoiceNameTakenError,
+    VoiceStoreFullError,
+    VoiceUnknownError,
+    check_name,
+)
+from voxtral.text.language import resolve_language
+from voxtral.tts import VoiceInfo
+from voxtral.types import SpeechRequest
+
+# What clients call the clip; the first that is there is taken.
+_CLIP_FIELDS = ("audio_sample", "file", "audio", "sample_audio")
+
+_NO_CONSENT = ("", "false", "0", "no", "off", "none", "null")
+
+_MIME_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]{1,64}")
+
+# What Mistral's clients call each kind.
+_MISTRAL_TYPES = {"preset": "preset", "uploaded": "custom"}
+
+# What a voice says to be heard, in each language that has a name here.
+_SAMPLE_TEXTS: Mapping[str, str] = MappingProxyType(
+    {
+        "en": "Hello, this is how I sound. It is a pleasure to meet you.",
+        "fr": "Bonjour, voici ma voix. C'est un plaisir de vous rencontrer.",
+        "es": "Hola, así suena mi voz. Es un placer conocerle.",
+        "de": "Hallo, so klingt meine Stimme. Es freut mich, Sie kennenzulernen.",
+        "it": "Salve, questa è la mia voce. È un piacere conoscerla.",
+        "pt": "Olá, esta é a minha voz. É um prazer conhecer você.",
+        "nl": "Hallo, zo klinkt mijn stem. Leuk om kennis te maken.",
+        "ar": "مرحبا، هذا هو صوتي. يسرني لقاؤكم.",
+        "hi": "नमस्ते, यह मेरी आवाज़ है। आपसे मिलकर अच्छा लगा।",
+        "ja": "こんにちは、これがわたしのこえです。おあいできてうれしいです。",
+    }
+)
+
+
+def _consent(value: Any) -> str:
+    """Take any text that is no refusal, as it was given."""
+    text = "true" if value is True else value
+    if not isinstance(text, str) or text.strip().lower() in _NO_CONSENT:
+        raise ValueError("it must be true, or say how the speaker agreed; only voices whose owners agree may be made")
+    return text
+
+
+_Name = Annotated[str, Field(max_length=256), AfterValidator(check_name)]
+_Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
+_Description = AliasChoices("description", "speaker_description")
+
+
+class NewVoice(BaseModel):
+    """What a voice is made with, besides the clip; unknown fields are named in the answer."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: _Name = Field(description="Letters, digits, spaces and ._- of any script, 1 to 64 characters.")
+    consent: Annotated[str, BeforeValidator(_consent)] = Field(
+        max_length=1000, description="true, or how the speaker agreed; it is kept with the voice."
+    )
+    language: _Text = Field("", max_length=64, description="That the voice speaks.")
+    description: _Text = Field("", max_length=1000, validation_alias=_Description)
+    ref_text: _Text = Field("", max_length=4000, description="What is said in the clip; kept, and without effect.")
+
+
+class VoiceChanges(BaseModel):
+    """What is to change of a voice; empty texts clear, and unknown fields are named in the answer."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: _Name | None = None
+    language: str | None = Field(None, max_length=64)
+    description: str | None = Field(None, max_length=1000, validation_alias=_Description)
+
+
+_NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"description": "No voice has that name or id."}}
+_CONFLICT: dict[int | str, dict[str, Any]] = {409: {"description": "The name is taken, or the store is full."}}
+_AUDIO: dict[int | str, dict[str, Any]] = {200: {"description": "Audio, as it is made.", "content": {"audio/*": {}}}}
+
+
+def routes(service: SpeechService) -> APIRouter:
+    """Make the routes."""
+    router = APIRouter(prefix="/v1/audio/voices", tags=["voices"])
+
+    @router.get("")
+    async def list_voices(
+        limit: Annotated[int, Query(ge=1, le=1000, description="Length of a page of `items`.")] = 100,
+        offset: Annotated[int, Query(ge=0, description="Where the page begins.")] = 0,
+        type: Annotated[Literal["all", "preset", "custom"], Query(description="Which voices are in `items`.")] = "all",
+        legacy: Annotated[bool, Query(description="`voices` as plain names.")] = False,
+    ) -> dict[str, Any]:
+        """List presets, then the voices that were added, the oldest first."""
+        _, book = await service.host.describe()
+        stored = await service.run(book.store.list)
+        items = [_item(voice) for voice in (*book.presets, *stored)]
+        return {
+            "object": "list",
+            "voices": [item["name"] for item in items] if legacy else items,
+            "data": items,
+            **_page([item for item in items if type in ("all", _MISTRAL_TYPES[item["kind"]])], limit, offset),
+            "uploaded_voices": [_clip_facts(voice) for voice in stored],
+        }
+
+    @router.post("", responses=_CONFLICT, openapi_extra=_request_body())
+    async def create_voice(request: Request) -> dict[str, Any]:
+        """Make a voice from a clip of 1 to 30 seconds, and keep the voice, not the clip."""
+        return await _create(service, request)
+
+    @router.get("/{voice_id}", responses=_NOT_FOUND)
+    async def get_voice(voice_id: str) -> dict[str, Any]:
+        """Describe a voice, by its name or id."""
+        return _details(await _find(service, voice_id))
+
+    @router.get("/{voice_id}/sample", response_class=Response, responses={**_AUDIO, **_NOT_FOUND})
+    async def sample_voice(
+        request: Request, voice_id: str, response_format: Annotated[AudioFormat, Query()] = "wav"
+    ) -> Response:
+        """Hear a voice say one sentence in its language, always the same way."""
+        order = SpeechOrder(_sample_request(await _find(service, voice_id)), format=response_format)
+        return SpeechResponse(service, order, request)
+
+    @router.patch("/{voice_id}", responses={**_NOT_FOUND, **_CONFLICT})
+    async def change_voice(voice_id: str, changes: VoiceChanges) -> dict[str, Any]:
+        """Change name, language or description of a voice that was added."""
+        stored = await _find_stored(service, voice_id)
+        return await _change(service, stored, changes)
+
+    @router.delete("/{voice_id}", responses=_NOT_FOUND)
+    async def delete_voice(voice_id: str) -> dict[str, Any]:
+        """Delete a voice that was added."""
+        stored = await _find_stored(service, voice_id)
+        _, book = await service.host.describe()
+        with _with_status():
+            await service.run(lambda: book.store.delete(stored.id))
+        return {**_item(stored), "deleted": True, "success": True}
+
+    return router
+
+
+async def _find(service: SpeechService, voice_id: str) -> VoiceInfo | StoredVoice:
+    """Find a preset or a stored voice.
+
+    Raises:
+        HttpError: 404, there is none of that name or id.
+    """
+    _, book = await service.host.describe()
+    voice = await service.run(lambda: book.find(voice_id))
+    if voice is None:
+        raise HttpError(
+            404,
+            "no voice has that name or id; GET /v1/audio/voices lists those that there are",
+            code="voice_not_found",
+            param="voice_id",
+        )
+    return voice
+
+
+async def _find_stored(service: SpeechService, voice_id: str) -> StoredVoice:
+    """Find a voice that may be changed.
+
+    Raises:
+        HttpError: 404, there is none of that name or id; 403, it is a preset.
+    """
+    voice = await _find(service, voice_id)
+    if isinstance(voice, VoiceInfo):
+        raise HttpError(
+            403,
+            "this voice is a preset, which belongs to the checkpoint; only voices that were added can be changed or "
+            "deleted",
+            code="voice_is_preset",
+            param="voice_id",
+        )
+    return voice
+
+
+async def _create(service: SpeechService, request: Request) -> dict[str, Any]:
+    """Make a voice; that takes a turn, because the engine does nothing else meanwhile."""
+    fields = await read_fields(request)
+    clip = _take_clip(fields, service.options.max_upload_bytes)
+    wanted = validate(NewVoice, fields)
+    if not service.options.cloning:
+        raise HttpError(403, "cloning is switched off on this server; name a voice", code="cloning_disabled")
+    ticket = await service.admission.enter(visit_of(request).client)
+    try:
+        async with service.host.use() as loaded:
+            check_cloning(loaded)
+            language = _known_language(wanted.language, loaded.card)
+            with _with_status():
+                stored, warnings = await service.run(lambda: _make(loaded, clip, wanted, language))
+    finally:
+        ticket.give_back()
+    return {
+        **_details(stored),
+        "success": True,
+        "voice": _clip_facts(stored),
+        "warnings": warnings,
+        "ignored": list(wanted.model_extra or ()),
+    }
+
+
+async def _change(service: SpeechService, stored: StoredVoice, changes: VoiceChanges) -> dict[str, Any]:
+    card, book = await service.host.describe()
+    if all(value is None for value in (changes.name, changes.language, changes.description)):
+        raise HttpError(400, "nothing is to change; send name, language or description", code="invalid_request")
+    language = None if changes.language is None else _known_language(changes.language, card)
+    with _with_status():
+        changed = await service.run(
+            lambda: book.change(stored.id, name=changes.name, language=language, description=changes.description)
+        )
+    return {**_details(changed), "ignored": list(changes.model_extra or ())}
+
+
+def _make(loaded: LoadedModel, clip: Upload, wanted: NewVoice, language: str) -> tuple[StoredVoice, list[str]]:
+    """Make and store a voice, in a thread; return what the library warns of, too."""
+    loaded.voices.check_new(wanted.name)  # before the work
+    warnings: list[str] = []
+    voice = loaded.tts.create_voice(clip.data, wanted.name, warn=warnings.append)
+    facts = VoiceFacts(
+        name=wanted.name,
+        consent=wanted.consent,
+        language=language,
+        description=wanted.description,
+        ref_text=wanted.ref_text,
+        mime_type=clip.content_type if _MIME_TYPE.fullmatch(clip.content_type) else "",
+        file_size=len(clip.data),
+        duration_s=round((voice.rows.shape[0] - 1) / loaded.tts.config.frame_rate, 2),
+    )
+    return loaded.voices.add(voice, facts), warnings
+
+
+def _take_clip(fields: dict[str, Any], max_bytes: int) -> Upload:
+    """Take the clip out of the fields.
+
+    Raises:
+        HttpError: 400, there is none; 413, it is too large.
+    """
+    for name in _CLIP_FIELDS:
+        if name in fields:
+            return read_clip(fields.pop(name), max_bytes, name)
+    raise HttpError(
+        400,
+        "audio_sample is missing; it must be a clip of 1 to 30 seconds, a file of a form or base64 in JSON",
+        code="invalid_reference_audio",
+        param="audio_sample",
+    )
+
+
+def _known_language(language: str, card: ModelCard) -> str:
+    """Find the code of a language that the model speaks; nothing said stays so.
+
+    Raises:
+        LanguageError: it speaks another one.
+    """
+    if not language or language in card.languages:
+        return language
+    code = resolve_language(language)
+    if code not in card.languages:
+        raise LanguageError(
+            f"the language {code} is not spoken by this checkpoint; it speaks {', '.join(card.languages)}; choose one"
+        )
+    return code
+
+
+@contextmanager
+def _with_status() -> Iterator[None]:
+    """Give errors of the store the status that they have here; the others mean 400."""
+    try:
+        yield
+    except VoiceUnknownError as error:
+        raise HttpError(404, str(error), code=error.code, param="voice_id") from error
+    except (VoiceNameTakenError, VoiceStoreFullError) as error:
+        raise HttpError(409, str(error), code=error.code, param="name") from error
+
+
+def _sample_request(voice: VoiceInfo | StoredVoice) -> SpeechRequest:
+    """Let a voice speak its sentence."""
+    language = voice.language if voice.language in _SAMPLE_TEXTS else None
+    name = voice.id if isinstance(voice, StoredVoice) else voice.name
+    return SpeechRequest(_SAMPLE_TEXTS[language or "en"], language=language, voice=name, seed=0)
+
+
+def _page(items: list[dict[str, Any]], limit: int, offset: int) -> dict[str, Any]:
+    """Take a page out of a list, as Mistral does."""
+    return {
+        "items": items[offset : offset + limit],
+        "total": len(items),
+        "page": offset // limit + 1,
+        "page_size": limit,
+        "total_pages": -(-len(items) // limit),
+    }
+
+
+def _item(voice: VoiceInfo | StoredVoice) -> dict[str, Any]:
+    """Describe a voice in a list."""
+    is_stored = isinstance(voice, StoredVoice)
+    return {
+        "id": voice.id if is_stored else voice.name,
+        "object": "voice",
+        "name": voice.name,
+        "slug": voice.id if is_stored else voice.name,
+        "language": voice.language,
+        "languages": [voice.language] if voice.language else [],
+        "gender": "" if is_stored else gender_of(voice.name),
+        "age": None,
+        "tags": [],
+        "description": voice.description,
+        "is_default": False if is_stored else voice.is_default,
+        "kind": "uploaded" if is_stored else "preset",
+        "created_at": voice.created_at if is_stored else 0,
+    }
+
+
+def _clip_facts(voice: StoredVoice) -> dict[str, Any]:
+    """Describe a voice as vLLM-Omni does."""
+    return {
+        "name": voice.name,
+        "consent": voice.consent,
+        "created_at": voice.created_at,
+        "file_size": voice.file_size,
+        "mime_type": voice.mime_type,
+        "duration_s": voice.duration_s,
+        "ref_text": voice.ref_text or None,
+        "speaker_description": voice.description or None,
+    }
+
+
+def _details(voice: VoiceInfo | StoredVoice) -> dict[str, Any]:
+    """Describe one voice, with all that is kept of it."""
+    return {**_item(voice), **_clip_facts(voice)} if isinstance(voice, StoredVoice) else _item(voice)
+
+
+def _request_body() -> dict[str, Any]:
+    schema = NewVoice.model_json_schema()
+    clip = {"type": "string", "description": "The clip; a file of a form, or base64 in JSON."}
+    with_text, with_file = (
+        {
+            **schema,
+            "properties": {**schema["properties"], "audio_sample": {**clip, "format": form}},
+            "required": [*schema["required"], "audio_sample"],
+        }
+        for form in ("byte", "binary")
+    )
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": with_file},
+                "application/json": {"schema": with_text},
+            },
+        }
+    }
