@@ -720,6 +720,9 @@ class VoxtralTTS:
 
     def _language_of(self, voice: Any) -> str:
         """Guess the language of a text from the voice that is to speak it."""
+        if isinstance(voice, VoicePrompt):
+            said = voice.metadata.get("language", "")
+            return said if said in self.config.languages else "en"
         return voice_language(voice, self.config.languages) if isinstance(voice, str) else "en"
 
     def _segment_limits(self, *, in_kana: bool) -> dict[str, int]:

@@ -577,6 +577,9 @@ def test_a_file_that_cannot_be_written_costs_no_work(tts: VoxtralTTS, tmp_path: 
 def test_numbers_are_written_in_the_language_of_the_voice(tts: VoxtralTTS) -> None:
     assert tts._language_of("fr_male") == "fr"
     assert tts._language_of(None) == "en"
+    rows = tts.load_voice("casual_male").rows
+    assert tts._language_of(VoicePrompt("mine", rows, metadata={"language": "fr"})) == "fr"
+    assert tts._language_of(VoicePrompt("mine", rows, metadata={"language": "tlh"})) == "en"
 
 
 def test_a_checkpoint_without_encoder_says_what_to_do(tiny_folder: Path, tmp_path: Path) -> None:
