@@ -51,6 +51,8 @@ def test_the_wheel_holds_package_model_and_licences(wheel: Path) -> None:
     for part in (
         "voxtral/py.typed",
         "voxtral/data/nano/consolidated.safetensors",
+        "voxtral/server/page/index.html",
+        "voxtral/server/page/page.js",
         "licenses/LICENSE",
         "licenses/NOTICE",
     ):
