@@ -7,9 +7,10 @@ commas inside of number words are dropped, because each would be spoken as a pau
 
 from __future__ import annotations
 
+import copy
 import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -290,6 +291,7 @@ class Speller:
         self.language = language
         self.grammar = _GRAMMARS[language]
         self._known: dict[tuple[int, str], str] = {}
+        self._converter: Any = None
 
     def cardinal(self, value: int) -> str:
         """Spell a number of at most `MAX_DIGITS` digits."""
@@ -359,8 +361,20 @@ class Speller:
     def _look_up(self, value: int, form: str) -> str:
         key = value, form
         if key not in self._known:
-            self._known[key] = _hindi(value) if self.language == "hi" else _from_library(value, self.language, form)
+            self._known[key] = _hindi(value) if self.language == "hi" else self._from_library(value, form)
         return self._known[key]
+
+    def _from_library(self, value: int, form: str) -> str:
+        if self._converter is None:
+            self._converter = _copy_converter(self.language)
+        words: str = getattr(self._converter, f"to_{form}")(value).replace(",", "")
+        if self.language == "ar":
+            words = _ARABIC_DUAL.sub(r"\g<0>ن", words.replace(" و ", " و"))
+        elif self.language == "es":
+            words = _SPANISH_ONE_BEFORE_SCALE.sub(lambda found: "veintiún" if found.group(1) else "un", words)
+        elif self.language == "nl" and form == "year":
+            words = words.replace(" ", "")
+        return words
 
 
 # By language: (pattern at the end of number words, form with a masculine noun, form with a feminine noun).
@@ -391,18 +405,18 @@ _GENDERED_ENDINGS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def _from_library(value: int, language: str, form: str) -> str:
-    # num2words ships no types.
-    library: Any = importlib.import_module("num2words")
-    spell: Callable[..., str] = library.num2words
-    words = spell(value, lang="pt_BR" if language == "pt" else language, to=form).replace(",", "")
-    if language == "ar":
-        words = _ARABIC_DUAL.sub(r"\g<0>ن", words.replace(" و ", " و"))
-    elif language == "es":
-        words = _SPANISH_ONE_BEFORE_SCALE.sub(lambda found: "veintiún" if found.group(1) else "un", words)
-    elif language == "nl" and form == "year":
-        words = words.replace(" ", "")
-    return words
+def _copy_converter(language: str) -> Any:
+    """Copy what num2words has for a language, for one text.
+
+    Some of its converters hold the number that they are writing: of two texts in two threads one would get numbers of
+    the other. And they look through all their words from the largest down, so those that are never asked for are left
+    out: German, with words up to 10**600, takes a quarter of the time.
+    """
+    library: Any = importlib.import_module("num2words")  # ships no types
+    converter = copy.copy(library.CONVERTER_CLASSES["pt_BR" if language == "pt" else language])
+    if hasattr(converter, "cards"):
+        converter.cards = {size: word for size, word in converter.cards.items() if size < 10**MAX_DIGITS}
+    return converter
 
 
 def _hindi(value: int) -> str:

@@ -185,6 +185,20 @@ def _cpu_seconds(work: Callable[[], object]) -> float:
         "a ",
         "$",
         "(",
+        ")",
+        "]",
+        "[a](b ",
+        "“",
+        '"a',
+        "1)",
+        "1-",
+        "e\u0301",
+        "#\ufe0f",
+        "😀 .",
+        "|a|\n",
+        "a\n=\n",
+        "&#8203;",
+        "http://a",
     ],
 )
 def test_time_grows_with_the_length_and_not_with_its_square(unit: str) -> None:
@@ -192,3 +206,11 @@ def test_time_grows_with_the_length_and_not_with_its_square(unit: str) -> None:
     base = max(min(_cpu_seconds(lambda: normalize(small, "fr")) for _ in range(2)), 0.002)
     # Sixteen times the text: 16 times the time if linear, 256 times if quadratic. A second look only after a slow one.
     assert any(_cpu_seconds(lambda: normalize(large, "fr")) < 64 * base for _ in range(2))
+
+
+@pytest.mark.parametrize("language", ["de", "fr"])
+def test_the_longest_text_that_a_server_takes_is_read_in_a_moment(language: str) -> None:
+    # The slowest of what 100,000 characters may be: numbers, no two alike, in the languages with the most words.
+    numbers = " ".join(str(110_000_000 + 7919 * count) for count in range(10_000))
+    assert len(numbers) == 99_999
+    assert any(_cpu_seconds(lambda: normalize(numbers, language)) < 1.5 for _ in range(2))

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import random
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from num2words import CONVERTER_CLASSES, num2words
 
 from voxtral.text.language import LANGUAGES
 from voxtral.text.spelling import MAX_DIGITS, Speller, grammar_of
@@ -89,3 +95,38 @@ def test_fractions_are_digits_or_a_pair_as_the_language_says_them() -> None:
 
 def test_japanese_numbers_stay_digits() -> None:
     assert grammar_of("ja") is None
+
+
+@pytest.fixture
+def restless_threads() -> Iterator[None]:
+    """Let threads take turns in the middle of everything."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("restless_threads")
+@pytest.mark.parametrize("language", SPOKEN)
+def test_texts_in_other_threads_do_not_change_the_words(language: str) -> None:
+    # The Arabic converter of num2words holds the number that it is writing: from one for all, others get it.
+    draw = random.Random(0)
+    texts = [[draw.randrange(10**9) for _ in range(100)] for _ in range(8)]
+
+    def spell(values: list[int]) -> list[str]:
+        speller = Speller(language)
+        return [speller.cardinal(value) for value in values]
+
+    expected = [spell(values) for values in texts]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(spell, texts)) == expected
+
+
+@pytest.mark.parametrize("language", ["en", "de", "fr", "nl"])
+def test_the_words_are_those_of_the_whole_library(language: str) -> None:
+    draw, speller = random.Random(0), Speller(language)
+    for size in range(1, MAX_DIGITS + 1):
+        for value in (10 ** (size - 1), 10**size - 1, draw.randrange(10**size)):
+            assert speller.cardinal(value) == num2words(value, lang=language).replace(",", "")
+    # Others in the process use the same library.
+    assert max(CONVERTER_CLASSES[language].cards) > 10**MAX_DIGITS
