@@ -74,7 +74,9 @@ class Admission:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
-            await asyncio.wait_for(turn, self.max_wait_s)
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the turn.
+            async with asyncio.timeout(self.max_wait_s):
+                await turn
         except BaseException as error:
             if turn in self._waiting:
                 self._waiting.remove(turn)
