@@ -15,6 +15,7 @@ from voxtral.errors import OptionError
 from voxtral.server.options import ServerOptions
 
 _MIN_CHARS = 16
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
 _HOW = "make one with: openssl rand -hex 24"
 
 
@@ -64,6 +65,8 @@ def load_keys(options: ServerOptions) -> KeyRing:
     for number, key in enumerate((options.api_key or "").split(","), start=1):
         if key := key.strip():
             _add(clients, key, Client(f"key{number}", limit), "VOXTRAL_API_KEY")
+    if options.api_key is not None and not clients:
+        raise OptionError(f"VOXTRAL_API_KEY holds no key; it must have at least one; {_HOW}, or unset it")
     if options.api_key_file is not None:
         _read_file(clients, options.api_key_file, limit)
     return KeyRing(clients)
@@ -76,13 +79,16 @@ def _read_file(clients: dict[str, Client], path: Path, limit: int | None) -> Non
         raise OptionError(f"the key file {path} cannot be read ({error}); it must be a text file of keys") from error
     before = len(clients)
     for number, line in enumerate(lines, start=1):
-        words = line.split("#")[0].split()
+        words = re.split(r"(?:^|\s)#", line)[0].split()
         where = f"{path}, line {number}"
         if not words:
             continue
         if len(words) > 3 or (len(words) == 3 and not re.fullmatch("[1-9][0-9]{0,3}", words[2])):
             raise OptionError(f"{where} is not `KEY`, `NAME KEY` or `NAME KEY STREAMS`; correct the line")
         name, key = (f"line{number}", words[0]) if len(words) == 1 else (words[0], words[1])
+        if not _NAME.fullmatch(name):
+            # Names are logged: one as long as a key may be the key, in the wrong place.
+            raise OptionError(f"{where} has a name that is too long or odd; it must be up to 32 of A-Z a-z 0-9 . _ -")
         _add(clients, key, Client(name, int(words[2]) if len(words) == 3 else limit), where)
     if len(clients) == before:
         raise OptionError(f"the key file {path} holds no key; it must have at least one; {_HOW}")
