@@ -6,6 +6,7 @@ No FastAPI and no torch. `voxtral serve` and plain `uvicorn voxtral.server:app` 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -100,6 +101,10 @@ class ServerOptions:
                 raise OptionError(
                     f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}; {_where(name)}"
                 )
+        for name, (rule, example) in _RULES.items():
+            for value in getattr(self, name):
+                if not rule.fullmatch(value):
+                    raise OptionError(f"{name} has {value!r}; each must look like {example}; {_where(name)}")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **given: Any) -> ServerOptions:
@@ -139,6 +144,13 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
 )
 
 
+# What never fits a header as browsers write it would be a silent no: a name with a port, a site with a path, a star.
+_RULES: dict[str, tuple[re.Pattern[str], str]] = {
+    "allowed_hosts": (re.compile(r"[A-Za-z0-9._-]+"), "speech.example"),
+    "allowed_origins": (re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._-]+(:[0-9]+)?"), "https://app.example"),
+}
+
+
 def _where(name: str) -> str:
     return f"see --{name.replace('_', '-')} or {PREFIX}{name.upper()}"
 
@@ -167,6 +179,6 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "int": int,
     "float": float,
     "bool": _parse_bool,
-    "Path": Path,
+    "Path": lambda text: Path(text).expanduser(),
     "tuple[str, ...]": _parse_list,
 }
