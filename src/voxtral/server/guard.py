@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,6 +30,12 @@ _errors = logging.getLogger("voxtral.server")
 
 # What a client may choose as the id of its request.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+# The name and the port in a Host header; an IPv6 address stands in brackets.
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+?)\.?)(?::[0-9]*)?")
+
+# What proxies add. Whom such a request comes from is only a claim.
+_PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
 
 _OFTEN_ASKED = frozenset(("/livez", "/readyz", "/health", "/metrics"))
 
@@ -93,7 +98,7 @@ class Guard:
         self._metrics = metrics
         self._public_paths = frozenset(public_paths)
         own_names = ("localhost", socket.gethostname(), options.host, *options.allowed_hosts)
-        self._hosts = frozenset(name.lower().rstrip(".") for name in own_names)
+        self._hosts = frozenset(name for name in map(_host_name, own_names) if name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -115,12 +120,13 @@ class Guard:
         try:
             visit.client = self._admit(scope, headers)
             await self._app(scope, receive, send_noted)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is answered and not shown
             if not isinstance(error, HttpError):
                 # Frames and the kind, not the message: it may quote what somebody wants spoken.
                 _errors.error("request %s failed: %s", visit.request_id, type(error).__name__, exc_info=_hushed(error))
             if visit.status:
-                raise
+                # The server breaks the connection, and writes into its log what it is given.
+                raise _hushed(error) from None
             await _refuse(as_http_error(error), scope, receive, send_noted)
         finally:
             if scope["type"] == "http":
@@ -128,7 +134,7 @@ class Guard:
 
     def _admit(self, scope: Scope, headers: Headers) -> Client:
         """Check peer, Host, Origin and key; return whose key it is."""
-        if not (self._keys or self._options.insecure or _is_local(scope)):
+        if not (self._keys or self._options.insecure or _is_local(scope, headers)):
             raise HttpError(
                 403,
                 "this server answers only this machine, because it has no API keys; to open it to others "
@@ -236,8 +242,10 @@ def _presented_key(headers: Headers) -> str:
     return headers.get("x-api-key") or headers.get("xi-api-key") or ""
 
 
-def _is_local(scope: Scope) -> bool:
-    """Tell whether the peer is this machine: its loopback address, or a Unix socket."""
+def _is_local(scope: Scope, headers: Headers) -> bool:
+    """Tell whether the peer is this machine: its loopback address, or a Unix socket, and no proxy in between."""
+    if any(name in headers for name in _PROXY_HEADERS):
+        return False
     client = scope.get("client")
     if client is None:
         server = scope.get("server")
@@ -251,15 +259,13 @@ def _is_local(scope: Scope) -> bool:
 
 
 def _host_name(host: str) -> str:
-    """Take the name out of a Host header, in lower case and without port.
+    """Take the name out of a Host header, in lower case and without port; "" if there is none.
 
-    >>> _host_name("Example.org:8000"), _host_name("[::1]:8000")
-    ('example.org', '::1')
+    >>> _host_name("Example.org.:8000"), _host_name("[::1]:8000"), _host_name("[::1].example.org")
+    ('example.org', '::1', '')
     """
-    host = host.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].rstrip(".")
+    match = _HOST.fullmatch(host.strip().lower())
+    return (match[1] or match[2]) if match else ""
 
 
 def _is_address(name: str) -> bool:
@@ -271,7 +277,7 @@ def _is_address(name: str) -> bool:
 
 
 def _same_host(origin: str, host: str) -> bool:
-    return urlsplit(origin).netloc.lower() == host.strip().lower() != ""
+    return origin.lower().partition("://")[2] == host.strip().lower() != ""
 
 
 def _add_headers(message: Message, visit: Visit) -> None:
@@ -285,9 +291,12 @@ async def _refuse(error: HttpError, scope: Scope, receive: Receive, send: Send) 
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": error.code})
         return
-    await error.response()(scope, receive, send)
+    response = error.response()
+    # Whatever else this client sends is not read, so that it cannot go on for ever.
+    response.headers["Connection"] = "close"
+    await response(scope, receive, send)
 
 
-def _hushed(error: Exception) -> tuple[type[BaseException], BaseException, Any]:
+def _hushed(error: Exception) -> Exception:
     """Stand in for an error in the log: its frames without its message."""
-    return RuntimeError, RuntimeError("(the message is not logged)"), error.__traceback__
+    return RuntimeError("(the message is not logged)").with_traceback(error.__traceback__)
