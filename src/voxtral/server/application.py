@@ -166,6 +166,8 @@ def _document(app: FastAPI) -> None:
             for path in document["paths"].values():
                 for operation in path.values():
                     operation["responses"].pop("422", None)
+                    for content in operation.get("requestBody", {}).get("content", {}).values():
+                        schemas.update(content["schema"].pop("$defs", {}))
                     for status, response in operation["responses"].items():
                         if status.startswith(("4", "5")):
                             response["content"] = {

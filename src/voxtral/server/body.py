@@ -10,12 +10,14 @@ import asyncio
 import base64
 import json
 import math
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,6 +33,12 @@ _OTHER_BYTES = 65536
 _BODIES_AT_ONCE = 16
 
 _MAX_FIELDS = 64
+_MAX_JSON_STRINGS = 4096
+
+_URLENCODED = "application/x-www-form-urlencoded"
+
+# A string in JSON, to its end or to that of the body; it never goes back, so that no input takes it longer.
+_JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,9 @@ class BodyLimit:
     def __init__(self, app: ASGIApp, options: ServerOptions) -> None:
         self._app = app
         self._timeout_s = options.body_timeout_s
-        self.max_bytes = options.max_upload_bytes * 4 // 3 + options.max_chars * _BYTES_PER_CHAR + _OTHER_BYTES
+        # A urlencoded form holds no clip, and a large one would take long to decode.
+        self.max_form_bytes = options.max_chars * _BYTES_PER_CHAR + _OTHER_BYTES
+        self.max_bytes = options.max_upload_bytes * 4 // 3 + self.max_form_bytes
         self._num_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,30 +68,35 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _Body(self, receive, time.monotonic() + self._timeout_s)
+        headers = Headers(scope=scope)
+        max_bytes = self.max_form_bytes if _kind_of(headers) == _URLENCODED else self.max_bytes
+        body = _Body(self, receive, max_bytes, time.monotonic() + self._timeout_s)
         try:
-            self._check_length(scope)
+            self._check_length(headers.get("content-length", ""), max_bytes)
             await self._app(scope, body.receive, send)
         finally:
             self._num_bytes -= body.num_bytes
 
-    def _check_length(self, scope: Scope) -> None:
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self.max_bytes:
-            raise self._too_large(f"{int(length)} bytes")
+    def _check_length(self, length: str, max_bytes: int) -> None:
+        # What is too long to be a number is too large as well.
+        if len(length) > 20 or (length.isdecimal() and int(length) > max_bytes):
+            raise self._too_large(f"{length[:20]} bytes", max_bytes)
 
     def count(self, body: _Body, num_bytes: int) -> None:
         """Take note of bytes that have arrived."""
         body.num_bytes += num_bytes
         self._num_bytes += num_bytes
-        if body.num_bytes > self.max_bytes:
-            raise self._too_large(f"more than {self.max_bytes} bytes")
+        if body.num_bytes > body.max_bytes:
+            raise self._too_large(f"more than {body.max_bytes} bytes", body.max_bytes)
         if self._num_bytes > _BODIES_AT_ONCE * self.max_bytes:
             raise busy("too many large requests are being received", code="server_busy")
 
-    def _too_large(self, got: str) -> HttpError:
+    def _too_large(self, got: str, max_bytes: int) -> HttpError:
         return HttpError(
-            413, f"the body has {got}; this server takes {self.max_bytes}; send less", code="body_too_large"
+            413,
+            f"the body has {got}; this server takes {max_bytes}; send less",
+            code="body_too_large",
+            headers={"Connection": "close"},
         )
 
     async def in_time(self, receive: Receive, deadline: float) -> Message:
@@ -100,8 +115,9 @@ class BodyLimit:
 class _Body:
     """The body of one request."""
 
-    def __init__(self, limit: BodyLimit, receive: Receive, deadline: float) -> None:
+    def __init__(self, limit: BodyLimit, receive: Receive, max_bytes: int, deadline: float) -> None:
         self.num_bytes = 0
+        self.max_bytes = max_bytes
         self._limit = limit
         self._receive = receive
         self._deadline = deadline
@@ -121,6 +137,12 @@ class _MemoryFormParser(MultiPartParser):
     # Nothing that was sent along is written to disk, not even to an unnamed file; BodyLimit bounds the size.
     spool_max_size = 2**62
 
+    is_whole = False
+
+    def on_end(self) -> None:
+        """Take note of the last boundary: a part before it that was cut short is not among the items."""
+        self.is_whole = True
+
 
 async def read_fields(request: Request) -> dict[str, Any]:
     """Read a body as named values: a JSON object, or a form, whose files become Uploads. No body has no fields.
@@ -128,13 +150,13 @@ async def read_fields(request: Request) -> dict[str, Any]:
     Raises:
         HttpError: 400, it is malformed; 415, it is of another kind.
     """
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    kind = _kind_of(request.headers)
     if kind == "multipart/form-data":
         return await _read_multipart(request)
     data = await request.body()
     if not data:
         return {}
-    if kind == "application/x-www-form-urlencoded":
+    if kind == _URLENCODED:
         return _read_urlencoded(data)
     if kind not in ("application/json", ""):
         raise HttpError(
@@ -145,19 +167,36 @@ async def read_fields(request: Request) -> dict[str, Any]:
     return read_json(data)
 
 
+def _kind_of(headers: Headers) -> str:
+    return headers.get("content-type", "").split(";")[0].strip().lower()
+
+
 def read_json(data: bytes) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        HttpError: 400, it is none.
+        HttpError: 400, it is none, or has too many values.
     """
     try:
-        value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite)
+        text = data.decode("utf-8-sig")
+        if _is_crowded(data):
+            raise HttpError(400, "the body has too many values; it must be an object of fields", code="invalid_json")
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise HttpError(400, "the body is no JSON; it must be an object of fields", code="invalid_json") from error
     if not isinstance(value, dict):
         raise HttpError(400, "the body is no JSON object; it must be an object of fields", code="invalid_json")
     return value
+
+
+def _is_crowded(data: bytes) -> bool:
+    """Tell whether JSON holds more values than a request has: an empty list is three bytes here and sixty in memory."""
+    num_bytes = len(data)
+    for number, string in enumerate(_JSON_STRING.finditer(data)):
+        if number > _MAX_JSON_STRINGS:
+            return True
+        num_bytes -= string.end() - string.start()
+    return num_bytes > _OTHER_BYTES
 
 
 def _refuse_constant(name: str) -> float:
@@ -179,6 +218,10 @@ def _read_urlencoded(data: bytes) -> dict[str, Any]:
 
 
 async def _read_multipart(request: Request) -> dict[str, Any]:
+    charset = parse_options_header(request.headers["content-type"])[1].get(b"charset", b"utf-8")
+    if charset.lower() != b"utf-8":
+        # Some of Python's codecs raise what the parser does not expect, others take quadratic time.
+        raise _malformed("its charset must be utf-8")
     parser = _MemoryFormParser(
         request.headers, request.stream(), max_files=1, max_fields=_MAX_FIELDS, max_part_size=2**62
     )
@@ -187,6 +230,8 @@ async def _read_multipart(request: Request) -> dict[str, Any]:
     except MultiPartException as error:
         raise _malformed(error.message) from error
     try:
+        if not parser.is_whole:
+            raise _malformed("its end is missing")
         return {name: await _value(value) for name, value in form.multi_items()}
     finally:
         await form.close()

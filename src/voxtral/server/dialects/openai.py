@@ -15,9 +15,10 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from voxtral.server.body import read_fields
 from voxtral.server.errors import HttpError
 from voxtral.server.model_host import ModelCard
-from voxtral.server.schema import AudioFormat, OptionalStr, SpeechFields
+from voxtral.server.schema import AudioFormat, OptionalStr, SpeechFields, request_body, validate
 from voxtral.server.service import MODEL_ALIASES, Closing, SpeechOrder, SpeechService
 from voxtral.server.stream import SpeechResponse
 
@@ -85,9 +86,11 @@ def routes(service: SpeechService) -> APIRouter:
         responses={
             200: {"description": "Audio, or events with audio.", "content": {"audio/*": {}, "text/event-stream": {}}}
         },
+        openapi_extra={"requestBody": request_body(SpeechBody, ["application/json"])},
     )
-    async def speech(body: SpeechBody, request: Request) -> Response:
+    async def speech(request: Request) -> Response:
         """Speak a text."""
+        body = validate(SpeechBody, await read_fields(request))
         order = SpeechOrder(
             body.speech_request(body.input, body.voice_name, _clip(body.ref_audio, service), service.options.normalize),
             format=body.response_format,
