@@ -7,6 +7,7 @@ import json
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -130,15 +131,22 @@ def test_after_the_body_there_is_no_deadline() -> None:
 
 
 def test_all_bodies_together_have_a_bound_and_are_counted_back() -> None:
-    limit = BodyLimit(_read_all, SMALL)
+    limit = BodyLimit(_read_all, replace(SMALL, body_timeout_s=30))
     size = limit.max_bytes - 1
 
     async def read_many(num_bodies: int) -> list[Any]:
-        is_read = asyncio.Event()
+        num_done = 0
+        are_all_read = asyncio.Event()
 
         async def waits(scope: Any, receive: Any, send: Any) -> None:
-            await Request(scope, receive).body()
-            await is_read.wait()
+            nonlocal num_done
+            try:
+                await Request(scope, receive).body()
+            finally:
+                num_done += 1
+                if num_done == num_bodies:
+                    are_all_read.set()
+            await are_all_read.wait()
 
         limit._app = waits
 
@@ -146,8 +154,6 @@ def test_all_bodies_together_have_a_bound_and_are_counted_back() -> None:
             await limit({"type": "http", "method": "POST", "headers": []}, Sender([b"x" * size]).receive, None)  # type: ignore[arg-type]
 
         tasks = [asyncio.create_task(one()) for _ in range(num_bodies)]
-        await asyncio.sleep(0.01)
-        is_read.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     for _ in range(2):
