@@ -10,7 +10,20 @@ from unittest.mock import patch
 
 from voxtral.cli.main import run
 
-COMMANDS = ("", "speak", "serve", "batch", "voices", "clone", "download", "quantize", "encode", "decode", "bench", "doctor")
+COMMANDS = (
+    "",
+    "speak",
+    "serve",
+    "batch",
+    "voices",
+    "clone",
+    "download",
+    "quantize",
+    "encode",
+    "decode",
+    "bench",
+    "doctor",
+)
 
 
 def render() -> str:
