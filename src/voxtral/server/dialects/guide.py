@@ -11,8 +11,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from voxtral.server.body import Upload, read_fields
-from voxtral.server.errors import HttpError
+from voxtral.server.body import read_clip, read_fields
 from voxtral.server.schema import AudioFormat, OptionalStr, SpeechFields, validate
 from voxtral.server.service import SpeechOrder, SpeechService
 from voxtral.server.stream import SpeechResponse
@@ -48,18 +47,10 @@ def routes(service: SpeechService) -> APIRouter:
         """Speak a text; a clip sent along as `reference` is the voice, and is not stored."""
         fields = {**request.query_params, **await read_fields(request)}
         clip = fields.pop("reference", None)
-        if clip == "":
-            clip = None
-        if clip is not None and not isinstance(clip, Upload):
-            raise HttpError(
-                400,
-                "reference is no file; it must be a file part of a form, as curl -F reference=@clip.wav sends",
-                code="invalid_reference_audio",
-                param="reference",
-            )
+        reference = read_clip(clip, service.options.max_upload_bytes, "reference").data if clip else None
         wanted = validate(SynthesizeFields, fields)
         order = SpeechOrder(
-            wanted.speech_request(wanted.text, wanted.voice, clip.data if clip else None, service.options.normalize),
+            wanted.speech_request(wanted.text, wanted.voice, reference, service.options.normalize),
             format=wanted.response_format,
             is_held=wanted.stream is False,
             ignored=wanted.unknown_fields,

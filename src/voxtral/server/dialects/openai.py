@@ -6,7 +6,6 @@ Source of the shapes: openai-python's types for audio.speech and models; the cli
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import time
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from voxtral.server.body import read_fields
+from voxtral.server.body import read_clip, read_fields
 from voxtral.server.errors import HttpError
 from voxtral.server.model_host import ModelCard
 from voxtral.server.schema import AudioFormat, OptionalStr, SpeechFields, request_body, validate
@@ -91,8 +90,10 @@ def routes(service: SpeechService) -> APIRouter:
     async def speech(request: Request) -> Response:
         """Speak a text."""
         body = validate(SpeechBody, await read_fields(request))
+        limit = service.options.max_upload_bytes
+        clip = read_clip(body.ref_audio, limit, "ref_audio").data if body.ref_audio else None
         order = SpeechOrder(
-            body.speech_request(body.input, body.voice_name, _clip(body.ref_audio, service), service.options.normalize),
+            body.speech_request(body.input, body.voice_name, clip, service.options.normalize),
             format=body.response_format,
             model=body.model,
             is_held=body.stream is False,
@@ -111,7 +112,7 @@ def routes(service: SpeechService) -> APIRouter:
         """Describe the loaded model, with its voices."""
         card, voices = await service.host.describe()
         service.check_model(model_id)
-        listed = [{"name": voice.name, "language": voice.language} for voice in voices.presets]
+        listed = [{"name": voice.name, "language": voice.language} for voice in (*voices.presets, *voices.store.list())]
         return {**_model(model_id, card), "voices": listed}
 
     @router.get("/audio/models")
@@ -138,37 +139,6 @@ def _model(name: str, card: ModelCard) -> dict[str, Any]:
 
 
 _STARTED_AT = int(time.time())
-
-
-def _clip(text: str | None, service: SpeechService) -> bytes | None:
-    """Read a clip that came as text."""
-    if text is None:
-        return None
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    elif "://" in text[:16]:
-        raise _bad_clip("an address; addresses of clients are never fetched here")
-    limit = service.options.max_upload_bytes
-    if len(text) // 4 * 3 > limit:
-        raise HttpError(
-            413,
-            f"ref_audio has {len(text) // 4 * 3} bytes; this server takes {limit}; send a shorter clip",
-            code="clip_too_large",
-            param="ref_audio",
-        )
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise _bad_clip("no base64") from error
-
-
-def _bad_clip(got: str) -> HttpError:
-    return HttpError(
-        400,
-        f"ref_audio is {got}; it must be an audio file in base64; POST /synthesize takes it as a file",
-        code="invalid_reference_audio",
-        param="ref_audio",
-    )
 
 
 def _event(value: dict[str, Any]) -> bytes:
