@@ -182,7 +182,9 @@ class ModelHost:
                 self._begin_loading()
             self._changed.clear()
             try:
-                await asyncio.wait_for(self._changed.wait(), max(0.0, deadline - time.monotonic()))
+                # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the change.
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._changed.wait()
             except TimeoutError:
                 raise busy(f"the model is {self.state}", code="model_loading", retry_after_s=5) from None
         return self._loaded
@@ -248,11 +250,12 @@ class ModelHost:
 
     async def _unload(self) -> None:
         loaded, self._loaded = self._loaded, None
-        self._set("unloaded")
         if loaded is not None:
             await asyncio.to_thread(loaded.tts.close)
         del loaded
         await asyncio.to_thread(release_memory)
+        # Not before: whoever comes meanwhile waits, so that there are never two models in memory.
+        self._set("unloaded")
         _log.info("the model was idle and has been unloaded; the next request loads it again")
 
     async def _restart(self, tts: VoxtralTTS) -> None:

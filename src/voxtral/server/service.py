@@ -98,7 +98,9 @@ class SpeechService:
         self.metrics = metrics
         num_streams = options.max_streams or host.num_rows
         max_queue = 2 * num_streams if options.max_queue is None else options.max_queue
-        self.admission = Admission(num_streams, max_queue, options.max_wait_s)
+        # Who has waited for as long as an utterance may take has nothing left.
+        max_wait_s = min(options.max_wait_s, options.deadline_s or options.max_wait_s)
+        self.admission = Admission(num_streams, max_queue, max_wait_s)
         self.pool = ThreadPoolExecutor(num_streams + _THREADS_BESIDE_STREAMS, thread_name_prefix="voxtral-stream")
         self._closing: set[asyncio.Task[None]] = set()
 

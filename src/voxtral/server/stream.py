@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Protocol
 from urllib.parse import quote
 
@@ -23,6 +24,9 @@ from voxtral.server.guard import Visit
 from voxtral.server.service import Closing, Opening, SpeechOrder, SpeechService, Utterance
 
 _TRAILERS = "http.response.trailers"
+
+# The code of a client that has stopped reading: whatever else is sent would wait as long again.
+_STALLED = "client_stalled"
 
 
 class BodyShape(Protocol):
@@ -151,16 +155,20 @@ class SpeechResponse(Response):
         """
         self._service.metrics.count_error(error.code)
         self._visit.facts["error"] = error.code
-        if last_words := self._shape.failure(error):
-            await self._send(send, _body(last_words, more_body=True))
+        last_words = self._shape.failure(error)
+        if last_words and error.code != _STALLED:
+            with suppress(HttpError):  # it may have stopped reading by now
+                await self._send(send, _body(last_words, more_body=True))
 
     async def _send(self, send: Send, message: Mapping[str, object]) -> None:
         """Send, unless the client has stopped reading."""
         limit = self._service.options.stall_timeout_s
         try:
-            await asyncio.wait_for(send(dict(message)), limit)
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the end of its wait.
+            async with asyncio.timeout(limit):
+                await send(dict(message))
         except TimeoutError:
-            raise HttpError(408, f"the client took nothing for {limit:g} s", code="client_stalled") from None
+            raise HttpError(408, f"the client took nothing for {limit:g} s", code=_STALLED) from None
 
     def _start(self, opening: Opening, utterance: Utterance, data: bytes, *, has_trailers: bool) -> dict[str, object]:
         headers = MutableHeaders({"Content-Type": self._shape.media_type or opening.content_type})
