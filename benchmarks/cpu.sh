@@ -2,7 +2,7 @@
 # The CPU rows of docs/BENCHMARKS.md. Run it while nothing else runs.
 #
 #   benchmarks/cpu.sh                 all steps
-#   benchmarks/cpu.sh nano            one stream and 1, 4, 8, 16 streams of nano, and its memory
+#   benchmarks/cpu.sh nano            one stream and 1, 4, 8, 16 streams of nano, its memory, and its server
 #   benchmarks/cpu.sh kernels         products with the matrices of the published shape
 #   benchmarks/cpu.sh 4b              the published shape with random weights made on the spot (10 GB of memory)
 #
@@ -32,6 +32,7 @@ step_nano() {
     bench nano-memory memory --model nano --frames 375
     # The official modules, where they have been fetched: python -m benchmarks.official --fetch
     [[ ! -d build/official ]] || bench nano-official official --model nano --streams 1,8
+    bench nano-http http --model nano --streams 1,4,8
     bench nano-batch batch --model nano --in-flight 1,4,8,16
     bench nano-profile profile_frame --model nano --table "$OUT/cpu-nano-profile-$TODAY.txt"
 }

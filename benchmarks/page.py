@@ -20,7 +20,7 @@ PAGE = ROOT / "docs" / "BENCHMARKS.md"
 RESULTS = ROOT / "benchmarks" / "results"
 NOT_MEASURED = "not measured yet"
 
-_BENCHMARKS = ("latency", "throughput", "memory", "kernels", "official", "profile_frame", "batch")
+_BENCHMARKS = ("latency", "throughput", "memory", "kernels", "official", "profile_frame", "batch", "http")
 
 # One stream, its flow, and many streams.
 _KERNEL_ROWS = (1, 6, 32)
@@ -107,6 +107,7 @@ _ONE = _frames("cuda", "4b", "bfloat16")
 _ONE_INT4 = Source("memory", "cuda", "4b", "", {"precision": "int4"})
 _MOST = Source("throughput", "cuda", "4b", "bfloat16", {"what": "most real-time streams"})
 _NANO = ("cpu", "nano", "float32")
+_OVER_HTTP = Source("http", *_NANO, {"what": "first audio", "format": "wav", "stream_format": "audio"})
 _TOGETHER = Source("throughput", *_NANO, {"what": "together against alone", "streams": 8})
 
 TARGETS = (
@@ -123,6 +124,7 @@ TARGETS = (
     Target("2 CPU cores, 4B int4, RTF", "58", 1.5, True, "", _frames("cpu", "4b", "int4"), _RTF),
     Target("2 CPU cores, nano, RTF", "", 0.15, True, "", _frames(*_NANO), _RTF),
     Target("2 CPU cores, nano, first audio", "", 150, True, "ms", _first_audio(*_NANO, 1), _TTFA),
+    Target("2 CPU cores, nano, first audio over HTTP", "", 200, True, "ms", _OVER_HTTP, ("first_audio_ms", "median")),
     Target("2 CPU cores, nano, 8 streams against 1", "", 2.5, False, "times", _TOGETHER, ("ratio",)),
 )
 
@@ -172,6 +174,7 @@ def make_parts(reports: Mapping[str, Report]) -> dict[str, str]:
         "streams": write_streams(reports),
         "open-loop": write_open_loop(reports),
         "batch": write_batch(reports),
+        "http": write_http(reports),
         "memory": write_memory(reports),
         "official": write_official(reports),
         "kernels": write_kernels(reports),
@@ -293,6 +296,35 @@ def write_batch(reports: Mapping[str, Report]) -> str:
         for report, cell in _cells(reports, "batch", "commands")
     ]
     return "\n\n".join([table, "\n".join(commands)]).rstrip()
+
+
+def write_http(reports: Mapping[str, Report]) -> str:
+    """Lay out the server as its clients hear it: first audio of one, and streams that start together."""
+    first = [
+        (
+            _subject(report),
+            f"{cell['format']}, over SSE" if cell["stream_format"] == "sse" else cell["format"],
+            _spread(cell["first_bytes_ms"]),
+            _spread(cell["first_audio_ms"]),
+        )
+        for report, cell in _cells(reports, "http", "first audio")
+    ]
+    streams = [
+        (
+            _subject(report),
+            str(cell["streams"]),
+            _spread(cell["first_audio_ms"]),
+            f"{cell['audio_s_per_s']:g}",
+            f"{cell['ran_dry']} of {cell['heard']}",
+            f"{cell['lowest_lead_ms']:g}",
+        )
+        for report, cell in _cells(reports, "http", "streams")
+    ]
+    tables = [_table(("model, device", "format", "first bytes, ms (p95)", "first audio, ms (p95)"), first)]
+    if streams:
+        heading = ("model, device", "streams", "first audio, ms (p95)", "times real time")
+        tables.append(_table((*heading, "ran dry", "lowest lead, ms"), streams))
+    return "\n\n".join(tables)
 
 
 def write_memory(reports: Mapping[str, Report]) -> str:

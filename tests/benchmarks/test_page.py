@@ -102,13 +102,31 @@ def test_reports_of_every_script_are_laid_out(tmp_path: Path) -> None:
             (tmp_path / path.name).write_text(json.dumps(content))
     parts = make_parts(read_reports(tmp_path))
     unmeasured = [name for name, part in parts.items() if part == "Not measured yet."]
-    assert unmeasured == ["batch"]  # which has no step there
+    assert unmeasured == ["batch", "http"]  # which have no step there
     rows = [line for part in parts.values() for line in part.splitlines() if line.startswith("|")]
     widths = {line.count("|") for line in parts["streams"].splitlines() if line.startswith("|")}
     assert len(rows) > 100
     assert len(widths) == 1
     assert "times." in parts["streams"]
     assert "keep up" in parts["open-loop"]
+
+
+def test_the_server_is_laid_out_as_its_clients_hear_it() -> None:
+    first = {"what": "first audio", "format": "wav", "stream_format": "audio", "streams": 1}
+    first |= {"first_bytes_ms": SPREAD, "first_audio_ms": SPREAD}
+    streams = {"what": "streams", "streams": 8, "first_audio_ms": SPREAD, "audio_s_per_s": 20.0}
+    streams |= {"ran_dry": 1, "heard": 24, "lowest_lead_ms": -3.2}
+    cells = (first, first | {"format": "mp3", "stream_format": "sse"}, streams)
+    parts = make_parts({"a.json": report("http", *cells, device="cpu", precision="float32", options={"model": "nano"})})
+    assert parts["http"].splitlines()[2:] == [
+        "| nano, cpu | wav | 3.5 (4.5) | 3.5 (4.5) |",
+        "| nano, cpu | mp3, over SSE | 3.5 (4.5) | 3.5 (4.5) |",
+        "",
+        "| model, device | streams | first audio, ms (p95) | times real time | ran dry | lowest lead, ms |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| nano, cpu | 8 | 3.5 (4.5) | 20 | 1 of 24 | -3.2 |",
+    ]
+    assert "| 2 CPU cores, nano, first audio over HTTP | none | at most 200 ms | 3.5 | yes |" in parts["targets"]
 
 
 def test_filling_twice_changes_nothing_more(tmp_path: Path) -> None:
