@@ -14,9 +14,7 @@ FROM python:3.11-slim-bookworm AS base
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
-# The CUDA build of torch brings the one Triton that it works with.
-COPY constraints.txt all-constraints.txt
-RUN grep -v '^triton==' all-constraints.txt > constraints.txt
+COPY constraints.txt ./
 
 
 FROM base AS wheel

@@ -59,16 +59,15 @@ install_package() {
     say "installing into $folder"
     local pip="$folder/venv/bin/python -m pip --disable-pip-version-check --quiet"
     "$PYTHON" -m venv "$folder/venv"
-    grep -v '^triton==' constraints.txt > "$folder/constraints.txt"
     if [ -n "${TORCH_INDEX:-}" ]; then
-        $pip install --constraint "$folder/constraints.txt" --no-deps torch --index-url "$TORCH_INDEX"
+        $pip install --constraint constraints.txt --no-deps torch --index-url "$TORCH_INDEX"
     else
-        $pip install --constraint "$folder/constraints.txt" torch
+        $pip install --constraint constraints.txt torch
     fi
     "$PYTHON" -m venv "$folder/build"
     "$folder/build/bin/python" -m pip --disable-pip-version-check --quiet install --constraint constraints.txt hatchling
     "$folder/build/bin/python" -m pip --quiet wheel --no-deps --no-build-isolation --wheel-dir "$folder/wheel" .
-    $pip install --constraint "$folder/constraints.txt" "$folder"/wheel/*.whl
+    $pip install --constraint constraints.txt "$folder"/wheel/*.whl
     $pip check
 }
 
