@@ -218,7 +218,8 @@ def _opening_headers(opening: Opening, order: SpeechOrder) -> dict[str, str]:
     if opening.warnings:
         headers["X-Voxtral-Warning"] = _safe("; ".join(opening.warnings))
     if order.ignored:
-        headers["X-Voxtral-Ignored"] = ", ".join(_safe(name[:64]) for name in order.ignored[:64])
+        # Clients take headers of some kilobytes, and anybody can send a thousand long names.
+        headers["X-Voxtral-Ignored"] = ", ".join(_safe_name(name[:40]) for name in order.ignored[:16])
     return headers
 
 
@@ -234,5 +235,20 @@ def _closing_headers(closing: Closing) -> dict[str, str]:
 
 
 def _safe(text: str) -> str:
-    """Write a text so that a header can hold it, in percent signs where it must be."""
+    """Write a text so that a header can hold it, in percent signs where it must be.
+
+    >>> _safe(" It is 5 €; fine. ")
+    'It is 5 %E2%82%AC; fine.'
+    """
+    # Spaces at the ends are no part of a header's value, and h11 refuses to send them.
+    text = text.strip()
     return text if re.fullmatch(r"[A-Za-z0-9._ /,;:()-]*", text) else quote(text, safe="._ /,;:()-")
+
+
+def _safe_name(name: str) -> str:
+    """Write a name so that it can stand in a list, and is seen there even if it is empty.
+
+    >>> _safe_name("a, b "), _safe_name("")
+    ('a%2C%20b%20', '""')
+    """
+    return quote(name, safe="._-") or '""'
