@@ -10,11 +10,9 @@ import logging
 import pkgutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -30,27 +28,13 @@ from voxtral.server.guard import Guard, RedactQuery
 from voxtral.server.keys import load_keys
 from voxtral.server.metrics import Metrics
 from voxtral.server.model_host import ModelHost
+from voxtral.server.openapi import DOOR, describe, refusals
 from voxtral.server.options import ServerOptions
 from voxtral.server.schema import invalid
 from voxtral.server.service import SpeechService
 from voxtral.tts import VoxtralTTS
 
 _log = logging.getLogger("voxtral.server")
-
-# What any route may answer, for the OpenAPI document.
-_ANY_ROUTE = {
-    400: "The request breaks a rule.",
-    401: "The API key is missing or unknown.",
-    403: "This peer or page may not ask.",
-    408: "The body came too slowly.",
-    413: "The body or the text is too large.",
-    415: "The body is of a kind that is not read here.",
-    421: "The Host header names another host.",
-    429: "The key has all its streams under way.",
-    500: "The server or the model failed.",
-    503: "There is no room now, or no model.",
-    504: "The deadline passed.",
-}
 
 
 def create_app(
@@ -110,14 +94,14 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
         middleware=middleware,
-        responses={status: {"description": text} for status, text in _ANY_ROUTE.items()},
+        responses=refusals(*DOOR),
     )
     app.state.service = service
     for module in modules:
         app.include_router(module.routes(service))
     for kind in (VoxtralError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answer)
-    _document(app)
+    describe(app, public)
     return app
 
 
@@ -135,45 +119,3 @@ def _watch(metrics: Metrics, service: SpeechService) -> None:
     metrics.watch("voxtral_batch_size", "Sequences that make frames side by side.", lambda: host.num_active)
     metrics.watch("voxtral_ready", "1 if a request would be spoken.", lambda: float(host.is_ready))
     metrics.watch("voxtral_device_memory_bytes", "Memory of torch on the GPU.", device_memory)
-
-
-def _document(app: FastAPI) -> None:
-    """Describe errors as they are: in OpenAI's shape, and never 422."""
-    body: dict[str, Any] = {
-        "type": "object",
-        "required": ["error"],
-        "properties": {
-            "error": {
-                "type": "object",
-                "required": ["message", "type", "param", "code"],
-                "properties": {
-                    "message": {"type": "string"},
-                    "type": {"type": "string"},
-                    "param": {"type": ["string", "null"]},
-                    "code": {"type": ["string", "null"]},
-                },
-            }
-        },
-    }
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            schemas["Error"] = body
-            for name in ("HTTPValidationError", "ValidationError"):
-                schemas.pop(name, None)
-            for path in document["paths"].values():
-                for operation in path.values():
-                    operation["responses"].pop("422", None)
-                    for content in operation.get("requestBody", {}).get("content", {}).values():
-                        schemas.update(content["schema"].pop("$defs", {}))
-                    for status, response in operation["responses"].items():
-                        if status.startswith(("4", "5")):
-                            response["content"] = {
-                                "application/json": {"schema": {"$ref": "#/components/schemas/Error"}}
-                            }
-            app.openapi_schema = document
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

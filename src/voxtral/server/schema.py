@@ -85,12 +85,6 @@ def validate(model: type[Model], fields: Mapping[str, Any]) -> Model:
         raise invalid(error.errors()) from error
 
 
-def request_body(model: type[BaseModel], kinds: Iterable[str]) -> dict[str, Any]:
-    """Describe a body that `read_fields` and `validate` read, for `openapi_extra`."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {"required": True, "content": {kind: {"schema": schema} for kind in kinds}}
-
-
 def invalid(problems: Iterable[Mapping[str, Any]]) -> HttpError:
     """Say what is wrong with fields, without quoting them.
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from voxtral.server.body import read_clip, read_fields
+from voxtral.server.openapi import READING, SPEAKING, audio, refusals
 from voxtral.server.schema import AudioFormat, OptionalStr, SpeechFields, validate
 from voxtral.server.service import SpeechOrder, SpeechService
 from voxtral.server.stream import SpeechResponse
@@ -36,7 +37,7 @@ def routes(service: SpeechService) -> APIRouter:
     @router.post(
         "/synthesize",
         response_class=Response,
-        responses={200: {"description": "Audio, as it is made.", "content": {"audio/*": {}}}},
+        responses={**audio(), **refusals(*READING, *SPEAKING)},
         openapi_extra={"requestBody": _request_body()},
     )
     async def synthesize(

@@ -17,7 +17,8 @@ from starlette.responses import Response
 from voxtral.server.body import read_clip, read_fields
 from voxtral.server.errors import HttpError
 from voxtral.server.model_host import ModelCard
-from voxtral.server.schema import AudioFormat, OptionalStr, SpeechFields, request_body, validate
+from voxtral.server.openapi import READING, SPEAKING, audio, refusals, request_body
+from voxtral.server.schema import AudioFormat, OptionalStr, SpeechFields, validate
 from voxtral.server.service import MODEL_ALIASES, Closing, SpeechOrder, SpeechService
 from voxtral.server.stream import SpeechResponse
 
@@ -82,10 +83,8 @@ def routes(service: SpeechService) -> APIRouter:
     @router.post(
         "/audio/speech",
         response_class=Response,
-        responses={
-            200: {"description": "Audio, or events with audio.", "content": {"audio/*": {}, "text/event-stream": {}}}
-        },
-        openapi_extra={"requestBody": request_body(SpeechBody, ["application/json"])},
+        responses={**audio("text/event-stream"), **refusals(*READING, *SPEAKING)},
+        openapi_extra=request_body(SpeechBody, ["application/json"]),
     )
     async def speech(request: Request) -> Response:
         """Speak a text."""
@@ -101,13 +100,13 @@ def routes(service: SpeechService) -> APIRouter:
         )
         return SpeechResponse(service, order, request, SpeechEvents() if body.stream_format == "sse" else None)
 
-    @router.get("/models")
+    @router.get("/models", responses=refusals(503))
     async def models() -> dict[str, Any]:
         """List the loaded model, first by its own name, then by those that clients have built in."""
         card, _ = await service.host.describe()
         return {"object": "list", "data": [_model(name, card) for name in (card.id, *MODEL_ALIASES)]}
 
-    @router.get("/models/{model_id:path}")
+    @router.get("/models/{model_id:path}", responses=refusals(404, 503))
     async def model(model_id: str) -> dict[str, Any]:
         """Describe the loaded model, with its voices."""
         card, voices = await service.host.describe()
@@ -115,7 +114,7 @@ def routes(service: SpeechService) -> APIRouter:
         listed = [{"name": voice.name, "language": voice.language} for voice in (*voices.presets, *voices.store.list())]
         return {**_model(model_id, card), "voices": listed}
 
-    @router.get("/audio/models")
+    @router.get("/audio/models", responses=refusals(503))
     async def audio_models() -> dict[str, Any]:
         """List models as Open WebUI reads them."""
         card, _ = await service.host.describe()

@@ -20,6 +20,7 @@ from voxtral.errors import LanguageError
 from voxtral.server.body import Upload, read_clip, read_fields
 from voxtral.server.errors import HttpError
 from voxtral.server.model_host import LoadedModel, ModelCard
+from voxtral.server.openapi import READING, SPEAKING, audio, refusals, request_body
 from voxtral.server.schema import AudioFormat, validate
 from voxtral.server.service import SpeechOrder, SpeechService, check_cloning
 from voxtral.server.stream import SpeechResponse, visit_of
@@ -100,16 +101,11 @@ class VoiceChanges(BaseModel):
     description: str | None = Field(None, max_length=1000, validation_alias=_Description)
 
 
-_NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"description": "No voice has that name or id."}}
-_CONFLICT: dict[int | str, dict[str, Any]] = {409: {"description": "The name is taken, or the store is full."}}
-_AUDIO: dict[int | str, dict[str, Any]] = {200: {"description": "Audio, as it is made.", "content": {"audio/*": {}}}}
-
-
 def routes(service: SpeechService) -> APIRouter:
     """Make the routes."""
     router = APIRouter(prefix="/v1/audio/voices", tags=["voices"])
 
-    @router.get("")
+    @router.get("", responses=refusals(400, 503))
     async def list_voices(
         limit: Annotated[int, Query(ge=1, le=1000, description="Length of a page of `items`.")] = 100,
         offset: Annotated[int, Query(ge=0, description="Where the page begins.")] = 0,
@@ -128,17 +124,17 @@ def routes(service: SpeechService) -> APIRouter:
             "uploaded_voices": [_clip_facts(voice) for voice in stored],
         }
 
-    @router.post("", responses=_CONFLICT, openapi_extra=_request_body())
+    @router.post("", responses=refusals(*READING, 409, 429), openapi_extra=_request_body())
     async def create_voice(request: Request) -> dict[str, Any]:
         """Make a voice from a clip of 1 to 30 seconds, and keep the voice, not the clip."""
         return await _create(service, request)
 
-    @router.get("/{voice_id}", responses=_NOT_FOUND)
+    @router.get("/{voice_id}", responses=refusals(404, 503))
     async def get_voice(voice_id: str) -> dict[str, Any]:
         """Describe a voice, by its name or id."""
         return _details(await _find(service, voice_id))
 
-    @router.get("/{voice_id}/sample", response_class=Response, responses={**_AUDIO, **_NOT_FOUND})
+    @router.get("/{voice_id}/sample", response_class=Response, responses={**audio(), **refusals(*SPEAKING)})
     async def sample_voice(
         request: Request, voice_id: str, response_format: Annotated[AudioFormat, Query()] = "wav"
     ) -> Response:
@@ -146,13 +142,18 @@ def routes(service: SpeechService) -> APIRouter:
         order = SpeechOrder(_sample_request(await _find(service, voice_id)), format=response_format)
         return SpeechResponse(service, order, request)
 
-    @router.patch("/{voice_id}", responses={**_NOT_FOUND, **_CONFLICT})
-    async def change_voice(voice_id: str, changes: VoiceChanges) -> dict[str, Any]:
+    @router.patch(
+        "/{voice_id}",
+        responses=refusals(*READING, 404, 409),
+        openapi_extra=request_body(VoiceChanges, ["application/json"]),
+    )
+    async def change_voice(voice_id: str, request: Request) -> dict[str, Any]:
         """Change name, language or description of a voice that was added."""
+        changes = validate(VoiceChanges, await read_fields(request))
         stored = await _find_stored(service, voice_id)
         return await _change(service, stored, changes)
 
-    @router.delete("/{voice_id}", responses=_NOT_FOUND)
+    @router.delete("/{voice_id}", responses=refusals(404, 503))
     async def delete_voice(voice_id: str) -> dict[str, Any]:
         """Delete a voice that was added."""
         stored = await _find_stored(service, voice_id)
