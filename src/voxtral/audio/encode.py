@@ -67,7 +67,7 @@ _WRITE_SAMPLES = 65536
 _AAC_BIT_RATE = 64_000
 
 # Ogg Opus pages of 60 ms in a stream, where libsndfile's own choice of 1 s would hold back its start: the longest
-# that give sound with the first 80 ms. Nano's speech takes 9 % more bytes so (docs/LOG.md, 2026-11-23).
+# that give sound with the first 80 ms. It costs 3.4 kbit/s (docs/LOG.md, 2026-11-23).
 # Source: SFC_SET_OGG_PAGE_LATENCY_MS in sndfile.h.
 _SET_PAGE_LATENCY_MS = 0x1302
 _OPUS_PAGE_MS = 60.0
@@ -75,6 +75,10 @@ _OPUS_PAGE_MS = 60.0
 # The fastest setting of libFLAC is the one with blocks of 1152 samples: the usual 4096 would hold back the start of a
 # stream for 160 ms more. Nano's speech takes 7 % more bytes so.
 _FLAC_STREAM_LEVEL = 0.0
+
+# 64 kbit/s, as much as AAC gets: up to about 54, and libsndfile's own choice is 38, Opus imitates speech instead of
+# following its waveform (docs/LOG.md, 2026-11-23). libsndfile counts from 0, 256 kbit/s, to 1, 6 kbit/s.
+_OPUS_LEVEL = (256 - 64) / (256 - 6)
 
 # Ogg Opus counts in ticks of 48 kHz at any rate, and libsndfile makes packets of 20 ms.
 _OPUS_CLOCK = 48000
@@ -423,6 +427,8 @@ class _SoundfileWriter:
             quality = {"bitrate_mode": "CONSTANT", "compression_level": 0.5}
         elif format == "flac" and not is_seekable:
             quality = {"compression_level": _FLAC_STREAM_LEVEL}
+        elif format == "opus":
+            quality = {"compression_level": _OPUS_LEVEL}
         self._is_lossless = format == "flac"
         self._error = soundfile.SoundFileError
         try:
