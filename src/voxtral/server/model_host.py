@@ -317,7 +317,8 @@ def _describe(tts: VoxtralTTS, name: str) -> ModelCard:
         licence = "Apache-2.0" if name == "nano" else ""
     return ModelCard(
         id=short,
-        root=hub.CANONICAL_ID if is_published else name,
+        # Where a folder lies is nobody's business.
+        root=hub.CANONICAL_ID if is_published else short if Path(name).is_dir() else name,
         license=licence,
         languages=tuple(tts.config.languages),
         has_encoder=tts.has_encoder,
