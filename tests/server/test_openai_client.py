@@ -103,7 +103,9 @@ def test_the_slowest_and_the_fastest_speed_are_those_of_the_library(
 
 
 def test_mp3_is_what_comes_unasked(client: openai.OpenAI, tts: VoxtralTTS) -> None:
-    heard = client.audio.speech.create(input=TEXT, model="tts-1", voice="alloy", extra_body={"max_frames": 3})
+    heard = client.audio.speech.create(
+        input=TEXT, model="tts-1", voice="alloy", extra_body={"seed": 7, "max_frames": 3}
+    )
     assert heard.response.headers["content-type"] == "audio/mpeg"
     assert len(decode(heard.content, "mp3")) >= 3 * 1920
 
@@ -125,7 +127,7 @@ def test_a_voice_is_named_by_a_string_or_an_object(client: openai.OpenAI, tts: V
 @pytest.mark.parametrize("voice", OPENAI_VOICES)
 def test_openais_voices_stand_for_presets_of_their_gender(client: openai.OpenAI, voice: str) -> None:
     heard = client.audio.speech.create(
-        input="Hello", model="tts-1", voice=voice, response_format="pcm", extra_body={"max_frames": 1}
+        input="Hello", model="tts-1", voice=voice, response_format="pcm", extra_body={"seed": 7, "max_frames": 1}
     )
     # The names of the checkpoint's own voices.
     preset = {"female": "neutral_female", "male": "casual_male"}[OPENAI_VOICES[voice]]
@@ -133,10 +135,12 @@ def test_openais_voices_stand_for_presets_of_their_gender(client: openai.OpenAI,
     assert len(heard.content) == 2 * 1920
 
 
-def test_headers_tell_how_to_make_the_same_again(client: openai.OpenAI) -> None:
+def test_headers_tell_how_to_make_the_same_again(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voxtral.tts.secrets.randbits", lambda num_bits: 1234)
     body = {"input": "Hello", "model": "tts-1", "voice": "alloy", "response_format": "pcm"}
     first = client.audio.speech.create(**body, extra_body={"max_frames": 4})
     seed = int(first.response.headers["x-voxtral-seed"])
+    assert seed == 1234
     again = client.audio.speech.create(**body, extra_body={"max_frames": 4, "seed": seed})
     other = client.audio.speech.create(**body, extra_body={"max_frames": 4, "seed": seed + 1})
     assert first.content == again.content != other.content
@@ -149,7 +153,7 @@ def test_what_has_no_effect_is_named(client: openai.OpenAI) -> None:
         voice="alloy",
         instructions="Speak like a pirate.",
         response_format="pcm",
-        extra_body={"max_frames": 1, "emotion": "joy"},
+        extra_body={"seed": 7, "max_frames": 1, "emotion": "joy"},
     )
     assert heard.response.headers["x-voxtral-ignored"] == "instructions, emotion"
 
