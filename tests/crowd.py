@@ -1,0 +1,173 @@
+"""Crowds of clients for one server: those who want more than it has, and those who leave at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from benchmarks.loopback import Answer, Exchange, ask
+from serving import Serving, wait_for
+from voxtral.audio.pcm import to_int16
+from voxtral.tts import VoxtralTTS
+
+SPEECH = "/v1/audio/speech"
+
+SENTENCE = "It was a dark and stormy night, and the wind that blew from the sea carried the smell of salt. "
+
+Moment = Literal["at once", "before the headers", "first audio", "in the middle", "last audio"]
+MOMENTS: tuple[Moment, ...] = ("at once", "before the headers", "first audio", "in the middle", "last audio")
+
+
+@dataclass(frozen=True)
+class Order:
+    """A text to be spoken as bare samples, so that answers can be compared."""
+
+    text: str
+    seed: int
+    max_frames: int | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What is posted."""
+        fields: dict[str, Any] = {"input": self.text, "seed": self.seed, "response_format": "pcm"}
+        return fields if self.max_frames is None else {**fields, "max_frames": self.max_frames}
+
+    def spoken_by(self, tts: VoxtralTTS) -> bytes:
+        """Return what the body must hold."""
+        return to_int16(tts.synthesize(self.text, seed=self.seed, max_frames=self.max_frames).samples).tobytes()
+
+
+async def ask_all(port: int, orders: Sequence[Order]) -> list[Answer]:
+    """Send all orders at once and read all answers."""
+    return await asyncio.gather(*(ask(port, SPEECH, order.fields) for order in orders))
+
+
+@dataclass(frozen=True)
+class Departure:
+    """How a client leaves.
+
+    Attributes:
+        order: that it does not hear to the end.
+        moment: when.
+        delay_s: after the moment.
+        is_sse: whether it asked for events.
+        is_reset: whether its connection ends with an RST.
+        num_bytes: of all samples of the order.
+    """
+
+    order: Order
+    moment: Moment
+    delay_s: float
+    is_sse: bool
+    is_reset: bool
+    num_bytes: int
+
+
+def draw_departures(number: int, seed: int, bodies: Mapping[Order, bytes]) -> list[Departure]:
+    """Draw so many, every moment equally often.
+
+    Args:
+        number: how many.
+        seed: of the draw.
+        bodies: what can be asked for, and what is answered to each.
+    """
+    orders = list(bodies)
+    draw = random.Random(seed)
+    departures = []
+    for index in range(number):
+        order = draw.choice(orders)
+        departures.append(
+            Departure(
+                order=order,
+                moment=MOMENTS[index % len(MOMENTS)],
+                delay_s=draw.choice([0.0, draw.uniform(0.0, 0.05)]),
+                is_sse=draw.random() < 0.5,
+                is_reset=draw.random() < 0.5,
+                num_bytes=len(bodies[order]),
+            )
+        )
+    return departures
+
+
+async def leave_all(port: int, departures: Sequence[Departure], num_at_once: int) -> Counter[str]:
+    """Let all clients come, so many at once, and leave; count how far they got."""
+    room = asyncio.Semaphore(num_at_once)
+
+    async def visit(departure: Departure) -> str:
+        async with room:
+            return await _leave(port, departure)
+
+    return Counter(await asyncio.gather(*(visit(departure) for departure in departures)))
+
+
+async def _leave(port: int, departure: Departure) -> str:
+    fields = departure.order.fields | ({"stream_format": "sse"} if departure.is_sse else {})
+    exchange = await Exchange.begin(port, SPEECH, fields)
+    try:
+        if departure.moment == "at once":
+            return departure.moment
+        if departure.moment == "before the headers":
+            await asyncio.sleep(departure.delay_s)
+            return departure.moment
+        status, _ = await exchange.head()
+        if status != 200:
+            return f"refused with {status}"
+        await _read_up_to(exchange, departure)
+        await asyncio.sleep(departure.delay_s)
+        return departure.moment
+    finally:
+        exchange.leave(is_reset=departure.is_reset)
+
+
+async def _read_up_to(exchange: Exchange, departure: Departure) -> None:
+    num_pieces = num_bytes = 0
+    async for piece in exchange.pieces():
+        num_pieces += 1
+        num_bytes += len(piece)
+        is_last = b"speech.audio.done" in piece if departure.is_sse else num_bytes == departure.num_bytes
+        if is_last or num_pieces == {"first audio": 1, "in the middle": 3}.get(departure.moment):
+            return
+
+
+class Remains:
+    """What a server has in use when nobody asks: to be the same after whatever happened.
+
+    Args:
+        server: of a model that the test gave.
+    """
+
+    def __init__(self, server: Serving) -> None:
+        self._server = server
+        self._before = self._take()
+
+    def check(self) -> None:
+        """Wait until nobody is served any more, and fail if something is left."""
+        self._server.wait_until_idle()
+        with suppress(AssertionError):
+            wait_for(lambda: self._take() == self._before)
+        assert self._take() == self._before
+
+    def _take(self) -> dict[str, Any]:
+        service, tts = self._server.service, self._server.tts
+        assert tts is not None
+        admission, counts, watching = service.admission, tts.engine.counts, service.host._watching
+        assert counts is not None
+        assert watching is not None
+        return {
+            "unfinished": tts.engine.num_unfinished,
+            "slots": counts.slots - counts.free_slots,
+            # What is kept of voices is meant to stay.
+            "blocks": counts.blocks - counts.free_blocks - counts.prefix_blocks,
+            "promised blocks": counts.promised_blocks,
+            "streams": admission.num_active,
+            "queue": admission.num_waiting,
+            "clients": dict(admission._by_client),
+            "users of the model": service.host._num_users,
+            "utterances to be closed": len(service._closing),
+            "tasks": len(asyncio.all_tasks(watching.get_loop())),
+        }
