@@ -148,14 +148,15 @@ def test_who_leaves_the_queue_is_never_spoken_to() -> None:
     options = EngineOptions(max_batch=2)
 
     async def run(running: Serving, steps: StepCounter) -> tuple[bytes, bytes]:
-        first = asyncio.create_task(ask_all(running.port, [Order("One.", 1, 6)]))
+        first = asyncio.create_task(ask_all(running.port, [Order("One.", 1, 10)]))
         while not steps.begun_at:
             await asyncio.sleep(0.001)
         gone = [await Exchange.begin(running.port, SPEECH, Order("Two.", 2, 500).fields) for _ in range(3)]
-        last = asyncio.create_task(ask_all(running.port, [Order("One.", 1, 6)]))
+        last = asyncio.create_task(ask_all(running.port, [Order("One.", 1, 10)]))
         await asyncio.to_thread(wait_for, lambda: running.service.admission.num_waiting == 4)
         for number, exchange in enumerate(gone):
             exchange.leave(is_reset=number == 1)
+        await asyncio.to_thread(wait_for, lambda: running.service.admission.num_waiting == 1)
         (before,), (after,) = await first, await last
         return before.body, after.body
 
@@ -167,5 +168,5 @@ def test_who_leaves_the_queue_is_never_spoken_to() -> None:
         before, after = asyncio.run(run(running, steps))
         assert before == after
         assert before
-        assert len(steps.begun_at) == 12
+        assert len(steps.begun_at) == 20
         running.wait_until_idle()
