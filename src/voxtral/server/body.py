@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -137,11 +137,20 @@ class _MemoryFormParser(MultiPartParser):
     # Nothing that was sent along is written to disk, not even to an unnamed file; BodyLimit bounds the size.
     spool_max_size = 2**62
 
-    is_whole = False
+    _is_whole = False
 
     def on_end(self) -> None:
-        """Take note of the last boundary: a part before it that was cut short is not among the items."""
-        self.is_whole = True
+        """Take note of the last boundary."""
+        self._is_whole = True
+
+    async def parse(self) -> FormData:
+        """Read the form; one that is cut short would be without its last part."""
+        form = await super().parse()
+        if not self._is_whole:
+            for file in self._files_to_close_on_error:
+                file.close()
+            raise MultiPartException("its end is missing")
+        return form
 
 
 async def read_fields(request: Request) -> dict[str, Any]:
@@ -230,8 +239,6 @@ async def _read_multipart(request: Request) -> dict[str, Any]:
     except MultiPartException as error:
         raise _malformed(error.message) from error
     try:
-        if not parser.is_whole:
-            raise _malformed("its end is missing")
         return {name: await _value(value) for name, value in form.multi_items()}
     finally:
         await form.close()

@@ -48,7 +48,9 @@ def routes(service: SpeechService) -> APIRouter:
         """Speak a text; a clip sent along as `reference` is the voice, and is not stored."""
         fields = {**request.query_params, **await read_fields(request)}
         clip = fields.pop("reference", None)
-        reference = read_clip(clip, service.options.max_upload_bytes, "reference").data if clip else None
+        reference = None
+        if clip is not None and clip != "":
+            reference = read_clip(clip, service.options.max_upload_bytes, "reference").data
         wanted = validate(SynthesizeFields, fields)
         order = SpeechOrder(
             wanted.speech_request(wanted.text, wanted.voice, reference, service.options.normalize),
