@@ -1,7 +1,11 @@
-"""A real server on a real socket of this machine, in a thread of the test."""
+"""A real server on a real socket of this machine: in a thread of the test, or as the program itself."""
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -15,6 +19,8 @@ import httpx2
 import uvicorn
 from fastapi import FastAPI
 
+import voxtral
+from checkpoints import TINY
 from voxtral.server.application import create_app
 from voxtral.server.options import ServerOptions
 from voxtral.server.service import SpeechService
@@ -76,6 +82,62 @@ def serving(tts: VoxtralTTS | None = None, *, host: str = "127.0.0.1", **options
             server.should_exit = True
             thread.join(_PATIENCE_S)
             assert not thread.is_alive(), "the server did not end"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A server that runs as a process of its own.
+
+    Attributes:
+        url: without a slash at the end.
+        port: of it.
+        process: that was started; /proc tells its memory, where there is one.
+        data_dir: where it may write.
+        log: all that it has written to its outputs.
+    """
+
+    url: str
+    port: int
+    process: subprocess.Popen[bytes]
+    data_dir: Path
+    log: Path
+
+    def client(self, **options: Any) -> httpx2.Client:
+        """Open a plain HTTP client."""
+        return httpx2.Client(base_url=self.url, timeout=_PATIENCE_S, **options)
+
+
+@contextmanager
+def program(*command: str, environment: dict[str, str] | None = None) -> Iterator[Program]:
+    """Run a command that serves the tiny model, until the block ends; `voxtral serve` unless another is named.
+
+    Args:
+        command: module and its arguments.
+        environment: variables, VOXTRAL_ ones and others; none of this process that begin so are passed on.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("VOXTRAL_")}
+    source = str(Path(voxtral.__path__[0]).parent)
+    with tempfile.TemporaryDirectory() as folder:
+        data_dir, log = Path(folder, "data"), Path(folder, "log")
+        variables = {"VOXTRAL_DATA_DIR": str(data_dir), "VOXTRAL_MODEL": str(TINY), "VOXTRAL_DEVICE": "cpu"}
+        with (
+            log.open("wb") as output,
+            subprocess.Popen(
+                [sys.executable, "-m", *(command or ("voxtral", "serve", "--port", "0"))],
+                stdout=output,
+                stderr=output,
+                env={**inherited, "PYTHONPATH": source, **variables, **(environment or {})},
+            ) as process,
+        ):
+            try:
+                found = re.compile(r"(?:ready|running) on (http://[^ /]+:(\d+))")
+                wait_for(lambda: found.search(log.read_text()) or process.poll() is not None)
+                match = found.search(log.read_text())
+                assert match, log.read_text()
+                yield Program(match[1].replace("0.0.0.0", "127.0.0.1"), int(match[2]), process, data_dir, log)
+            finally:
+                process.terminate()
+                process.wait(_PATIENCE_S)
 
 
 def wait_for(condition: Any, patience_s: float = _PATIENCE_S) -> None:
