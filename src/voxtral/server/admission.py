@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import Counter, deque
 
-from voxtral.server.errors import busy
+from voxtral.server.errors import busy, shutting_down
 from voxtral.server.keys import Client
 
 # How much the latest stream moves the mean duration of a stream, by which a refused client is told when to come back.
@@ -33,6 +33,7 @@ class Admission:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._by_client: Counter[str] = Counter()
         self._mean_s = 1.0
+        self._is_closed = False
 
     @property
     def num_waiting(self) -> int:
@@ -43,8 +44,10 @@ class Admission:
         """Wait for a turn.
 
         Raises:
-            HttpError: 429, the client has its share; 503, the queue is full or the wait was too long.
+            HttpError: 429, the client has its share; 503, the queue is full or closed, or the wait was too long.
         """
+        if self._is_closed:
+            raise shutting_down()
         if client.max_streams is not None and self._by_client[client.name] >= client.max_streams:
             raise busy(
                 f"this key has {client.max_streams} requests under way, which is its limit",
@@ -78,10 +81,10 @@ class Admission:
             async with asyncio.timeout(self.max_wait_s):
                 await turn
         except BaseException as error:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
-            elif turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._pass_on()  # the turn came while the client left
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
             if isinstance(error, TimeoutError):
                 raise busy(
                     f"no stream became free within {self.max_wait_s:g} s",
@@ -89,6 +92,13 @@ class Admission:
                     retry_after_s=self._mean_s,
                 ) from None
             raise
+
+    def close(self) -> None:
+        """Turn away all who wait and all who come; whoever has a turn keeps it."""
+        self._is_closed = True
+        for turn in self._waiting:
+            if not turn.done():
+                turn.set_exception(shutting_down())
 
     def leave(self, client: Client, seconds: float) -> None:
         """Give a turn back that lasted so many seconds."""

@@ -121,3 +121,8 @@ def busy(message: str, *, code: str, status: int = 503, retry_after_s: float = _
     """Make the answer of a server that has no room now."""
     seconds = max(1, round(retry_after_s))
     return HttpError(status, f"{message}; try again in {seconds} s", code=code, headers={"Retry-After": str(seconds)})
+
+
+def shutting_down() -> HttpError:
+    """Make the answer of a server that finishes what runs and takes no more."""
+    return busy("the server is shutting down", code="shutting_down")

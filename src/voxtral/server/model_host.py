@@ -23,7 +23,7 @@ from voxtral.device import release_memory, resolve_device
 from voxtral.engine.options import EngineOptions, default_max_batch
 from voxtral.errors import DeviceError, EngineStoppedError, GenerationError, VoxtralError
 from voxtral.models import choose_model
-from voxtral.server.errors import HttpError, busy
+from voxtral.server.errors import HttpError, busy, shutting_down
 from voxtral.server.options import ServerOptions
 from voxtral.server.voice_book import VoiceBook
 from voxtral.server.voice_store import VoiceStore
@@ -109,6 +109,7 @@ class ModelHost:
         self.card: ModelCard | None = None
         self._voices: VoiceBook | None = None
         self.on_restart: Callable[[], None] = lambda: None
+        self.on_drain: Callable[[], None] = lambda: None
         self.on_fatal: Callable[[str], None] = _end_process
 
     async def start(self) -> None:
@@ -128,6 +129,7 @@ class ModelHost:
     def drain(self) -> None:
         """Take no new requests; what runs goes on."""
         self._set("draining")
+        self.on_drain()
 
     @property
     def is_ready(self) -> bool:
@@ -175,7 +177,7 @@ class ModelHost:
         deadline = time.monotonic() + self._options.max_wait_s
         while self.state != "ready" or self._loaded is None:
             if self.state == "draining":
-                raise busy("the server is shutting down", code="shutting_down")
+                raise shutting_down()
             if self.state == "failed":
                 raise HttpError(503, f"the model is not available: {self._problem}", code="model_unavailable")
             if self.state == "unloaded":

@@ -101,6 +101,7 @@ class SpeechService:
         # Who has waited for as long as an utterance may take has nothing left.
         max_wait_s = min(options.max_wait_s, options.deadline_s or options.max_wait_s)
         self.admission = Admission(num_streams, max_queue, max_wait_s)
+        host.on_drain = self.admission.close
         self.pool = ThreadPoolExecutor(num_streams + _THREADS_BESIDE_STREAMS, thread_name_prefix="voxtral-stream")
         self._closing: set[asyncio.Task[None]] = set()
 

@@ -179,3 +179,28 @@ def test_a_key_has_its_own_limit_and_leaves_room_for_others() -> None:
         again.give_back()
 
     in_loop(play)
+
+
+@pytest.mark.parametrize("num_rounds", range(4))
+def test_a_closed_queue_turns_away_who_waits_and_lets_finish_who_is_in(num_rounds: int) -> None:
+    """Whatever comes with it: a turn for the first who waits, and the second giving up."""
+
+    async def play() -> None:
+        admission = Admission(1, 4, max_wait_s=60)
+        inside = await admission.enter(LOCAL)
+        waiting = [asyncio.create_task(admission.enter(CLIENTS[index])) for index in (0, 1, 2)]
+        await settle()
+        admission.close()
+        for _ in range(num_rounds):
+            await asyncio.sleep(0)
+        waiting[1].cancel()
+        inside.give_back()
+        await settle()
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(result, HttpError | asyncio.CancelledError) for result in results)
+        assert {result.code for result in results if isinstance(result, HttpError)} == {"shutting_down"}
+        assert admission.num_active == admission.num_waiting == len(admission._by_client) == 0
+        with pytest.raises(HttpError, match="shutting down"):
+            await admission.enter(LOCAL)
+
+    in_loop(play)
