@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -159,15 +159,16 @@ class ServerProcess:
 
     Args:
         words: further words of the command.
+        program: what Python runs, in place of the package.
         variables: VOXTRAL_ variables without the prefix; those of the person who runs this are left out.
     """
 
-    def __init__(self, *words: str, **variables: object) -> None:
+    def __init__(self, *words: str, program: Sequence[str] = ("-m", "voxtral"), **variables: object) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("VOXTRAL_")}
         environment |= {f"VOXTRAL_{name.upper()}": str(value) for name, value in variables.items()}
         self._lines: list[str] = []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "voxtral", "serve", "--port", "0", *words],
+            [sys.executable, *program, "serve", "--port", "0", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -232,9 +233,9 @@ class ServerProcess:
 
 
 @contextmanager
-def served(*words: str, **variables: object) -> Iterator[ServerProcess]:
+def served(*words: str, program: Sequence[str] = ("-m", "voxtral"), **variables: object) -> Iterator[ServerProcess]:
     """Run a server as a process until the block ends."""
-    server = ServerProcess(*words, **variables)
+    server = ServerProcess(*words, program=program, **variables)
     try:
         yield server
     finally:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pytest
+
+import voxtral.tts
 from benchmarks.loopback import Answer, Exchange, ask
 from serving import Serving, wait_for
 from voxtral.audio.pcm import to_int16
+from voxtral.engine.sequence import GenerationRequest
 from voxtral.tts import VoxtralTTS
 
 SPEECH = "/v1/audio/speech"
@@ -40,6 +45,15 @@ class Order:
     def spoken_by(self, tts: VoxtralTTS) -> bytes:
         """Return what the body must hold."""
         return to_int16(tts.synthesize(self.text, seed=self.seed, max_frames=self.max_frames).samples).tobytes()
+
+
+def speak_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every segment last for all of its `max_frames`: random weights end where they like."""
+
+    def without_end(**settings: Any) -> GenerationRequest:
+        return GenerationRequest(**settings | {"min_frames": settings["max_frames"]})
+
+    monkeypatch.setattr(voxtral.tts, "GenerationRequest", without_end)
 
 
 async def ask_all(port: int, orders: Sequence[Order]) -> list[Answer]:
@@ -134,40 +148,62 @@ async def _read_up_to(exchange: Exchange, departure: Departure) -> None:
             return
 
 
-class Remains:
-    """What a server has in use when nobody asks: to be the same after whatever happened.
+class SlowSteps:
+    """Stands before the steps of an engine: notes when each begins, and makes it last a while.
+
+    Args:
+        tts: a model that the test may change.
+        seconds: of each step, at least.
+    """
+
+    def __init__(self, tts: VoxtralTTS, seconds: float) -> None:
+        runner: Any = tts.engine._runner
+        self.begun_at: list[float] = []
+        self.seconds = seconds
+        self._launch = runner.launch
+        runner.launch = self
+
+    def __call__(self, rows: Any) -> Any:
+        """Begin a step."""
+        self.begun_at.append(time.perf_counter())
+        time.sleep(self.seconds)
+        return self._launch(rows)
+
+
+# What an idle server's loop does: uvicorn's own, and the watch over the model.
+IDLE_TASKS = ["LifespanOn.main", "ModelHost._watch", "Server.serve"]
+
+
+def check_nothing_is_left(server: Serving) -> None:
+    """Wait until a server is idle, and fail if anything is still in use.
 
     Args:
         server: of a model that the test gave.
     """
+    with suppress(AssertionError):
+        wait_for(lambda: not _find_remains(server))
+    remains = _find_remains(server)
+    assert not remains, remains
 
-    def __init__(self, server: Serving) -> None:
-        self._server = server
-        self._before = self._take()
 
-    def check(self) -> None:
-        """Wait until nobody is served any more, and fail if something is left."""
-        self._server.wait_until_idle()
-        with suppress(AssertionError):
-            wait_for(lambda: self._take() == self._before)
-        assert self._take() == self._before
-
-    def _take(self) -> dict[str, Any]:
-        service, tts = self._server.service, self._server.tts
-        assert tts is not None
-        admission, counts, watching = service.admission, tts.engine.counts, service.host._watching
-        assert counts is not None
-        assert watching is not None
-        return {
-            "unfinished": tts.engine.num_unfinished,
-            "slots": counts.slots - counts.free_slots,
-            # What is kept of voices is meant to stay.
-            "blocks": counts.blocks - counts.free_blocks - counts.prefix_blocks,
-            "promised blocks": counts.promised_blocks,
-            "streams": admission.num_active,
-            "queue": admission.num_waiting,
-            "clients": dict(admission._by_client),
-            "users of the model": service.host._num_users,
-            "utterances to be closed": len(service._closing),
-            "tasks": len(asyncio.all_tasks(watching.get_loop())),
-        }
+def _find_remains(server: Serving) -> dict[str, Any]:
+    service, tts = server.service, server.tts
+    assert tts is not None
+    admission, counts, watching = service.admission, tts.engine.counts, service.host._watching
+    assert counts is not None
+    assert watching is not None
+    tasks = sorted(getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks(watching.get_loop()))
+    found = {
+        "unfinished": tts.engine.num_unfinished,
+        "slots": counts.slots - counts.free_slots,
+        # What is kept of voices is meant to stay.
+        "blocks": counts.blocks - counts.free_blocks - counts.prefix_blocks,
+        "promised blocks": counts.promised_blocks,
+        "streams": admission.num_active,
+        "queue": admission.num_waiting,
+        "clients": dict(admission._by_client),
+        "users of the model": service.host._num_users,
+        "utterances to be closed": len(service._closing),
+        "tasks": tasks if tasks != IDLE_TASKS else [],
+    }
+    return {name: value for name, value in found.items() if value}

@@ -7,14 +7,24 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from benchmarks.http import lowest_lead_s
 from benchmarks.loopback import Exchange
 from checkpoints import TINY
-from crowd import MOMENTS, SENTENCE, SPEECH, Order, Remains, ask_all, draw_departures, leave_all
+from crowd import (
+    MOMENTS,
+    SENTENCE,
+    SPEECH,
+    Order,
+    SlowSteps,
+    ask_all,
+    check_nothing_is_left,
+    draw_departures,
+    leave_all,
+    speak_to_the_limit,
+)
 from serving import Serving, serving, wait_for
 from voxtral.engine.options import EngineOptions
 from voxtral.tts import VoxtralTTS
@@ -27,7 +37,13 @@ MARGIN_S = 1.0
 # Forty requests cost a few megabytes of buffers; this is what the allocator may keep of them.
 MEMORY_BYTES = 64 * 2**20
 
-STEP_S = 0.1
+STEP_S = 0.15
+
+
+@pytest.fixture(autouse=True)
+def lasting_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make lengths known."""
+    speak_to_the_limit(monkeypatch)
 
 
 @pytest.fixture
@@ -56,7 +72,7 @@ def count_cancellations(server: Serving) -> int:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_ten_times_as_many_as_there_is_room_for(crowded: Serving, tts: VoxtralTTS) -> None:
     """Whoever is let in hears all of it, the others are told at once, and nobody hears another's text."""
-    remains, memory = Remains(crowded), resident_bytes()
+    memory = resident_bytes()
     orders = make_orders(10 * MAX_STREAMS, max_frames=30)
     answers = asyncio.run(ask_all(crowded.port, orders))
     grown = resident_bytes() - memory
@@ -73,16 +89,15 @@ def test_ten_times_as_many_as_there_is_room_for(crowded: Serving, tts: VoxtralTT
         assert answer.body == order.spoken_by(tts)
         assert lowest_lead_s(answer.as_stream(), 24000) > -MARGIN_S
     assert grown < MEMORY_BYTES
-    remains.check()
+    check_nothing_is_left(crowded)
 
 
 def test_twenty_who_leave_leave_nothing_behind(tts: VoxtralTTS) -> None:
     bodies = {order: order.spoken_by(tts) for order in make_orders(3, max_frames=25)}
     with serving(tts, max_streams=MAX_STREAMS, max_queue=20) as running:
-        remains = Remains(running)
         seen = asyncio.run(leave_all(running.port, draw_departures(20, 1, bodies), num_at_once=10))
         assert set(seen) == set(MOMENTS)
-        remains.check()
+        check_nothing_is_left(running)
         # Whoever left at the last audio may have been served to the end.
         assert count_cancellations(running) >= 8
         for order, body in bodies.items():
@@ -101,28 +116,13 @@ def test_the_threads_end_with_the_server(tts: VoxtralTTS) -> None:
     assert not [thread for thread in made if thread.is_alive()]
 
 
-class StepCounter:
-    """Stands before the steps of an engine: notes when each begins, and makes it last a while."""
-
-    def __init__(self, tts: VoxtralTTS) -> None:
-        runner: Any = tts.engine._runner
-        self.begun_at: list[float] = []
-        self._launch = runner.launch
-        runner.launch = self
-
-    def __call__(self, rows: Any) -> Any:
-        self.begun_at.append(time.perf_counter())
-        time.sleep(STEP_S)
-        return self._launch(rows)
-
-
 @pytest.mark.parametrize("is_reset", [False, True])
 @pytest.mark.parametrize("num_pieces", [0, 2])
 def test_speech_stops_within_two_frames_of_a_departure(num_pieces: int, is_reset: bool) -> None:
     """Before the headers and in the middle; the text has two segments, which are made side by side."""
     options = EngineOptions(max_batch=2)
 
-    async def listen(port: int, steps: StepCounter) -> float:
+    async def listen(port: int, steps: SlowSteps) -> float:
         exchange = await Exchange.begin(port, SPEECH, Order(SENTENCE * 3, 1, 50).fields)
         if num_pieces:
             await exchange.head()
@@ -136,7 +136,7 @@ def test_speech_stops_within_two_frames_of_a_departure(num_pieces: int, is_reset
         return time.perf_counter()
 
     with VoxtralTTS.from_pretrained(TINY, device="cpu", options=options) as tts, serving(tts) as running:
-        steps = StepCounter(tts)
+        steps = SlowSteps(tts, STEP_S)
         left_at = asyncio.run(listen(running.port, steps))
         running.wait_until_idle()
         num_after = sum(at > left_at for at in steps.begun_at)
@@ -147,7 +147,7 @@ def test_speech_stops_within_two_frames_of_a_departure(num_pieces: int, is_reset
 def test_who_leaves_the_queue_is_never_spoken_to() -> None:
     options = EngineOptions(max_batch=2)
 
-    async def run(running: Serving, steps: StepCounter) -> tuple[bytes, bytes]:
+    async def run(running: Serving, steps: SlowSteps) -> tuple[bytes, bytes]:
         first = asyncio.create_task(ask_all(running.port, [Order("One.", 1, 10)]))
         while not steps.begun_at:
             await asyncio.sleep(0.001)
@@ -164,7 +164,7 @@ def test_who_leaves_the_queue_is_never_spoken_to() -> None:
         VoxtralTTS.from_pretrained(TINY, device="cpu", options=options) as tts,
         serving(tts, max_streams=1, max_queue=4) as running,
     ):
-        steps = StepCounter(tts)
+        steps = SlowSteps(tts, STEP_S)
         before, after = asyncio.run(run(running, steps))
         assert before == after
         assert before
