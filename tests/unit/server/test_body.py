@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable
@@ -282,6 +283,16 @@ def test_forms_give_texts_and_files() -> None:
     body = part("text", "Grüße".encode()) + part("clip", b"\0\1", '; filename="../../a\\0.wav"') + b"--x--\r\n"
     assert fields_of(body, MULTIPART) == {"text": "Grüße", "clip": Upload(b"\0\1", "")}
     assert fields_of(b"", JSON) == {}
+
+
+def test_an_upload_never_reaches_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def roll_over(file: Any) -> None:
+        raise AssertionError("the upload was about to be written to disk")
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", roll_over)
+    clip = bytes(12_000_000)
+    fields = fields_of(part("clip", clip, '; filename="a.wav"') + b"--x--\r\n", MULTIPART)
+    assert fields == {"clip": Upload(clip, "")}
 
 
 @pytest.mark.parametrize(
