@@ -24,7 +24,7 @@ from voxtral.errors import VoxtralError
 from voxtral.server import dialects
 from voxtral.server.body import BodyLimit
 from voxtral.server.errors import as_http_error
-from voxtral.server.guard import Guard, RedactQuery
+from voxtral.server.guard import Guard, RedactPaths
 from voxtral.server.keys import load_keys
 from voxtral.server.metrics import Metrics
 from voxtral.server.model_host import ModelHost
@@ -64,11 +64,13 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        logging.getLogger("uvicorn.access").addFilter(RedactQuery())
+        redact = RedactPaths([*app.openapi()["paths"], *public])
+        logging.getLogger("uvicorn.access").addFilter(redact)
         await host.start()
         try:
             yield
         finally:
+            logging.getLogger("uvicorn.access").removeFilter(redact)
             host.drain()
             await host.close()
             await service.close()
@@ -84,7 +86,11 @@ def create_app(
     ]
     if options.allowed_origins:
         cross_site = Middleware(
-            CORSMiddleware, allow_origins=options.allowed_origins, allow_methods=["*"], allow_headers=["*"]
+            CORSMiddleware,
+            allow_origins=options.allowed_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["*"],
         )
         middleware.insert(1, cross_site)
     app = FastAPI(

@@ -211,17 +211,28 @@ class Guard:
             _log.log(level, "%s", " ".join(f"{name}={value}" for name, value in facts.items()))
 
 
-class RedactQuery(logging.Filter):
-    """Cuts the query off the paths in uvicorn's own access log: /synthesize has its text there."""
+class RedactPaths(logging.Filter):
+    """Cuts out of uvicorn's own access log what somebody typed: queries, and paths that are not among those named.
+
+    Args:
+        paths: of routes without parameters.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        super().__init__()
+        self._paths = frozenset(paths)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change the record, and let it pass."""
         if isinstance(record.args, tuple):
-            record.args = tuple(
-                value.split("?")[0] + "?..." if isinstance(value, str) and "?" in value else value
-                for value in record.args
-            )
+            record.args = tuple(self._redact(value) for value in record.args)
         return True
+
+    def _redact(self, value: object) -> object:
+        if not isinstance(value, str) or not value.startswith("/"):
+            return value
+        path, query, _ = value.partition("?")
+        return (path if path in self._paths else "/...") + ("?..." if query else "")
 
 
 def route_of(scope: Scope) -> str:
