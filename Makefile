@@ -53,6 +53,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.latency --model nano --short
 	$(BIN)/python -m benchmarks.throughput --model nano --short
 	$(BIN)/python -m benchmarks.memory --model nano --short
+	$(BIN)/python -m benchmarks.http --model nano --short
 	$(BIN)/voxtral bench --model nano --seconds 4
 
 nano: $(READY)

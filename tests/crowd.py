@@ -170,6 +170,13 @@ class SlowSteps:
         return self._launch(rows)
 
 
+def count_cancellations(server: Serving) -> int:
+    """Read how many clients went away."""
+    with server.client() as client:
+        lines = client.get("/metrics").text.splitlines()
+    return int(float(next(line for line in lines if line.startswith("voxtral_cancellations_total")).split()[1]))
+
+
 # What an idle server's loop does: uvicorn's own, and the watch over the model.
 IDLE_TASKS = ["LifespanOn.main", "ModelHost._watch", "Server.serve"]
 

@@ -397,3 +397,13 @@ def test_who_leaves_while_the_model_loads_leaves_nothing_behind(monkeypatch: pyt
         assert status_of(running, "/readyz") == 503
         may_load.set()
         assert ask_one(running, SHORT).is_whole
+
+
+def test_a_model_that_speaks_is_not_idle() -> None:
+    with serving(model=str(TINY), device="cpu", unload_after_s=0.2) as running:
+        loaded = running.service.host._loaded
+        assert loaded is not None
+        SlowSteps(loaded.tts, 0.1)
+        assert ask_one(running, SHORT).is_whole
+        assert running.service.host._loaded is loaded
+        wait_for(lambda: running.service.host.state == "unloaded")

@@ -21,6 +21,7 @@ from crowd import (
     SlowSteps,
     ask_all,
     check_nothing_is_left,
+    count_cancellations,
     draw_departures,
     leave_all,
     speak_to_the_limit,
@@ -61,12 +62,6 @@ def make_orders(number: int, max_frames: int) -> list[Order]:
 def resident_bytes() -> int:
     with open("/proc/self/status", encoding="ascii") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS"))
-
-
-def count_cancellations(server: Serving) -> int:
-    with server.client() as client:
-        lines = client.get("/metrics").text.splitlines()
-    return int(float(next(line for line in lines if line.startswith("voxtral_cancellations_total")).split()[1]))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
