@@ -159,7 +159,7 @@ def test_who_leaves_the_queue_is_never_spoken_to() -> None:
         VoxtralTTS.from_pretrained(TINY, device="cpu", options=options) as tts,
         serving(tts, max_streams=1, max_queue=4) as running,
     ):
-        steps = SlowSteps(tts, STEP_S)
+        steps = SlowSteps(tts, STEP_S / 3)
         before, after = asyncio.run(run(running, steps))
         assert before == after
         assert before
