@@ -40,6 +40,7 @@ def run_main(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     return run
 
 
+@pytest.mark.slow
 def test_latency_compares_the_engine_with_plain_loops(tmp_path: Path, run_main: Callable[..., dict[str, Any]]) -> None:
     report = run_main(latency.main, "--loops", "engine,eager,stand-in", "--json", str(tmp_path / "latency.json"))
     assert json.loads((tmp_path / "latency.json").read_text()) == report
@@ -55,6 +56,7 @@ def test_latency_compares_the_engine_with_plain_loops(tmp_path: Path, run_main: 
     ]
 
 
+@pytest.mark.slow
 def test_throughput_has_closed_and_open_loads_and_a_search(run_main: Callable[..., dict[str, Any]]) -> None:
     report = run_main(throughput.main, "--open-loop", "--real-time", "--threads", "0,1")
     kinds = [cell["what"] for cell in report["cells"]]
@@ -206,6 +208,7 @@ def test_an_absent_package_gives_any_name(monkeypatch: pytest.MonkeyPatch) -> No
             del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_a_step_of_the_gpu_script_runs_without_a_gpu(tmp_path: Path) -> None:
     environment = os.environ | {"OUT": str(tmp_path), "PYTHON": sys.executable}
     words = [ROOT / "benchmarks" / "gpu.sh", "--tiny", "kernels"]

@@ -155,7 +155,7 @@ def test_loading_peaks_at_little_more_than_the_model(folder: Path, dtype: str) -
     assert memory["model"] <= memory["peak"] <= 1.15 * memory["model"] + 4 * MIB
 
 
-@pytest.mark.parametrize("recipe", ["int8", "int4"])
+@pytest.mark.parametrize("recipe", [pytest.param("int8", marks=pytest.mark.slow), "int4"])
 def test_quantising_while_loading_peaks_at_little_more_than_the_result(folder: Path, recipe: str) -> None:
     memory = load(folder, "bfloat16", recipe)
     # Without the text embeddings, which are not loaded.

@@ -548,7 +548,7 @@ def test_other_warnings_stay_as_they_are() -> None:
     ("name", "number", "code", "word"),
     [
         ("out.wav", signal.SIGINT, 130, "interrupted"),
-        ("out.mp3", signal.SIGINT, 130, "interrupted"),
+        pytest.param("out.mp3", signal.SIGINT, 130, "interrupted", marks=pytest.mark.slow),
         ("out.flac", signal.SIGTERM, 143, "terminated"),
     ],
 )

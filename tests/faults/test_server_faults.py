@@ -310,7 +310,8 @@ def test_an_engine_that_fails_again_and_again_is_given_up(own_tts: VoxtralTTS) -
             assert error_of(ask_one(running, SHORT)) == (503, "engine_stopped")
             wait_for(lambda number=number: own_tts.engine.failure is None or number == 3)
             wait_for(lambda: running.service.host.state in ("ready", "failed"))
-        wait_for(lambda: running.service.host.state == "failed")
+        wait_for(lambda: last_words)
+        assert running.service.host.state == "failed"
         assert "4 times" in last_words[0]
         assert metric(running, "voxtral_engine_restarts_total") == 3
 

@@ -74,7 +74,7 @@ async def hear_while(server: ServerProcess, port: int, text: str) -> tuple[bool,
     return is_whole, other
 
 
-@pytest.mark.parametrize(("drain_s", "num_sentences"), [(60, 3), (1, 60)])
+@pytest.mark.parametrize(("drain_s", "num_sentences"), [(60, 3), pytest.param(1, 60, marks=pytest.mark.slow)])
 def test_sigterm_lets_what_runs_finish_for_a_while(drain_s: int, num_sentences: int, tmp_path: Path) -> None:
     with served("--model", "nano", data_dir=tmp_path, drain_s=drain_s, max_streams=1) as server:
         port = server.wait_until_ready()
@@ -97,6 +97,7 @@ def test_a_device_that_is_gone_ends_the_process_for_its_supervisor(tmp_path: Pat
     assert "the model cannot be used: the device does not answer" in server.output
 
 
+@pytest.mark.slow  # tests/server/test_door.py has the short form
 def test_no_word_of_a_client_is_written_anywhere(tmp_path: Path) -> None:
     key = f"{SECRET}-key-0123456789"
     bearer = {"Authorization": f"Bearer {key}"}
