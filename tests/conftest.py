@@ -18,7 +18,7 @@ from voxtral.model.voxtral import VoxtralModel
 from voxtral.tts import VoxtralTTS
 
 # No deadline for one example: a busy machine must not fail a property. No database: runs are hermetic.
-settings.register_profile("voxtral", deadline=None, max_examples=40, database=None)
+settings.register_profile("voxtral", deadline=None, max_examples=32, database=None)
 settings.load_profile("voxtral")
 
 # Triton decides when it is imported whether kernels run interpreted; with a GPU they run as they are meant to.

@@ -67,6 +67,7 @@ def test_throughput_has_closed_and_open_loads_and_a_search(run_main: Callable[..
     assert kinds[-1] == "most real-time streams"
 
 
+@pytest.mark.slow
 def test_memory_goes_on_after_a_precision_that_fails(run_main: Callable[..., dict[str, Any]]) -> None:
     report = run_main(memory.main, "--precisions", "float32,float7")
     good, bad = report["cells"]
