@@ -19,7 +19,7 @@ from typing import Literal
 
 from voxtral import hub
 from voxtral.checkpoint import fingerprint
-from voxtral.device import release_memory, resolve_device
+from voxtral.device import dtype_name, release_memory, resolve_device
 from voxtral.engine.options import EngineOptions, default_max_batch
 from voxtral.errors import DeviceError, EngineStoppedError, GenerationError, VoxtralError
 from voxtral.models import choose_model
@@ -308,9 +308,8 @@ def _speak_once(tts: VoxtralTTS) -> None:
 
 
 def _describe(tts: VoxtralTTS, name: str) -> ModelCard:
-    is_published = name == hub.CANONICAL_ID or hub.ALIASES.get(name) == hub.CANONICAL_ID
+    is_published = hub.canonical_id(name) == hub.CANONICAL_ID
     compute = tts.compute
-    precision = str(compute.dtype).removeprefix("torch.")
     if is_published:
         short, licence = "voxtral-4b-tts-2603", "CC BY-NC 4.0"
         names = (hub.CANONICAL_ID, *hub.ALIASES, "voxtral-mini-tts-2603", "voxtral-mini-tts-latest")
@@ -326,7 +325,7 @@ def _describe(tts: VoxtralTTS, name: str) -> ModelCard:
         has_encoder=tts.has_encoder,
         sample_rate=tts.sample_rate,
         description=(
-            f"device {compute.device} ({compute.device_reason}), {precision} ({compute.dtype_reason}), "
+            f"device {compute.device} ({compute.device_reason}), {dtype_name(compute.dtype)} ({compute.dtype_reason}), "
             f"weights {compute.quantization_reason}"
         ),
         names=names,

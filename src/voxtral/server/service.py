@@ -125,9 +125,18 @@ class SpeechService:
                 param="input",
             )
         check_options(order.request)
-        if order.request.reference_audio is not None and not self.options.cloning:
-            raise HttpError(403, "cloning is switched off on this server; name a voice", code="cloning_disabled")
+        if order.request.reference_audio is not None:
+            self.check_cloning_is_on()
         self.check_model(order.model)
+
+    def check_cloning_is_on(self) -> None:
+        """Refuse to make a voice where that is switched off.
+
+        Raises:
+            HttpError: 403.
+        """
+        if not self.options.cloning:
+            raise HttpError(403, "cloning is switched off on this server; name a voice", code="cloning_disabled")
 
     def check_model(self, name: str | None) -> None:
         """Refuse the name of a model that is not the loaded one.

@@ -206,8 +206,7 @@ async def _create(service: SpeechService, request: Request) -> dict[str, Any]:
     fields = await read_fields(request)
     clip = _take_clip(fields, service.options.max_upload_bytes)
     wanted = validate(NewVoice, fields)
-    if not service.options.cloning:
-        raise HttpError(403, "cloning is switched off on this server; name a voice", code="cloning_disabled")
+    service.check_cloning_is_on()
     ticket = await service.admission.enter(visit_of(request).client)
     try:
         async with service.host.use() as loaded:
