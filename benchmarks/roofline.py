@@ -175,7 +175,9 @@ def _rest(config: ModelConfig, precision: Precision, num_streams: int, frames_pe
             block_weights = block.num_layers * layer
             products += steps * block_weights
         weights += block_weights
-    output = codec.dim * codec.patch_size * codec.patch_kernel
+    # A spectral head writes two numbers for each frequency; its Fourier transform is left out.
+    columns = 2 * codec.num_bins if codec.spectral_head else codec.patch_size * codec.patch_kernel
+    output = codec.dim * columns
     weights, products = weights + output, products + steps * output
     num_bytes = head * precision.head + (projection + embeddings) * precision.cache
     num_bytes += weights * precision.codec / frames_per_codec_call

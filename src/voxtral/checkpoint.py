@@ -260,7 +260,7 @@ def expected_tensors(config: ModelConfig, *, with_encoder: bool) -> dict[str, tu
         f"{_CODEBOOK}embedding_sum": (books.semantic_size, codec.semantic_dim),
         f"{_CODEBOOK}cluster_usage": (books.semantic_size,),
     }
-    shapes |= _conv(codec, "audio_tokenizer.output_proj.conv", (codec.patch_size, codec.dim, codec.patch_kernel))
+    shapes |= _output_projection(codec)
     shapes |= _codec_blocks(codec, "audio_tokenizer.decoder_blocks.", codec.decoder_blocks)
     if with_encoder:
         shapes |= _conv(codec, "audio_tokenizer.input_proj.conv", (codec.dim, codec.patch_size, codec.patch_kernel))
@@ -311,6 +311,14 @@ def _codec_layer(codec: CodecConfig, prefix: str) -> dict[str, tuple[int, ...]]:
     if codec.layer_scale:
         shapes |= {f"{prefix}attention_scale": (codec.dim,), f"{prefix}ffn_scale": (codec.dim,)}
     return shapes
+
+
+def _output_projection(codec: CodecConfig) -> dict[str, tuple[int, ...]]:
+    name = "audio_tokenizer.output_proj"
+    if not codec.spectral_head:
+        return _conv(codec, f"{name}.conv", (codec.patch_size, codec.dim, codec.patch_kernel))
+    rows = 2 * codec.num_bins
+    return {f"{name}.linear.weight": (rows, codec.dim), f"{name}.linear.bias": (rows,)}
 
 
 def _conv(codec: CodecConfig, name: str, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:

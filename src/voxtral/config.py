@@ -169,6 +169,7 @@ class CodecConfig:
     use_biases: bool
     layer_scale: bool
     conv_weight_norm: bool
+    spectral_head: bool
     decoder_blocks: tuple[CodecBlock, ...]
     encoder_blocks: tuple[CodecBlock, ...]
 
@@ -186,6 +187,16 @@ class CodecConfig:
     def samples_per_frame(self) -> int:
         """Samples of one frame."""
         return self.patch_size * self.steps_per_frame
+
+    @property
+    def synthesis_window(self) -> int:
+        """Samples that one step reaches, over its own patch and the next ones."""
+        return self.patch_size * self.patch_kernel
+
+    @property
+    def num_bins(self) -> int:
+        """Frequencies of the spectral head, from 0 to half the sample rate."""
+        return self.synthesis_window // 2 + 1
 
     @property
     def frame_rate(self) -> float:
@@ -524,10 +535,16 @@ def _parse_codec(args: _Section) -> CodecConfig:
         use_biases=args.flag("use_biases", False),
         layer_scale=args.flag("layer_scale", True),
         conv_weight_norm=args.flag("conv_weight_norm", True),
+        spectral_head=args.flag("spectral_head", False),
         decoder_blocks=_decoder_blocks(args, dim, semantic_dim + acoustic_dim, inner_window, halve),
         encoder_blocks=encoder_blocks,
     )
     _check_heads("audio_tokenizer_args", config.num_heads, config.num_kv_heads)
+    if config.spectral_head and (config.synthesis_window % 2 or config.patch_kernel < 2):
+        raise ConfigError(
+            f"audio_tokenizer_args: spectral_head with {config.patch_kernel} patches of {config.patch_size}; it needs "
+            "two patches or more, of an even number of samples together"
+        )
     strides = [b.stride for b in encoder_blocks if isinstance(b, ConvBlockConfig)]
     if math.prod(strides) != config.steps_per_frame:
         raise ConfigError(

@@ -159,6 +159,18 @@ def test_switches_of_the_codec_take_their_tensors_with_them() -> None:
         for name in ("input", "output")
         for part in (0, 1)
     }
+    assert names_without(spectral_head=True) == {
+        f"audio_tokenizer.output_proj.conv.parametrizations.weight.original{part}" for part in (0, 1)
+    }
+
+
+def test_a_spectral_head_has_two_numbers_for_each_frequency() -> None:
+    params = tiny_params()
+    params["multimodal"]["audio_tokenizer_args"] |= {"spectral_head": True, "patch_proj_kernel_size": 4}
+    shapes = expected_tensors(parse_config(params), with_encoder=False)
+    dim = params["multimodal"]["audio_tokenizer_args"]["dim"]
+    assert shapes["audio_tokenizer.output_proj.linear.weight"] == (2 * 481, dim)
+    assert shapes["audio_tokenizer.output_proj.linear.bias"] == (2 * 481,)
 
 
 # Opening.

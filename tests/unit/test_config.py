@@ -326,6 +326,15 @@ def test_what_is_not_supported_is_refused_by_name(path: tuple[str, ...], value: 
     assert named in str(caught.value)
 
 
+@pytest.mark.parametrize(("patch", "kernel"), [(15, 3), (240, 1)])
+def test_a_spectral_head_needs_whole_halves_of_a_window(patch: int, kernel: int) -> None:
+    params = tiny_params()
+    codec = params["multimodal"]["audio_tokenizer_args"]
+    codec |= {"spectral_head": True, "pretransform_patch_size": patch, "patch_proj_kernel_size": kernel}
+    with pytest.raises(ConfigError, match=f"{kernel} patches of {patch}"):
+        parse_config(params)
+
+
 def test_an_odd_width_is_refused() -> None:
     params = tiny_params()
     acoustic = params["multimodal"]["audio_model_args"]["acoustic_transformer_args"]

@@ -24,6 +24,7 @@ from voxtral.engine.engine import Engine
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace
 from voxtral.errors import CheckpointError
 from voxtral.model.acoustic import embed_time, time_inverse_frequencies
+from voxtral.model.codec import ConvBlock
 from voxtral.model.layers import apply_rope, rope_inverse_frequencies, rope_rotation
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.prompt import build_prompt, prompt_from_ids
@@ -543,6 +544,7 @@ def _flow_case(context: _Context, case: str) -> _Yield:
 
 
 _NO_ENCODER = "the checkpoint holds no encoder"
+_SPECTRAL_HEAD = "the checkpoint has a spectral head"
 _BIAS_NAME = re.compile(r"codec/attn_bias/block(\d+)_window(\d+)")
 _WEIGHT_NAME = re.compile(r"codec/(decoder|encoder)_block(\d+)_weight")
 
@@ -550,7 +552,8 @@ _WEIGHT_NAME = re.compile(r"codec/(decoder|encoder)_block(\d+)_weight")
 def _codec_tables(context: _Context) -> _Yield:
     codec, vectors = context.model.codec, context.vectors
     yield "codec/alibi_slopes", torch.tensor(codec.config.alibi_slopes)
-    yield "codec/output_proj_weight", codec.output_proj.conv.weight
+    head = codec.output_proj
+    yield "codec/output_proj_weight", head.conv.weight if isinstance(head, ConvBlock) else _Skip(_SPECTRAL_HEAD)
     encoder = context.model.codec_encoder
     yield "codec/input_proj_weight", encoder.input_proj.conv.weight if encoder else _Skip(_NO_ENCODER)
     yield "codec/semantic_table_row_ids", _Input()

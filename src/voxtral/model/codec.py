@@ -23,6 +23,9 @@ from voxtral.model.quantizer import Quantizer
 # Frames decoded at once when a whole signal is asked for: bounds the memory of the attention masks.
 _FRAMES_PER_PASS = 25
 
+# Far louder than full scale, so that a wild hidden state becomes no infinity.
+_MAX_LOG_MAGNITUDE = 8.0
+
 
 @dataclass(eq=False)
 class LayerCache:
@@ -145,6 +148,43 @@ class ConvBlock(nn.Module):
         return full[..., :num_final], full[..., num_final:].clone()
 
 
+class SpectralProjection(nn.Module):
+    """Hidden states to patches through spectra: an inverse short-time Fourier transform, causal.
+
+    Stands in the place of the convolution `output_proj` where params.json has `spectral_head`. A step writes the
+    logarithm of the magnitude and the phase of each frequency; its wave sounds in its own patch and the next
+    kernel - 1. Always computed in float32.
+
+    Source: this project's extension for nano (docs/MODEL.md, "Spectral head"); after Siuzdak 2023 (Vocos).
+    """
+
+    window: Tensor
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.linear = nn.Linear(config.dim, 2 * config.num_bins)
+        self.init_tables(torch.device("cpu"))
+
+    def init_tables(self, device: torch.device) -> None:
+        """Compute what is no weight: the window of a wave, [patch * kernel] float32."""
+        # Hann windows that follow each other by a patch add up to half the kernel.
+        window = torch.hann_window(self.config.synthesis_window, dtype=torch.float32, device=device)
+        self.register_buffer("window", window * (2 / self.config.patch_kernel), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map hidden states [B, D, T] that are padded already to [B, patch, T - kernel + 1] float32."""
+        weight, bias = self.linear.weight.float(), self.linear.bias.float()
+        magnitude, phase = F.linear(x.transpose(1, 2).float(), weight, bias).chunk(2, dim=-1)
+        spectra = torch.polar(magnitude.clamp(max=_MAX_LOG_MAGNITUDE).exp(), phase)
+        waves = torch.fft.irfft(spectra, n=self.config.synthesis_window) * self.window
+        parts = waves.unflatten(-1, (self.config.patch_kernel, self.config.patch_size))
+        reach, num_steps = self.config.patch_kernel - 1, x.shape[-1]
+        # Part j of a wave sounds j patches after the step that made it.
+        patches = [parts[:, reach - j : num_steps - j, j] for j in range(self.config.patch_kernel)]
+        return torch.stack(patches).sum(0).transpose(1, 2)
+
+
 class CodecAttention(nn.Module):
     """Causal sliding-window attention with ALiBi; q and k are normalised over their whole width."""
 
@@ -251,12 +291,16 @@ class CodecDecoder(nn.Module):
                     ConvBlock(block.in_channels, block.out_channels, block.kernel, block.stride, transposed=transposed)
                 )
         self.decoder_blocks = nn.ModuleList(blocks)
-        self.output_proj = ConvBlock(config.dim, config.patch_size, config.patch_kernel, 1)
+        self.output_proj: ConvBlock | SpectralProjection = (
+            SpectralProjection(config)
+            if config.spectral_head
+            else ConvBlock(config.dim, config.patch_size, config.patch_kernel, 1)
+        )
 
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the weights, hence of the computation."""
-        return self.output_proj.conv.weight.dtype
+        return next(self.output_proj.parameters()).dtype
 
     def forward(self, codes: Tensor, state: CodecState, *, is_last: bool = False) -> Tensor:
         """Decode T more frames of a stream.

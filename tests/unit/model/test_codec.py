@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 from checkpoints import TINY
 from voxtral.checkpoint import load_model, open_checkpoint
 from voxtral.config import CodecConfig
-from voxtral.model.codec import CodecAttention, CodecDecoder, CodecState, ConvBlock, LayerCache, pad_reflect_left
+from voxtral.model.codec import (
+    CodecAttention,
+    CodecDecoder,
+    CodecState,
+    ConvBlock,
+    LayerCache,
+    SpectralProjection,
+    pad_reflect_left,
+)
 from voxtral.model.voxtral import VoxtralModel
 
 
@@ -165,3 +174,56 @@ def test_norms_of_q_and_k_can_be_absent(codec: CodecDecoder) -> None:
     attention, config = make_attention(codec, 2, qk_norm=False)
     assert {name for name, _ in attention.named_parameters()} == {f"{part}.weight" for part in ("wq", "wk", "wv", "wo")}
     assert attention(torch.zeros(1, 3, config.dim), LayerCache()).shape == (1, 3, config.dim)
+
+
+# The spectral head.
+
+
+def make_spectral(codec: CodecDecoder, *, dim: int) -> SpectralProjection:
+    head = SpectralProjection(replace(codec.config, spectral_head=True, dim=dim, patch_size=60, patch_kernel=4))
+    torch.nn.init.zeros_(head.linear.weight)
+    torch.nn.init.zeros_(head.linear.bias)
+    return head.requires_grad_(False)
+
+
+def test_spectra_of_a_signal_become_the_signal(codec: CodecDecoder) -> None:
+    window, patch = 240, 60
+    num_bins = window // 2 + 1
+    head = make_spectral(codec, dim=2 * num_bins)
+    head.linear.weight.copy_(torch.eye(2 * num_bins))
+    signal = torch.randn(1, patch * 20, generator=torch.Generator().manual_seed(3)) * 0.3
+    spectra = torch.fft.rfft(signal.unfold(1, window, patch))  # of the window that begins with each step's own patch
+    hidden = torch.cat((spectra.abs().log(), spectra.angle()), dim=-1).transpose(1, 2)
+    made = head(hidden).transpose(1, 2).flatten(1)
+    # Before the fourth step not all waves are there.
+    torch.testing.assert_close(made, signal[:, 3 * patch : -3 * patch], atol=1e-5, rtol=0)
+
+
+def test_a_frequency_is_heard_at_its_place(codec: CodecDecoder) -> None:
+    head = make_spectral(codec, dim=1)
+    number, window, patch = 10, 240, 60
+    head.linear.bias[: window // 2 + 1] = -30
+    head.linear.bias[number] = math.log(0.25 * window)
+    head.linear.weight[window // 2 + 1 + number] = 2 * math.pi * number * patch / window
+    made = head(torch.arange(12.0)[None, None]).transpose(1, 2).flatten()
+    time = torch.arange(len(made)) + 3 * patch
+    torch.testing.assert_close(made, 0.5 * torch.cos(2 * math.pi * number / window * time), atol=1e-4, rtol=0)
+
+
+def test_wild_hidden_states_stay_finite(codec: CodecDecoder) -> None:
+    head = make_spectral(codec, dim=1)
+    head.linear.weight[:121] = 1
+    assert torch.isfinite(head(torch.full((1, 1, 9), 1e6))).all()
+    assert not head(torch.full((1, 1, 9), -1e6)).any()
+
+
+def test_the_spectral_head_computes_in_float32(codec: CodecDecoder) -> None:
+    torch.manual_seed(0)
+    head = make_spectral(codec, dim=8)
+    torch.nn.init.normal_(head.linear.weight, std=3)
+    hidden = torch.randn(1, 8, 12).bfloat16()
+    head.linear.to(torch.bfloat16)
+    rounded = head(hidden)
+    head.linear.float()
+    assert rounded.dtype is torch.float32
+    assert torch.equal(rounded, head(hidden.float()))
