@@ -3,9 +3,10 @@
     python -m train.codec build/nano --minutes 45
     python -m train.codec build/nano --minutes 20 --decoder-only
 
-The networks are the runtime's own classes. Both waveform heads start from known transforms, because
+The networks are the runtime's own classes. Both waveform heads start from what is known, because
 from random weights they take several times as long (docs/LOG.md): `input_proj` from a bank of waves in
-quadrature, of which the first feed-forward layer makes energies, `output_proj` from a lapped cosine transform.
+quadrature, of which the first feed-forward layer makes energies, `output_proj`, a spectral head, from the
+level of each frequency.
 Whole utterances lose their acoustic codes now and then, so that the semantic code must carry the words.
 """
 
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -37,13 +39,23 @@ from train.loop import (
     save_weights,
 )
 from train.shape import nano_config
-from train.spectra import SpectralLoss, filter_bank, lapped_basis
+from train.spectra import SpectralLoss, filter_bank
 from voxtral.config import ModelConfig
-from voxtral.model.codec import CodecDecoder, CodecState, CodecTransformer, ConvBlock, pad_reflect_left
+from voxtral.model.codec import (
+    CodecDecoder,
+    CodecState,
+    CodecTransformer,
+    ConvBlock,
+    SpectralProjection,
+    pad_reflect_left,
+)
 from voxtral.model.codec_encoder import CodecEncoder
 from voxtral.model.layers import last
 
 _FRAMES_PER_CROP = 24
+# Samples by which the decoder is late. A wave of the spectral head begins with its own step and is loudest two patches
+# later; without the delay the last steps of a frame would have to guess the next frame.
+DELAY = 480
 LABELS_PER_FRAME = 4
 PHONEME_CLASSES = 256  # phonemes, generously
 
@@ -120,6 +132,11 @@ class TrainableCodec(nn.Module):
         self.phoneme_head = nn.Linear(config.codec.semantic_dim, LABELS_PER_FRAME * PHONEME_CLASSES)
         self.half_levels = (config.codebooks.acoustic_size - 1) / 2
 
+    @property
+    def head(self) -> SpectralProjection:
+        """What makes the samples: nano has a spectral head (train/shape.py)."""
+        return cast("SpectralProjection", self.decoder.output_proj)
+
     def encode(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Map [B, S] to the semantic latent [B, T, C_sem] and the acoustic values in (-1, 1) [B, T, A], float32."""
         latent = self.encoder(samples).float().transpose(1, 2)
@@ -128,10 +145,15 @@ class TrainableCodec(nn.Module):
 
     def decode(self, semantic: Tensor, acoustic: Tensor) -> Tensor:
         """Map quantised values [B, T, C_sem] and [B, T, A] to samples [B, S] float32."""
+        padded = pad_reflect_left(self.hidden_states(semantic, acoustic), self.config.codec.patch_kernel - 1)
+        # The runtime's head is float32 whatever the rest is.
+        with torch.autocast(padded.device.type, enabled=False):
+            return self.head(padded).transpose(1, 2).flatten(1)
+
+    def hidden_states(self, semantic: Tensor, acoustic: Tensor) -> Tensor:
+        """Map quantised values as `decode` takes them to what the waveform head reads, [B, D, steps]."""
         latent = torch.cat((semantic, acoustic), dim=-1).transpose(1, 2)
-        hidden = last(self.decoder.block_outputs(latent, CodecState.fresh(self.decoder)))
-        padded = pad_reflect_left(hidden, self.config.codec.patch_kernel - 1)
-        return self.decoder.output_proj(padded).transpose(1, 2).flatten(1).float()
+        return last(self.decoder.block_outputs(latent, CodecState.fresh(self.decoder)))
 
     def quantise_acoustic(self, values: Tensor) -> Tensor:
         """Round values in (-1, 1) to the levels, with the gradient of the identity."""
@@ -174,6 +196,15 @@ class TrainableCodec(nn.Module):
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """B pieces of the corpus, S samples or T frames each."""
+
+    samples: Tensor  # [B, S] float32, what the encoder hears
+    target: Tensor  # [B, S] float32, what the decoder has to say: the same, later
+    labels: Tensor  # [B, T, labels per frame] int64
+
+
 class Crops:
     """Random pieces of the corpus, across the borders of utterances."""
 
@@ -181,19 +212,19 @@ class Crops:
         self._parts = parts
         self._rng = np.random.default_rng(seed)
 
-    def draw(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Cut [B, S] float32 samples and their labels [B, T, labels per frame] int64."""
+    def draw(self, count: int, device: torch.device) -> Crop:
+        """Cut B = `count` pieces."""
         size = _FRAMES_PER_CROP * 1920
-        samples, labels = [], []
+        pieces, labels = [], []
         for _ in range(count):
             part = self._parts[self._rng.integers(len(self._parts))]
-            first = int(self._rng.integers((len(part.samples) - size) // SAMPLES_PER_LABEL))
+            first = 1 + int(self._rng.integers((len(part.samples) - size) // SAMPLES_PER_LABEL - 1))
             start = first * SAMPLES_PER_LABEL
-            samples.append(part.samples[start : start + size])
+            pieces.append(part.samples[start - DELAY : start + size])
             labels.append(part.labels[first : first + _FRAMES_PER_CROP * LABELS_PER_FRAME])
-        audio = torch.from_numpy(np.stack(samples).astype(np.float32) / 32768)
+        audio = torch.from_numpy(np.stack(pieces).astype(np.float32) / 32768).to(device)
         targets = torch.from_numpy(np.stack(labels).astype(np.int64)).unflatten(1, (-1, LABELS_PER_FRAME))
-        return audio.to(device), targets.to(device)
+        return Crop(audio[:, DELAY:], audio[:, :-DELAY], targets.to(device))
 
 
 @torch.no_grad()
@@ -216,7 +247,7 @@ def initialise(codec: TrainableCodec, samples: Tensor) -> None:
                     nn.init.constant_(layer.get_parameter("attention_scale"), _LAYER_SCALE)
                     nn.init.constant_(layer.get_parameter("ffn_scale"), _LAYER_SCALE)
     _initialise_input(codec.encoder, samples)
-    _initialise_output(codec.decoder, samples)
+    initialise_output(codec, samples)
 
 
 def _initialise_input(encoder: CodecEncoder, samples: Tensor) -> None:
@@ -246,15 +277,38 @@ def _initialise_input(encoder: CodecEncoder, samples: Tensor) -> None:
         down[energies, torch.arange(_NUM_BANDS) + phase * _NUM_BANDS] = 1.0
 
 
-def _initialise_output(decoder: CodecDecoder, samples: Tensor) -> None:
-    weight = decoder.output_proj.conv.weight  # [patch, D, kernel]
-    patch = weight.shape[0]
-    basis = lapped_basis(patch)
-    coefficients = F.conv1d(samples[:, None], basis[:, None], stride=patch)
-    scaled = basis * coefficients.pow(2).mean((0, 2)).sqrt()[:, None]
-    nn.init.normal_(weight, 0, 1e-3)
-    weight[:, :patch, -1] = scaled[:, :patch].T
-    weight[:, :patch, -2] = scaled[:, patch:].T
+@torch.no_grad()
+def initialise_output(codec: TrainableCodec, samples: Tensor) -> None:
+    """Start the spectral head at the mean level that each frequency has in the samples [B, S], at any phase."""
+    head = codec.head
+    length, hop = head.config.synthesis_window, head.config.patch_size
+    spectrum = torch.stft(samples, length, hop, window=torch.hann_window(length), return_complex=True)
+    level = (spectrum.abs() + 1e-3).log().mean((0, 2))  # [bins]
+    hidden = codec.hidden_states(*codec.encode(samples)).float()
+    scale = hidden.pow(2).mean((0, 2), keepdim=True).sqrt().mean() * hidden.shape[1] ** 0.5
+    nn.init.normal_(head.linear.weight[: len(level)], 0, 0.3 / float(scale))
+    nn.init.normal_(head.linear.weight[len(level) :], 0, 2.0 / float(scale))
+    head.linear.bias[: len(level)] = level
+    nn.init.uniform_(head.linear.bias[len(level) :], -math.pi, math.pi)
+
+
+def make_optimisers(trained: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
+    """Make Muon for the matrices of the transformers and AdamW for the rest, at one scale of steps.
+
+    With AdamW alone the decoder stays at the distance where Muon begins to fall (docs/LOG.md). Before torch 2.9, which
+    has no Muon, AdamW gets all.
+    """
+    matrices, others = [], []
+    has_muon = hasattr(torch.optim, "Muon")
+    for name, parameter in trained.named_parameters():
+        is_inner = parameter.ndim == 2 and "blocks" in name
+        (matrices if is_inner and has_muon else others).append(parameter)
+    optimisers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(others, lr=rate, betas=(0.8, 0.99), weight_decay=0.01, fused=True)
+    ]
+    if has_muon:
+        optimisers.append(torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
+    return optimisers
 
 
 def train(world: World, folder: Path, options: argparse.Namespace) -> None:
@@ -269,36 +323,38 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
     if path.is_file():
         codec.load_state_dict(load_weights(path))
     else:
-        initialise(codec, Crops(parts, 5).draw(64, torch.device("cpu"))[0])
+        initialise(codec, Crops(parts, 5).draw(64, torch.device("cpu")).samples)
     codec.to(world.device)
     world.share([*codec.parameters(), *codec.buffers()])
     loss = SpectralLoss().to(world.device)
     trained = codec.decoder if options.decoder_only else codec
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
     judges = Discriminators(world, options.rate) if options.adversarial > 0 else None
-    optimiser = torch.optim.AdamW(parameters, lr=options.rate, betas=(0.8, 0.99), weight_decay=0.01, fused=True)
+    optimisers = make_optimisers(trained, options.rate)
     mean = RunningMean(parameters) if options.mean else None
     clock = Clock(world, options.minutes * 60, options.steps)
     step = 0
     while (progress := clock.progress()) < 1:
-        for group in optimiser.param_groups:
-            group["lr"] = options.rate * cosine(0.0 if options.mean else progress, step)
-        samples, labels = crops.draw(options.batch, world.device)
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = options.rate * cosine(0.0 if options.mean else progress, step)
+            optimiser.zero_grad()
+        crop = crops.draw(options.batch, world.device)
         with torch.autocast(world.device.type, torch.bfloat16):
-            output = _decode_only(codec, samples) if options.decoder_only else codec(samples, training=True)
-        distance, mel = loss(output.samples, samples)
+            output = _decode_only(codec, crop.samples) if options.decoder_only else codec(crop.samples, training=True)
+        distance, mel = loss(output.samples, crop.target)
         total = distance
         if output.phoneme_logits is not None:
-            phonemes = F.cross_entropy(output.phoneme_logits.float().flatten(0, 2), labels.flatten())
+            phonemes = F.cross_entropy(output.phoneme_logits.float().flatten(0, 2), crop.labels.flatten())
             total = total + _PHONEME_WEIGHT * phonemes + _COMMIT_WEIGHT * output.commitment
             total = total + _ACOUSTIC_PENALTY * output.penalty
         if judges is not None:
-            total = total + options.adversarial * judges.generator_loss(output.samples, samples)
-        optimiser.zero_grad()
+            total = total + options.adversarial * judges.generator_loss(output.samples, crop.target)
         total.backward()
         world.average([parameter.grad for parameter in parameters if parameter.grad is not None])
         norm = nn.utils.clip_grad_norm_(parameters, 2.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         if mean is not None:
             mean.update()
         if not options.decoder_only:
@@ -326,7 +382,7 @@ def _report_and_save(
     codec: TrainableCodec,
     mean: RunningMean | None,
     loss: SpectralLoss,
-    probe: tuple[Tensor, Tensor],
+    probe: Crop,
     head: str,
 ) -> None:
     with mean.applied() if mean is not None else nullcontext():
@@ -335,14 +391,13 @@ def _report_and_save(
 
 
 @torch.no_grad()
-def _report(codec: TrainableCodec, loss: SpectralLoss, probe: tuple[Tensor, Tensor], head: str) -> None:
-    samples, labels = probe
-    with torch.autocast(samples.device.type, torch.bfloat16):
-        output = codec(samples, training=False)
-    distance, mel = loss(output.samples, samples)
+def _report(codec: TrainableCodec, loss: SpectralLoss, probe: Crop, head: str) -> None:
+    with torch.autocast(probe.samples.device.type, torch.bfloat16):
+        output = codec(probe.samples, training=False)
+    distance, mel = loss(output.samples, probe.target)
     right = float("nan")
     if output.phoneme_logits is not None:
-        right = float((output.phoneme_logits.argmax(-1) == labels).float().mean())
+        right = float((output.phoneme_logits.argmax(-1) == probe.labels).float().mean())
     usage = codec.codebook.get_buffer("cluster_usage")
     share = usage / usage.sum()
     bits = -(share * share.clamp(min=1e-9).log2()).sum()

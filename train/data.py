@@ -41,14 +41,14 @@ _SHARES = {"en": 2.2, "fr": 1.7, "de": 1.2, "nl": 1.2, "ar": 3.0, "hi": 1.8}
 # recogniser in noise and through the codec (docs/LOG.md).
 PRESETS = {
     "en": (("f2", 58), ("m3", 40)),
-    "fr": (("Annie", 60), ("m7", 48)),
+    "fr": (("f3", 58), ("m7", 48)),
     "de": (("f4", 55), ("Alex", 45)),
     "es": (("steph", 58), ("Nguyen", 42)),
     "it": (("belinda", 55), ("max", 46)),
     "pt": (("f5", 60), ("Henrique", 44)),
     "nl": (("f1", 56), ("edward", 44)),
-    "ar": (("f3", 55), ("m4", 45)),
-    "hi": (("linda", 56), ("m5", 44)),
+    "ar": (("f4", 56), ("m7", 44)),
+    "hi": (("f1", 56), ("m5", 44)),
     "ja": (("Andrea", 60), ("adam", 46)),
 }
 

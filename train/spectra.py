@@ -1,4 +1,4 @@
-"""Spectra as losses, and the lapped transform that the waveform heads start from.
+"""Spectra as losses, and the bank of waves that the input of the codec starts from.
 
 Read next: `train.codec`.
 """
@@ -69,21 +69,6 @@ class SpectralLoss(nn.Module):
 
 def _log_distance(got: Tensor, wanted: Tensor, floor: float) -> Tensor:
     return (got.clamp(min=floor).log() - wanted.clamp(min=floor).log()).abs().mean()
-
-
-def lapped_basis(size: int) -> Tensor:
-    """Make the synthesis basis of a modified discrete cosine transform with a sine window.
-
-    Args:
-        size: samples of a hop; there are as many frequencies.
-
-    Returns:
-        [size, 2 * size]: the wave of each frequency, over its own hop and the next.
-    """
-    time = torch.arange(2 * size)
-    frequency = torch.arange(size)[:, None] + 0.5
-    window = torch.sin(math.pi / (2 * size) * (time + 0.5))
-    return window * math.sqrt(2 / size) * torch.cos(math.pi / size * (time + 0.5 + size / 2) * frequency)
 
 
 def filter_bank(num_bands: int, length: int, *, low: float = 60.0, high: float = 8000.0) -> tuple[Tensor, Tensor]:

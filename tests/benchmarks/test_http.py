@@ -12,6 +12,7 @@ from checkpoints import TINY
 from voxtral.bench import StreamTiming, count_underruns
 
 
+@pytest.mark.slow  # three seconds; the short form of a benchmark, for make soak
 def test_the_server_is_timed_as_a_client_hears_it(capsys: pytest.CaptureFixture[str]) -> None:
     http.main(["--short", "--model", str(TINY), "--device", "cpu"])
     report = json.loads(capsys.readouterr().out.splitlines()[-1])

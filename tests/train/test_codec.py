@@ -12,12 +12,13 @@ from torch import Tensor
 from exported import Exported
 from stand_in_teacher import STAND_IN
 from train import codec as stage
-from train.codec import SemanticCodebook, TrainableCodec, initialise
+from train.codec import DELAY, Crops, SemanticCodebook, TrainableCodec, initialise, make_optimisers
+from train.corpus import open_corpus
 from train.data import make_part, write_index
 from train.discriminators import Discriminators
 from train.loop import World, load_weights, save_weights
 from train.shape import nano_config
-from train.spectra import lapped_basis
+from train.spectra import mel_filters
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -49,21 +50,34 @@ def test_samples_are_those_of_the_runtime(exported: Exported, clip: Tensor) -> N
     assert torch.allclose(made, wanted, atol=1e-4 * float(wanted.abs().max()))
 
 
-def test_the_output_head_starts_as_the_inverse_of_the_lapped_transform(clip: Tensor) -> None:
+def test_the_spectral_head_starts_at_the_level_of_each_band(clip: Tensor) -> None:
+    torch.manual_seed(0)
     codec = TrainableCodec(nano_config())
-    samples = clip[None, : 240 * 100]
+    samples = clip[None, : 240 * 200]
     initialise(codec, samples)
-    weight = codec.decoder.output_proj.conv.weight  # [patch, D, kernel]
-    coefficients = F.conv1d(samples[:, None], lapped_basis(240)[:, None], stride=240)
-    hidden = torch.zeros(1, weight.shape[1], coefficients.shape[-1])
-    hidden[:, :240] = coefficients / coefficients.pow(2).mean((0, 2)).sqrt()[:, None]
     with torch.inference_mode():
-        patches = F.conv1d(F.pad(hidden, (weight.shape[2] - 1, 0)), weight)
-    made = patches.transpose(1, 2).flatten(1)
-    inner = slice(240, 240 * 99)
-    error = (made - samples[:, : made.shape[1]])[:, inner].pow(2).mean()
-    # The other taps of the kernel start as weak noise.
-    assert error < 0.1 * samples[:, inner].pow(2).mean()
+        made = codec.decode(*codec.encode(samples))[0]
+    bands = mel_filters(20, 1024)
+
+    def levels(signal: Tensor) -> Tensor:
+        spectrum = torch.stft(signal, 1024, 240, window=torch.hann_window(1024), return_complex=True).abs()
+        return (bands @ spectrum + 1e-3).log().mean(1)
+
+    wanted = levels(samples[0])
+    assert wanted.max() - wanted.min() > 2, "speech is not white, so that the next line says something"
+    assert (levels(made) - wanted).abs().mean() < 1.5
+    assert torch.corrcoef(torch.stack((levels(made), wanted)))[0, 1] > 0.9
+
+
+def test_a_crop_wants_what_was_heard_a_delay_ago(tmp_path: Path) -> None:
+    make_part(tmp_path, 0, 30 / 3600, 1, source=STAND_IN, with_word_lists=False)
+    write_index(tmp_path, 1, source=STAND_IN)
+    crop = Crops(open_corpus(tmp_path).read_parts(), 3).draw(4, torch.device("cpu"))
+    assert crop.samples.shape == crop.target.shape == (4, 24 * 1920)
+    assert crop.labels.shape == (4, 24, 4)
+    assert crop.samples.abs().max() > 0.01
+    assert torch.equal(crop.samples[:, :-DELAY], crop.target[:, DELAY:])
+    assert not torch.equal(crop.samples, crop.target)
 
 
 def test_an_empty_codebook_takes_its_entries_from_the_data() -> None:
@@ -109,6 +123,19 @@ def test_some_utterances_lose_all_their_acoustic_codes() -> None:
     assert 0.25 < is_lost.float().mean() < 0.45
     is_rounded = ((disturbed - 0.5).abs() < 1e-6).flatten(1).all(1)
     assert 0.2 < is_rounded.float().mean() < 0.45
+
+
+@pytest.mark.parametrize("with_muon", [True, False])
+def test_every_weight_has_one_optimiser(monkeypatch: pytest.MonkeyPatch, with_muon: bool) -> None:
+    if not with_muon:
+        monkeypatch.delattr(torch.optim, "Muon", raising=False)
+    elif not hasattr(torch.optim, "Muon"):
+        pytest.skip("this torch has no Muon")
+    codec = TrainableCodec(nano_config())
+    optimisers = make_optimisers(codec, 1e-3)
+    owned = [parameter for one in optimisers for group in one.param_groups for parameter in group["params"]]
+    assert len(optimisers) == 1 + with_muon
+    assert len(owned) == len({id(parameter) for parameter in owned}) == len(list(codec.parameters()))
 
 
 def test_a_training_step_reaches_every_weight(clip: Tensor) -> None:

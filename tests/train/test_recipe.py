@@ -58,7 +58,7 @@ def test_all_stages_run_in_order_with_their_lengths(recipe: Recipe) -> None:
         "-m train.codec OUT --minutes 7 --processes 3",
         "-m train.encode OUT --processes 3",
         "-m train.language_model OUT --minutes 65 --processes 3",
-        "-m train.codec OUT --decoder-only --minutes 30 --processes 3 --adversarial 0.2",
+        "-m train.codec OUT --decoder-only --minutes 60 --processes 3 --adversarial 0.2",
         "-m train.export OUT --output OUT/export",
         "-m benchmarks.quality --model OUT/export --recogniser OUT/recogniser.safetensors --split test"
         " --json OUT/quality.json",

@@ -1,4 +1,4 @@
-"""Bases and filters that the waveform heads start from."""
+"""Filters and losses of spectra."""
 
 from __future__ import annotations
 
@@ -6,28 +6,8 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 
-from train.spectra import SAMPLE_RATE, SpectralLoss, filter_bank, lapped_basis, mel_filters, mel_points
-
-
-@pytest.mark.parametrize("size", [8, 240])
-def test_the_lapped_basis_reconstructs_perfectly(size: int) -> None:
-    basis = lapped_basis(size).double()
-    samples = torch.randn(1, 1, size * 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    coefficients = F.conv1d(samples, basis[:, None], stride=size)
-    made = F.conv_transpose1d(coefficients, basis[:, None], stride=size)
-    inner = slice(size, -size)  # the ends overlap with nothing
-    # The angles reach thousands of radians, which float32 knows to 1e-4.
-    assert torch.allclose(made[..., inner], samples[..., inner], atol=1e-3)
-    assert not torch.allclose(made, samples, atol=0.1)
-
-
-def test_the_lapped_basis_is_orthonormal() -> None:
-    basis = lapped_basis(48)
-    assert torch.allclose(basis @ basis.T, torch.eye(48), atol=1e-5)
-    # and with its neighbour, a hop later
-    assert (basis[:, 48:] @ basis[:, :48].T).abs().max() < 1e-5
+from train.spectra import SAMPLE_RATE, SpectralLoss, filter_bank, mel_filters, mel_points
 
 
 def test_the_filter_bank_measures_energy_whatever_the_phase() -> None:
