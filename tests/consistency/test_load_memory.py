@@ -150,8 +150,8 @@ def load(folder: Path, dtype: str, recipe: str = "") -> dict[str, Any]:
 def test_loading_peaks_at_little_more_than_the_model(folder: Path, dtype: str) -> None:
     memory = load(folder, dtype)
     assert memory["num_samples"] > 20  # otherwise a peak could hide between two looks
-    # 6 MiB for what does not grow with the model: the tree of modules, and the samples taken here (5.1 seen once, beside
-    # another process). The 15 percent hold one tensor as it is stored, or folded in float32, beside its final form.
+    # 6 MiB for what does not grow with the model: the tree of modules, and the samples taken here (5.1 seen once).
+    # The 15 percent hold one tensor as it is stored, or folded in float32, beside its final form.
     assert memory["model"] <= memory["peak"] <= 1.15 * memory["model"] + 6 * MIB
 
 
