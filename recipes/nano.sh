@@ -66,7 +66,7 @@ for argument in "$@"; do
 done
 
 if $is_smoke; then
-    : "${OUTPUT:=build/nano-smoke}" "${DATA_HOURS:=0.3}" "${RECOGNISER_MINUTES:=0.25}" "${CODEC_MINUTES:=0.6}"
+    : "${OUTPUT:=build/nano-smoke}" "${DATA_HOURS:=0.3}" "${RECOGNISER_MINUTES:=0.5}" "${CODEC_MINUTES:=0.6}"
     : "${LANGUAGE_MODEL_MINUTES:=0.6}" "${DECODER_MINUTES:=0.1}"
 fi
 : "${OUTPUT:=build/nano}" "${PROCESSES:=2}" "${DATA_HOURS:=32}" "${RECOGNISER_MINUTES:=22}" "${CODEC_MINUTES:=48}"
