@@ -165,6 +165,7 @@ def test_quantising_while_loading_peaks_at_little_more_than_the_result(folder: P
     assert memory["peak"] <= 1.1 * memory["model"] + 12 * MIB
 
 
+@pytest.mark.slow  # four seconds
 def test_a_model_that_is_dropped_gives_its_memory_back(folder: Path) -> None:
     command = [sys.executable, "-c", UNLOADING_CHILD, str(TINY), str(folder)]
     memory = json.loads(subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout)

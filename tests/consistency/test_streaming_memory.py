@@ -52,6 +52,7 @@ print(seconds, at[60] - at[30])
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.slow  # three seconds
 def test_a_minute_grows_by_its_kv_cache_only(tiny_folder: Any) -> None:
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(tiny_folder)], capture_output=True, text=True, timeout=110, check=True
