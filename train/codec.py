@@ -218,6 +218,7 @@ class Crops:
         pieces, labels = [], []
         for _ in range(count):
             part = self._parts[self._rng.integers(len(self._parts))]
+            # One label from the start at least, so that the delay has samples to take.
             first = 1 + int(self._rng.integers((len(part.samples) - size) // SAMPLES_PER_LABEL - 1))
             start = first * SAMPLES_PER_LABEL
             pieces.append(part.samples[start - DELAY : start + size])
