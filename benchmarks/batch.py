@@ -23,9 +23,9 @@ from typing import Any
 
 from benchmarks.options import make_parser, read_numbers
 from benchmarks.report import ROOT, Report
-from voxtral.batch import item_seed
 from voxtral.bench import round_figure
 from voxtral.errors import VoxtralWarning
+from voxtral.speech.batch import item_seed
 from voxtral.tts import VoxtralTTS
 
 _TEXTS = ROOT / "benchmarks" / "texts" / "test" / "en.txt"

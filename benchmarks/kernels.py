@@ -32,7 +32,7 @@ from voxtral.model.kernels.paged import attend_to_pages, rotate_and_store
 from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
 from voxtral.model.kernels.window import attend_in_window
 from voxtral.model.linear import Int4Weight, Int8Weight, prepare_weight
-from voxtral.quantization import GROUP_SIZES
+from voxtral.quantization.fit import GROUP_SIZES
 
 # Positions in each stream's cache, and in a page.
 _CONTEXT, _PAGE_SIZE = 600, 64

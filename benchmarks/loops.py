@@ -28,7 +28,7 @@ from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
 from voxtral.model.backbone import init_kv_cache
 from voxtral.model.codec import CodecState
-from voxtral.voices import VoicePrompt
+from voxtral.voices.prompt import VoicePrompt
 
 # One frame first, then growth: the engine's own schedule.
 CHUNK_FRAMES = EngineOptions().chunk_frames

@@ -28,17 +28,18 @@ from benchmarks.random_checkpoint import published_params, random_tensor
 from benchmarks.report import ROOT, Report
 from benchmarks.subjects import random_model
 from voxtral.bench import round_figure
-from voxtral.checkpoint import TOKENIZER_FILE, Checkpoint, TensorReader, load_model, open_checkpoint
 from voxtral.config import END_AUDIO, NUM_SPECIAL_CODES, ModelConfig, QuantizationConfig, parse_config
 from voxtral.engine.noise import SeededNoise
+from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, TensorReader, load_model, open_checkpoint
+from voxtral.loading.locate import locate_model
 from voxtral.model.kernels.flow import round_to_codes
 from voxtral.model.linear import QuantizedLinear
 from voxtral.model.voxtral import VoxtralModel, prepare_for_inference
-from voxtral.models import locate_model
-from voxtral.quantization import choose_recipe, fit_int4, fit_int8, quantize_weight, stored_precision
+from voxtral.quantization.fit import choose_recipe, fit_int4, fit_int8, quantize_weight, stored_precision
 from voxtral.text.prompt import build_prompt
 from voxtral.text.tokenizer import load_tokenizer
-from voxtral.voices import list_presets, load_voice
+from voxtral.voices.presets import list_presets
+from voxtral.voices.prompt import load_voice
 
 PAGE = ROOT / "docs" / "QUANTIZATION.md"
 CPU = torch.device("cpu")

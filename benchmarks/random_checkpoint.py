@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from voxtral.checkpoint import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE, expected_tensors
 from voxtral.config import END_AUDIO, ModelConfig, parse_config
+from voxtral.loading.checkpoint import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE, expected_tensors
 
 TINY = Path(__file__).parents[1] / "tests" / "golden" / "tiny"
 

@@ -13,15 +13,16 @@ from pathlib import Path
 import torch
 
 from benchmarks.random_checkpoint import TINY, published_params, random_tensor, random_voice
-from voxtral.checkpoint import PARAMS_FILE, expected_tensors, load_model, open_checkpoint
 from voxtral.config import ModelConfig, QuantizationConfig, load_config, parse_config
 from voxtral.device import codec_dtype_for, plan_compute
+from voxtral.loading.checkpoint import PARAMS_FILE, expected_tensors, load_model, open_checkpoint
+from voxtral.loading.locate import locate_model
+from voxtral.model.codebooks import semantic_table
 from voxtral.model.linear import Int4Weight, Int8Weight, QuantizedLinear
-from voxtral.model.quantizer import semantic_table
 from voxtral.model.voxtral import VoxtralModel, init_tables, prepare_for_inference
-from voxtral.models import locate_model
-from voxtral.quantization import choose_recipe, stored_precision
-from voxtral.voices import VoicePrompt, list_presets, load_voice
+from voxtral.quantization.fit import choose_recipe, stored_precision
+from voxtral.voices.presets import list_presets
+from voxtral.voices.prompt import VoicePrompt, load_voice
 
 # 10 seconds of reference and the closing row, as in the published measurements.
 VOICE_ROWS = 126

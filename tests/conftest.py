@@ -12,8 +12,8 @@ import torch
 from hypothesis import settings
 
 from checkpoints import TINY
-from voxtral.checkpoint import Checkpoint, load_model, open_checkpoint
 from voxtral.engine.options import EngineOptions
+from voxtral.loading.checkpoint import Checkpoint, load_model, open_checkpoint
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.tts import VoxtralTTS
 

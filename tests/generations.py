@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from voxtral.checkpoint import Checkpoint, load_model
 from voxtral.config import QuantizationConfig
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import SeededNoise
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest
+from voxtral.loading.checkpoint import Checkpoint, load_model
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.prompt import build_prompt
 from voxtral.text.tokenizer import load_tokenizer
-from voxtral.voices import list_presets, load_voice
+from voxtral.voices.presets import list_presets
+from voxtral.voices.prompt import load_voice
 
 
 class RequestMaker:

@@ -15,7 +15,7 @@ from benchmarks.quality.phonemes import cut_by_alignment, error_rate, is_retriev
 from benchmarks.quality.systems import Narrator
 from train.texts import TextSource
 from voxtral.errors import GenerationError
-from voxtral.result import Audio
+from voxtral.speech.result import Audio
 
 SECONDS = 60.0
 # So many are verdict enough; each costs its whole frame budget twice.

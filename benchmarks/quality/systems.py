@@ -20,10 +20,10 @@ from torch import Tensor
 from benchmarks.quality.acoustics import SAMPLE_RATE
 from benchmarks.quality.cases import Case
 from benchmarks.random_checkpoint import random_tensor
-from voxtral.checkpoint import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE, open_checkpoint
 from voxtral.errors import GenerationError
+from voxtral.loading.checkpoint import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE, open_checkpoint
 from voxtral.tts import VoxtralTTS
-from voxtral.voices import VoicePrompt
+from voxtral.voices.prompt import VoicePrompt
 
 _ACOUSTIC = slice(1, None)  # rows of codes [K, T]
 

@@ -15,27 +15,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from voxtral import errors
-    from voxtral.batch import BatchResult
     from voxtral.errors import VoxtralError, VoxtralWarning
-    from voxtral.result import Audio
-    from voxtral.speaking import SpeechHandle
+    from voxtral.speech.batch import BatchResult
+    from voxtral.speech.result import Audio
+    from voxtral.speech.utterance import SpeechHandle
     from voxtral.tts import SpeechStream, VoxtralTTS
     from voxtral.types import AudioChunk, SamplingOptions, SegmentInfo, SpeechRequest, SpeechStats
-    from voxtral.voices import VoicePrompt
+    from voxtral.voices.prompt import VoicePrompt
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Audio": "voxtral.result",
+    "Audio": "voxtral.speech.result",
     "AudioChunk": "voxtral.types",
-    "BatchResult": "voxtral.batch",
+    "BatchResult": "voxtral.speech.batch",
     "SamplingOptions": "voxtral.types",
     "SegmentInfo": "voxtral.types",
-    "SpeechHandle": "voxtral.speaking",
+    "SpeechHandle": "voxtral.speech.utterance",
     "SpeechRequest": "voxtral.types",
     "SpeechStats": "voxtral.types",
     "SpeechStream": "voxtral.tts",
-    "VoicePrompt": "voxtral.voices",
+    "VoicePrompt": "voxtral.voices.prompt",
     "VoxtralError": "voxtral.errors",
     "VoxtralTTS": "voxtral.tts",
     "VoxtralWarning": "voxtral.errors",

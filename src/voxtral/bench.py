@@ -26,7 +26,7 @@ from voxtral.text.tokenizer import PromptTokens
 
 if TYPE_CHECKING:
     from voxtral.engine.engine import Engine
-    from voxtral.voices import VoicePrompt
+    from voxtral.voices.prompt import VoicePrompt
 
 # Characters that a second of published speech takes; published figures for 500 characters imply 12.3 to 13.5.
 CHARS_PER_AUDIO_SECOND = 12.5

@@ -2,7 +2,7 @@
 
 This is the only file that knows how codebook sizes, offsets, hops and windows are derived; nothing
 else in the package holds such a number. It reads a dictionary or a file and knows no tensors.
-Read next: `voxtral.checkpoint` (which tensors a config implies) and docs/MODEL.md.
+Read next: `voxtral.loading.checkpoint` (which tensors a config implies) and docs/MODEL.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """VoxtralTTS: the Python API. Loads a model, resolves requests, speaks.
 
 Everything audible goes through `submit`; the other methods are ways to read its handle. HTTP and the
-command line use this class too. Read next: `voxtral.speaking`, then docs/ENGINE.md.
+command line use this class too. Read next: `voxtral.speech.utterance`, then docs/ENGINE.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import unicodedata
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,18 +26,6 @@ import torch
 
 import voxtral
 from voxtral.audio.read import AudioLimits, read_audio
-from voxtral.batch import (
-    MAX_IN_FLIGHT,
-    Batch,
-    BatchResult,
-    ClonedVoices,
-    ItemReader,
-    as_finished,
-    check_texts,
-    default_in_flight,
-    in_order,
-)
-from voxtral.checkpoint import TOKENIZER_FILE, Checkpoint, fingerprint, load_model, open_checkpoint
 from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, codec_dtype_for, plan_compute, probe_device, resolve_device, run_aside
 from voxtral.engine.engine import Engine
@@ -56,13 +44,25 @@ from voxtral.errors import (
     VoiceError,
     VoxtralWarning,
 )
-from voxtral.memory_plan import check_precision, choose_quantization, limit_device_memory
-from voxtral.model.quantizer import CodeRangeError, check_codes
+from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, fingerprint, load_model, open_checkpoint
+from voxtral.loading.locate import locate_model
+from voxtral.loading.memory import check_precision, choose_quantization, limit_device_memory
+from voxtral.model.codebooks import CodeRangeError, check_codes
 from voxtral.model.voxtral import VoxtralModel, move_model
-from voxtral.models import locate_model
-from voxtral.request import check_number, check_options, make_request
-from voxtral.result import Audio
-from voxtral.speaking import SpeechHandle, SpeechPlan
+from voxtral.speech.batch import (
+    MAX_IN_FLIGHT,
+    Batch,
+    BatchResult,
+    ClonedVoices,
+    ItemReader,
+    as_finished,
+    check_texts,
+    default_in_flight,
+    in_order,
+)
+from voxtral.speech.request import check_number, check_options, make_request
+from voxtral.speech.result import Audio
+from voxtral.speech.utterance import SpeechHandle, SpeechPlan
 from voxtral.text.kana import LETTERS_PER_KANA
 from voxtral.text.language import LANGUAGES, check_speakable, is_speakable, resolve_language, script_mismatch
 from voxtral.text.normalize import normalize, write_in_kana
@@ -70,15 +70,8 @@ from voxtral.text.prompt import build_prompt
 from voxtral.text.segment import TextSegment, split_text
 from voxtral.text.tokenizer import SpeechTokenizer, load_tokenizer
 from voxtral.types import AudioChunk, SpeechRequest
-from voxtral.voices import (
-    VoicePrompt,
-    check_voice,
-    default_voice,
-    describe_preset,
-    list_presets,
-    load_voice,
-    voice_language,
-)
+from voxtral.voices.presets import VoiceInfo, default_voice, describe_presets, list_presets, voice_language
+from voxtral.voices.prompt import VoicePrompt, check_voice, load_voice
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -106,16 +99,6 @@ _MAX_CHARS_IN_MEMORY = 200_000
 # The default frame budget, in seconds of speech. Typical English is 0.08 s a character; two or three
 # words may take 6 s without fault (docs/MODEL.md, "Habits").
 _BUDGET_BASE_S, _BUDGET_PER_CHAR_S = 6.0, 0.25
-
-
-@dataclass(frozen=True)
-class VoiceInfo:
-    """A preset voice as it is listed."""
-
-    name: str
-    language: str
-    is_default: bool
-    description: str = ""
 
 
 class VoxtralTTS:
@@ -334,12 +317,7 @@ class VoxtralTTS:
     @property
     def voices(self) -> tuple[VoiceInfo, ...]:
         """The preset voices."""
-        languages = self.config.languages
-        defaults = {default_voice(self._presets, languages, code) for code in languages} if self._presets else set()
-        return tuple(
-            VoiceInfo(name, voice_language(name, languages), name in defaults, describe_preset(path))
-            for name, path in self._presets.items()
-        )
+        return describe_presets(self._presets, self.config.languages)
 
     # Speaking.
 

@@ -11,7 +11,7 @@ from benchmarks import quantisation
 from benchmarks.quality.page import fill
 from benchmarks.quantisation import LIMITS, PAGE, fit_half_quadratic, judge_speech, make_parts, round_to_nearest
 from benchmarks.report import ROOT
-from voxtral.quantization import fit_int4
+from voxtral.quantization.fit import fit_int4
 
 REPORTS = sorted((ROOT / "benchmarks" / "results").glob("quantisation-*.json"))
 

@@ -18,12 +18,12 @@ import torch
 
 import voxtral
 from generations import RequestMaker, collect, load_on_cpu, speak_alone
-from voxtral.checkpoint import Checkpoint, open_checkpoint
 from voxtral.config import QuantizationConfig
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationTrace
 from voxtral.errors import EngineError, VoxtralError
+from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
 from voxtral.model.voxtral import VoxtralModel
 
 TEXTS = ("Hello.", "The rain stopped.", "Good morning to you all.", "Yes!")

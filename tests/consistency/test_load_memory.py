@@ -24,9 +24,9 @@ CHILD = """
 import json, sys, threading, time
 from pathlib import Path
 import torch
-from voxtral.checkpoint import load_model, open_checkpoint
+from voxtral.loading.checkpoint import load_model, open_checkpoint
 from voxtral.model.linear import QuantizedLinear, cpu_kernels
-from voxtral.quantization import choose_recipe
+from voxtral.quantization.fit import choose_recipe
 
 def anonymous():
     with open("/proc/self/status", encoding="ascii") as file:

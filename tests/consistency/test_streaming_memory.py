@@ -23,7 +23,7 @@ import sys
 import numpy as np
 import torch
 from pathlib import Path
-from voxtral.checkpoint import load_model, open_checkpoint
+from voxtral.loading.checkpoint import load_model, open_checkpoint
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import SeededNoise
 from voxtral.engine.sequence import GenerationRequest

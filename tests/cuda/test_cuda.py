@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from voxtral import SamplingOptions, SpeechRequest, VoxtralTTS
-from voxtral.checkpoint import load_model, open_checkpoint
 from voxtral.doctor.vectors import load_vectors, run_vectors
 from voxtral.engine.options import EngineOptions
+from voxtral.loading.checkpoint import load_model, open_checkpoint
 
 pytestmark = [
     pytest.mark.cuda,

@@ -25,12 +25,12 @@ import voxtral
 from checkpoints import TINY
 from voxtral import SpeechRequest, VoxtralTTS
 from voxtral.audio.file import AudioFileWriter
-from voxtral.batch import item_seed
 from voxtral.cli.main import run
-from voxtral.cli.manifest import Manifest
 from voxtral.engine.options import EngineOptions
 from voxtral.errors import BatchError, EngineStoppedError, RequestError, TextError
-from voxtral.speaking import SpeechHandle
+from voxtral.jobs.manifest import Manifest
+from voxtral.speech.batch import item_seed
+from voxtral.speech.utterance import SpeechHandle
 
 ON_TINY = ("--model", str(TINY), "--device", "cpu")
 SOURCE = Path(voxtral.__file__).parents[1]
@@ -327,7 +327,7 @@ def test_a_journal_that_is_none_and_a_folder_in_use_are_refused(batch: Command) 
 KILLED_BETWEEN_LINE_AND_MOVE = """
 import os, signal, sys
 from voxtral.cli.main import main
-from voxtral.cli.manifest import Manifest
+from voxtral.jobs.manifest import Manifest
 append, count = Manifest._append, 0
 
 def append_and_die(self, records):

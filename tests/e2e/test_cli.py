@@ -41,7 +41,7 @@ from voxtral.cli.main import run
 from voxtral.cli.progress import Progress, show_progress
 from voxtral.cli.terminal import deferred_interrupts, tidy_warnings
 from voxtral.errors import CancelledError, EngineStoppedError, VoxtralWarning
-from voxtral.speaking import SpeechHandle
+from voxtral.speech.utterance import SpeechHandle
 from voxtral.types import SegmentInfo, SpeechRequest, SpeechStats
 
 COMMANDS = ("speak", "batch", "voices", "clone", "download", "encode", "decode", "bench", "doctor")
@@ -318,7 +318,7 @@ def test_a_full_disk_behind_standard_output_is_an_error(speak: Cli, monkeypatch:
 
 
 def test_a_stream_that_fails_is_not_ended_as_if_it_were_whole(speak: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voxtral.speaking.is_silent", lambda samples, rate: True)
+    monkeypatch.setattr("voxtral.speech.utterance.is_silent", lambda samples, rate: True)
     monkeypatch.setattr(ContainerEncoder, "finish", lambda self: pytest.fail("the stream was ended politely"))
     result = speak(TEXT, "-o", "-", "--format", "flac")
     assert result.code == 1
@@ -439,7 +439,7 @@ def test_a_model_that_is_nowhere_is_an_error_and_not_replaced(cli: Cli) -> None:
 
 def test_a_failed_segment_leaves_the_old_file(speak: Cli, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (workplace / "out.wav").write_bytes(b"precious")
-    monkeypatch.setattr("voxtral.speaking.is_silent", lambda samples, rate: True)
+    monkeypatch.setattr("voxtral.speech.utterance.is_silent", lambda samples, rate: True)
     result = speak(TEXT, "-o", "out.wav")
     assert result.code == 1
     assert "error: the model made only silence" in result.stderr

@@ -11,7 +11,7 @@ import pytest
 
 from voxtral import VoxtralTTS
 from voxtral.config import PUBLISHED_LANGUAGES
-from voxtral.models import locate_model
+from voxtral.loading.locate import locate_model
 from voxtral.text.language import resolve_language
 
 

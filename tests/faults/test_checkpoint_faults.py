@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from checkpoints import TINY
-from voxtral.checkpoint import TEXT_EMBEDDINGS, TensorReader, load_model, open_checkpoint, read_header
 from voxtral.errors import CheckpointError, ConfigError
+from voxtral.loading.checkpoint import TEXT_EMBEDDINGS, TensorReader, load_model, open_checkpoint, read_header
 
 WEIGHTS = "consolidated.safetensors"
 WQ = "layers.1.attention.wq.weight"

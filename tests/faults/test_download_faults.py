@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from loopback_hub import LoopbackHub, SeenRequest, client_of, fake_checkpoint, sha256
-from voxtral import hub as hub_module
 from voxtral.errors import DownloadError
-from voxtral.hub import CANONICAL_ID, PINNED_REVISION, download, find_cached, plan_download, resolve_model
+from voxtral.loading import hub as hub_module
+from voxtral.loading.hub import CANONICAL_ID, PINNED_REVISION, download, find_cached, plan_download, resolve_model
 
 OTHER = "someone/finetune"
 WEIGHTS = "consolidated.safetensors"
@@ -99,7 +99,7 @@ def test_another_process_goes_on_where_this_one_was_cut(hub: LoopbackHub, cache:
     failing_download(OTHER)
     hub.status_after_cut.clear()
     hub.seen.clear()
-    script = f"from voxtral.hub import download; print(download({OTHER!r}))"
+    script = f"from voxtral.loading.hub import download; print(download({OTHER!r}))"
     done = subprocess.run(
         [sys.executable, "-c", script],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "HF_HUB_DISABLE_TELEMETRY": "1"},

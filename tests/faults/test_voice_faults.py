@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from checkpoints import TINY
 from voxtral.config import ModelConfig, load_config
 from voxtral.errors import VoiceError
-from voxtral.voices import VoicePrompt, check_voice, default_voice, load_voice
+from voxtral.voices.presets import default_voice
+from voxtral.voices.prompt import VoicePrompt, check_voice, load_voice
 
 PRESET = TINY / "voice_embedding" / "casual_male.pt"
 

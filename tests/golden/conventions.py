@@ -21,19 +21,20 @@ from dataclasses import dataclass, fields
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from voxtral import checkpoint, config
+from voxtral import config
 from voxtral.audio import read
 from voxtral.config import CodebookConfig, CodecConfig, GenerationDefaults
 from voxtral.engine.frame import compute_frame
 from voxtral.engine.runner import Runner
-from voxtral.model import acoustic, attention, codec, codec_encoder, layers, quantizer
+from voxtral.loading import checkpoint
+from voxtral.model import acoustic, attention, codebooks, codec, codec_encoder, layers
 from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, BidirectionalAttention
 from voxtral.model.backbone import Backbone, BackboneAttention, BackboneLayer
+from voxtral.model.codebooks import Quantizer
 from voxtral.model.codec import CodecAttention, CodecDecoder, CodecLayer, ConvBlock
 from voxtral.model.codec_encoder import CodecEncoder
 from voxtral.model.kernels import elementwise, flow, paged, tokens, window
 from voxtral.model.layers import FeedForward, RMSNorm
-from voxtral.model.quantizer import Quantizer
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text import prompt, tokenizer
 from voxtral.text.tokenizer import SpeechTokenizer
@@ -899,14 +900,14 @@ DECODER = (
     Convention(
         "codebook usage is floored at 1e-8",
         "Quantizer",
-        constant(quantizer, "_USAGE_FLOOR", 1e-8),
+        constant(codebooks, "_USAGE_FLOOR", 1e-8),
         "codec/semantic_table_rows",
         at_load=True,
     ),
     Convention(
         "the codebook is not divided by its usage",
         "Quantizer",
-        edit(quantizer.semantic_table, ("cluster_usage.float().clamp(min=_USAGE_FLOOR)[:, None]", "1.0")),
+        edit(codebooks.semantic_table, ("cluster_usage.float().clamp(min=_USAGE_FLOOR)[:, None]", "1.0")),
         "codec/semantic_table_rows",
         at_load=True,
     ),
@@ -917,7 +918,7 @@ DECODER = (
             Quantizer.codes_to_latent,
             ("codes[:, 1:] * 2 / (self.codebooks.acoustic_size - 1) - 1", "codes[:, 1:] * 0.1 - 1"),
         ),
-        f"{_UNIT}/test_quantizer.py::test_levels_are_rescaled_in_the_official_order",
+        f"{_UNIT}/test_codebooks.py::test_levels_are_rescaled_in_the_official_order",
     ),
     Convention(
         "acoustic levels are 22 in [-1, 1]",

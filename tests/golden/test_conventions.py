@@ -12,9 +12,9 @@ import torch
 
 from checkpoints import TINY
 from golden.conventions import CONVENTIONS, Convention, edit
-from voxtral.checkpoint import Checkpoint, open_checkpoint
 from voxtral.doctor import vectors as doctor
 from voxtral.doctor.vectors import EntryResult, VectorSet, load_vectors
+from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
 from voxtral.model.acoustic import embed_time
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.tokenizer import SpeechTokenizer, load_tokenizer

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from checkpoints import TINY
-from voxtral.checkpoint import open_checkpoint
 from voxtral.doctor import vectors
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import SeededNoise
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationTrace
+from voxtral.loading.checkpoint import open_checkpoint
 from voxtral.model.voxtral import VoxtralModel
 
 GOLDEN = Path(__file__).parent / "data"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from voxtral.checkpoint import open_checkpoint
 from voxtral.config import CodecConfig, TransformerBlockConfig
 from voxtral.doctor.vectors import load_vectors, run_vectors
+from voxtral.loading.checkpoint import open_checkpoint
 
 ODD = Path(__file__).parent / "odd"
 VARIANTS = ["sizes", "options"]

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from checkpoints import TINY
-from voxtral.checkpoint import Checkpoint, load_model, open_checkpoint
 from voxtral.doctor import vectors
 from voxtral.doctor.vectors import VectorReport, load_vectors, run_vectors
+from voxtral.loading.checkpoint import Checkpoint, load_model, open_checkpoint
 from voxtral.model.voxtral import VoxtralModel, prepare_for_inference
-from voxtral.quantization import choose_recipe
+from voxtral.quantization.fit import choose_recipe
 
 GOLDEN = Path(__file__).parent / "data"
 ODD = Path(__file__).parent / "odd"

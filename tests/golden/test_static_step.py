@@ -12,12 +12,12 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from checkpoints import TINY
-from voxtral.checkpoint import open_checkpoint
 from voxtral.doctor import vectors
 from voxtral.engine import frame, graphs
 from voxtral.engine.engine import Engine
 from voxtral.engine.kv_cache import KVPages, StepMemory, make_pages
 from voxtral.engine.options import EngineOptions
+from voxtral.loading.checkpoint import open_checkpoint
 from voxtral.model.folded import FoldedFlow
 from voxtral.model.voxtral import VoxtralModel
 

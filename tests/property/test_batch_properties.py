@@ -11,9 +11,9 @@ from unittest import mock
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from voxtral.cli.batch_input import Entry, check_name, plan_files, read_entries
-from voxtral.cli.manifest import MANIFEST_FILE, Manifest
 from voxtral.errors import TextError, VoiceError
+from voxtral.jobs.inputs import Entry, check_name, plan_files, read_entries
+from voxtral.jobs.manifest import MANIFEST_FILE, Manifest
 
 NAMES = st.one_of(st.text(max_size=12), st.text(alphabet="aA./\\-: \u00e9e\u0301", max_size=6), st.text(min_size=240))
 

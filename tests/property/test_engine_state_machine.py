@@ -21,13 +21,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from checkpoints import TINY
 from generations import RequestMaker, load_on_cpu, speak_alone
-from voxtral.checkpoint import open_checkpoint
 from voxtral.engine.blocks import SCRATCH_BLOCK
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.runner import Runner
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest
 from voxtral.errors import CancelledError, DeadlineError, EngineError, NumericsError
+from voxtral.loading.checkpoint import open_checkpoint
 from voxtral.model.voxtral import VoxtralModel
 
 BLOCK_SIZE, NUM_BLOCKS, MAX_FRAMES = 8, 20, 10

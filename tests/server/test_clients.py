@@ -17,8 +17,8 @@ import pytest
 
 from listening import check_samples, num_playable
 from serving import Serving, wait_for
-from voxtral.server.voice_book import OPENAI_VOICES
 from voxtral.tts import VoxtralTTS
+from voxtral.voices.book import OPENAI_VOICES
 
 TEXT = "Hello world"
 

@@ -12,8 +12,8 @@ import pytest
 from listening import FORMATS, STREAM_FORMATS, audio_of, check_samples, decode, events_of, openai_client, pitch_ratio
 from serving import Serving, serving
 from voxtral.engine.options import EngineOptions
-from voxtral.server.voice_book import OPENAI_VOICES
 from voxtral.tts import VoxtralTTS
+from voxtral.voices.book import OPENAI_VOICES
 
 TEXT = "Hello there, how are you today?"
 VOICE = "en_f1"

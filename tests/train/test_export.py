@@ -20,8 +20,9 @@ from train.language_model import SpeechModel
 from train.loop import load_weights
 from train.shape import nano_config
 from train.teacher import Speaker, Utterance
-from voxtral.checkpoint import WEIGHTS_FILE, expected_tensors, open_checkpoint
-from voxtral.voices import list_presets, load_voice
+from voxtral.loading.checkpoint import WEIGHTS_FILE, expected_tensors, open_checkpoint
+from voxtral.voices.presets import list_presets
+from voxtral.voices.prompt import load_voice
 
 
 def test_the_inventory_is_the_one_that_the_runtime_expects(exported: Exported) -> None:

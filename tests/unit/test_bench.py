@@ -23,11 +23,11 @@ from voxtral.bench import (
     summarize_rounds,
     warm_up,
 )
-from voxtral.checkpoint import Checkpoint
 from voxtral.engine.engine import Engine
 from voxtral.errors import EngineError
+from voxtral.loading.checkpoint import Checkpoint
 from voxtral.model.voxtral import VoxtralModel
-from voxtral.voices import VoicePrompt
+from voxtral.voices.prompt import VoicePrompt
 
 RATE = 100  # samples per second, so that 1 sample is 10 ms
 finite = st.floats(min_value=0, max_value=1e6)

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints import TINY
-from voxtral.checkpoint import Checkpoint, load_model, open_checkpoint
 from voxtral.config import CodebookConfig
 from voxtral.doctor import command
 from voxtral.doctor.checks import (
@@ -28,6 +27,7 @@ from voxtral.doctor.checks import (
     end_row,
 )
 from voxtral.doctor.vectors import EntryResult, VectorReport, _compare, _Failure, _judge, _Quirk, _Skip, load_vectors
+from voxtral.loading.checkpoint import Checkpoint, load_model, open_checkpoint
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.tokenizer import load_tokenizer
 

@@ -54,9 +54,9 @@ from train.corpus import CorpusError, Phonemes
 from train.data import HELD_OUT, Voice
 from train.teacher import Speaker, TeacherSource, Utterance
 from train.texts import LANGUAGES, TextSource
-from voxtral.checkpoint import open_checkpoint
 from voxtral.errors import GenerationError
-from voxtral.result import Audio
+from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.speech.result import Audio
 from voxtral.tts import VoxtralTTS
 from voxtral.types import SegmentInfo, SpeechStats
 

@@ -2,7 +2,7 @@
 
 Nothing that a header claims is believed and every limit is counted while decoding, so that a small file which decodes
 to hours, or names a billion channels, costs no more than an honest one. It does not judge whether a clip is long
-enough to clone a voice (`voxtral.voices` does) and never opens a URL.
+enough to clone a voice (`voxtral.voices.prompt` does) and never opens a URL.
 """
 
 from __future__ import annotations

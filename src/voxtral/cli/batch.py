@@ -1,7 +1,7 @@
 """`voxtral batch`: many texts into a folder of files, side by side, to be gone on with after a kill.
 
 First everything that is wrong is told, then the model is loaded, then files are made. `batch_input` reads and checks,
-`manifest` remembers, `voxtral.batch` speaks.
+`manifest` remembers, `voxtral.speech.batch` speaks.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ import typer
 
 from voxtral.audio.encode import FORMATS
 from voxtral.audio.file import AudioFileWriter
-from voxtral.batch import MAX_IN_FLIGHT, Batch, BatchItem, ClonedVoices, default_in_flight
-from voxtral.cli.batch_input import PlannedFile, Problem, Split, plan_files, read_entries
 from voxtral.cli.loading import (
     DeviceOption,
     DtypeOption,
@@ -31,7 +29,6 @@ from voxtral.cli.loading import (
     QuantizeOption,
     open_model,
 )
-from voxtral.cli.manifest import Digests, Manifest
 from voxtral.cli.options import (
     GuidanceOption,
     JsonOption,
@@ -51,10 +48,13 @@ from voxtral.cli.progress import BatchProgress, clock, show_line
 from voxtral.cli.terminal import deferred_interrupts, reporter, say
 from voxtral.engine.options import EngineOptions
 from voxtral.errors import AudioError, EngineStoppedError, RequestError, VoxtralError, VoxtralWarning
-from voxtral.request import check_number, check_options, make_request
+from voxtral.jobs.inputs import PlannedFile, Problem, Split, plan_files, read_entries
+from voxtral.jobs.manifest import Digests, Manifest
+from voxtral.speech.batch import MAX_IN_FLIGHT, Batch, BatchItem, ClonedVoices, default_in_flight
+from voxtral.speech.request import check_number, check_options, make_request
 
 if TYPE_CHECKING:
-    from voxtral.speaking import SpeechHandle
+    from voxtral.speech.utterance import SpeechHandle
     from voxtral.tts import VoxtralTTS
     from voxtral.types import SpeechStats
 

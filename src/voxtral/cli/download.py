@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from voxtral import hub
 from voxtral.cli.terminal import say
-from voxtral.models import is_built_in
+from voxtral.loading import hub
+from voxtral.loading.locate import is_built_in
 
 
 def download(

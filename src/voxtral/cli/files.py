@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from voxtral.cli.terminal import say
-from voxtral.errors import AudioError, TextError
+from voxtral.errors import AudioError
+from voxtral.text import files
 
 
 def read_text(source: str) -> str:
@@ -18,22 +19,15 @@ def read_text(source: str) -> str:
     Raises:
         TextError: it cannot be read, or is not UTF-8; the message says where.
     """
-    name = "standard input" if source == "-" else source
-    if source == "-" and sys.stdin.isatty():
+    if source != "-":
+        return files.read_text(Path(source))
+    if sys.stdin.isatty():
         say("reading the text from the terminal; end it with Ctrl-D on a line of its own (Windows: Ctrl-Z)")
     try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        data = sys.stdin.buffer.read()
     except OSError as error:
-        raise TextError(
-            f"{name} cannot be read ({error.strerror}); the text comes from there; check the path and its permissions"
-        ) from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TextError(
-            f"{name} is not UTF-8 (byte 0x{data[error.start]:02x} at position {error.start}); a text must be UTF-8; "
-            "save it again as UTF-8, or convert it, for example with iconv"
-        ) from error
+        raise files.unreadable("standard input", error) from error
+    return files.decode_text(data, "standard input")
 
 
 def check_target(target: Path) -> None:

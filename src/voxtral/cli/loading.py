@@ -1,6 +1,6 @@
 """The options that choose a model, and loading it with a word about the choice.
 
-`voxtral.models` chooses; this says what was chosen, and keeps torch out until a command needs it.
+`voxtral.loading.locate` chooses; this says what was chosen, and keeps torch out until a command needs it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voxtral.cli.terminal import say
-from voxtral.models import choose_model
+from voxtral.loading.locate import choose_model
 
 if TYPE_CHECKING:
     from voxtral.engine.options import EngineOptions

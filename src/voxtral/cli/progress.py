@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from voxtral.speaking import SpeechHandle
+    from voxtral.speech.utterance import SpeechHandle
 
 _BAR_COLUMNS = 24
 _REDRAWS_PER_S = 4

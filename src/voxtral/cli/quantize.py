@@ -15,7 +15,7 @@ from voxtral.cli.options import QuietOption
 from voxtral.cli.terminal import reporter, say
 
 if TYPE_CHECKING:
-    from voxtral.conversion import Progress
+    from voxtral.loading.convert import Progress
 
 
 def quantize(
@@ -51,12 +51,12 @@ def quantize(
       voxtral quantize ./my-model -o my-model-int8 --bits int8
       voxtral speak "Hello!" --model ./voxtral-int4
     """
-    from voxtral.checkpoint import open_checkpoint
-    from voxtral.conversion import check_conversion, write_quantized
     from voxtral.device import resolve_device
-    from voxtral.memory_plan import format_bytes
-    from voxtral.models import locate_model
-    from voxtral.quantization import choose_recipe
+    from voxtral.loading.checkpoint import open_checkpoint
+    from voxtral.loading.convert import check_conversion, write_quantized
+    from voxtral.loading.locate import locate_model
+    from voxtral.loading.memory import format_bytes
+    from voxtral.quantization.fit import choose_recipe
 
     tell = reporter(is_quiet=is_quiet)
     chosen_device, reason = resolve_device(device)

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from voxtral.speaking import SpeechHandle
+    from voxtral.speech.utterance import SpeechHandle
     from voxtral.tts import VoxtralTTS
     from voxtral.types import SpeechRequest
 
@@ -136,7 +136,7 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     if normalize is NormalizeChoice.OFF:
         check_speakable(spoken)
 
-    from voxtral.request import check_options, make_request
+    from voxtral.speech.request import check_options, make_request
 
     request = make_request(
         spoken,

@@ -11,7 +11,7 @@ import typer
 from voxtral.cli.files import check_safetensors_target, writing
 from voxtral.cli.loading import DeviceOption, DtypeOption, LoadOptions, ModelOption, open_model, resolve_model_name
 from voxtral.cli.terminal import say
-from voxtral.models import locate_model
+from voxtral.loading.locate import locate_model
 
 
 def voices(
@@ -29,9 +29,9 @@ def voices(
     name = resolve_model_name(model, say)
     folder = locate_model(name, allow_download=False)
 
-    from voxtral.checkpoint import PARAMS_FILE
     from voxtral.config import load_config
-    from voxtral.voices import default_voice, describe_preset, list_presets, voice_language
+    from voxtral.loading.checkpoint import PARAMS_FILE
+    from voxtral.voices.presets import default_voice, describe_preset, list_presets, voice_language
 
     languages = load_config(folder / PARAMS_FILE).languages
     presets = list_presets(folder)

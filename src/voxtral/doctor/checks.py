@@ -15,7 +15,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from voxtral.checkpoint import TOKENIZER_FILE, Checkpoint, expected_tensors
 from voxtral.config import EMPTY_AUDIO, END_AUDIO, CodebookConfig
 from voxtral.device import plan_compute
 from voxtral.engine.engine import Engine
@@ -23,10 +22,12 @@ from voxtral.engine.noise import SeededNoise
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.errors import CheckpointError, VoiceError
+from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, expected_tensors
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.prompt import build_prompt
 from voxtral.text.tokenizer import SpeechTokenizer, TokenizerMissingError, load_tokenizer
-from voxtral.voices import default_voice, list_presets, load_voice
+from voxtral.voices.presets import default_voice, list_presets
+from voxtral.voices.prompt import load_voice
 
 Status = Literal["ok", "warning", "failed", "skipped"]
 

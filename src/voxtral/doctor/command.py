@@ -13,15 +13,15 @@ from typing import Any
 
 import torch
 
-from voxtral.checkpoint import Checkpoint, open_checkpoint
 from voxtral.config import ModelConfig, QuantizationConfig
 from voxtral.device import ComputePlan, describe_machine, dtype_name, plan_compute
 from voxtral.doctor.checks import Check, check_model
 from voxtral.doctor.vectors import EntryResult, VectorReport, load_vectors, run_vectors
 from voxtral.errors import OptionError, VoxtralError
-from voxtral.memory_plan import check_precision, choose_quantization
+from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
+from voxtral.loading.locate import choose_model, locate_model
+from voxtral.loading.memory import check_precision, choose_quantization
 from voxtral.model.linear import describe_products
-from voxtral.models import choose_model, locate_model
 from voxtral.tts import load_as_planned
 
 _EXAMPLES = """examples:

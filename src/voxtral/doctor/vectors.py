@@ -18,18 +18,19 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from voxtral.checkpoint import TOKENIZER_FILE, Checkpoint, load_model
 from voxtral.config import END_AUDIO, NUM_SPECIAL_CODES, Precision, QuantizationConfig
 from voxtral.engine.engine import Engine
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace
 from voxtral.errors import CheckpointError
+from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, load_model
 from voxtral.model.acoustic import embed_time, time_inverse_frequencies
 from voxtral.model.codec import ConvBlock
 from voxtral.model.layers import apply_rope, rope_inverse_frequencies, rope_rotation
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.prompt import build_prompt, prompt_from_ids
 from voxtral.text.tokenizer import SpeechTokenizer, TokenizerMissingError, load_tokenizer
-from voxtral.voices import list_presets, load_voice
+from voxtral.voices.presets import list_presets
+from voxtral.voices.prompt import load_voice
 
 Kind = Literal["output", "input", "informational"]
 

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxtral.config import CodebookConfig, CodecConfig, ConvBlockConfig, TransformerBlockConfig
+from voxtral.model.codebooks import Quantizer
 from voxtral.model.kernels.window import attend_in_window, window_bias
 from voxtral.model.layers import FeedForward, RMSNorm, last, split_heads
-from voxtral.model.quantizer import Quantizer
 
 # Frames decoded at once when a whole signal is asked for: bounds the memory of the attention masks.
 _FRAMES_PER_PASS = 25

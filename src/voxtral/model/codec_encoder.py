@@ -1,7 +1,7 @@
 """The codec encoder: samples in, frames of codes out.
 
 Only some checkpoints hold it: the published 4B file does not, so cloning from audio needs another
-one. Works on a whole clip at once. Read next: `voxtral.voices`, which makes a voice from codes.
+one. Works on a whole clip at once. Read next: `voxtral.voices.prompt`, which makes a voice from codes.
 """
 
 from __future__ import annotations

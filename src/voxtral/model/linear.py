@@ -3,7 +3,7 @@
 A weight is held in one of two canonical forms, the same on every device and in every file: `Int8Weight` and
 `Int4Weight`. Their `matmul` is the plain reference: it dequantises and multiplies, and runs everywhere.
 `prepare_weight` swaps it for a form that this machine multiplies fast, if there is one that agrees with the
-reference here and now. How the numbers are chosen is in `voxtral.quantization`.
+reference here and now. How the numbers are chosen is in `voxtral.quantization.fit`.
 """
 
 from __future__ import annotations

@@ -19,12 +19,12 @@ from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES, ModelConfi
 from voxtral.errors import DeviceError
 from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, Flow, FlowSchedule, FrameStep
 from voxtral.model.backbone import Backbone, BackboneLayer, KVCache, init_kv_cache
+from voxtral.model.codebooks import check_codes
 from voxtral.model.codec import CodecDecoder, CodecState
 from voxtral.model.codec_encoder import CodecEncoder
 from voxtral.model.kernels.tokens import sum_embeddings
 from voxtral.model.layers import Embedding
 from voxtral.model.linear import QuantizedLinear
-from voxtral.model.quantizer import check_codes
 
 
 class VoxtralModel(nn.Module):

@@ -17,18 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from voxtral import hub
-from voxtral.checkpoint import fingerprint
 from voxtral.device import dtype_name, release_memory, resolve_device
 from voxtral.engine.options import EngineOptions, default_max_batch
 from voxtral.errors import DeviceError, EngineStoppedError, GenerationError, VoxtralError
-from voxtral.models import choose_model
+from voxtral.loading import hub
+from voxtral.loading.checkpoint import fingerprint
+from voxtral.loading.locate import choose_model
 from voxtral.server.errors import HttpError, busy, shutting_down
 from voxtral.server.options import ServerOptions
-from voxtral.server.voice_book import VoiceBook
-from voxtral.server.voice_store import VoiceStore
 from voxtral.tts import VoxtralTTS
 from voxtral.types import SamplingOptions, SpeechRequest
+from voxtral.voices.book import VoiceBook
+from voxtral.voices.store import VoiceStore
 
 State = Literal["loading", "ready", "unloaded", "restarting", "draining", "failed"]
 
@@ -233,7 +233,7 @@ class ModelHost:
     def _open_voices(self, tts: VoxtralTTS) -> VoiceBook:
         # A voice fits the checkpoint that it was made with, and no other.
         folder = self._options.data_dir / "voices" / fingerprint(tts.checkpoint, with_time=False)[:16]
-        return VoiceBook(tts, VoiceStore(folder, max_voices=self._options.max_voices))
+        return VoiceBook(tts.config, tts.voices, VoiceStore(folder, max_voices=self._options.max_voices))
 
     async def _watch(self) -> None:
         """Look after the engine, and free an idle model."""

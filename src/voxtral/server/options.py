@@ -110,7 +110,8 @@ class ServerOptions:
     def from_environment(cls, environment: Mapping[str, str] | None = None, **given: Any) -> ServerOptions:
         """Read the VOXTRAL_ variables; what is given and not None comes before them.
 
-        VOXTRAL_MODEL is left to `voxtral.models.choose_model`: a model that only a variable names is not downloaded.
+        VOXTRAL_MODEL is left to `voxtral.loading.locate.choose_model`: a model that only a variable names is not
+        downloaded.
 
         Raises:
             OptionError: a value has the wrong kind or is out of range.

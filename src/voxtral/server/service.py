@@ -16,14 +16,14 @@ from typing import TypeVar
 
 from voxtral.audio.encode import ContainerEncoder
 from voxtral.errors import AudioError, CancelledError, EncoderMissingError, TextError
-from voxtral.request import check_options
 from voxtral.server.admission import Admission
 from voxtral.server.errors import HttpError
 from voxtral.server.keys import Client
 from voxtral.server.metrics import Metrics
 from voxtral.server.model_host import LoadedModel, ModelHost
 from voxtral.server.options import ServerOptions
-from voxtral.speaking import SpeechHandle
+from voxtral.speech.request import check_options
+from voxtral.speech.utterance import SpeechHandle
 from voxtral.types import AudioChunk, FinishReason, SpeechRequest, SpeechStats
 
 T = TypeVar("T")

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generations import RequestMaker, collect
-from voxtral.checkpoint import Checkpoint
 from voxtral.engine.engine import Engine
 from voxtral.engine.kv_cache import Span, SpanMemory, make_pages, place_of
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.runner import Row, Runner
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.errors import EngineError, NumericsError, OptionError
+from voxtral.loading.checkpoint import Checkpoint
 from voxtral.model.voxtral import VoxtralModel
 
 CPU = torch.device("cpu")

@@ -7,8 +7,8 @@ import copy
 import torch
 
 from checkpoints import TINY
-from voxtral.checkpoint import load_model, open_checkpoint
 from voxtral.engine.kv_cache import Span, SpanMemory, StepMemory, make_pages
+from voxtral.loading.checkpoint import load_model, open_checkpoint
 from voxtral.model.voxtral import VoxtralModel, prepare_for_inference
 
 CPU = torch.device("cpu")

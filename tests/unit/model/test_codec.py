@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints import TINY
-from voxtral.checkpoint import load_model, open_checkpoint
 from voxtral.config import CodecConfig
+from voxtral.loading.checkpoint import load_model, open_checkpoint
 from voxtral.model.codec import (
     CodecAttention,
     CodecDecoder,

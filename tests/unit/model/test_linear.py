@@ -24,7 +24,7 @@ from voxtral.model.linear import (
     pack_nibbles,
     prepare_weight,
 )
-from voxtral.quantization import fit_int4, fit_int8
+from voxtral.quantization.fit import fit_int4, fit_int8
 
 needs_int8 = pytest.mark.skipif(not cpu_kernels().has_int8, reason="this processor has no fast int8 product")
 needs_int4 = pytest.mark.skipif(cpu_kernels().int4_block is None, reason="this processor has no packed int4 product")

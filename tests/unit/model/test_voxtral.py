@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from checkpoints import TINY
-from voxtral.checkpoint import load_model, open_checkpoint
 from voxtral.config import parse_config
 from voxtral.engine.engine import Engine
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationTrace
+from voxtral.loading.checkpoint import load_model, open_checkpoint
+from voxtral.model.codebooks import CodeRangeError
 from voxtral.model.layers import RMSNorm
-from voxtral.model.quantizer import CodeRangeError
 from voxtral.model.voxtral import VoxtralModel, move_model
 from voxtral.text.prompt import prompt_from_ids
 

@@ -24,8 +24,11 @@ from voxtral.server.openapi import READING, SPEAKING, audio, refusals, request_b
 from voxtral.server.schema import AudioFormat, validate
 from voxtral.server.service import SpeechOrder, SpeechService, check_cloning
 from voxtral.server.stream import SpeechResponse, visit_of
-from voxtral.server.voice_book import gender_of
-from voxtral.server.voice_store import (
+from voxtral.text.language import resolve_language
+from voxtral.types import SpeechRequest
+from voxtral.voices.book import gender_of
+from voxtral.voices.presets import VoiceInfo
+from voxtral.voices.store import (
     StoredVoice,
     VoiceFacts,
     VoiceNameTakenError,
@@ -33,9 +36,6 @@ from voxtral.server.voice_store import (
     VoiceUnknownError,
     check_name,
 )
-from voxtral.text.language import resolve_language
-from voxtral.tts import VoiceInfo
-from voxtral.types import SpeechRequest
 
 # What clients call the clip; the first that is there is taken.
 _CLIP_FIELDS = ("audio_sample", "file", "audio", "sample_audio")

@@ -15,10 +15,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from voxtral.batch import BatchItem, item_seed, merge_options
-from voxtral.cli.files import read_text
 from voxtral.errors import RequestError, TextError
-from voxtral.request import check_options, make_request
+from voxtral.speech.batch import BatchItem, item_seed, merge_options
+from voxtral.speech.request import check_options, make_request
+from voxtral.text.files import read_text
 from voxtral.text.language import check_speakable, resolve_language
 
 _STRINGS = ("text", "name", "voice", "language", "reference_audio", "normalize")
@@ -187,7 +187,7 @@ def _is_text(path: Path) -> bool:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Give the lines that are not blank, with their numbers."""
     # Not splitlines: a form feed or U+2028 may stand inside a text.
-    for number, line in enumerate(read_text(str(path)).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             yield number, line.strip()
 
@@ -195,7 +195,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _paragraphs(path: Path) -> Iterator[tuple[int, str]]:
     """Give what stands between blank lines, with the number of its first line."""
     lines: list[str] = []
-    for number, line in enumerate([*read_text(str(path)).split("\n"), ""], start=1):
+    for number, line in enumerate([*read_text(path).split("\n"), ""], start=1):
         if line.strip():
             lines.append(line.rstrip())
         elif lines:
@@ -205,7 +205,7 @@ def _paragraphs(path: Path) -> Iterator[tuple[int, str]]:
 
 def _read_txt(path: Path, split: Split) -> Iterator[Entry]:
     if split is Split.NONE:
-        yield Entry(path.name, path.stem, {"text": read_text(str(path))})
+        yield Entry(path.name, path.stem, {"text": read_text(path)})
         return
     parts = _lines(path) if split is Split.LINES else _paragraphs(path)
     for part, (number, text) in enumerate(parts, start=1):

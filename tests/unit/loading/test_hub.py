@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopback_hub import LoopbackHub, client_of, etag, fake_checkpoint, git_blob_id, sha256
-from voxtral import hub as hub_module
 from voxtral.errors import DownloadError, ModelNotFoundError, OptionError
-from voxtral.hub import (
+from voxtral.loading import hub as hub_module
+from voxtral.loading.hub import (
     ALIASES,
     CANONICAL_ID,
     PINNED_REVISION,
@@ -151,7 +151,7 @@ def test_cache_folder_is_where_huggingface_hub_puts_it(tmp_path: Path) -> None:
     script = """
 import importlib, json, os, sys
 from huggingface_hub import constants
-from voxtral.hub import _cache_folder
+from voxtral.loading.hub import _cache_folder
 for environment in json.loads(sys.argv[1]):
     os.environ.update(environment)
     importlib.reload(constants)
@@ -173,7 +173,9 @@ print("compared")
 
 def test_finding_needs_no_huggingface_hub(cache: Path) -> None:
     snapshot = put_in_cache(cache, CANONICAL_ID, PINNED_REVISION)
-    script = "import sys; sys.modules['huggingface_hub'] = None; import voxtral.hub as h; print(h.find_cached('4b'))"
+    script = (
+        "import sys; sys.modules['huggingface_hub'] = None; import voxtral.loading.hub as h; print(h.find_cached('4b'))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from voxtral.config import ModelConfig
 from voxtral.errors import VoiceError, VoxtralError
-from voxtral.voices import VoicePrompt, load_voice, read_voice_header, sync_folder
+from voxtral.voices.prompt import VoicePrompt, load_voice, read_voice_header, sync_folder
 
 _log = logging.getLogger("voxtral.server")
 

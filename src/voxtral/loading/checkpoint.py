@@ -2,7 +2,7 @@
 
 Every tensor of the file is accounted for by name, shape and dtype before the first byte of data is
 read; then tensors are copied one at a time, so that loading needs little more than the final size.
-Nothing is downloaded here (`voxtral.hub` does that) and voices are read elsewhere (`voxtral.voices`).
+Nothing is downloaded here (`voxtral.loading.hub` does that) and voices are read elsewhere (`voxtral.voices.prompt`).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from voxtral.config import (
     load_config,
 )
 from voxtral.errors import CheckpointError
+from voxtral.model.codebooks import semantic_table
 from voxtral.model.linear import Int4Weight, Int8Weight, QuantizedLinear, QuantizedWeight
-from voxtral.model.quantizer import semantic_table
 from voxtral.model.voxtral import VoxtralModel, init_tables, prepare_for_inference
-from voxtral.quantization import quantize_weight, stored_precision
+from voxtral.quantization.fit import quantize_weight, stored_precision
 
 PARAMS_FILE = "params.json"
 WEIGHTS_FILE = "consolidated.safetensors"

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from checkpoints import TINY
-from voxtral import hub
 from voxtral.errors import DeviceError, ModelNotFoundError, OptionError
-from voxtral.models import choose_model, is_built_in, locate_model
+from voxtral.loading import hub
+from voxtral.loading.locate import choose_model, is_built_in, locate_model
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_an_empty_environment_variable_names_nothing(monkeypatch: pytest.MonkeyP
 
 
 def test_with_an_empty_cache_nano_is_chosen_and_torch_is_not_imported() -> None:
-    code = "import sys, voxtral.models as m; print(*m.choose_model(None)); print('torch' in sys.modules)"
+    code = "import sys, voxtral.loading.locate as m; print(*m.choose_model(None)); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     choice, has_torch = done.stdout.splitlines()
     assert choice.startswith("nano a small robotic demo voice")

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints import TINY
-from voxtral import memory_plan
-from voxtral.checkpoint import Checkpoint, load_model, open_checkpoint
 from voxtral.config import BackboneConfig, ModelConfig, parse_config
 from voxtral.device import ComputePlan, plan_compute
 from voxtral.errors import DeviceError, OptionError
-from voxtral.memory_plan import choose_quantization, parse_memory, plan_memory
+from voxtral.loading import memory
+from voxtral.loading.checkpoint import Checkpoint, load_model, open_checkpoint
+from voxtral.loading.memory import choose_quantization, parse_memory, plan_memory
 from voxtral.model.linear import QuantizedLinear
-from voxtral.quantization import choose_recipe
+from voxtral.quantization.fit import choose_recipe
 from voxtral.tts import VoxtralTTS
 
 CPU = torch.device("cpu")
@@ -118,7 +118,7 @@ def test_what_does_not_fit_is_refused_with_its_parts(tiny_checkpoint: Checkpoint
 
 def test_auto_looks_at_what_is_free(tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     def with_free(size: int | None) -> ComputePlan:
-        monkeypatch.setattr(memory_plan, "available_memory", lambda: None if size is None else (size, 2 * size))
+        monkeypatch.setattr(memory, "available_memory", lambda: None if size is None else (size, 2 * size))
         return choose(tiny_checkpoint, "auto", None)
 
     assert with_free(10**12).quantization is None

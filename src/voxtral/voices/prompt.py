@@ -1,4 +1,4 @@
-"""Voices: the rows that stand for a speaker in a prompt, as presets, files and clones.
+"""VoicePrompt: the rows that stand for a speaker in a prompt, and the files that hold them.
 
 A voice is a matrix with one row for each reference frame and a closing END_AUDIO row. Presets come
 from the checkpoint's voice_embedding folder; users' own voices are safetensors files, never pickles.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -22,16 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from voxtral.checkpoint import VOICE_FOLDER
 from voxtral.config import ModelConfig
 from voxtral.errors import VoiceError
-from voxtral.model.quantizer import CodeRangeError, check_codes
+from voxtral.model.codebooks import CodeRangeError, check_codes
 
 # The largest preset of the published checkpoint is 1.3 MB; 30 s of reference are 376 rows.
 _MAX_VOICE_BYTES = 64 * 2**20
 _MAX_VOICE_ROWS = 4096
 _FORMAT = "voxtral-voice-1"
-_LANGUAGE_PREFIX = re.compile(r"([a-z]{2})_")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,57 +104,6 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def list_presets(folder: Path) -> dict[str, Path]:
-    """Find the presets of a checkpoint folder, sorted by name."""
-    voices = folder / VOICE_FOLDER
-    files = sorted(path for path in voices.glob("*") if path.suffix in (".pt", ".safetensors") and path.is_file())
-    return {path.stem: path for path in files}
-
-
-def describe_preset(path: Path) -> str:
-    """Read the description that a preset in .safetensors carries, else "". No tensor is read.
-
-    A damaged file has none either: it is refused when it is chosen, and must not keep others from being listed.
-    """
-    if path.suffix != ".safetensors":
-        return ""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            header: dict[str, str] = file.metadata() or {}
-        description = json.loads(header.get("metadata", "{}")).get("description")
-    except (SafetensorError, OSError, ValueError, AttributeError, RecursionError):
-        return ""
-    return description if isinstance(description, str) else ""
-
-
-def voice_language(name: str, languages: tuple[str, ...]) -> str:
-    """Tell the language of a preset by its name: `fr_male` is French, names without a prefix English.
-
-    >>> voice_language("fr_male", ("en", "fr")), voice_language("casual_male", ("en", "fr"))
-    ('fr', 'en')
-    """
-    match = _LANGUAGE_PREFIX.match(name)
-    return match.group(1) if match and match.group(1) in languages else "en"
-
-
-def default_voice(presets: Mapping[str, Path], languages: tuple[str, ...], language: str) -> str:
-    """Choose the preset that speaks a language when no voice is named.
-
-    A checkpoint without a preset of that language gives its first English one, or its first.
-
-    Raises:
-        VoiceError: the checkpoint has no presets at all.
-    """
-    if not presets:
-        raise VoiceError("this checkpoint has no preset voices; name a saved voice file or give reference audio")
-    fitting = [name for name in presets if voice_language(name, languages) == language]
-    fitting = fitting or [name for name in presets if voice_language(name, languages) == "en"] or list(presets)
-    preferred = [name for name in fitting if name in ("neutral_female", f"{language}_female")]
-    return (preferred or fitting)[0]
 
 
 def load_voice(path: str | os.PathLike[str], config: ModelConfig) -> VoicePrompt:

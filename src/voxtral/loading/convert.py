@@ -13,7 +13,9 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from voxtral.checkpoint import (
+from voxtral.config import QUANTIZATION_FORMAT, Precision, QuantizationConfig
+from voxtral.errors import CheckpointError, OptionError
+from voxtral.loading.checkpoint import (
     PARAMS_FILE,
     TOKENIZER_FILE,
     VOICE_FOLDER,
@@ -24,10 +26,8 @@ from voxtral.checkpoint import (
     check_finite,
     quantized_tensors,
 )
-from voxtral.config import QUANTIZATION_FORMAT, Precision, QuantizationConfig
-from voxtral.errors import CheckpointError, OptionError
 from voxtral.model.linear import Int8Weight
-from voxtral.quantization import quantize_weight, stored_precision
+from voxtral.quantization.fit import quantize_weight, stored_precision
 
 # Beside weights, sizes, tokenizer and voices: what says whose work it is and how it may be used.
 _KEPT_FILES = (TOKENIZER_FILE, "README.md", "LICENSE", "LICENSE.txt", "NOTICE")

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from checkpoints import TINY
-from voxtral.checkpoint import (
+from voxtral.config import ModelConfig, parse_config
+from voxtral.loading.checkpoint import (
     TEXT_EMBEDDINGS,
     TensorReader,
     backbone_parameter_count,
@@ -24,7 +25,6 @@ from voxtral.checkpoint import (
     open_checkpoint,
     read_header,
 )
-from voxtral.config import ModelConfig, parse_config
 from voxtral.model.voxtral import VoxtralModel
 
 WEIGHTS = "consolidated.safetensors"
@@ -73,7 +73,7 @@ def tiny_model() -> VoxtralModel:
 
 @pytest.fixture
 def published(monkeypatch: pytest.MonkeyPatch) -> ModelConfig:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3]))
     from benchmarks.random_checkpoint import published_params
 
     return parse_config(published_params())

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from voxtral.batch import Batch, BatchItem, ClonedVoices, ItemReader, as_finished, in_order, item_seed
 from voxtral.errors import BatchError, CancelledError, OptionError, RequestError, TextError, VoiceError
+from voxtral.speech.batch import Batch, BatchItem, ClonedVoices, ItemReader, as_finished, in_order, item_seed
 from voxtral.types import SpeechRequest
 
 

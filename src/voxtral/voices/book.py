@@ -6,15 +6,16 @@ request where it says one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal
 
+from voxtral.config import ModelConfig
 from voxtral.errors import VoiceError
-from voxtral.server.voice_store import StoredVoice, VoiceFacts, VoiceNameTakenError, VoiceStore, fold_name
 from voxtral.text.language import resolve_language
-from voxtral.tts import VoiceInfo, VoxtralTTS
-from voxtral.voices import VoicePrompt
+from voxtral.voices.presets import VoiceInfo
+from voxtral.voices.prompt import VoicePrompt
+from voxtral.voices.store import StoredVoice, VoiceFacts, VoiceNameTakenError, VoiceStore, fold_name
 
 Gender = Literal["female", "male", ""]
 
@@ -43,12 +44,16 @@ class VoiceBook:
 
     Attributes:
         store: voices that users made.
+
+    Args:
+        config: of the checkpoint.
+        presets: the checkpoint's own voices.
     """
 
-    def __init__(self, tts: VoxtralTTS, store: VoiceStore) -> None:
+    def __init__(self, config: ModelConfig, presets: Iterable[VoiceInfo], store: VoiceStore) -> None:
         self.store = store
-        self._config = tts.config
-        self._presets = {voice.name: voice for voice in tts.voices}
+        self._config = config
+        self._presets = {voice.name: voice for voice in presets}
 
     @property
     def presets(self) -> tuple[VoiceInfo, ...]:

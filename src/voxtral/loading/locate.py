@@ -10,8 +10,8 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
-from voxtral import hub
 from voxtral.errors import ModelNotFoundError, OptionError
+from voxtral.loading import hub
 
 # Checkpoints inside the package.
 _BUILT_IN = {"nano": ("data", "nano")}

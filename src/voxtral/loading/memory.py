@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from voxtral.checkpoint import TEXT_EMBEDDINGS, Checkpoint, expected_tensors, quantized_tensors
 from voxtral.config import BackboneConfig, ModelConfig, QuantizationConfig
 from voxtral.device import ComputePlan, available_memory, dtype_name
 from voxtral.errors import DeviceError, OptionError
-from voxtral.quantization import RECIPES, choose_recipe, stored_precision
+from voxtral.loading.checkpoint import TEXT_EMBEDDINGS, Checkpoint, expected_tensors, quantized_tensors
+from voxtral.quantization.fit import RECIPES, choose_recipe, stored_precision
 
 # What "auto" tries, in this order; the first that fits is taken.
 _AUTO = (None, "int8", "int4")

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from checkpoints import TINY
 from voxtral.config import ModelConfig, load_config
 from voxtral.errors import VoiceError
-from voxtral.server.voice_store import (
+from voxtral.voices.prompt import VoicePrompt
+from voxtral.voices.store import (
     VoiceFacts,
     VoiceNameTakenError,
     VoiceStore,
@@ -30,7 +31,6 @@ from voxtral.server.voice_store import (
     VoiceUnknownError,
     check_name,
 )
-from voxtral.voices import VoicePrompt
 
 FACTS = VoiceFacts(
     name="Zoë",
@@ -340,8 +340,8 @@ from pathlib import Path
 import torch
 from checkpoints import TINY
 from voxtral.config import load_config
-from voxtral.server.voice_store import VoiceFacts, VoiceStore
-from voxtral.voices import VoicePrompt
+from voxtral.voices.store import VoiceFacts, VoiceStore
+from voxtral.voices.prompt import VoicePrompt
 
 folder, voice = Path(sys.argv[1]), VoicePrompt("v", torch.ones(200, 64))
 ids = [VoiceStore(folder).add(voice, VoiceFacts(name=f"kept {n}", consent="yes")).id for n in range(3)]
@@ -366,8 +366,8 @@ from pathlib import Path
 import torch
 from checkpoints import TINY
 from voxtral.config import load_config
-from voxtral.server.voice_store import VoiceFacts, VoiceStore
-from voxtral.voices import VoicePrompt
+from voxtral.voices.store import VoiceFacts, VoiceStore
+from voxtral.voices.prompt import VoicePrompt
 
 store, config = VoiceStore(Path(sys.argv[1])), load_config(TINY / "params.json")
 voice = VoicePrompt("v", torch.ones(2000, 64))

@@ -12,19 +12,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from checkpoints import TINY
-from voxtral import conversion
-from voxtral.checkpoint import load_model, open_checkpoint
 from voxtral.cli.main import run
-from voxtral.conversion import write_quantized
 from voxtral.doctor import command
 from voxtral.errors import CheckpointError, ConfigError, OptionError
+from voxtral.loading import convert
+from voxtral.loading.checkpoint import load_model, open_checkpoint
+from voxtral.loading.convert import write_quantized
 from voxtral.model.linear import QuantizedLinear
 from voxtral.model.voxtral import VoxtralModel
-from voxtral.quantization import choose_recipe
+from voxtral.quantization.fit import choose_recipe
 from voxtral.tts import VoxtralTTS
 
 CPU = torch.device("cpu")
-GOLDEN = Path(__file__).parents[1] / "golden" / "data"
+GOLDEN = Path(__file__).parents[2] / "golden" / "data"
 WQ = "layers.1.attention.wq.weight"
 
 
@@ -164,7 +164,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(conversion, "_copy", full)
+    monkeypatch.setattr(convert, "_copy", full)
     with pytest.raises(CheckpointError, match="No space left"):
         write(tmp_path / "new", "int8")
     assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,7 @@ from voxtral.engine.noise import derive_seed
 from voxtral.engine.runner import Progress
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.errors import CancelledError, DeadlineError, EngineError, GenerationError, NumericsError
-from voxtral.speaking import SpeechHandle, SpeechPlan
+from voxtral.speech.utterance import SpeechHandle, SpeechPlan
 from voxtral.text.segment import TextSegment
 
 RATE = 1000

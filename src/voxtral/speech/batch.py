@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from voxtral.engine.noise import MAX_SEED
 from voxtral.errors import BatchError, CancelledError, OptionError, RequestError, TextError, VoxtralError
-from voxtral.request import check_number, check_options, make_request
+from voxtral.speech.request import check_number, check_options, make_request
 from voxtral.types import SpeechRequest
 
 if TYPE_CHECKING:
-    from voxtral.result import Audio
-    from voxtral.speaking import SpeechHandle
-    from voxtral.voices import VoicePrompt
+    from voxtral.speech.result import Audio
+    from voxtral.speech.utterance import SpeechHandle
+    from voxtral.voices.prompt import VoicePrompt
 
 T = TypeVar("T")
 

@@ -335,7 +335,7 @@ def _cache_folder() -> Path:
     huggingface_hub reads the environment once, when it is imported; reading it here makes the
     answer the same whether or not it is installed and whenever it was imported.
 
-    Source: huggingface_hub/constants.py (HF_HUB_CACHE); compared in tests/unit/test_hub.py.
+    Source: huggingface_hub/constants.py (HF_HUB_CACHE); compared in tests/unit/loading/test_hub.py.
     """
     home = os.getenv("HF_HOME")
     if home is None:

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from voxtral import quantization
-from voxtral.checkpoint import Checkpoint
 from voxtral.config import QuantizationConfig
 from voxtral.errors import OptionError
-from voxtral.quantization import choose_recipe, fit_int4, fit_int8, stored_precision
+from voxtral.loading.checkpoint import Checkpoint
+from voxtral.quantization import fit
+from voxtral.quantization.fit import choose_recipe, fit_int4, fit_int8, stored_precision
 
 INT4 = QuantizationConfig("int4", "int8", "int8", 64)
 
@@ -54,19 +54,19 @@ def test_int4_is_clearly_better_than_rounding_on_the_whole() -> None:
 def test_fits_scale_with_the_weights(seed: int, exponent: float) -> None:
     weight = weights(2, 64, seed, 0.5)
     factor = 2.0 ** round(exponent)
-    for fit in (fit_int8, lambda weight: fit_int4(weight, 32)):
-        torch.testing.assert_close(fit(weight * factor).dense(), fit(weight).dense() * factor, rtol=1e-5, atol=0)
+    for fitted in (fit_int8, lambda weight: fit_int4(weight, 32)):
+        torch.testing.assert_close(fitted(weight * factor).dense(), fitted(weight).dense() * factor, rtol=1e-5, atol=0)
 
 
 def test_each_row_is_fitted_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = weights(40, 128, 0, 0.5)
-    for fit in (fit_int8, lambda weight: fit_int4(weight, 64)):
-        whole = fit(weight).dense()
-        assert torch.equal(fit(weight[7:9]).dense(), whole[7:9])
-        assert torch.equal(fit(weight.bfloat16()).dense(), fit(weight.bfloat16().float()).dense())
+    for fitted in (fit_int8, lambda weight: fit_int4(weight, 64)):
+        whole = fitted(weight).dense()
+        assert torch.equal(fitted(weight[7:9]).dense(), whole[7:9])
+        assert torch.equal(fitted(weight.bfloat16()).dense(), fitted(weight.bfloat16().float()).dense())
         with monkeypatch.context() as patch:
-            patch.setattr(quantization, "_BLOCK_NUMBERS", 3 * 128)
-            assert torch.equal(fit(weight).dense(), whole)
+            patch.setattr(fit, "_BLOCK_NUMBERS", 3 * 128)
+            assert torch.equal(fitted(weight).dense(), whole)
 
 
 def test_int8_is_off_by_at_most_half_a_step() -> None:
@@ -94,7 +94,7 @@ def test_int4_spares_the_acoustic_transformer(tiny_checkpoint: Checkpoint) -> No
     # Widths 64, 96 and 160: groups of 64 do not fit.
     assert choose_recipe("int4", config) == QuantizationConfig("int4", "int8", "int8", 32)
     assert choose_recipe("int4-all", config) == QuantizationConfig("int4", "int4", "int8", 32)
-    assert [choose_recipe(name, config).name for name in quantization.RECIPES] == ["int8", "int4", "int4-all"]
+    assert [choose_recipe(name, config).name for name in fit.RECIPES] == ["int8", "int4", "int4-all"]
 
 
 @pytest.mark.parametrize(("name", "group_size", "said"), [("int3", None, "'int3'"), ("int4", 48, "48 inputs")])

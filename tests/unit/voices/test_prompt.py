@@ -12,15 +12,8 @@ from safetensors import safe_open
 
 from checkpoints import TINY
 from voxtral.config import PUBLISHED_LANGUAGES, ModelConfig, load_config
-from voxtral.voices import (
-    VoicePrompt,
-    check_voice,
-    default_voice,
-    describe_preset,
-    list_presets,
-    load_voice,
-    voice_language,
-)
+from voxtral.voices.presets import default_voice, describe_preset, list_presets, voice_language
+from voxtral.voices.prompt import VoicePrompt, check_voice, load_voice
 
 PUBLISHED = [
     *("ar_male", "casual_female", "casual_male", "cheerful_female", "de_female", "de_male", "es_female", "es_male"),

@@ -1,0 +1,1 @@
+"""Many texts into a folder of files, gone on with after a kill."""

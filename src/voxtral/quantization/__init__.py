@@ -1,0 +1,1 @@
+"""Which matrices get how few bits, and how their numbers are chosen."""

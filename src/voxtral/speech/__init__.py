@@ -1,0 +1,1 @@
+"""One utterance, and many: from the options of a caller to a plan, and from a plan to audio."""
