@@ -65,19 +65,40 @@ class SpeechRequest:
     deadline_s: float | None = None
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A place in the audio that belongs to a place in the text.
+
+    Attributes:
+        kind: "segment", the first sample of a part of the text.
+        text_start: offset into the text as given, inclusive.
+        text_end: exclusive.
+        start: index of the sample in the utterance.
+    """
+
+    kind: Literal["segment"]
+    text_start: int
+    text_end: int
+    start: int
+
+
 @dataclass(frozen=True, eq=False)
 class AudioChunk:
-    """Audio given to the caller in one piece.
+    """Audio given to the caller in one piece, with its place in the utterance.
 
     Attributes:
         samples: [S] float32, mono.
         sample_rate: samples per second.
         segment: index of the text segment that the first sample belongs to.
+        start: index of the first sample in the utterance.
+        marks: places of the text that begin within these samples, in order.
     """
 
     samples: Samples
     sample_rate: int
     segment: int = 0
+    start: int = 0
+    marks: tuple[Mark, ...] = ()
 
     def numpy(self) -> Samples:
         """Return the samples."""
