@@ -39,12 +39,14 @@ from voxtral.cli.options import (
     PauseOption,
     QuietOption,
     ReferenceOption,
+    SeedOption,
     SpeedOption,
     StepsOption,
     VoiceOption,
 )
 from voxtral.cli.terminal import deferred_interrupts, reporter, say
 from voxtral.errors import AudioError, ReferenceAudioError
+from voxtral.options import PAUSE, SPEED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,9 +97,9 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     voice: VoiceOption = None,
     language: LanguageOption = None,
     reference: ReferenceOption = None,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="The same seed gives the same audio.")] = None,
-    speed: SpeedOption = 1.0,
-    pause: PauseOption = 0.25,
+    seed: SeedOption = None,
+    speed: SpeedOption = SPEED.default,
+    pause: PauseOption = PAUSE.default,
     normalize: NormalizeOption = NormalizeChoice.OFF,
     guidance: GuidanceOption = None,
     noise: NoiseOption = None,

@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from voxtral.errors import RequestError, TextError
+from voxtral.options import OPTIONS
 from voxtral.speech.batch import BatchItem, item_seed, merge_options
 from voxtral.speech.request import check_options, make_request
 from voxtral.text.files import read_text
 from voxtral.text.language import check_speakable, resolve_language
 
-_STRINGS = ("text", "name", "voice", "language", "reference_audio", "normalize")
-_NUMBERS = ("seed", "speed", "pause", "guidance_scale", "noise_scale", "num_euler_steps", "max_frames")
+_KEYS = [option for option in OPTIONS if option.is_key]
+_STRINGS = ("text", "name", *(option.name for option in _KEYS if option.low is None))
+KEYS = (*_STRINGS, *(option.name for option in _KEYS if option.low is not None))
+"""What a line of JSON may have; whatever is a number is checked like any option."""
 
 # Longest name of a file in bytes, and what Windows, FAT and shells make trouble with: audio is copied to all of them.
 _MAX_NAME_BYTES = 255
@@ -237,8 +240,8 @@ def _parse(line: str) -> dict[str, Any]:
         raise ValueError("the JSON is nested too deeply; a line is one flat JSON object") from error
     if not isinstance(found, dict):
         raise ValueError(f"a JSON {type(found).__name__}; a line is one JSON object")
-    if unknown := next((key for key in found if key not in _STRINGS + _NUMBERS), None):
-        raise ValueError(f"the key {unknown!r} is unknown; known are {', '.join(_STRINGS + _NUMBERS)}")
+    if unknown := next((key for key in found if key not in KEYS), None):
+        raise ValueError(f"the key {unknown!r} is unknown; known are {', '.join(KEYS)}")
     given: dict[str, Any] = {key: value for key, value in found.items() if value is not None}
     if wrong := next((key for key in _STRINGS if not isinstance(given.get(key, ""), str)), None):
         raise ValueError(f"{wrong} is {given[wrong]!r}; it must be a string")
@@ -254,6 +257,6 @@ def _make_checked(common: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
         resolve_language(request.language)
     if request.normalize == "off":
         check_speakable(request.text)
-    if request.reference_audio is not None and not os.path.exists(request.reference_audio):
+    if isinstance(request.reference_audio, str) and not os.path.exists(request.reference_audio):
         raise RequestError(f"the clip {request.reference_audio!r} does not exist; name an audio file to clone from")
     return request

@@ -58,6 +58,7 @@ class ModelCard:
         languages: codes.
         has_encoder: whether voices can be made from audio.
         sample_rate: samples per second.
+        num_euler_steps: that the checkpoint asks for.
         description: device and dtype, with the reason for each.
         names: further names under which requests may ask for it.
     """
@@ -68,6 +69,7 @@ class ModelCard:
     languages: tuple[str, ...]
     has_encoder: bool
     sample_rate: int
+    num_euler_steps: int
     description: str
     names: tuple[str, ...]
 
@@ -324,6 +326,7 @@ def _describe(tts: VoxtralTTS, name: str) -> ModelCard:
         languages=tuple(tts.config.languages),
         has_encoder=tts.has_encoder,
         sample_rate=tts.sample_rate,
+        num_euler_steps=tts.config.generation.num_euler_steps,
         description=(
             f"device {compute.device} ({compute.device_reason}), {dtype_name(compute.dtype)} ({compute.dtype_reason}), "
             f"weights {compute.quantization_reason}"

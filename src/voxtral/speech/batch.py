@@ -16,9 +16,9 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from voxtral.engine.noise import MAX_SEED
 from voxtral.errors import BatchError, CancelledError, OptionError, RequestError, TextError, VoxtralError
-from voxtral.speech.request import check_number, check_options, make_request
+from voxtral.options import MAX_SEED, SEED
+from voxtral.speech.request import check_option, check_options, make_request
 from voxtral.types import SpeechRequest
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class ItemReader:
     def __init__(
         self, common: Mapping[str, Any], seed: int, voices: ClonedVoices, check: Callable[[SpeechRequest], None]
     ) -> None:
-        check_number("seed", seed, 0, MAX_SEED, whole=True)
+        check_option(SEED, seed)
         request = make_request("", **common)
         check_options(request)
         self._common = dict(common)
