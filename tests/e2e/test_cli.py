@@ -34,13 +34,14 @@ from safetensors.torch import load_file, save_file
 import voxtral
 from checkpoints import TINY
 from loopback_hub import LoopbackHub, client_of
-from voxtral import VoxtralTTS, hub
+from voxtral import VoxtralTTS
 from voxtral.audio.encode import ContainerEncoder
 from voxtral.audio.file import AudioFileWriter
 from voxtral.cli.main import run
 from voxtral.cli.progress import Progress, show_progress
 from voxtral.cli.terminal import deferred_interrupts, tidy_warnings
 from voxtral.errors import CancelledError, EngineStoppedError, VoxtralWarning
+from voxtral.loading import hub
 from voxtral.speech.utterance import SpeechHandle
 from voxtral.types import SegmentInfo, SpeechRequest, SpeechStats
 
