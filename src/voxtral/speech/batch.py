@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from voxtral.errors import BatchError, CancelledError, OptionError, RequestError, TextError, VoxtralError
 from voxtral.options import MAX_SEED, SEED
@@ -248,7 +248,7 @@ class ItemReader:
         self._voices = voices
         self._check = check
 
-    def read(self, index: int, given: Any) -> BatchItem:
+    def read(self, index: int, given: object) -> BatchItem:
         """Make one item.
 
         Args:
@@ -262,7 +262,8 @@ class ItemReader:
         if isinstance(given, SpeechRequest):
             request = given
         else:
-            own = dict(given) if isinstance(given, Mapping) else {"text": given}
+            mapping = _as_mapping(given)
+            own = {"text": given} if mapping is None else dict(mapping)
             own.pop("name", None)
             if not isinstance(own.get("text"), str):
                 kind = "missing" if "text" not in own else f"a {type(own['text']).__name__}"
@@ -277,7 +278,7 @@ class ItemReader:
         self._check(request)
         return BatchItem(index, name, request)
 
-    def read_all(self, givens: Iterable[Any]) -> list[BatchItem]:
+    def read_all(self, givens: Iterable[object]) -> list[BatchItem]:
         """Make all items, or none.
 
         Raises:
@@ -298,28 +299,34 @@ class ItemReader:
         return items
 
 
-def check_texts(texts: Any) -> None:
+def check_texts(texts: object) -> None:
     """Refuse one text where many are wanted: it would be spoken letter by letter.
 
     Raises:
         TextError: it is a str, bytes, a dict or a request, or cannot be iterated over.
     """
+    kind = type(texts).__name__
     if isinstance(texts, str | bytes | Mapping | SpeechRequest) or not isinstance(texts, Iterable):
-        raise TextError(f"the texts are a {type(texts).__name__}; a batch takes an iterable of items; put it in a list")
+        raise TextError(f"the texts are a {kind}; a batch takes an iterable of items; put it in a list")
 
 
-def item_name(index: int, given: Any) -> str:
+def item_name(index: int, given: object) -> str:
     """Name an item: its own name, else its index.
 
     Raises:
         OptionError: the name is no str.
     """
-    name = given.get("name") if isinstance(given, Mapping) else None
+    mapping = _as_mapping(given)
+    name = None if mapping is None else mapping.get("name")
     if name is None:
         return str(index)
     if not isinstance(name, str):
         raise OptionError(f"name is {name!r}; it must be a str")
     return name
+
+
+def _as_mapping(given: object) -> Mapping[Any, Any] | None:
+    return cast("Mapping[Any, Any]", given) if isinstance(given, Mapping) else None
 
 
 def in_order(batch: Batch[Audio], items: list[BatchItem]) -> list[Audio]:
@@ -338,7 +345,7 @@ def in_order(batch: Batch[Audio], items: list[BatchItem]) -> list[Audio]:
     return [audio for audio in results if not isinstance(audio, VoxtralError)]
 
 
-def as_finished(batch: Batch[Audio], reader: ItemReader, givens: Iterable[Any]) -> Iterator[BatchResult]:
+def as_finished(batch: Batch[Audio], reader: ItemReader, givens: Iterable[object]) -> Iterator[BatchResult]:
     """Read items as there is room for them, and yield what became of each; a refused item is a result, too."""
     refused: deque[BatchResult] = deque()
 
@@ -363,7 +370,7 @@ def as_finished(batch: Batch[Audio], reader: ItemReader, givens: Iterable[Any]) 
     yield from drain()
 
 
-def _label(index: int, given: Any) -> str:
+def _label(index: int, given: object) -> str:
     try:
         return item_name(index, given)
     except OptionError:

@@ -130,7 +130,8 @@ class Coder:
     def _decode_in_steps(self, codes: torch.Tensor) -> Iterator[npt.NDArray[np.float32]]:
         # In steps, so that whoever is speaking goes on between them.
         state = self._call(lambda model: model.init_codec_state())
-        for part in codes.split(_DECODE_FRAMES, dim=1):
+        for start in range(0, max(codes.shape[1], 1), _DECODE_FRAMES):
+            part = codes[:, start : start + _DECODE_FRAMES]
 
             def step(model: VoxtralModel, part: torch.Tensor = part) -> npt.NDArray[np.float32]:
                 return model.codec(part[None].to(model.device), state)[0].cpu().numpy()
@@ -146,7 +147,7 @@ class Coder:
             )
 
     def _encode_samples(self, samples: npt.NDArray[np.float32]) -> torch.Tensor:
-        return self._call(lambda model: model.encode_audio(torch.from_numpy(samples)).cpu()).clone()
+        return self._call(lambda model: model.encode_audio(torch.as_tensor(samples)).cpu()).clone()
 
 
 def _as_codes(codes: Any) -> torch.Tensor:

@@ -4,6 +4,9 @@ Everything that can be refused is refused here, before any work is done. Read ne
 speaks a plan.
 """
 
+# pyright: reportUnnecessaryIsInstance=false
+# (callers without a type checker pass anything)
+
 from __future__ import annotations
 
 import math

@@ -4,6 +4,9 @@ Everybody who takes options from a person comes here: Python, the command line a
 in `voxtral.options`. Read next: `voxtral.speech.planner`, which checks the rest.
 """
 
+# pyright: reportUnnecessaryIsInstance=false
+# (callers without a type checker pass anything)
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack
