@@ -1,42 +1,80 @@
-"""The options of speech for the commands that have them, out of the table in `voxtral.options`."""
+"""The options of speech for the commands that speak, out of the table in `voxtral.options`; and those that print.
+
+A command marked `with_speech_options` has one parameter, `options`: in its place the command line gets an option for
+each entry of the table, and what was given comes as keywords of `make_request`.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from inspect import Parameter, Signature
 from typing import Annotated, Any
 
 import typer
 
-from voxtral import options
-from voxtral.options import Option
+from voxtral.options import OPTIONS, Option
+
+# The parameter that stands for all of them.
+_PLACE = "options"
+
+_TYPES: dict[str, type] = {"text": str, "voice": str, "clip": str, "number": float, "whole": int}
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON object to standard output at the end.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
+
+Command = Callable[..., None]
 
 
-class NormalizeChoice(StrEnum):
-    """The values of --normalize."""
+def with_speech_options(*, changed: Sequence[Option] = ()) -> Callable[[Command], Command]:
+    """Give a command the options of speech.
 
-    OFF = "off"
-    AUTO = "auto"
+    Args:
+        changed: entries that take the place of those of the same name in the table.
+    """
+    instead = {option.name: option for option in changed}
+    options = [instead.get(option.name, option) for option in OPTIONS if option.flag is not None]
+
+    def mark(command: Command) -> Command:
+        parameters: list[Parameter] = []
+        for parameter in inspect.signature(command, eval_str=True).parameters.values():
+            parameters += map(_declare, options) if parameter.name == _PLACE else [parameter]
+
+        @functools.wraps(command)
+        def with_options(**values: Any) -> None:
+            given = {option.name: _plain(values.pop(option.name)) for option in options}
+            command(**values, **{_PLACE: given})
+
+        # What typer reads.
+        with_options.__dict__["__signature__"] = Signature(parameters)
+        with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return with_options
+
+    return mark
 
 
-def _flag(option: Option, help: str | None = None) -> Any:
-    """Declare an option of the command line; its name, its value's name and its line are in `voxtral.options`."""
+def _declare(option: Option) -> Parameter:
     flag = option.flag
     if flag is None:
         raise TypeError(f"the option {option.name} is not for the command line")
-    return typer.Option(flag.name, metavar=flag.metavar, help=help or flag.help)
+    kind: Any = _choices(option) if option.kind == "choice" else _TYPES[option.kind]
+    default = kind(option.default) if option.kind == "choice" else option.default
+    declared = typer.Option(flag.name, metavar=flag.metavar, help=flag.help)
+    return Parameter(
+        option.name,
+        Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind | None if default is None else kind, declared],
+    )
 
 
-VoiceOption = Annotated[str | None, _flag(options.VOICE)]
-LanguageOption = Annotated[str | None, _flag(options.LANGUAGE)]
-ReferenceOption = Annotated[str | None, _flag(options.REFERENCE_AUDIO)]
-SeedOption = Annotated[int | None, _flag(options.SEED)]
-BatchSeedOption = Annotated[int, _flag(options.SEED, "Each text gets a seed of its own, derived from N and its name.")]
-SpeedOption = Annotated[float, _flag(options.SPEED)]
-PauseOption = Annotated[float, _flag(options.PAUSE)]
-NormalizeOption = Annotated[NormalizeChoice, _flag(options.NORMALIZE)]
-GuidanceOption = Annotated[float | None, _flag(options.GUIDANCE_SCALE)]
-NoiseOption = Annotated[float | None, _flag(options.NOISE_SCALE)]
-StepsOption = Annotated[int | None, _flag(options.NUM_EULER_STEPS)]
-MaxFramesOption = Annotated[int | None, _flag(options.MAX_FRAMES)]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON object to standard output at the end.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
+@functools.cache
+def _choices(option: Option) -> type[StrEnum]:
+    made: Any = StrEnum(option.name.title(), {choice.upper(): choice for choice in option.choices})
+    return made
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, StrEnum) else value
