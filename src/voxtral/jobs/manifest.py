@@ -76,10 +76,8 @@ class Manifest:
     def __enter__(self) -> Self:
         """Lock the folder, read the journal and put in place what a killed run had finished."""
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-            self._descriptor = os.open(self._path, flags, 0o666)
+            self._open_locked()
             try:
-                self._take_lock()
                 self._read()
                 self._complete()
             except BaseException:
@@ -161,17 +159,33 @@ class Manifest:
         except FileNotFoundError:
             return None
 
-    def _take_lock(self) -> None:
-        try:
-            _lock(self._descriptor)
-        except OSError as error:
-            raise AudioError(
-                f"the folder {self._folder} is in use by another batch; two would overwrite each other's files; wait "
-                "for it, or choose another folder"
-            ) from error
+    def _open_locked(self) -> None:
+        """Open the journal and lock it for this process; the system unlocks it when the process is gone."""
+        # Here, because it costs more than the rest of a command that only reads its input.
+        from filelock import lock_descriptor
+
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        while True:
+            self._descriptor = os.open(self._path, flags, 0o666)
+            try:
+                # The journal itself, so that no other file comes to lie in the folder, or stays there after a kill.
+                if not lock_descriptor(self._descriptor, blocking=False):
+                    raise AudioError(
+                        f"the folder {self._folder} is in use by another batch; two would overwrite each other's "
+                        "files; wait for it, or choose another folder"
+                    )
+                if os.fstat(self._descriptor).st_nlink:
+                    return
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+            # Between opening and locking another run has ended and taken its empty journal away.
+            os.close(self._descriptor)
 
     def _read(self) -> None:
-        data = self._path.read_bytes()
+        # Through the descriptor: on Windows nobody else can read the place that it has locked.
+        with open(self._descriptor, "rb", closefd=False) as journal:
+            data = journal.read()
         # A line that has no end was being written when the machine or the program stopped.
         whole = data[: data.rfind(b"\n") + 1]
         lines = whole.splitlines()
@@ -284,17 +298,3 @@ def fingerprint(folder: Path) -> str:
 
 def _without_none(record: Record) -> dict[str, Any]:
     return {key: value for key, value in asdict(record).items() if value is not None}
-
-
-def _lock(descriptor: int) -> None:
-    """Lock an open file for this process, or raise OSError; the system unlocks it when the process is gone."""
-    try:
-        import fcntl
-    except ImportError:
-        import msvcrt
-
-        # Far behind the end: a locked place cannot be read, and a lock needs no data.
-        os.lseek(descriptor, 2**30, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
-    else:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
