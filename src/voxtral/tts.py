@@ -321,13 +321,17 @@ class VoxtralTTS:
 
     # Speaking.
 
-    def check(self, request: SpeechRequest) -> None:
+    def check(self, request: SpeechRequest, *, warn: Callable[[str], None] | None = None) -> None:
         """Refuse what `submit` would refuse, and speak nothing.
+
+        Args:
+            request: what would be spoken.
+            warn: see `submit`.
 
         Raises:
             RequestError: as `submit`.
         """
-        self._plan(request, True, _warn)
+        self._plan(request, True, warn or _warn)
 
     def submit(
         self, request: SpeechRequest, *, hold_segments: bool = False, warn: Callable[[str], None] | None = None

@@ -1,4 +1,4 @@
-"""The journal of a folder: its lock, and what older versions wrote."""
+"""The journal of a folder: its lock, what older versions wrote, and what stands in the way."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 import voxtral
 from voxtral.errors import AudioError
-from voxtral.jobs.manifest import MANIFEST_FILE, Manifest
+from voxtral.jobs.manifest import MANIFEST_FILE, Manifest, open_folder
 
 SOURCE = Path(voxtral.__file__).parents[1]
 
@@ -104,3 +104,27 @@ def test_a_disk_that_knows_no_locks_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(filelock, "lock_descriptor", refuse)
     with pytest.raises(AudioError, match=r"batch\.jsonl cannot be written \(Function not implemented\)"):
         Manifest(tmp_path).__enter__()
+
+
+def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:
+    with open_folder(tmp_path) as manifest:
+        manifest.part("a.wav").write_bytes(b"1234")
+        manifest.commit("a.wav", "aa", seed=1, duration_s=1.0)
+        (tmp_path / "b.wav").write_bytes(b"mine")
+        assert manifest.foreign(["a.wav", "b.wav", "c.wav"]) == ["b.wav"]
+        (tmp_path / "c.wav").mkdir()
+        with pytest.raises(AudioError, match=r"c\.wav is a folder"):
+            manifest.foreign(["a.wav", "c.wav"])
+
+
+def test_a_new_folder_goes_again_if_nothing_was_made(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), open_folder(tmp_path / "new" / "folder"):
+        raise KeyError
+    assert os.listdir(tmp_path / "new") == []
+    (tmp_path / "old").mkdir()
+    with open_folder(tmp_path / "old"):
+        pass
+    assert os.listdir(tmp_path / "old") == []
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(AudioError, match="cannot be made"), open_folder(tmp_path / "file"):
+        pass
