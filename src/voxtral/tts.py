@@ -44,6 +44,8 @@ from voxtral.errors import (
     VoiceError,
     VoxtralWarning,
 )
+from voxtral.jobs.run import BatchProgress, BatchReport
+from voxtral.jobs.synthesize import synthesize_files
 from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, fingerprint, load_model, open_checkpoint
 from voxtral.loading.locate import locate_model
 from voxtral.loading.memory import check_precision, choose_quantization, limit_device_memory
@@ -461,7 +463,7 @@ class VoxtralTTS:
         """Speak many texts side by side and return their audio in the order of the texts.
 
         Every item is checked before the first is spoken. For more than fits memory there is `synthesize_batch_iter`,
-        for files and for going on after an interruption `voxtral batch`.
+        for files and for going on after an interruption `synthesize_files`.
 
         Args:
             texts: each a str; a dict of "text", any keyword of `synthesize` and "name"; or a SpeechRequest, which
@@ -523,6 +525,39 @@ class VoxtralTTS:
             texts, seed, max_in_flight, {"language": language, "reference_audio": reference_audio, **options}
         )
         return as_finished(batch, reader, texts)
+
+    def synthesize_files(  # noqa: PLR0913 - each is an option of its own
+        self,
+        texts: str | os.PathLike[str] | Iterable[str | Mapping[str, Any] | SpeechRequest],
+        folder: str | os.PathLike[str],
+        *,
+        format: str = "wav",
+        split: str | None = None,
+        language: str | None = None,
+        reference_audio: Any = None,
+        seed: int = 0,
+        max_in_flight: int | None = None,
+        overwrite: bool = False,
+        on_progress: Callable[[BatchProgress], None] | None = None,
+        **options: Any,
+    ) -> BatchReport:
+        """Speak many texts into a folder of files, going on where an earlier call or `voxtral batch` was stopped.
+
+        See `voxtral.jobs.synthesize.synthesize_files` for arguments, result and errors, and docs/BATCH.md.
+        """
+        return synthesize_files(
+            self,
+            texts,
+            folder,
+            format=format,
+            split=split,
+            seed=seed,
+            max_in_flight=max_in_flight,
+            overwrite=overwrite,
+            on_progress=on_progress,
+            warn=_warn,
+            common={"language": language, "reference_audio": reference_audio, **options},
+        )
 
     def _batch(
         self, texts: Any, seed: int, max_in_flight: int | None, common: dict[str, Any]

@@ -1,7 +1,8 @@
 """One run over a folder of audio files: what is to be made, whether it can be, the making, and what became of it.
 
 It prints nothing and reads no input: whatever a person should know is data here. The texts come from
-`voxtral.jobs.inputs`, what is there already from `voxtral.jobs.manifest`; who calls it says it in own words.
+`voxtral.jobs.inputs`, what is there already from `voxtral.jobs.manifest`; the command line and
+`voxtral.jobs.synthesize` say it in their own words.
 """
 
 from __future__ import annotations
