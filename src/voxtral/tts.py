@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 import torch
 
@@ -25,11 +26,14 @@ from voxtral.device import ComputePlan, plan_compute, run_aside
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
 from voxtral.errors import CheckpointError, VoxtralWarning
+from voxtral.jobs.run import BatchProgress, BatchReport
+from voxtral.jobs.synthesize import Texts, synthesize_files
 from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, fingerprint, load_model, open_checkpoint
 from voxtral.loading.locate import locate_model
 from voxtral.loading.memory import check_precision, choose_quantization, limit_device_memory
 from voxtral.loading.running import RunningModel
 from voxtral.model.voxtral import VoxtralModel
+from voxtral.options import CommonOptions
 from voxtral.speech.coding import Coder
 from voxtral.speech.planner import Planner, Warn
 from voxtral.speech.result import Audio
@@ -237,9 +241,9 @@ class VoxtralTTS(Speaker):
 
     # Speaking.
 
-    def check(self, request: SpeechRequest) -> None:
-        """Refuse what `submit` would refuse, and speak nothing."""
-        self._planner.plan(request, hold_segments=True, warn=_warn)
+    def check(self, request: SpeechRequest, *, warn: Warn | None = None) -> None:
+        """Refuse what `submit` would refuse, and speak nothing; see `Speaker.check`."""
+        self._planner.plan(request, hold_segments=True, warn=warn or _warn)
 
     def submit(self, request: SpeechRequest, *, hold_segments: bool = False, warn: Warn | None = None) -> SpeechHandle:
         """Check a request, start it and return at once; see `Speaker.submit`."""
@@ -249,6 +253,39 @@ class VoxtralTTS(Speaker):
         with self._lock:
             self._handles.add(handle)
         return handle
+
+    def synthesize_files(  # noqa: PLR0913 - each is an option of its own
+        self,
+        texts: Texts,
+        folder: str | os.PathLike[str],
+        *,
+        format: str = "wav",
+        split: str | None = None,
+        language: str | None = None,
+        reference_audio: AudioSource | None = None,
+        seed: int = 0,
+        max_in_flight: int | None = None,
+        overwrite: bool = False,
+        on_progress: Callable[[BatchProgress], None] | None = None,
+        **options: Unpack[CommonOptions],
+    ) -> BatchReport:
+        """Speak many texts into a folder of files, going on where an earlier call or `voxtral batch` was stopped.
+
+        See `voxtral.jobs.synthesize.synthesize_files` for arguments, result and errors, and docs/BATCH.md.
+        """
+        return synthesize_files(
+            self,
+            texts,
+            folder,
+            format=format,
+            split=split,
+            seed=seed,
+            max_in_flight=max_in_flight,
+            overwrite=overwrite,
+            on_progress=on_progress,
+            warn=_warn,
+            common={"language": language, "reference_audio": reference_audio, **options},
+        )
 
     # Voices and codes.
 

@@ -2,7 +2,7 @@
 
 `Batch` runs items; `submit` comes from the caller (`VoxtralTTS.submit`), and so does `take`, which makes something of
 a handle: audio in memory, or a file. `ItemReader` makes items of what Python callers give. docs/BATCH.md is the page
-for users; read next: `voxtral.tts` for the Python API, `voxtral.cli.batch` for books.
+for users; read next: `voxtral.tts` for the Python API, `voxtral.jobs.run` for files.
 """
 
 from __future__ import annotations
@@ -262,15 +262,7 @@ class ItemReader:
         if isinstance(given, SpeechRequest):
             request = given
         else:
-            mapping = _as_mapping(given)
-            own = {"text": given} if mapping is None else dict(mapping)
-            own.pop("name", None)
-            if not isinstance(own.get("text"), str):
-                kind = "missing" if "text" not in own else f"a {type(own['text']).__name__}"
-                raise TextError(f"the text is {kind}; an item is a str, a dict with the str `text`, or a SpeechRequest")
-            if odd := [key for key in own if not isinstance(key, str)]:
-                raise OptionError(f"option {odd[0]!r} is unknown; options are named by str; check the spelling")
-            request = make_request(**merge_options(self._common, own))
+            request = make_request(**merge_options(self._common, item_options(given)))
         check_options(request)
         if request.seed is None:
             request = replace(request, seed=item_seed(self._seed, name))
@@ -310,17 +302,43 @@ def check_texts(texts: object) -> None:
         raise TextError(f"the texts are a {kind}; a batch takes an iterable of items; put it in a list")
 
 
+def item_options(given: object) -> dict[str, Any]:
+    """Give the keywords of `synthesize` that a str or a dict stands for, the text among them and the name not.
+
+    Raises:
+        TextError: it is of another kind, or has no text.
+        OptionError: a key is no str.
+    """
+    mapping = _as_mapping(given)
+    own: dict[Any, Any] = {"text": given} if mapping is None else dict(mapping)
+    own.pop("name", None)
+    if not isinstance(own.get("text"), str):
+        kind = "missing" if "text" not in own else f"a {type(own['text']).__name__}"
+        raise TextError(f"the text is {kind}; an item is a str, a dict with the str `text`, or a SpeechRequest")
+    if odd := [key for key in own if not isinstance(key, str)]:
+        raise OptionError(f"option {odd[0]!r} is unknown; options are named by str; check the spelling")
+    return own
+
+
 def item_name(index: int, given: object) -> str:
     """Name an item: its own name, else its index.
 
     Raises:
         OptionError: the name is no str.
     """
+    name = own_name(given)
+    return str(index) if name is None else name
+
+
+def own_name(given: object) -> str | None:
+    """Give the name that a dict brings along, if it is one and does.
+
+    Raises:
+        OptionError: the name is no str.
+    """
     mapping = _as_mapping(given)
     name = None if mapping is None else mapping.get("name")
-    if name is None:
-        return str(index)
-    if not isinstance(name, str):
+    if name is not None and not isinstance(name, str):
         raise OptionError(f"name is {name!r}; it must be a str")
     return name
 

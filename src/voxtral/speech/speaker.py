@@ -55,8 +55,12 @@ class Speaker(ABC):
         """Sequences that make frames side by side."""
 
     @abstractmethod
-    def check(self, request: SpeechRequest) -> None:
+    def check(self, request: SpeechRequest, *, warn: Warn | None = None) -> None:
         """Refuse what `submit` would refuse, and speak nothing.
+
+        Args:
+            request: what would be spoken.
+            warn: see `submit`.
 
         Raises:
             RequestError: as `submit`.
@@ -209,7 +213,7 @@ class Speaker(ABC):
         """Speak many texts side by side and return their audio in the order of the texts.
 
         Every item is checked before the first is spoken. For more than fits memory there is `synthesize_batch_iter`,
-        for files and for going on after an interruption `voxtral batch`.
+        for files and for going on after an interruption `synthesize_files`.
 
         Args:
             texts: each a str; a dict of "text", any keyword of `synthesize` and "name"; or a SpeechRequest, which
