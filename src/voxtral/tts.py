@@ -34,6 +34,7 @@ from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.errors import (
     CheckpointError,
+    CodeRangeError,
     EncoderMissingError,
     EngineError,
     EngineStoppedError,
@@ -47,7 +48,7 @@ from voxtral.errors import (
 from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, fingerprint, load_model, open_checkpoint
 from voxtral.loading.locate import locate_model
 from voxtral.loading.memory import check_precision, choose_quantization, limit_device_memory
-from voxtral.model.codebooks import CodeRangeError, check_codes
+from voxtral.model.codebooks import check_codes
 from voxtral.model.voxtral import VoxtralModel, move_model
 from voxtral.speech.batch import (
     MAX_IN_FLIGHT,

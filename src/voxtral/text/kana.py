@@ -21,19 +21,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from voxtral.errors import TextError
+from voxtral.errors import JapaneseReaderMissingError, TextError
 from voxtral.text.edits import Draft, Edit
 from voxtral.text.kana_numbers import COUNTERS, CURRENCIES, NUMERAL, read_money, read_number
 from voxtral.text.segment import split_text
 
 # A kana takes as long as two Latin letters: 0.11 s and 0.057 s at the same rate of the teacher.
 LETTERS_PER_KANA = 2
-
-
-class JapaneseReaderMissingError(TextError):
-    """The text has kanji, and the extra that reads them is not installed."""
-
-    code = "japanese_reader_missing"
 
 
 @dataclass(frozen=True)
