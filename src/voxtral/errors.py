@@ -18,6 +18,7 @@ programs; `retryable` says whether the same call may succeed later without a cha
     │   └── ModelNotFoundError       no such folder, alias or cached model
     ├── DownloadError                the hub refused, broke off or is switched off
     ├── TokenizerMissingError        mistral-common is not installed
+    ├── LanguageFileError            a file in `text/data` that is missing or breaks a rule
     ├── AudioError                   audio that cannot be encoded or written
     ├── DeviceError                  a device or dtype that this machine does not have
     ├── BatchError                   items of a batch failed; it has the results of the others
@@ -124,6 +125,12 @@ class TokenizerMissingError(VoxtralError):
     """mistral-common is not installed; everything but text works without it."""
 
     code = "tokenizer_missing"
+
+
+class LanguageFileError(VoxtralError):
+    """The file of a language in `text/data` is missing or breaks a rule."""
+
+    code = "invalid_language_file"
 
 
 class AudioError(VoxtralError):
