@@ -17,7 +17,7 @@ GOLDEN = ROOT / "tests" / "golden" / "data"
 
 ABSENT = [
     *("mistral_common", "tiktoken", "transformers", "tokenizers", "pydantic", "yaml"),
-    *("soundfile", "soxr", "av", "sounddevice", "num2words"),
+    *("soundfile", "soxr", "av", "sounddevice", "num2words", "regex"),
     *("huggingface_hub", "httpx", "requests", "typer", "click", "rich"),
 ]
 
