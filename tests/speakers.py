@@ -50,14 +50,14 @@ class FakeHandle:
 
 
 class FakeSpeaker:
-    """What `voxtral.jobs.run.Speaker` asks for. Texts say what happens: refused, warns, fails, waits, stops."""
+    """What `voxtral.jobs.run.LocalSpeaker` asks for. Texts say what happens: refused, warns, fails, waits, stops."""
 
     def __init__(self, folder: Path, *, max_batch: int = 2) -> None:
         folder.mkdir(exist_ok=True)
         (folder / "params.json").write_text("{}")
         self.checkpoint: Any = SimpleNamespace(folder=folder)
         self.config: Any = SimpleNamespace(frame_rate=RATE / 80)
-        self.engine: Any = SimpleNamespace(max_batch=max_batch)
+        self.max_batch = max_batch
         self.voices: Any = (SimpleNamespace(name="a"),)
         self.sample_rate = RATE
         self.spoken: list[SpeechRequest] = []

@@ -6,15 +6,19 @@ programs; `retryable` says whether the same call may succeed later without a cha
     VoxtralError
     ├── RequestError                 the caller's input; nothing was computed
     │   ├── TextError                empty, unspeakable or too long text
+    │   │   └── JapaneseReaderMissingError   kanji, without the extra that reads them
     │   ├── OptionError              an option outside its range, or two that exclude each other
     │   ├── LanguageError            a language the checkpoint does not speak
     │   ├── VoiceError               an unknown voice, or a voice file that does not fit
     │   ├── ReferenceAudioError      reference audio that cannot be read or used
-    │   └── EncoderMissingError      cloning asked of a checkpoint without codec encoder
+    │   ├── EncoderMissingError      cloning asked of a checkpoint without codec encoder
+    │   └── CodeRangeError           a code outside its codebook
     ├── CheckpointError              files that are missing, damaged or not what they claim
     │   ├── ConfigError              params.json that is malformed or asks for what is not supported
     │   └── ModelNotFoundError       no such folder, alias or cached model
     ├── DownloadError                the hub refused, broke off or is switched off
+    ├── TokenizerMissingError        mistral-common is not installed
+    ├── LanguageFileError            a file in `text/data` that is missing or breaks a rule
     ├── AudioError                   audio that cannot be encoded or written
     ├── DeviceError                  a device or dtype that this machine does not have
     ├── BatchError                   items of a batch failed; it has the results of the others
@@ -50,6 +54,12 @@ class TextError(RequestError):
     code = "invalid_text"
 
 
+class JapaneseReaderMissingError(TextError):
+    """The text has kanji, and the extra that reads them is not installed."""
+
+    code = "japanese_reader_missing"
+
+
 class OptionError(RequestError):
     """An option is outside its range, or two options exclude each other."""
 
@@ -80,6 +90,12 @@ class EncoderMissingError(RequestError):
     code = "encoder_missing"
 
 
+class CodeRangeError(RequestError):
+    """A code is outside its codebook; the message names codebook, frame and value."""
+
+    code = "code_out_of_range"
+
+
 class CheckpointError(VoxtralError):
     """A checkpoint file is missing, damaged or not what it claims to be."""
 
@@ -103,6 +119,18 @@ class DownloadError(VoxtralError):
 
     code = "download_failed"
     retryable = True
+
+
+class TokenizerMissingError(VoxtralError):
+    """mistral-common is not installed; everything but text works without it."""
+
+    code = "tokenizer_missing"
+
+
+class LanguageFileError(VoxtralError):
+    """The file of a language in `text/data` is missing or breaks a rule."""
+
+    code = "invalid_language_file"
 
 
 class AudioError(VoxtralError):

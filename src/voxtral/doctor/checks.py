@@ -21,11 +21,11 @@ from voxtral.engine.engine import Engine
 from voxtral.engine.noise import SeededNoise
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import GenerationRequest
-from voxtral.errors import CheckpointError, VoiceError
+from voxtral.errors import CheckpointError, TokenizerMissingError, VoiceError
 from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, expected_tensors
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.prompt import build_prompt
-from voxtral.text.tokenizer import SpeechTokenizer, TokenizerMissingError, load_tokenizer
+from voxtral.text.tokenizer import SpeechTokenizer, load_tokenizer
 from voxtral.voices.presets import default_voice, list_presets
 from voxtral.voices.prompt import load_voice
 

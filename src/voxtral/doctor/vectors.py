@@ -21,14 +21,14 @@ from torch import Tensor
 from voxtral.config import END_AUDIO, NUM_SPECIAL_CODES, Precision, QuantizationConfig
 from voxtral.engine.engine import Engine
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace
-from voxtral.errors import CheckpointError
+from voxtral.errors import CheckpointError, TokenizerMissingError
 from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, load_model
 from voxtral.model.acoustic import embed_time, time_inverse_frequencies
 from voxtral.model.codec import ConvBlock
 from voxtral.model.layers import apply_rope, rope_inverse_frequencies, rope_rotation
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.prompt import build_prompt, prompt_from_ids
-from voxtral.text.tokenizer import SpeechTokenizer, TokenizerMissingError, load_tokenizer
+from voxtral.text.tokenizer import SpeechTokenizer, load_tokenizer
 from voxtral.voices.presets import list_presets
 from voxtral.voices.prompt import load_voice
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from voxtral.audio.read import AudioLimits, AudioSource, read_audio
-from voxtral.errors import EncoderMissingError, ReferenceAudioError
+from voxtral.errors import CodeRangeError, EncoderMissingError, ReferenceAudioError
 from voxtral.loading.checkpoint import Checkpoint
-from voxtral.model.codebooks import CodeRangeError, check_codes
+from voxtral.model.codebooks import check_codes
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.speech.result import Audio
 from voxtral.voices.prompt import VoicePrompt

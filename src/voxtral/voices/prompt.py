@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from voxtral.config import ModelConfig
-from voxtral.errors import VoiceError
-from voxtral.model.codebooks import CodeRangeError, check_codes
+from voxtral.errors import CodeRangeError, VoiceError
+from voxtral.model.codebooks import check_codes
 
 # The largest preset of the published checkpoint is 1.3 MB; 30 s of reference are 376 rows.
 _MAX_VOICE_BYTES = 64 * 2**20

@@ -12,8 +12,8 @@ from checkpoints import TINY
 from voxtral.config import parse_config
 from voxtral.engine.engine import Engine
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationTrace
+from voxtral.errors import CodeRangeError
 from voxtral.loading.checkpoint import load_model, open_checkpoint
-from voxtral.model.codebooks import CodeRangeError
 from voxtral.model.layers import RMSNorm
 from voxtral.model.voxtral import VoxtralModel, move_model
 from voxtral.text.prompt import prompt_from_ids

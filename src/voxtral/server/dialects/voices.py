@@ -7,9 +7,8 @@ One answer has the fields of all who have such a list: Open WebUI and Kokoro (`v
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -24,7 +23,7 @@ from voxtral.server.openapi import READING, SPEAKING, audio, refusals, request_b
 from voxtral.server.schema import AudioFormat, validate
 from voxtral.server.service import SpeechOrder, SpeechService, check_cloning
 from voxtral.server.stream import SpeechResponse, visit_of
-from voxtral.text.language import resolve_language
+from voxtral.text.language import LANGUAGES, resolve_language, sample_sentence
 from voxtral.types import SpeechRequest
 from voxtral.voices.book import gender_of
 from voxtral.voices.presets import VoiceInfo
@@ -46,22 +45,6 @@ _MIME_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]{1,64}")
 
 # What Mistral's clients call each kind.
 _MISTRAL_TYPES = {"preset": "preset", "uploaded": "custom"}
-
-# What a voice says to be heard, in each language that has a name here.
-_SAMPLE_TEXTS: Mapping[str, str] = MappingProxyType(
-    {
-        "en": "Hello, this is how I sound. It is a pleasure to meet you.",
-        "fr": "Bonjour, voici ma voix. C'est un plaisir de vous rencontrer.",
-        "es": "Hola, así suena mi voz. Es un placer conocerle.",
-        "de": "Hallo, so klingt meine Stimme. Es freut mich, Sie kennenzulernen.",
-        "it": "Salve, questa è la mia voce. È un piacere conoscerla.",
-        "pt": "Olá, esta é a minha voz. É um prazer conhecer você.",
-        "nl": "Hallo, zo klinkt mijn stem. Leuk om kennis te maken.",
-        "ar": "مرحبا، هذا هو صوتي. يسرني لقاؤكم.",
-        "hi": "नमस्ते, यह मेरी आवाज़ है। आपसे मिलकर अच्छा लगा।",
-        "ja": "こんにちは、これがわたしのこえです。おあいできてうれしいです。",
-    }
-)
 
 
 def _consent(value: Any) -> str:
@@ -301,9 +284,9 @@ def _with_status() -> Iterator[None]:
 
 def _sample_request(voice: VoiceInfo | StoredVoice) -> SpeechRequest:
     """Let a voice speak its sentence."""
-    language = voice.language if voice.language in _SAMPLE_TEXTS else None
+    language = voice.language if voice.language in LANGUAGES else None
     name = voice.id if isinstance(voice, StoredVoice) else voice.name
-    return SpeechRequest(_SAMPLE_TEXTS[language or "en"], language=language, voice=name, seed=0)
+    return SpeechRequest(sample_sentence(language or "en"), language=language, voice=name, seed=0)
 
 
 def _page(items: list[dict[str, Any]], limit: int, offset: int) -> dict[str, Any]:
