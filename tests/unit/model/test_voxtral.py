@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from checkpoints import TINY
+from golden.judge import PagedSequence
 from voxtral.config import parse_config
 from voxtral.engine.engine import Engine
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationTrace
@@ -60,9 +61,8 @@ def generate(
 def model_that_ends_at_once() -> VoxtralModel:
     model = tiny_model()
     with torch.inference_mode():
-        cache = model.init_kv_cache(len(PROMPT))
-        hidden = model.prefill(model.embed_prompt(torch.tensor(PROMPT), voice_rows())[None], cache)
-    model.acoustic_transformer.semantic_codebook_output.weight[1] = 10 * hidden[0].clone()
+        hidden = PagedSequence(model, len(PROMPT)).extend(model.embed_prompt(torch.tensor(PROMPT), voice_rows()))
+    model.acoustic_transformer.semantic_codebook_output.weight[1] = 10 * hidden[-1].clone()
     return model
 
 
@@ -101,12 +101,11 @@ def test_the_first_frame_is_made_of_the_last_prompt_position(model: VoxtralModel
     _, trace, _ = generate(model, max_frames=2)
     embeds = model.embed_prompt(torch.tensor(PROMPT), voice_rows())
     with torch.inference_mode():
-        cache = model.init_kv_cache(len(PROMPT) + 1)
-        hidden = model.backbone(embeds[None], cache)
-        assert torch.allclose(trace.hidden[0], hidden[0, -1], atol=1e-5)
+        sequence = PagedSequence(model, len(PROMPT) + 1)
+        hidden = sequence.extend(embeds)
+        assert torch.allclose(trace.hidden[0], hidden[-1], atol=1e-5)
         # Frame 0 is fed back at the position after the prompt.
-        following = model.decode_step(trace.audio_tokens[0][None], cache)
-    assert cache.length == len(PROMPT) + 1
+        following = sequence.extend(model.embed_frames(trace.audio_tokens[0][None]))
     assert torch.allclose(trace.hidden[1], following[0], atol=1e-5)
 
 
@@ -147,8 +146,8 @@ def test_rows_and_placeholders_must_be_as_many(model: VoxtralModel, num_rows: in
 def test_audio_tokens_are_codes_shifted_by_two(model: VoxtralModel) -> None:
     codes = torch.randint(21, (37, 4), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        samples = model.decode_audio(codes.T + 2, model.init_codec_state(), is_last=True)
-        assert torch.equal(samples, model.decode_codes(codes))
+        samples = model.decode_rows(codes.T[None] + 2, model.init_codec_state(), is_last=True)
+        assert torch.equal(samples[0], model.decode_codes(codes))
 
 
 def test_audio_tokens_given_as_codes_are_refused(model: VoxtralModel) -> None:
