@@ -11,11 +11,11 @@ from types import MappingProxyType
 from typing import Literal
 
 from voxtral.config import ModelConfig
-from voxtral.errors import VoiceError
+from voxtral.errors import VoiceError, VoiceNameTakenError
 from voxtral.text.language import resolve_language
 from voxtral.voices.presets import VoiceInfo
 from voxtral.voices.prompt import VoicePrompt
-from voxtral.voices.store import StoredVoice, VoiceFacts, VoiceNameTakenError, VoiceStore, fold_name
+from voxtral.voices.store import StoredVoice, VoiceFacts, VoiceStore, fold_name
 
 Gender = Literal["female", "male", ""]
 

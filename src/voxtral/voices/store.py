@@ -21,7 +21,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from voxtral.config import ModelConfig
-from voxtral.errors import VoiceError, VoxtralError
+from voxtral.errors import (
+    VoiceError,
+    VoiceNameTakenError,
+    VoiceStoreError,
+    VoiceStoreFullError,
+    VoiceUnknownError,
+)
 from voxtral.voices.prompt import VoicePrompt, load_voice, read_voice_header, sync_folder
 
 _log = logging.getLogger("voxtral.server")
@@ -33,30 +39,6 @@ _MAX_NAME_CHARS = 64
 
 # A write takes milliseconds: what is older was left by a process that was killed, here or elsewhere.
 _LEFTOVER_AFTER_S = 600.0
-
-
-class VoiceUnknownError(VoiceError):
-    """No stored voice has that id."""
-
-    code = "voice_not_found"
-
-
-class VoiceNameTakenError(VoiceError):
-    """Another voice has that name."""
-
-    code = "voice_exists"
-
-
-class VoiceStoreFullError(VoiceError):
-    """There are as many voices as are allowed."""
-
-    code = "too_many_voices"
-
-
-class VoiceStoreError(VoxtralError):
-    """The folder of voices cannot be written."""
-
-    code = "voice_store_failed"
 
 
 @dataclass(frozen=True, kw_only=True)

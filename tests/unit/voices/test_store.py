@@ -20,17 +20,15 @@ from hypothesis import strategies as st
 
 from checkpoints import TINY
 from voxtral.config import ModelConfig, load_config
-from voxtral.errors import VoiceError
-from voxtral.voices.prompt import VoicePrompt
-from voxtral.voices.store import (
-    VoiceFacts,
+from voxtral.errors import (
+    VoiceError,
     VoiceNameTakenError,
-    VoiceStore,
     VoiceStoreError,
     VoiceStoreFullError,
     VoiceUnknownError,
-    check_name,
 )
+from voxtral.voices.prompt import VoicePrompt
+from voxtral.voices.store import VoiceFacts, VoiceStore, check_name
 
 FACTS = VoiceFacts(
     name="Zoë",

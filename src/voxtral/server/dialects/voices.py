@@ -16,7 +16,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import Response
 
-from voxtral.errors import LanguageError
+from voxtral.errors import LanguageError, VoiceNameTakenError, VoiceStoreFullError, VoiceUnknownError
 from voxtral.server.body import Upload, read_clip, read_fields
 from voxtral.server.errors import HttpError
 from voxtral.server.model_host import LoadedModel, ModelCard
@@ -28,14 +28,7 @@ from voxtral.text.language import resolve_language
 from voxtral.types import SpeechRequest
 from voxtral.voices.book import gender_of
 from voxtral.voices.presets import VoiceInfo
-from voxtral.voices.store import (
-    StoredVoice,
-    VoiceFacts,
-    VoiceNameTakenError,
-    VoiceStoreFullError,
-    VoiceUnknownError,
-    check_name,
-)
+from voxtral.voices.store import StoredVoice, VoiceFacts, check_name
 
 # What clients call the clip; the first that is there is taken.
 _CLIP_FIELDS = ("audio_sample", "file", "audio", "sample_audio")
