@@ -27,8 +27,8 @@ from voxtral.server.stream import SpeechResponse, visit_of
 from voxtral.text.language import resolve_language
 from voxtral.types import SpeechRequest
 from voxtral.voices.book import gender_of
+from voxtral.voices.facts import StoredVoice, VoiceFacts, check_name
 from voxtral.voices.presets import VoiceInfo
-from voxtral.voices.store import StoredVoice, VoiceFacts, check_name
 
 # What clients call the clip; the first that is there is taken.
 _CLIP_FIELDS = ("audio_sample", "file", "audio", "sample_audio")
