@@ -102,7 +102,9 @@ class BodyLimit:
     async def in_time(self, receive: Receive, deadline: float) -> Message:
         """Wait for the next part of a body."""
         try:
-            return await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the message.
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await receive()
         except TimeoutError:
             raise HttpError(
                 408,
