@@ -10,6 +10,9 @@ programs; `retryable` says whether the same call may succeed later without a cha
     │   ├── OptionError              an option outside its range, or two that exclude each other
     │   ├── LanguageError            a language the checkpoint does not speak
     │   ├── VoiceError               an unknown voice, or a voice file that does not fit
+    │   │   ├── VoiceUnknownError    no stored voice has that id
+    │   │   ├── VoiceNameTakenError  another voice has that name
+    │   │   └── VoiceStoreFullError  as many voices are stored as are allowed
     │   ├── ReferenceAudioError      reference audio that cannot be read or used
     │   ├── EncoderMissingError      cloning asked of a checkpoint without codec encoder
     │   └── CodeRangeError           a code outside its codebook
@@ -21,6 +24,7 @@ programs; `retryable` says whether the same call may succeed later without a cha
     ├── LanguageFileError            a file in `text/data` that is missing or breaks a rule
     ├── AudioError                   audio that cannot be encoded or written
     ├── DeviceError                  a device or dtype that this machine does not have
+    ├── VoiceStoreError              the folder of stored voices cannot be written
     ├── BatchError                   items of a batch failed; it has the results of the others
     └── EngineError                  a request that was accepted and did not finish
         ├── GenerationError          runaway or silent speech, after one retry
@@ -76,6 +80,24 @@ class VoiceError(RequestError):
     """The voice is unknown, or its file does not fit the checkpoint."""
 
     code = "invalid_voice"
+
+
+class VoiceUnknownError(VoiceError):
+    """No stored voice has that id."""
+
+    code = "voice_not_found"
+
+
+class VoiceNameTakenError(VoiceError):
+    """Another voice has that name."""
+
+    code = "voice_exists"
+
+
+class VoiceStoreFullError(VoiceError):
+    """There are as many voices as are allowed."""
+
+    code = "too_many_voices"
 
 
 class ReferenceAudioError(RequestError):
@@ -143,6 +165,12 @@ class DeviceError(VoxtralError):
     """The device or dtype asked for is not available on this machine."""
 
     code = "device_unavailable"
+
+
+class VoiceStoreError(VoxtralError):
+    """The folder of voices cannot be written."""
+
+    code = "voice_store_failed"
 
 
 class BatchError(VoxtralError):

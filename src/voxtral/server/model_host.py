@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +151,7 @@ class ModelHost:
         return self._loaded.tts.engine.num_active if self._loaded else 0
 
     @asynccontextmanager
-    async def use(self) -> AsyncIterator[LoadedModel]:
+    async def use(self) -> AsyncGenerator[LoadedModel]:
         """Give the model to somebody, and keep it loaded meanwhile; waits for it a while.
 
         Raises:

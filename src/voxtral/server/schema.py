@@ -107,7 +107,8 @@ def invalid(problems: Iterable[Mapping[str, Any]]) -> HttpError:
     >>> invalid([{"loc": ("body", "speed"), "msg": "Input should be a valid number", "type": ""}]).detail
     'speed: Input should be a valid number; correct the request'
     """
-    said, places = [], []
+    said: list[str] = []
+    places: list[str] = []
     for problem in problems:
         if problem["type"] == "json_invalid":
             return HttpError(400, "the body is no JSON; it must be an object of fields", code="invalid_json")

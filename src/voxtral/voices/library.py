@@ -1,5 +1,8 @@
 """VoiceLibrary: finds the voice that a caller means, a preset by name, a saved voice by path, or one at hand."""
 
+# pyright: reportUnnecessaryIsInstance=false
+# (callers without a type checker pass anything)
+
 from __future__ import annotations
 
 import os
