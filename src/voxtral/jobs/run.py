@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from voxtral.audio.file import AudioFileWriter
 from voxtral.errors import EngineStoppedError, RequestError, VoxtralError
@@ -25,13 +25,13 @@ from voxtral.speech.batch import Batch, BatchItem, ClonedVoices, default_in_flig
 from voxtral.types import SpeechRequest, SpeechStats
 
 if TYPE_CHECKING:
+    from voxtral.audio.read import AudioSource
     from voxtral.config import ModelConfig
     from voxtral.loading.checkpoint import Checkpoint
+    from voxtral.speech.planner import Warn
     from voxtral.speech.utterance import SpeechHandle
     from voxtral.voices.presets import VoiceInfo
     from voxtral.voices.prompt import VoicePrompt
-
-Warn = Callable[[str], None]
 
 
 class LocalSpeaker(Protocol):
@@ -70,7 +70,7 @@ class LocalSpeaker(Protocol):
         """Start a request."""
         ...
 
-    def create_voice(self, reference_audio: Any, *, warn: Warn | None = None) -> VoicePrompt:
+    def create_voice(self, reference_audio: AudioSource, *, warn: Warn | None = None) -> VoicePrompt:
         """Clone a voice."""
         ...
 

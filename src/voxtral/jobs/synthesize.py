@@ -26,16 +26,17 @@ from voxtral.jobs.inputs import (
     read_entries,
 )
 from voxtral.jobs.manifest import Manifest, open_folder
-from voxtral.jobs.run import BatchProgress, BatchReport, BatchRun, LocalSpeaker, Warn
+from voxtral.jobs.run import BatchProgress, BatchReport, BatchRun, LocalSpeaker
 from voxtral.options import OPTIONS
 from voxtral.speech.batch import MAX_IN_FLIGHT, check_texts
+from voxtral.speech.planner import Warn
 from voxtral.speech.request import check_number, check_options, make_request
-from voxtral.types import SpeechRequest
+from voxtral.speech.speaker import BatchText
 
 # The command line has these as floats, and 2 and 2.0 would be told apart as something that a file was made from.
 _REALS = tuple(option.name for option in OPTIONS if option.is_key and option.kind == "number")
 
-Texts = str | os.PathLike[str] | Iterable[str | Mapping[str, Any] | SpeechRequest]
+Texts = str | os.PathLike[str] | Iterable[BatchText]
 
 
 def synthesize_files(  # noqa: PLR0913 - each is an option of its own
