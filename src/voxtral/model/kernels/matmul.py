@@ -38,7 +38,7 @@ def quantized_matmul(
         [..., N] in the dtype of `x`, or [..., N / 2] with `is_swiglu`.
     """
     assert not (is_swiglu and residual is not None), "SwiGLU is no end of a residual branch"
-    if uses_triton(x, use_triton):
+    if use_triton or (x.is_cuda and uses_triton(x, use_triton)):
         from voxtral.model.kernels import matmul_triton
 
         return matmul_triton.quantized_matmul(x, weight, scales, zeros, residual, is_swiglu)

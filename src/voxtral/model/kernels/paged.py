@@ -38,7 +38,7 @@ def rotate_and_store(
     Returns:
         The rotated queries, [N, H, Dh].
     """
-    if uses_triton(key_pages, use_triton):
+    if use_triton or (key_pages.is_cuda and uses_triton(key_pages, use_triton)):
         from voxtral.model.kernels import paged_triton
 
         return paged_triton.rotate_and_store(projections, rotation, slots, key_pages, value_pages)
@@ -79,7 +79,7 @@ def attend_to_pages(
     Returns:
         [B, H * Dh].
     """
-    if uses_triton(query, use_triton):
+    if use_triton or (query.is_cuda and uses_triton(query, use_triton)):
         from voxtral.model.kernels import paged_triton
 
         return paged_triton.attend_to_pages(query, key_pages, value_pages, block_tables, lengths)
