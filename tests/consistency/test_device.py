@@ -31,10 +31,10 @@ def test_no_step_mixes_devices(tiny_model: VoxtralModel, dtype: torch.dtype) -> 
         hidden = model.decode_step(step.audio_tokens, cache)
         state = model.init_codec_state()
         for num_frames in (1, 1, 2, 8):
-            samples = model.decode_audio(
-                torch.zeros(num_frames, num_codebooks, dtype=torch.int64, device=device), state
+            samples = model.decode_rows(
+                torch.zeros(1, num_frames, num_codebooks, dtype=torch.int64, device=device), state
             )
-            assert samples.shape == (num_frames * config.samples_per_frame,)
+            assert samples.shape == (1, num_frames * config.samples_per_frame)
             assert samples.dtype == torch.float32
         codes = model.encode_audio(torch.zeros(50_000))
         rows = model.embed_codes(codes)

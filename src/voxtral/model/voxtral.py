@@ -139,12 +139,8 @@ class VoxtralModel(nn.Module):
         """Make the codec state of a stream that has not begun."""
         return CodecState.fresh(self.codec)
 
-    def decode_audio(self, audio_tokens: Tensor, state: CodecState, *, is_last: bool = False) -> Tensor:
-        """Decode T frames of audio tokens, none of them END_AUDIO: [T, K] to [S] float32 samples."""
-        return self.decode_rows(audio_tokens[None], state, is_last=is_last)[0]
-
     def decode_rows(self, audio_tokens: Tensor, state: CodecState, *, is_last: bool = False) -> Tensor:
-        """Decode T frames of each of B streams side by side: [B, T, K] to [B, S] float32 samples."""
+        """Decode T frames of each of B streams side by side: [B, T, K], no END_AUDIO, to [B, S] float32 samples."""
         codes = (audio_tokens - NUM_SPECIAL_CODES).transpose(1, 2)
         return self.codec(codes, state, is_last=is_last)
 
