@@ -51,8 +51,8 @@ class KVPages:
                 target[:, blocks[number], : part.shape[1]] = part.to(target.device)
 
 
-def position_bytes(config: BackboneConfig, dtype: torch.dtype) -> int:
-    """Count the bytes of one position in all layers."""
+def kv_bytes_per_position(config: BackboneConfig, dtype: torch.dtype) -> int:
+    """Count the bytes of the keys and values of one position, in all layers."""
     return 2 * config.num_layers * config.num_kv_heads * config.head_dim * dtype.itemsize
 
 

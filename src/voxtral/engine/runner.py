@@ -26,12 +26,12 @@ from voxtral.engine.kv_cache import (
     Span,
     SpanMemory,
     StepMemory,
+    kv_bytes_per_position,
     make_pages,
     place_of,
-    position_bytes,
     scratch_place,
 )
-from voxtral.engine.options import EngineOptions, default_max_batch
+from voxtral.engine.options import POSITIONS_PER_SEQUENCE, EngineOptions, default_max_batch
 from voxtral.engine.prefix_store import PrefixStore
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace, Stop
 from voxtral.errors import NumericsError, OptionError
@@ -43,8 +43,6 @@ from voxtral.model.voxtral import VoxtralModel
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-# Room for each row of a batch by default: 500 characters with a long voice, or 2.5 minutes of speech.
-_POSITIONS_PER_ROW = 2048
 _SHARE_OF_FREE_MEMORY = 0.6
 
 
@@ -616,7 +614,7 @@ class _DeviceState:
         self.carried = torch.zeros(max_batch + 1, config.dim, device=model.device, dtype=model.dtype)
         self.free_slots = list(range(max_batch - 1, -1, -1))
         self.flow: Flow | None = FoldedFlow.build(model.acoustic_transformer) if options.flow == "folded" else None
-        self.table_width = self.pool.blocks_for(_POSITIONS_PER_ROW)
+        self.table_width = self.pool.blocks_for(POSITIONS_PER_SEQUENCE)
         self.codec_stream = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None
         self._model = model
         self._schedules: dict[int, FlowSchedule] = {}
@@ -666,11 +664,11 @@ class _DeviceState:
 
 
 def _plan_blocks(model: VoxtralModel, options: EngineOptions, max_batch: int) -> int:
-    block_bytes = options.block_size * position_bytes(model.config.backbone, model.dtype)
+    block_bytes = options.block_size * kv_bytes_per_position(model.config.backbone, model.dtype)
     if options.kv_cache_bytes is not None:
         return 1 + max(1, options.kv_cache_bytes // block_bytes)
     # A single request may be as long as the model allows.
-    num_positions = max(max_batch * _POSITIONS_PER_ROW, model.config.backbone.max_seq_len)
+    num_positions = max(max_batch * POSITIONS_PER_SEQUENCE, model.config.backbone.max_seq_len)
     num_blocks = 1 + -(-num_positions // options.block_size)
     if model.device.type == "cuda":
         free = torch.cuda.mem_get_info(model.device)[0]
