@@ -253,7 +253,7 @@ class SpeechHandle:
 
     def _made_in_time(self, handle: GenerationHandle) -> Iterator[Samples]:
         try:
-            yield from handle.chunks()
+            yield from (chunk.samples for chunk in handle.chunks())
         except DeadlineError:
             # The engine knows what was left for this segment; the caller knows what was given to all.
             raise too_late(self._deadline_s) from None

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fakes import FAKE_MODEL, SAMPLES_PER_FRAME, BareRunner, FakeRow, fake_request
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import derive_seed
-from voxtral.engine.runner import Progress
+from voxtral.engine.protocol import RowOutput
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.errors import CancelledError, DeadlineError, EngineError, GenerationError, NumericsError
 from voxtral.speech.utterance import SpeechHandle, SpeechPlan
@@ -48,17 +48,17 @@ class ScriptedRunner(BareRunner):
         self.started.append(divmod(request.prompt.token_ids[0], 10))
         return super().admit(request, trace)
 
-    def advance(self, row: FakeRow) -> Progress:
+    def advance(self, row: FakeRow) -> RowOutput:
         key = divmod(row.request.prompt.token_ids[0], 10)
         num_frames, level, stop = self.scripts.get(key, GOOD)
         if row.frame == 2 and self.fails_at == key:
             raise NumericsError("not finite")
         if row.frame == num_frames:
-            return Progress(None, num_frames, "end")
+            return RowOutput(None, num_frames, "end")
         row.frame += 1
         is_last = row.frame == num_frames and stop == "length"
         samples = np.full(SAMPLES_PER_FRAME, level, dtype=np.float32)
-        return Progress(samples, row.frame, "length" if is_last else None)
+        return row.output(samples, "length" if is_last else None)
 
 
 Speak = Callable[..., tuple[SpeechHandle, ScriptedRunner]]
