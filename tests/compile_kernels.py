@@ -77,12 +77,10 @@ def launches(dtype: torch.dtype) -> Iterator[Any]:
     for num_rows in (2, 48):
         x, bytes_ = zeros(num_rows, 3072), zeros(64, 3072, dtype=torch.int8)
         yield quantized_matmul(x, bytes_, zeros(64, dtype=floats), use_triton=True)
-        yield quantized_matmul(x, bytes_, zeros(64, dtype=floats), is_swiglu=True, use_triton=True)
     for group in (64, 128):
         x, halves = zeros(2, 3072), zeros(64, 1536, dtype=torch.uint8)
         parts = zeros(64, 3072 // group, dtype=torch.bfloat16), zeros(64, 3072 // group, dtype=torch.float16)
-        yield quantized_matmul(x, halves, *parts, residual=zeros(2, 64), use_triton=True)
-        yield quantized_matmul(x, halves, *parts, is_swiglu=True, use_triton=True)
+        yield quantized_matmul(x, halves, *parts, use_triton=True)
     entered, time, llm = zeros(2, 9216, dtype=floats), (zeros(3072), zeros(6144)), (zeros(4, 3072), zeros(4, 6144))
     yield enter_layers(entered, zeros(6144), time, llm, 1e-5, use_triton=True)
     yield attend_between_tokens(zeros(4, 3, 4096), zeros(4, 3, 1024), zeros(4, 3, 1024), 128, use_triton=True)

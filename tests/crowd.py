@@ -205,7 +205,7 @@ def _find_remains(server: Serving) -> dict[str, Any]:
         "slots": counts.slots - counts.free_slots,
         # What is kept of voices is meant to stay.
         "blocks": counts.blocks - counts.free_blocks - counts.prefix_blocks,
-        "promised blocks": counts.promised_blocks,
+        "reserved blocks": counts.reserved_blocks,
         "streams": admission.num_active,
         "queue": admission.num_waiting,
         "clients": dict(admission._by_client),

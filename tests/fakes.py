@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from voxtral.engine.runner import Progress
-from voxtral.engine.sequence import GenerationRequest
+from voxtral.engine.engine import Engine
+from voxtral.engine.options import EngineOptions
+from voxtral.engine.protocol import Counts, RowOutput, RunnerProtocol
+from voxtral.engine.sequence import GenerationRequest, GenerationTrace, Stop
 from voxtral.text.prompt import Prompt
+from voxtral.types import AudioChunk
 
 SAMPLES_PER_FRAME = 10
-FAKE_MODEL: Any = SimpleNamespace(config=SimpleNamespace(samples_per_frame=SAMPLES_PER_FRAME, sample_rate=1000))
+SAMPLE_RATE = 1000
+FAKE_MODEL: Any = SimpleNamespace(config=SimpleNamespace(samples_per_frame=SAMPLES_PER_FRAME, sample_rate=SAMPLE_RATE))
 
 
 def fake_request(label: int = 0, max_frames: int = 5) -> GenerationRequest:
@@ -44,32 +48,51 @@ class FakeRow:
     is_prefilled: bool = False
     num_launched: int = 0
     frame: int = 0
-    is_parked: bool = False
+    num_samples: int = 0
+    is_swapped: bool = False
 
     @property
     def is_exhausted(self) -> bool:
         return self.num_launched == self.request.max_frames
+
+    def output(self, samples: np.ndarray, stop: Stop | None = None) -> RowOutput:
+        """Give out the row's next samples."""
+        chunk = AudioChunk(samples, SAMPLE_RATE, start=self.num_samples)
+        self.num_samples += len(samples)
+        return RowOutput(chunk, self.frame, stop)
+
+
+@dataclass(eq=False)
+class FakeStep:
+    """A step of a fake runner."""
+
+    rows: list[FakeRow]
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.rows)
 
 
 class BareRunner:
     """What the engine asks of any runner; a subclass says what a row's next frame brings."""
 
     runs_ahead = False
-    counts = None
+    max_batch = 1000
+    counts: Counts | None = None
 
     def __init__(self, num_slots: int = 1000) -> None:
         self.num_slots = num_slots
         self.num_free = num_slots
         self.prompts: list[list[int]] = []  # labels of each pass
-        self.num_parked = 0
+        self.num_swapped_out = 0
 
-    def advance(self, row: FakeRow) -> Progress:
+    def advance(self, row: FakeRow) -> RowOutput:
         """Make one frame."""
         raise NotImplementedError
 
     def check(self, request: GenerationRequest) -> None: ...
 
-    def admit(self, request: GenerationRequest, trace: object) -> FakeRow | None:
+    def admit(self, request: GenerationRequest, trace: GenerationTrace | None) -> FakeRow | None:
         if not self.num_free:
             return None
         self.num_free -= 1
@@ -83,36 +106,35 @@ class BareRunner:
         for row in rows:
             row.is_prefilled = True
 
-    def launch(self, rows: list[FakeRow]) -> list[FakeRow]:
+    def launch(self, rows: list[FakeRow]) -> FakeStep:
         for row in rows:
             row.num_launched += 1
-        return rows
+        return FakeStep(rows)
 
-    def wait(self, step: list[FakeRow]) -> list[FakeRow]:
-        return step
+    def wait(self, step: FakeStep) -> None: ...
 
-    def collect(self, step: list[FakeRow]) -> Iterator[tuple[FakeRow, Progress | Exception]]:
-        for row in step:
+    def collect(self, step: FakeStep) -> Iterator[tuple[FakeRow, RowOutput | Exception]]:
+        for row in step.rows:
             yield row, self._outcome(row)
 
-    def _outcome(self, row: FakeRow) -> Progress | Exception:
+    def _outcome(self, row: FakeRow) -> RowOutput | Exception:
         try:
             return self.advance(row)
         except Exception as error:  # noqa: BLE001
             return error
 
     def release(self, row: FakeRow) -> None:
-        self.num_free += not row.is_parked
+        self.num_free += not row.is_swapped
 
-    def park(self, row: FakeRow) -> None:
-        row.is_parked = True
+    def swap_out(self, row: FakeRow) -> None:
+        row.is_swapped = True
         self.num_free += 1
-        self.num_parked += 1
+        self.num_swapped_out += 1
 
-    def unpark(self, row: FakeRow) -> bool:
+    def swap_in(self, row: FakeRow) -> bool:
         if not self.num_free:
             return False
-        row.is_parked = False
+        row.is_swapped = False
         self.num_free -= 1
         return True
 
@@ -124,6 +146,14 @@ class BareRunner:
 
     def reset(self) -> None:
         self.num_free = self.num_slots
+
+    def weights_changed(self) -> None: ...
+
+
+def fake_engine(runner: BareRunner, **options: Any) -> Engine:
+    """An engine that a fake runner computes for."""
+    checked: RunnerProtocol[FakeRow, FakeStep] = runner  # pyright holds the fake to what the engine asks
+    return Engine(FAKE_MODEL, EngineOptions(**options), runner=checked)
 
 
 class FakeRunner(BareRunner):
@@ -140,15 +170,14 @@ class FakeRunner(BareRunner):
         self.ends_after = ends_after
         self.steps: list[tuple[int, int]] = []
 
-    def advance(self, row: FakeRow) -> Progress:
+    def advance(self, row: FakeRow) -> RowOutput:
         label, frame = row.request.prompt.token_ids[0], row.frame
         self.before_step(label, frame)
         self.steps.append((label, frame))
         if self.ends_after is not None and frame >= self.ends_after:
-            return Progress(None, frame, "end")
+            return RowOutput(None, frame, "end")
         row.frame += 1
-        stop = "length" if row.frame == row.request.max_frames else None
-        return Progress(frame_samples(label, frame), row.frame, stop)
+        return row.output(frame_samples(label, frame), "length" if row.frame == row.request.max_frames else None)
 
 
 class RunAheadRunner(FakeRunner):

@@ -65,7 +65,7 @@ def load_on_cpu(checkpoint: Checkpoint, quantization: QuantizationConfig | None 
 
 def collect(handle: GenerationHandle) -> np.ndarray:
     """Read a request to its end."""
-    return np.concatenate([np.zeros(0, np.float32), *handle.chunks()])
+    return np.concatenate([np.zeros(0, np.float32), *(chunk.samples for chunk in handle.chunks())])
 
 
 def speak_alone(model: VoxtralModel, options: EngineOptions, make: Callable[[], GenerationRequest]) -> np.ndarray:

@@ -123,19 +123,13 @@ def quantized(draw: Inputs, num_columns: int, depth: int, group: int) -> tuple[T
     return weight, scales.bfloat16(), zeros.half()
 
 
-def check_quantized_matmul(
-    device: str, dtype: torch.dtype, shape: tuple[int, int, int], group: int, ending: str = ""
-) -> None:
+def check_quantized_matmul(device: str, dtype: torch.dtype, shape: tuple[int, int, int], group: int) -> None:
     draw = Inputs(device, dtype)
     num_rows, num_columns, depth = shape
     x = draw.normal(num_rows, depth)
-    residual = draw.normal(num_rows, num_columns) if ending == "residual" else None
     matrix = quantized(draw, num_columns, depth, group)
-    kernel, plain = (
-        quantized_matmul(x, *matrix, residual=residual, is_swiglu=ending == "swiglu", use_triton=choice)
-        for choice in (True, False)
-    )
-    assert kernel.shape == (num_rows, num_columns // 2 if ending == "swiglu" else num_columns)
+    kernel, plain = (quantized_matmul(x, *matrix, use_triton=choice) for choice in (True, False))
+    assert kernel.shape == (num_rows, num_columns)
     assert_close(kernel, plain, 1e-5 if dtype is torch.float32 else None)
 
 

@@ -83,7 +83,7 @@ def assert_all_is_free(engine: Engine) -> None:
     assert counts is not None
     assert counts.free_slots == counts.slots
     assert counts.free_blocks + counts.prefix_blocks == counts.blocks
-    assert counts.promised_blocks == 0
+    assert counts.reserved_blocks == 0
 
 
 def together(engine: Engine, maker: RequestMaker, numbers: range) -> dict[int, np.ndarray]:
@@ -169,7 +169,7 @@ def test_much_bad_company_changes_nothing(nano: VoxtralModel, maker: RequestMake
 
 def bad_company(model: VoxtralModel, maker: RequestMaker, *, num_streams: int, seed: int) -> None:
     """Good streams join at random times, between some that are cancelled, slow, failing, late or forgotten."""
-    # Room for about four streams, of blocks that no voice ends with: rows are parked, and voices go and come back.
+    # Room for about four streams, of blocks that no voice ends with: rows are swapped out, and voices go and come back.
     block_size, config = 8, model.config.backbone
     block_bytes = 2 * config.num_layers * config.num_kv_heads * config.head_dim * 4 * block_size
     chosen = options(4, block_size=block_size, kv_cache_bytes=36 * block_bytes, max_buffered_frames=2)
@@ -183,7 +183,7 @@ def bad_company(model: VoxtralModel, maker: RequestMaker, *, num_streams: int, s
         if kind in ("good", "slow"):
             parts = []
             for part in handle.chunks():
-                parts.append(part)
+                parts.append(part.samples)
                 if kind == "slow":
                     time.sleep(0.03)
             if not np.array_equal(np.concatenate(parts), speak_of[number]):

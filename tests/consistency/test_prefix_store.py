@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from generations import collect
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import SeededNoise
 from voxtral.engine.options import EngineOptions
@@ -57,7 +58,7 @@ def speak(
         patch.setattr(type(model.backbone), "extend", counting)
         engine = Engine(model, EngineOptions(block_size=4, prefix_folder=folder, prefix_fingerprint=fingerprint))
         try:
-            samples = np.concatenate(list(engine.submit(make_request(**changes)).chunks()))
+            samples = collect(engine.submit(make_request(**changes)))
         finally:
             engine.close()
     return samples, num_run - 4  # the frames
@@ -137,8 +138,8 @@ def test_the_shared_start_is_the_voice(tiny_model: VoxtralModel) -> None:
         assert other is not None
         assert other.num_prefilled == 2 + VOICE_ROWS
         # Three full blocks are one and the same; the fourth, with one position of the voice, is a copy.
-        assert other.lease.blocks[:3] == row.lease.blocks[:3]
-        assert other.lease.blocks[3] != row.lease.blocks[3]
+        assert other.reservation.blocks[:3] == row.reservation.blocks[:3]
+        assert other.reservation.blocks[3] != row.reservation.blocks[3]
     runner.release(row)
     runner.release(other)
     assert runner.check_idle() is None

@@ -87,8 +87,8 @@ def test_the_first_chunk_is_there_after_one_decode_step(tiny_model: VoxtralModel
     request = GenerationRequest(prompt, torch.zeros(0, 64), SeededNoise(1, 0, 36), 1.2, 1.0, 7, 4, min_frames=4)
     chunks = engine.submit(request).chunks()
     first = next(chunks)
-    assert first.shape == (1920,)
-    assert first.dtype == np.float32
+    assert first.samples.shape == (1920,)
+    assert first.samples.dtype == np.float32
     assert steps.count("frame") == 1
     was_read.set()
     rest = list(chunks)

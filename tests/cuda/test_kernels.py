@@ -53,18 +53,11 @@ def test_attend_to_pages(
 @DTYPES
 @pytest.mark.parametrize("group", [0, 64, 128])
 @pytest.mark.parametrize(
-    ("shape", "ending"),
-    [
-        ((1, 6144, 3072), ""),
-        ((6, 3072, 4096), "residual"),
-        ((2, 18432, 3072), "swiglu"),
-        ((64, 3072, 9216), "residual"),
-        ((192, 18432, 3072), "swiglu"),
-        ((3, 50, 384), ""),
-    ],
+    "shape",
+    [(1, 6144, 3072), (6, 3072, 4096), (2, 18432, 3072), (64, 3072, 9216), (192, 18432, 3072), (3, 50, 384)],
 )
-def test_quantized_matmul(dtype: torch.dtype, shape: tuple[int, int, int], group: int, ending: str) -> None:
-    checks.check_quantized_matmul(CUDA, dtype, shape, group, ending)
+def test_quantized_matmul(dtype: torch.dtype, shape: tuple[int, int, int], group: int) -> None:
+    checks.check_quantized_matmul(CUDA, dtype, shape, group)
 
 
 @DTYPES

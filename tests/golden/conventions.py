@@ -334,7 +334,7 @@ BACKBONE = (
     Convention(
         "keys are not rotated in the fused step",
         "Backbone",
-        edit(paged.rotate_and_store, ("[slots] = rotated[1]", "[slots] = key")),
+        edit(paged.rotate_and_store, ("[slot_mapping] = rotated[1]", "[slot_mapping] = key")),
         _STEPS,
     ),
     Convention(
@@ -648,7 +648,7 @@ SEMANTIC = (
         "the END_AUDIO frame is decoded too",
         "Semantic head and end",
         edit(
-            Runner._outcome,
+            Runner._look_at,
             (
                 "if semantic == END_AUDIO:",
                 "if semantic == END_AUDIO:\n        row.pending.append(outputs.audio_tokens[index].clamp(min=2))",

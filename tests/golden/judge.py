@@ -731,7 +731,7 @@ def _generation(context: _Context, case: str, given: Mapping[str, Any]) -> _Yiel
     )
     engine = Engine(model)
     try:
-        chunks = [torch.from_numpy(chunk) for chunk in engine.submit(request, trace=trace).chunks()]
+        chunks = [torch.from_numpy(chunk.samples) for chunk in engine.submit(request, trace=trace).chunks()]
     finally:
         engine.close()
     samples = torch.cat(chunks) if chunks else torch.zeros(0)

@@ -51,7 +51,7 @@ def test_the_static_step_never_waits_for_the_device(tiny_model: VoxtralModel) ->
         frame.RowInput(
             slot=slot,
             position=3,
-            place=7,
+            kv_slot=7,
             blocks=[1, 2],
             noise=np.zeros(config.codebooks.num_acoustic, dtype=np.float32),
             guidance_scale=1.2,
@@ -66,7 +66,7 @@ def test_the_static_step_never_waits_for_the_device(tiny_model: VoxtralModel) ->
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         given = frame.FrameInputs(*(mode.from_tensor(getattr(inputs, part.name)) for part in fields(inputs)))
         fake_pages = KVPages(mode.from_tensor(pages.keys), mode.from_tensor(pages.values))
-        memory = StepMemory(fake_pages, given.places, given.block_tables, given.lengths)
+        memory = StepMemory(fake_pages, given.slot_mapping, given.block_tables, given.lengths)
         carried = mode.from_tensor(torch.zeros(3, config.backbone.dim))
         outputs = frame.compute_frame(tiny_model, carried, memory, given, schedule, flow)
     assert outputs.audio_tokens.shape == (3, config.codebooks.num_codebooks)

@@ -1,7 +1,7 @@
 """Whatever its callers do in whatever order, an engine loses nothing and nobody hears anybody else.
 
 The engine runs in the test's own thread, turn by turn, so that each example is the same each time. Memory is tight:
-rows are parked, voices are shared, and go to make room.
+rows are swapped out, voices are shared, and go to make room.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from voxtral.engine.sequence import GenerationHandle, GenerationRequest
 from voxtral.errors import CancelledError, DeadlineError, EngineError, NumericsError
 from voxtral.loading.checkpoint import open_checkpoint
 from voxtral.model.voxtral import VoxtralModel
+from voxtral.types import AudioChunk
 
 BLOCK_SIZE, NUM_BLOCKS, MAX_FRAMES = 8, 20, 10
 TEXTS = ("Hi.", "The rain stopped.", "Good morning to all of you.")
@@ -113,7 +114,7 @@ class Caller:
     number: int
     kind: Kind
     handle: GenerationHandle
-    reader: Generator[np.ndarray, None, None]
+    reader: Generator[AudioChunk, None, None]
     heard: list[np.ndarray] = field(default_factory=list)
     is_over: bool = False
 
@@ -182,19 +183,21 @@ class EngineMachine(RuleBasedStateMachine):
 
     @invariant()
     def slots_and_blocks_are_conserved(self) -> None:
-        state, scheduler = self.runner._state, self.engine._scheduler
-        if state is None:
+        made, scheduler = self.runner._made, self.engine._scheduler
+        if made is None:
             return
-        rows = [sequence.row for sequence in scheduler.active]
+        rows: list[Any] = scheduler.rows
         slots = [row.slot for row in rows]
-        assert sorted(slots + state.free_slots) == [0, 1, 2]
-        held = {block for row in rows for block in row.lease.blocks}
-        held |= {block for prefix in state.pool._prefixes.values() for block in prefix.blocks}
+        assert sorted(slots + made.memory.free_slots) == [0, 1, 2]
+        held = {block for row in rows for block in row.reservation.blocks}
+        held |= {block for prefix in made.memory.pool._prefixes.values() for block in prefix.blocks}
         assert SCRATCH_BLOCK not in held
-        assert len(held) + state.pool.num_free == NUM_BLOCKS
-        assert state.pool.num_promised == sum(row.lease.num_promised for row in rows) <= state.pool.num_free
-        assert all(row.parked is None for row in rows)
-        assert all(sequence.row.parked is not None for sequence in scheduler.parked)
+        pool = made.memory.pool
+        assert len(held) + pool.num_free == NUM_BLOCKS
+        assert pool.num_reserved == sum(row.reservation.num_reserved for row in rows) <= pool.num_free
+        assert all(row.swapped is None for row in rows)
+        swapped: list[Any] = [sequence.row for sequence in scheduler.swapped]
+        assert all(row.swapped is not None for row in swapped)
 
     @invariant()
     def outboxes_are_bounded(self) -> None:
@@ -229,7 +232,8 @@ class EngineMachine(RuleBasedStateMachine):
         except EngineError as error:
             failure = error
         if chunk is not None:
-            caller.heard.append(chunk)
+            assert chunk.start == sum(map(len, caller.heard))
+            caller.heard.append(chunk.samples)
         else:
             caller.is_over = True
         if failure is not None:

@@ -1,9 +1,9 @@
 """The engine: one thread that owns the device, a queue in, bounded outboxes out.
 
-    submit -> waiting -> active: prompt in parts, then a frame a turn, side by side -> finished
+    submit -> waiting -> running: prompt in parts, then a frame a turn, side by side -> finished
                             |  ^
                             v  |   (its reader is behind, and others need the room)
-                           parked
+                          swapped
 
 Sequences join and leave between frames. A slow reader pauses its own sequence only, and one failing sequence ends
 alone. docs/ENGINE.md follows a request.
@@ -24,7 +24,8 @@ import torch
 
 from voxtral.device import is_device_failure
 from voxtral.engine.options import EngineOptions
-from voxtral.engine.runner import Counts, Progress, Runner
+from voxtral.engine.protocol import Counts, RowOutput, RowProtocol, RunnerProtocol, StepProtocol
+from voxtral.engine.runner import Runner
 from voxtral.engine.scheduler import Scheduler
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationTrace, Sequence, too_late
 from voxtral.errors import EngineError, EngineStoppedError, VoxtralError
@@ -48,16 +49,24 @@ class Engine:
         runner: takes the place of the plain runner; the one seam that tests replace.
     """
 
-    def __init__(self, model: VoxtralModel, options: EngineOptions | None = None, *, runner: Any = None) -> None:
+    def __init__(
+        self,
+        model: VoxtralModel,
+        options: EngineOptions | None = None,
+        *,
+        runner: RunnerProtocol[Any, Any] | None = None,
+    ) -> None:
         self.options = options or EngineOptions()
-        self._runner = runner or Runner(model, self.options)
+        chosen: RunnerProtocol[Any, Any] = runner or Runner(model, self.options)
+        # It is only ever given its own rows and steps, whatever else those are.
+        self._runner: RunnerProtocol[RowProtocol, StepProtocol] = chosen
         self._model = model
         self._samples_per_frame = model.config.samples_per_frame
         self._lock = threading.RLock()
         self._wakeup = threading.Condition(self._lock)
         self._scheduler = Scheduler(sample_rate=model.config.sample_rate)
         self._calls: deque[_Call] = deque()
-        self._in_flight: Any = None  # the step that was asked for and not looked at yet
+        self._in_flight: StepProtocol | None = None  # the step that was asked for and not looked at yet
         self._thread: threading.Thread | None = None
         self._is_closed = False
         self._failure: BaseException | None = None
@@ -75,7 +84,7 @@ class Engine:
         sequence = Sequence(request, handle, trace, max_buffered=max_frames * self._samples_per_frame)
         with self._wakeup:
             self._check_open()
-            self._scheduler.waiting.append(sequence)
+            self._scheduler.add(sequence)
             self._start_thread()
             self._wakeup.notify_all()
         return handle
@@ -103,7 +112,7 @@ class Engine:
     def num_active(self) -> int:
         """Requests that hold state of the model."""
         with self._wakeup:
-            return len(self._scheduler.active) + len(self._scheduler.parked)
+            return self._scheduler.num_admitted
 
     @property
     def num_unfinished(self) -> int:
@@ -213,9 +222,8 @@ class Engine:
                 return
 
     def _let_in(self, sequence: Sequence) -> bool:
-        """Give a sequence a row; False if it has to wait: for room, even after others have been parked, or a prefix."""
-        rows = [other.row for other in self._scheduler.active]
-        if sequence.row is None and self._runner.is_prefix_awaited(sequence.request, rows):
+        """Give a sequence a row; False if it has to wait: for room, even after preempting others, or a prefix."""
+        if sequence.row is None and self._runner.is_prefix_awaited(sequence.request, self._scheduler.rows):
             return False
         try:
             while not self._try_row(sequence):
@@ -231,70 +239,69 @@ class Engine:
 
     def _try_row(self, sequence: Sequence) -> bool:
         if sequence.row is not None:
-            return self._runner.unpark(sequence.row)
+            return self._runner.swap_in(sequence.row)
         sequence.row = self._runner.admit(sequence.request, sequence.trace)
         return sequence.row is not None
 
     def _make_room(self, sequence: Sequence) -> bool:
-        """Park whoever is behind by the most; False if nobody is."""
+        """Preempt whoever is behind by the most; False if nobody is."""
         with self._wakeup:
-            behind = self._scheduler.next_to_park()
+            behind = self._scheduler.next_to_preempt()
         if behind is None:
-            if not self._scheduler.active:
+            if not self._scheduler.running:
                 # All room is free, so that waiting would not help. It fitted when it was submitted.
                 self._runner.check(sequence.request)
                 raise AssertionError("the KV cache has no room for a request although nobody holds any")
             return False
         self._look_at_step()  # it may hold a frame of the row that goes
-        if behind.row is None or behind not in self._scheduler.active:
+        if behind.row is None or behind not in self._scheduler.running:
             return True
         try:
-            self._runner.park(behind.row)
+            self._runner.swap_out(behind.row)
         except Exception as error:  # noqa: BLE001
             self._fail(behind, error)
             return True
         with self._wakeup:
-            self._scheduler.park(behind)
+            self._scheduler.preempt(behind)
         return True
 
     def _run_prompts(self) -> None:
         """Run prompts: all of them, unless somebody who is being heard would run dry meanwhile."""
         while True:
             with self._wakeup:
-                waiting = [sequence for sequence in self._scheduler.active if not sequence.row.is_prefilled]
-                is_given_up = self._is_closed or any(sequence.handle.is_cancelled for sequence in waiting)
+                prompts = self._scheduler.prompts()
+                is_given_up = self._is_closed or any(sequence.handle.is_cancelled for sequence in prompts)
                 is_urgent = self._scheduler.is_urgent(time.perf_counter())
-            if not waiting or is_given_up:
+            if not prompts or is_given_up:
                 return
-            part = self._next_part(waiting)
+            part = self._next_part(prompts)
             self._run_part(part)
-            # None: its prompt failed.
-            if is_urgent or any(sequence.row is not None and sequence.row.is_prefilled for sequence in part):
+            if is_urgent or any(sequence.is_prefilled for sequence in part):
                 return
 
     def _run_part(self, part: list[Sequence]) -> None:
         """Run a part of some prompts together; if that fails, one by one shows whose fault it is."""
         started = time.perf_counter()
         try:
-            self._runner.prefill([sequence.row for sequence in part])
+            self._runner.prefill([sequence.admitted_row for sequence in part])
         except Exception as error:  # noqa: BLE001
             if len(part) == 1 or is_device_failure(error):
                 self._fail(part[0], error)
                 return
             for sequence in part:
-                if not sequence.row.is_prefilled:
+                if not sequence.is_prefilled:
                     self._run_part([sequence])
             return
         elapsed = time.perf_counter() - started
         for sequence in part:
             sequence.handle.stats.compute_s += elapsed / len(part)
 
-    def _next_part(self, waiting: list[Sequence]) -> list[Sequence]:
+    def _next_part(self, prompts: list[Sequence]) -> list[Sequence]:
         """Choose whose prompts go on together: the first, and those after it that fit beside it."""
-        part, room = [waiting[0]], self.options.prefill_positions
-        room -= self._runner.num_positions_of_part(waiting[0].row)
-        for sequence in waiting[1:]:
-            room -= self._runner.num_positions_of_part(sequence.row)
+        part, room = [prompts[0]], self.options.prefill_positions
+        room -= self._runner.num_positions_of_part(prompts[0].admitted_row)
+        for sequence in prompts[1:]:
+            room -= self._runner.num_positions_of_part(sequence.admitted_row)
             if room < 0:
                 break
             part.append(sequence)
@@ -308,7 +315,7 @@ class Engine:
         step = None
         if sequences:
             try:
-                step = self._runner.launch([sequence.row for sequence in sequences])
+                step = self._runner.launch([sequence.admitted_row for sequence in sequences])
             except Exception as error:  # noqa: BLE001
                 for sequence in sequences:
                     self._fail(sequence, error)
@@ -321,16 +328,16 @@ class Engine:
         step, self._in_flight = self._in_flight, None
         self._look_at(step, time.perf_counter())
 
-    def _look_at(self, step: Any, started: float) -> None:
+    def _look_at(self, step: StepProtocol | None, started: float) -> None:
         """Hand over what a step made; each row bears its share of the step and the time of its own audio."""
         if step is None:
             return
-        rows = self._runner.wait(step)
+        self._runner.wait(step)
         mark = time.perf_counter()
-        share = (mark - started) / len(rows)
+        share = (mark - started) / step.num_rows
         for row, outcome in self._runner.collect(step):
             now = time.perf_counter()
-            sequence = self._scheduler.by_row.get(row)
+            sequence = self._scheduler.sequence_of(row)
             # None: it ended or was given up while this frame was under way.
             if sequence is not None:
                 sequence.handle.stats.compute_s += share + now - mark
@@ -340,17 +347,15 @@ class Engine:
                     self._hand_over(sequence, outcome)
             mark = time.perf_counter()
 
-    def _hand_over(self, sequence: Sequence, progress: Progress) -> None:
-        handle = sequence.handle
+    def _hand_over(self, sequence: Sequence, output: RowOutput) -> None:
         with self._wakeup:
-            handle.stats.num_frames = progress.num_frames
-            if progress.samples is not None:
-                handle.push(progress.samples)
-                sequence.num_pushed += len(progress.samples)
-            if progress.stop is None:
+            sequence.handle.stats.num_frames = output.num_frames
+            if output.chunk is not None:
+                sequence.push(output.chunk)
+            if output.stop is None:
                 return
             self._scheduler.remove(sequence)
-            handle.finish(stop=progress.stop)
+            sequence.handle.finish(stop=output.stop)
         self._free(sequence)
 
     def _fail(self, sequence: Sequence, error: Exception) -> None:

@@ -6,7 +6,6 @@ What a sequence carries from frame to frame (the embedding of its last frame) st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,7 @@ class RowInput:
     Attributes:
         slot: where its carried embedding is.
         position: of that embedding in its sequence.
-        place: where its key and value go in the pages.
+        kv_slot: where its key and value go in the pages.
         blocks: of the sequence, the one of `position` last.
         noise: [A] float32, scaled.
         guidance_scale: weight of the conditional velocity.
@@ -38,7 +37,7 @@ class RowInput:
 
     slot: int
     position: int
-    place: int
+    kv_slot: int
     blocks: list[int]
     noise: npt.NDArray[np.float32]
     guidance_scale: float
@@ -51,7 +50,7 @@ class FrameInputs:
 
     slots: Tensor  # [B] int64
     positions: Tensor  # [B] int64
-    places: Tensor  # [B] int64
+    slot_mapping: Tensor  # [B] int64, KV slots
     lengths: Tensor  # [B] int32, positions to be seen: position + 1
     block_tables: Tensor  # [B, blocks] int32
     noise: Tensor  # [B, A] float32
@@ -87,7 +86,7 @@ class FrameOutputs:
         return FrameOutputs(*(getattr(self, part.name).clone() for part in fields(self)))
 
 
-def gather_inputs(rows: Sequence[RowInput], *, num_blocks: int, pin: bool = False) -> FrameInputs:
+def gather_inputs(rows: list[RowInput], *, num_blocks: int, pin: bool = False) -> FrameInputs:
     """Write rows into tensors in CPU memory.
 
     Args:
@@ -101,10 +100,10 @@ def gather_inputs(rows: Sequence[RowInput], *, num_blocks: int, pin: bool = Fals
     inputs = FrameInputs(
         slots=torch.tensor([row.slot for row in rows]),
         positions=torch.tensor([row.position for row in rows]),
-        places=torch.tensor([row.place for row in rows]),
+        slot_mapping=torch.tensor([row.kv_slot for row in rows]),
         lengths=torch.tensor([row.position + 1 for row in rows], dtype=torch.int32),
         block_tables=tables,
-        noise=torch.stack([torch.from_numpy(row.noise) for row in rows]),
+        noise=torch.stack([torch.as_tensor(row.noise) for row in rows]),
         guidance_scale=torch.tensor([row.guidance_scale for row in rows], dtype=torch.float32),
         may_end=torch.tensor([row.may_end for row in rows]),
     )

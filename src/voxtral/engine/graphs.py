@@ -50,7 +50,7 @@ class FrameGraphs:
     compute: Callable[[FrameInputs], FrameOutputs]
     blank: Callable[[int], FrameInputs]
     device: torch.device
-    _frames: dict[int, _StaticFrame] = field(default_factory=dict)
+    _frames: dict[int, _StaticFrame] = field(default_factory=dict[int, _StaticFrame])
     _pool: Any = None  # one pool of memory for all graphs: they never run at once
 
     def run(self, inputs: FrameInputs) -> FrameOutputs:

@@ -7,7 +7,6 @@ in static shapes and without a word from the host, as a CUDA graph needs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,21 +37,21 @@ class KVPages:
         self.keys[:, target] = self.keys[:, source]
         self.values[:, target] = self.values[:, source]
 
-    def read(self, blocks: Sequence[int], length: int) -> tuple[Tensor, Tensor]:
+    def read(self, blocks: list[int], length: int) -> tuple[Tensor, Tensor]:
         """Copy the first `length` positions of a sequence to CPU memory: keys and values, [L, length, Hkv, Dh]."""
-        used = list(blocks[: -(-length // self.block_size)])
+        used = blocks[: -(-length // self.block_size)]
         keys, values = (part[:, used].flatten(1, 2)[:, :length].cpu() for part in (self.keys, self.values))
         return keys, values
 
-    def write(self, blocks: Sequence[int], keys: Tensor, values: Tensor) -> None:
+    def write(self, blocks: list[int], keys: Tensor, values: Tensor) -> None:
         """Write the first positions of a sequence, as `read` gives them."""
         for target, source in ((self.keys, keys), (self.values, values)):
-            for number, part in enumerate(source.split(self.block_size, dim=1)):
+            for number, part in enumerate(torch.split(source, self.block_size, dim=1)):
                 target[:, blocks[number], : part.shape[1]] = part.to(target.device)
 
 
-def position_bytes(config: BackboneConfig, dtype: torch.dtype) -> int:
-    """Count the bytes of one position in all layers."""
+def kv_bytes_per_position(config: BackboneConfig, dtype: torch.dtype) -> int:
+    """Count the bytes of the keys and values of one position, in all layers."""
     return 2 * config.num_layers * config.num_kv_heads * config.head_dim * dtype.itemsize
 
 
@@ -71,7 +70,7 @@ def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> 
     if device.type != "cpu":
         return torch.zeros(shape, device=device, dtype=dtype)
     # torch.zeros writes, and so commits, every page; numpy asks the system for zeroed ones.
-    return torch.from_numpy(np.zeros(int(np.prod(shape)) * dtype.itemsize, dtype=np.uint8)).view(dtype).view(shape)
+    return torch.as_tensor(np.zeros(int(np.prod(shape)) * dtype.itemsize, dtype=np.uint8)).view(dtype).view(shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,21 +88,21 @@ class SpanMemory:
 
     Args:
         pages: written to.
-        places: [N] int64, block * block size + offset of each new position.
+        slot_mapping: [N] int64, the KV slot of each new position; see `kv_slot`.
         spans: without gaps from 0; positions after the last span are padding and get zeros.
     """
 
-    def __init__(self, pages: KVPages, places: Tensor, spans: Sequence[Span]) -> None:
+    def __init__(self, pages: KVPages, slot_mapping: Tensor, spans: list[Span]) -> None:
         self._pages = pages
-        self._places = places
+        self._slot_mapping = slot_mapping
         self._spans = spans
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See AttentionMemory; query [1, H, N, Dh]."""
         keys, values = self._pages.keys[layer], self._pages.values[layer]
-        keys.flatten(0, 1)[self._places] = key[0].transpose(0, 1)
-        values.flatten(0, 1)[self._places] = value[0].transpose(0, 1)
-        outputs = []
+        keys.flatten(0, 1)[self._slot_mapping] = key[0].transpose(0, 1)
+        values.flatten(0, 1)[self._slot_mapping] = value[0].transpose(0, 1)
+        outputs: list[Tensor] = []
         for span in self._spans:
             seen_keys, seen_values = (
                 part[span.blocks].flatten(0, 1)[: span.num_seen].transpose(0, 1)[None] for part in (keys, values)
@@ -120,37 +119,37 @@ class StepMemory:
 
     Args:
         pages: written to.
-        places: [B] int64, block * block size + offset of each new position.
+        slot_mapping: [B] int64, the KV slot of each new position; see `kv_slot`.
         block_tables: [B, blocks] int32; what lies behind a row's length is not read.
         lengths: [B] int32, positions that a row sees, the new one included.
     """
 
-    def __init__(self, pages: KVPages, places: Tensor, block_tables: Tensor, lengths: Tensor) -> None:
+    def __init__(self, pages: KVPages, slot_mapping: Tensor, block_tables: Tensor, lengths: Tensor) -> None:
         self._pages = pages
-        self._places = places
+        self._slot_mapping = slot_mapping
         self._block_tables = block_tables
         self._lengths = lengths
 
     def attend_rotating(self, layer: int, projections: tuple[Tensor, Tensor, Tensor], rotation: Rotation) -> Tensor:
         """See RowMemory."""
         keys, values = self._pages.keys[layer], self._pages.values[layer]
-        query = rotate_and_store(projections, rotation, self._places, keys, values)
+        query = rotate_and_store(projections, rotation, self._slot_mapping, keys, values)
         return attend_to_pages(query, keys, values, self._block_tables, self._lengths)
 
 
-def place_of(blocks: Sequence[int], position: int, block_size: int) -> int:
-    """Find where a position of a sequence is kept: block * block size + offset.
+def kv_slot(blocks: list[int], position: int, block_size: int) -> int:
+    """Find where the key and value of a position of a sequence are: block * block size + offset.
 
-    >>> place_of([7, 3], 5, 4)
+    >>> kv_slot([7, 3], 5, 4)
     13
     """
     return blocks[position // block_size] * block_size + position % block_size
 
 
-def scratch_place(row: int, block_size: int) -> int:
-    """Choose a place for a row that only fills up a batch.
+def scratch_kv_slot(row: int, block_size: int) -> int:
+    """Choose a KV slot for a row that only fills up a batch.
 
-    >>> scratch_place(9, 4)
+    >>> scratch_kv_slot(9, 4)
     1
     """
     return SCRATCH_BLOCK * block_size + row % block_size

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+# Room for each sequence of a batch where nothing else is said: 500 characters with a long voice, or 2.5 minutes of
+# speech (docs/MODEL.md, "Habits"). What a model needs of memory is planned with the same number.
+POSITIONS_PER_SEQUENCE = 2048
+
 _MAX_BATCH = {"cuda": 64}
 _MAX_BATCH_ELSEWHERE = 16
 

@@ -12,17 +12,17 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from voxtral.errors import CancelledError, DeadlineError
 from voxtral.text.prompt import Prompt
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     from torch import Tensor
 
     from voxtral.engine.noise import NoiseSource
+    from voxtral.engine.protocol import RowProtocol
+    from voxtral.types import AudioChunk
 
 Stop = Literal["end", "length"]
 """The model said END_AUDIO, or the frame budget ran out."""
@@ -62,6 +62,19 @@ class GenerationRequest:
     max_buffered_frames: int | None = None
     deadline_s: float = math.inf
 
+    @property
+    def num_positions(self) -> int:
+        """Positions that the request may fill: the last frame is not fed back."""
+        return len(self.prompt.token_ids) - 1 + self.max_frames
+
+    @property
+    def prefix_key(self) -> tuple[object, ...] | None:
+        """Equal for requests whose prompts begin the same, up to the end of the voice; None if nothing is shared."""
+        # A prompt that ends with the voice has no position left to go on from.
+        if self.voice_key is None or self.prompt.voice_stop >= len(self.prompt.token_ids):
+            return None
+        return self.voice_key, self.prompt.token_ids[: self.prompt.voice_stop]
+
 
 @dataclass(eq=False)
 class GenerationTrace:
@@ -70,9 +83,9 @@ class GenerationTrace:
     The closing END_AUDIO frame is included.
     """
 
-    hidden: list[Tensor] = field(default_factory=list)  # [D] each
-    flow_states: list[Tensor] = field(default_factory=list)  # [A] each, before clamping
-    audio_tokens: list[Tensor] = field(default_factory=list)  # [K] each
+    hidden: list[Tensor] = field(default_factory=list["Tensor"])  # [D] each
+    flow_states: list[Tensor] = field(default_factory=list["Tensor"])  # [A] each, before clamping
+    audio_tokens: list[Tensor] = field(default_factory=list["Tensor"])  # [K] each
 
 
 @dataclass
@@ -99,16 +112,19 @@ class GenerationHandle:
     def __init__(self, wakeup: threading.Condition, arrival: threading.Condition) -> None:
         self.stats = GenerationStats()
         self.stop: Stop | None = None
+        self.is_done = False  # whether the engine is through with this request
         self._wakeup = wakeup
         self._arrival = arrival
-        self._chunks: deque[npt.NDArray[np.float32]] = deque()
+        self._chunks: deque[AudioChunk] = deque()
         self._num_buffered = 0
         self._error: BaseException | None = None
-        self._is_done = False
         self._is_cancelled = False
 
-    def chunks(self) -> Iterator[npt.NDArray[np.float32]]:
-        """Yield samples [S] float32 as they are made; to be called once.
+    def chunks(self) -> Iterator[AudioChunk]:
+        """Yield audio as it is made; to be called once.
+
+        Yields:
+            Chunks without gaps; `start` counts from the first sample of this generation.
 
         Raises:
             EngineError: the generation failed; what was yielded before is good audio.
@@ -117,7 +133,7 @@ class GenerationHandle:
         try:
             while True:
                 with self._wakeup:
-                    while not (self._chunks or self._is_done):
+                    while not (self._chunks or self.is_done):
                         self._arrival.wait()
                     if not self._chunks:
                         break
@@ -133,41 +149,36 @@ class GenerationHandle:
     def cancel(self) -> None:
         """Stop the generation before its next frame, and drop what was made and not taken yet."""
         with self._wakeup:
-            if self._is_done and not self._chunks:
+            if self.is_done and not self._chunks:
                 return
             self._chunks.clear()
             self._num_buffered = 0
             self._is_cancelled = True
-            if self._is_done:
+            if self.is_done:
                 self._error = _cancelled()
             self._wakeup.notify_all()
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the engine is through with this request."""
-        return self._is_done
-
     # The rest is the engine's side; the caller of each holds the condition.
 
-    def push(self, samples: npt.NDArray[np.float32]) -> None:
+    def push(self, chunk: AudioChunk) -> None:
         """Hand over one chunk; nobody wants it after `cancel`."""
         if self._is_cancelled:
             return
         if self.stats.first_chunk_at is None:
             self.stats.first_chunk_at = time.perf_counter()
-        self._chunks.append(samples)
-        self._num_buffered += len(samples)
+        self._chunks.append(chunk)
+        self._num_buffered += len(chunk)
         self._arrival.notify_all()
 
     def finish(self, *, stop: Stop | None = None, error: BaseException | None = None) -> None:
         """Mark the end."""
-        if self._is_done:
+        if self.is_done:
             return
         self.stop = stop
         # Also where the last frame was under way when the caller gave up: what it dropped must not pass for an end.
         is_broken_off = stop is None or self._is_cancelled
         self._error = _cancelled() if error is None and is_broken_off else error
-        self._is_done = True
+        self.is_done = True
         self._arrival.notify_all()
 
     @property
@@ -203,8 +214,25 @@ class Sequence:
     handle: GenerationHandle
     trace: GenerationTrace | None
     max_buffered: int  # samples
-    row: Any = None  # the runner's; None until it is admitted
+    row: RowProtocol | None = None  # the runner's; None before it is admitted and after it has ended
     num_pushed: int = 0  # samples
+
+    @property
+    def admitted_row(self) -> RowProtocol:
+        """The runner's record of a sequence that has been admitted."""
+        if self.row is None:
+            raise AssertionError("a sequence was asked for its row without having one")
+        return self.row
+
+    @property
+    def is_prefilled(self) -> bool:
+        """Whether it has a row whose prompt has been run."""
+        return self.row is not None and self.row.is_prefilled
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether its next frame may be asked for: its prompt is run, its budget not spent, and its reader keeps up."""
+        return self.is_ready and self.row is not None and self.row.is_prefilled and not self.row.is_exhausted
 
     @property
     def is_ready(self) -> bool:
@@ -221,7 +249,16 @@ class Sequence:
         """When it fails, on the clock of time.perf_counter."""
         return self.handle.stats.submitted_at + self.request.deadline_s
 
+    def is_lost(self, now: float) -> bool:
+        """Tell whether it was cancelled or is too late."""
+        return self.handle.is_cancelled or self.deadline <= now
+
     def slack_s(self, now: float, sample_rate: int) -> float:
         """Seconds until a player that began with the first chunk runs dry; infinite before that."""
         first = self.handle.stats.first_chunk_at
         return math.inf if first is None else first + self.num_pushed / sample_rate - now
+
+    def push(self, chunk: AudioChunk) -> None:
+        """Hand a chunk over to the reader; the condition is held."""
+        self.handle.push(chunk)
+        self.num_pushed += len(chunk)

@@ -12,10 +12,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from voxtral.config import BackboneConfig, ModelConfig, QuantizationConfig
+from voxtral.config import ModelConfig, QuantizationConfig
 from voxtral.device import ComputePlan, available_memory, dtype_name
+from voxtral.engine.kv_cache import kv_bytes_per_position
+from voxtral.engine.options import POSITIONS_PER_SEQUENCE, EngineOptions
 from voxtral.errors import DeviceError, OptionError
 from voxtral.loading.checkpoint import TEXT_EMBEDDINGS, Checkpoint, expected_tensors, quantized_tensors
+from voxtral.model.codec import FRAMES_PER_PASS
 from voxtral.quantization.fit import RECIPES, choose_recipe, stored_precision
 
 # What "auto" tries, in this order; the first that fits is taken.
@@ -23,12 +26,6 @@ _AUTO = (None, "int8", "int4")
 
 # Of what is free, left to others when nobody stated a budget.
 _SHARE_OF_FREE = 0.9
-
-# Two minutes of speech and its prompt: what one stream may need (docs/MODEL.md, "Habits").
-_STREAM_POSITIONS = 2048
-
-# Positions and frames that a pass computes at once, for the memory of activations.
-_PASS_POSITIONS, _PASS_FRAMES = 256, 25
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _STORED_BYTES = {"I8": 1, "U8": 1, "F16": 2, "BF16": 2, "F32": 4}
@@ -121,11 +118,6 @@ def plan_memory(
     parts["keys and values"] = _stream_positions(config) * kv_bytes_per_position(config.backbone, dtype)
     parts["activations"] = _activation_bytes(config)
     return MemoryPlan(parts)
-
-
-def kv_bytes_per_position(config: BackboneConfig, dtype: torch.dtype) -> int:
-    """Count the bytes of the keys and values of one position, in all layers."""
-    return 2 * config.num_layers * config.num_kv_heads * config.head_dim * dtype.itemsize
 
 
 def choose_quantization(
@@ -264,12 +256,12 @@ def _kind_of(name: str) -> str:
 
 
 def _stream_positions(config: ModelConfig) -> int:
-    return min(_STREAM_POSITIONS, config.backbone.max_seq_len)
+    return min(POSITIONS_PER_SEQUENCE, config.backbone.max_seq_len)
 
 
 def _activation_bytes(config: ModelConfig) -> int:
     """Bound what one pass holds at once, in float32: gate, up and their product beside a few rows of the stream."""
     backbone, codec = config.backbone, config.codec
-    prompt = _PASS_POSITIONS * (3 * backbone.hidden_dim + 8 * backbone.dim) * 4
-    audio = _PASS_FRAMES * codec.steps_per_frame * (3 * codec.hidden_dim + 8 * codec.dim) * 4
+    prompt = EngineOptions.prefill_positions * (3 * backbone.hidden_dim + 8 * backbone.dim) * 4
+    audio = FRAMES_PER_PASS * codec.steps_per_frame * (3 * codec.hidden_dim + 8 * codec.dim) * 4
     return max(prompt, audio) + 2**25  # and 32 MiB that libraries take to work in

@@ -21,7 +21,7 @@ from voxtral.model.kernels.window import attend_in_window, window_bias
 from voxtral.model.layers import FeedForward, RMSNorm, last, split_heads
 
 # Frames decoded at once when a whole signal is asked for: bounds the memory of the attention masks.
-_FRAMES_PER_PASS = 25
+FRAMES_PER_PASS = 25
 
 # Far louder than full scale, so that a wild hidden state becomes no infinity.
 _MAX_LOG_MAGNITUDE = 8.0
@@ -338,7 +338,7 @@ class CodecDecoder(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """Decode a whole signal, [B, K, T] to [B, T * samples_per_frame] float32."""
         state = CodecState.fresh(self)
-        passes = codes.split(_FRAMES_PER_PASS, dim=-1)
+        passes = codes.split(FRAMES_PER_PASS, dim=-1)
         parts = [self(part, state, is_last=n == len(passes) - 1) for n, part in enumerate(passes)]
         return torch.cat(parts, dim=-1)
 

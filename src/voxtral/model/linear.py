@@ -176,7 +176,7 @@ def pack_nibbles(quantised: Tensor) -> Tensor:
 
 
 def _has_kernel(x: Tensor) -> bool:
-    return x.shape[0] <= _KERNEL_ROWS and uses_triton(x, None)
+    return x.is_cuda and x.shape[0] <= _KERNEL_ROWS and uses_triton(x, None)
 
 
 def _dense_matmul(weight: QuantizedWeight, x: Tensor) -> Tensor:

@@ -241,8 +241,7 @@ class SpeechHandle:
 
     def _made_in_time(self, handle: GenerationHandle) -> Iterator[AudioChunk]:
         try:
-            for samples in handle.chunks():
-                yield AudioChunk(samples, self._plan.sample_rate)
+            yield from handle.chunks()
         except DeadlineError:
             # The engine knows what was left for this segment; the caller knows what was given to all.
             raise too_late(self._deadline_s) from None

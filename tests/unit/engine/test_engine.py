@@ -12,19 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from fakes import FAKE_MODEL, SAMPLES_PER_FRAME, FakeRunner, fake_request, frame_samples
+from fakes import SAMPLES_PER_FRAME, FakeRunner, fake_engine, fake_request, frame_samples
 from voxtral.engine.engine import Engine
-from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import GenerationHandle
 from voxtral.errors import CancelledError, EngineError, EngineStoppedError, NumericsError
 
 
-def make_engine(runner: FakeRunner, **options: Any) -> Engine:
-    return Engine(FAKE_MODEL, EngineOptions(**options), runner=runner)
-
-
 def collect(handle: GenerationHandle) -> np.ndarray:
-    return np.concatenate(list(handle.chunks()))
+    return np.concatenate([chunk.samples for chunk in handle.chunks()])
 
 
 def expected(label: int, num_frames: int) -> np.ndarray:
@@ -47,7 +42,7 @@ def engines() -> Iterator[list[Engine]]:
 
 
 def test_a_request_gives_all_its_audio_and_its_reason(engines: list[Engine]) -> None:
-    engine = make_engine(FakeRunner(ends_after=4))
+    engine = fake_engine(FakeRunner(ends_after=4))
     engines.append(engine)
     handle = engine.submit(fake_request(max_frames=9))
     assert np.array_equal(collect(handle), expected(0, 4))
@@ -57,7 +52,7 @@ def test_a_request_gives_all_its_audio_and_its_reason(engines: list[Engine]) -> 
 
 
 def test_the_budget_ends_a_request(engines: list[Engine]) -> None:
-    engine = make_engine(FakeRunner())
+    engine = fake_engine(FakeRunner())
     engines.append(engine)
     handle = engine.submit(fake_request(max_frames=3))
     assert len(collect(handle)) == 3 * SAMPLES_PER_FRAME
@@ -72,10 +67,10 @@ def test_the_first_chunk_is_there_after_one_step(engines: list[Engine]) -> None:
             assert gate.wait(10)
 
     runner = FakeRunner(before_step=hold_after_first)
-    engine = make_engine(runner)
+    engine = fake_engine(runner)
     engines.append(engine)
     chunks = engine.submit(fake_request()).chunks()
-    assert np.array_equal(next(chunks), frame_samples(0, 0))
+    assert np.array_equal(next(chunks).samples, frame_samples(0, 0))
     assert runner.steps == [(0, 0)]
     gate.set()
     assert len(list(chunks)) == 4
@@ -83,7 +78,7 @@ def test_the_first_chunk_is_there_after_one_step(engines: list[Engine]) -> None:
 
 def test_a_slow_reader_pauses_itself_only(engines: list[Engine]) -> None:
     runner = FakeRunner()
-    engine = make_engine(runner, max_buffered_frames=3)
+    engine = fake_engine(runner, max_buffered_frames=3)
     engines.append(engine)
     slow = engine.submit(fake_request(1, max_frames=50))
     quick = engine.submit(fake_request(2, max_frames=50))
@@ -100,7 +95,7 @@ def test_requests_go_side_by_side_in_the_order_of_arrival(engines: list[Engine])
         assert gate.wait(10)
 
     runner = FakeRunner(before_step=hold)
-    engine = make_engine(runner)
+    engine = fake_engine(runner)
     engines.append(engine)
     handles = [engine.submit(fake_request(0, max_frames=3))]
     assert entered.wait(10)
@@ -126,7 +121,7 @@ def test_cancelling_stops_before_the_next_frame_and_frees_the_slot(engines: list
             assert gate.wait(10)
 
     runner = FakeRunner(before_step=hold)
-    engine = make_engine(runner)
+    engine = fake_engine(runner)
     engines.append(engine)
     handle = engine.submit(fake_request(1, max_frames=100))
     assert entered.wait(10)
@@ -139,7 +134,7 @@ def test_cancelling_stops_before_the_next_frame_and_frees_the_slot(engines: list
 
 
 def test_leaving_the_loop_cancels(engines: list[Engine]) -> None:
-    engine = make_engine(FakeRunner(), max_buffered_frames=2)
+    engine = fake_engine(FakeRunner(), max_buffered_frames=2)
     engines.append(engine)
     for _ in engine.submit(fake_request(max_frames=1000)).chunks():
         break
@@ -149,7 +144,7 @@ def test_leaving_the_loop_cancels(engines: list[Engine]) -> None:
 
 def test_a_waiting_request_can_be_cancelled(engines: list[Engine]) -> None:
     gate = threading.Event()
-    engine = make_engine(FakeRunner(before_step=lambda label, frame: gate.wait(10) and None))
+    engine = fake_engine(FakeRunner(before_step=lambda label, frame: gate.wait(10) and None))
     engines.append(engine)
     first = engine.submit(fake_request(1, max_frames=4))
     second = engine.submit(fake_request(2))
@@ -176,12 +171,12 @@ def test_one_failing_request_leaves_the_others_untouched(
         if label == 2 and frame == 3:
             raise raised
 
-    engine = make_engine(FakeRunner(before_step=fail))
+    engine = fake_engine(FakeRunner(before_step=fail))
     engines.append(engine)
     handles = [engine.submit(fake_request(label, max_frames=6)) for label in (1, 2, 3)]
     got: list[np.ndarray] = []
     with pytest.raises(seen):
-        got.extend(handles[1].chunks())
+        got.extend(chunk.samples for chunk in handles[1].chunks())
     # What came before the failure is good audio, and the failure is not an ordinary end.
     assert np.array_equal(np.concatenate(got), expected(2, 3))
     assert handles[1].stop is None
@@ -192,7 +187,7 @@ def test_one_failing_request_leaves_the_others_untouched(
 
 def test_closing_fails_what_is_unfinished_and_refuses_more(engines: list[Engine]) -> None:
     before = set(threading.enumerate())
-    engine = make_engine(FakeRunner(), max_buffered_frames=2)
+    engine = fake_engine(FakeRunner(), max_buffered_frames=2)
     handle = engine.submit(fake_request(max_frames=1000))
     engine.close()
     engine.close()
@@ -210,7 +205,7 @@ def test_a_dead_thread_fails_everything_visibly(engines: list[Engine]) -> None:
     def die(label: int, frame: int) -> None:
         raise SystemExit(3)
 
-    engine = make_engine(FakeRunner(before_step=die))
+    engine = fake_engine(FakeRunner(before_step=die))
     engines.append(engine)
     handle = engine.submit(fake_request())
     with pytest.raises(EngineStoppedError) as caught:
@@ -221,7 +216,7 @@ def test_a_dead_thread_fails_everything_visibly(engines: list[Engine]) -> None:
 
 
 def test_calls_run_on_the_engines_thread_and_pass_errors_on(engines: list[Engine]) -> None:
-    engine = make_engine(FakeRunner())
+    engine = fake_engine(FakeRunner())
     engines.append(engine)
     assert engine.call(lambda model: threading.current_thread().name) == "voxtral-engine"
     with pytest.raises(ZeroDivisionError):
@@ -230,7 +225,7 @@ def test_calls_run_on_the_engines_thread_and_pass_errors_on(engines: list[Engine
 
 
 def test_many_threads_at_once_each_get_their_own_audio(engines: list[Engine]) -> None:
-    engine = make_engine(FakeRunner(), max_buffered_frames=2)
+    engine = fake_engine(FakeRunner(), max_buffered_frames=2)
     engines.append(engine)
     results: dict[int, np.ndarray] = {}
 
@@ -248,7 +243,7 @@ def test_many_threads_at_once_each_get_their_own_audio(engines: list[Engine]) ->
 
 
 def test_readers_that_never_come_hold_up_nobody(engines: list[Engine]) -> None:
-    engine = make_engine(FakeRunner(), max_buffered_frames=2)
+    engine = fake_engine(FakeRunner(), max_buffered_frames=2)
     engines.append(engine)
     unread = [engine.submit(fake_request(label, max_frames=50)) for label in range(40)]
     assert np.array_equal(collect(engine.submit(fake_request(99, max_frames=5))), expected(99, 5))
@@ -258,7 +253,7 @@ def test_readers_that_never_come_hold_up_nobody(engines: list[Engine]) -> None:
 
 
 def test_what_is_cancelled_gives_out_no_more(engines: list[Engine]) -> None:
-    engine = make_engine(FakeRunner())
+    engine = fake_engine(FakeRunner())
     engines.append(engine)
     handle = engine.submit(fake_request(max_frames=5))
     wait_until(lambda: handle.is_done)
@@ -269,7 +264,7 @@ def test_what_is_cancelled_gives_out_no_more(engines: list[Engine]) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_call_that_ends_the_thread_does_not_hang_its_caller(engines: list[Engine]) -> None:
-    engine = make_engine(FakeRunner())
+    engine = fake_engine(FakeRunner())
     engines.append(engine)
 
     def leave(model: Any) -> None:
@@ -289,7 +284,7 @@ def test_cancelling_during_the_last_frame_is_no_ordinary_end(engines: list[Engin
             entered.set()
             assert gate.wait(10)
 
-    engine = make_engine(FakeRunner(before_step=hold))
+    engine = fake_engine(FakeRunner(before_step=hold))
     engines.append(engine)
     handle = engine.submit(fake_request(max_frames=3))
     assert entered.wait(10)
@@ -303,7 +298,7 @@ def test_the_engine_computes_with_its_own_number_of_threads() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        engine = make_engine(FakeRunner(), num_threads=1)
+        engine = fake_engine(FakeRunner(), num_threads=1)
         assert engine.call(lambda _: torch.get_num_threads()) == 1
         # Neither this thread nor one that comes later is touched.
         assert torch.get_num_threads() == 2
@@ -318,6 +313,6 @@ def test_the_engine_computes_with_its_own_number_of_threads() -> None:
 
 
 def test_without_a_number_the_engine_takes_that_of_torch() -> None:
-    engine = make_engine(FakeRunner())
+    engine = fake_engine(FakeRunner())
     assert engine.call(lambda _: torch.get_num_threads()) == torch.get_num_threads()
     engine.close()

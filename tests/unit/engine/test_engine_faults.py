@@ -14,10 +14,19 @@ import numpy as np
 import pytest
 import torch
 
-from fakes import FAKE_MODEL, SAMPLES_PER_FRAME, FakeRow, FakeRunner, RunAheadRunner, fake_request, frame_samples
+from fakes import (
+    FAKE_MODEL,
+    SAMPLES_PER_FRAME,
+    FakeRow,
+    FakeRunner,
+    FakeStep,
+    RunAheadRunner,
+    fake_request,
+    frame_samples,
+)
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
-from voxtral.engine.runner import Progress
+from voxtral.engine.protocol import RowOutput
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest
 from voxtral.errors import CancelledError, DeadlineError, EngineError, EngineStoppedError, OptionError
 
@@ -27,7 +36,7 @@ def expected(label: int, num_frames: int) -> np.ndarray:
 
 
 def collect(handle: GenerationHandle) -> np.ndarray:
-    return np.concatenate(list(handle.chunks()))
+    return np.concatenate([chunk.samples for chunk in handle.chunks()])
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
@@ -79,7 +88,7 @@ def test_an_engine_with_nothing_to_do_rests(open_engine: Open, runner_class: typ
     engine = open_engine(runner_class(num_slots=2), max_buffered_frames=2)
     collect(engine.submit(fake_request(max_frames=4)))
     assert_rests(engine)
-    # Three readers that do not read, two slots: one of them is parked.
+    # Three readers that do not read, two slots: one of them is preempted.
     unread = [engine.submit(fake_request(label, max_frames=50)) for label in (1, 2, 3)]
     wait_until(lambda: all(handle.num_buffered >= 2 * SAMPLES_PER_FRAME for handle in unread))
     assert_rests(engine)
@@ -106,23 +115,23 @@ def test_a_running_request_that_is_too_late_fails_and_keeps_what_was_made(open_e
     wait_until(lambda: handle.is_done)
     got: list[np.ndarray] = []
     with pytest.raises(DeadlineError, match=r"0\.2 s"):
-        got.extend(handle.chunks())
+        got.extend(chunk.samples for chunk in handle.chunks())
     assert np.array_equal(np.concatenate(got), expected(1, 2))
     wait_until(lambda: engine.num_unfinished == 0)
 
 
-def test_deadlines_hold_while_waiting_and_while_parked(open_engine: Open) -> None:
+def test_deadlines_hold_while_waiting_and_while_swapped_out(open_engine: Open) -> None:
     gate = threading.Event()
     runner = FakeRunner(before_step=lambda label, frame: label == 2 and gate.wait(20), num_slots=1)
     engine = open_engine(runner, max_buffered_frames=2)
-    parked = engine.submit(replace(fake_request(1, max_frames=50), deadline_s=0.3))
-    wait_until(lambda: parked.num_buffered >= 2 * SAMPLES_PER_FRAME)
+    swapped = engine.submit(replace(fake_request(1, max_frames=50), deadline_s=0.3))
+    wait_until(lambda: swapped.num_buffered >= 2 * SAMPLES_PER_FRAME)
     running = engine.submit(fake_request(2, max_frames=3))
     waiting = engine.submit(replace(fake_request(3), deadline_s=0.1))
-    wait_until(lambda: runner.num_parked == 1)
+    wait_until(lambda: runner.num_swapped_out == 1)
     time.sleep(0.3)
     gate.set()
-    for late in (waiting, parked):
+    for late in (waiting, swapped):
         with pytest.raises(DeadlineError):
             collect(late)
     assert np.array_equal(collect(running), expected(2, 3))
@@ -141,7 +150,7 @@ class AwaitingRunner(FakeRunner):
         return request.prompt.token_ids[0] > 9 and not self.prefix_is_there.is_set()
 
 
-def test_nobody_is_parked_for_a_request_that_awaits_a_prefix(open_engine: Open) -> None:
+def test_nobody_is_preempted_for_a_request_that_awaits_a_prefix(open_engine: Open) -> None:
     runner = AwaitingRunner(num_slots=5)
     runner.prefix_is_there = threading.Event()
     engine = open_engine(runner, max_buffered_frames=2)
@@ -149,16 +158,16 @@ def test_nobody_is_parked_for_a_request_that_awaits_a_prefix(open_engine: Open) 
     wait_until(lambda: behind.num_buffered >= 2 * SAMPLES_PER_FRAME)
     awaiting = engine.submit(fake_request(10, max_frames=3))
     time.sleep(0.05)
-    assert runner.num_parked == 0
+    assert runner.num_swapped_out == 0
     runner.prefix_is_there.set()
     assert np.array_equal(collect(awaiting), expected(10, 3))
-    assert runner.num_parked == 0
+    assert runner.num_swapped_out == 0
     assert np.array_equal(collect(behind), expected(1, 50))
 
 
-def test_a_request_that_cannot_be_parked_ends_alone(open_engine: Open) -> None:
+def test_a_request_that_cannot_be_swapped_out_ends_alone(open_engine: Open) -> None:
     class NoMemoryRunner(FakeRunner):
-        def park(self, row: FakeRow) -> None:
+        def swap_out(self, row: FakeRow) -> None:
             raise MemoryError
 
     runner = NoMemoryRunner(num_slots=1)
@@ -191,15 +200,15 @@ def test_what_never_fits_fails_instead_of_waiting_for_ever(open_engine: Open) ->
     assert_rests(engine)
 
 
-def test_a_parked_request_can_be_cancelled_and_its_room_is_counted_once(open_engine: Open) -> None:
+def test_a_swapped_request_can_be_cancelled_and_its_room_is_counted_once(open_engine: Open) -> None:
     runner = FakeRunner(num_slots=1)
     engine = open_engine(runner, max_buffered_frames=2)
-    parked = engine.submit(fake_request(1, max_frames=50))
-    wait_until(lambda: parked.num_buffered >= 2 * SAMPLES_PER_FRAME)
+    swapped = engine.submit(fake_request(1, max_frames=50))
+    wait_until(lambda: swapped.num_buffered >= 2 * SAMPLES_PER_FRAME)
     other = engine.submit(fake_request(2, max_frames=50))
-    wait_until(lambda: runner.num_parked == 1)
+    wait_until(lambda: runner.num_swapped_out == 1)
     assert engine.num_active == 2
-    parked.cancel()
+    swapped.cancel()
     wait_until(lambda: engine.num_active == 1)
     assert np.array_equal(collect(other), expected(2, 50))
     wait_until(lambda: engine.num_unfinished == 0)
@@ -274,10 +283,10 @@ def test_a_call_does_not_hang_when_the_thread_dies_before_it_is_served(open_engi
     entered, gate = threading.Event(), threading.Event()
 
     class DyingRunner(RunAheadRunner):
-        def wait(self, step: list[FakeRow]) -> list[FakeRow]:
+        def wait(self, step: FakeStep) -> None:
             raise SystemExit(3)
 
-        def launch(self, rows: list[FakeRow]) -> list[FakeRow]:
+        def launch(self, rows: list[FakeRow]) -> FakeStep:
             entered.set()
             assert gate.wait(20)
             return super().launch(rows)
@@ -335,15 +344,15 @@ class FailingDeviceRunner(FakeRunner):
         self.fail("prefill", is_due=bool(self.prompts))
         super().prefill(rows)
 
-    def launch(self, rows: list[FakeRow]) -> list[FakeRow]:
+    def launch(self, rows: list[FakeRow]) -> FakeStep:
         self.fail("launch", is_due=rows[0].num_launched == 2)
         return super().launch(rows)
 
-    def wait(self, step: list[FakeRow]) -> list[FakeRow]:
-        self.fail("wait", is_due=step[0].frame == 2)
-        return super().wait(step)
+    def wait(self, step: FakeStep) -> None:
+        self.fail("wait", is_due=step.rows[0].frame == 2)
+        super().wait(step)
 
-    def advance(self, row: FakeRow) -> Progress:
+    def advance(self, row: FakeRow) -> RowOutput:
         self.fail("advance", is_due=row.frame == 2)
         return super().advance(row)
 
@@ -357,7 +366,7 @@ def test_a_failure_of_the_device_ends_everything_visibly(
     runner.fails_in, runner.runs_ahead = part, runs_ahead
     engine = open_engine(runner, max_buffered_frames=8)
     assert engine.failure is None
-    # Six for four slots: some run, some wait until others are parked; nobody reads before the failure.
+    # Six for four slots: some run, some wait until others are preempted; nobody reads before the failure.
     with engine._lock:
         handles = [engine.submit(fake_request(label, max_frames=50)) for label in range(6)]
 
@@ -371,7 +380,7 @@ def test_a_failure_of_the_device_ends_everything_visibly(
     for label, handle in enumerate(handles):
         got: list[np.ndarray] = []
         with pytest.raises(EngineStoppedError, match="illegal memory access") as caught:
-            got.extend(handle.chunks())
+            got.extend(chunk.samples for chunk in handle.chunks())
         assert caught.value.__cause__ is engine.failure
         for frame, samples in enumerate(got):
             assert np.array_equal(samples, frame_samples(label, frame))
@@ -408,7 +417,7 @@ def test_a_thread_that_dies_of_a_fault_tells_it_and_keeps_no_frames(
     open_engine: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     class FaultyRunner(FakeRunner):
-        def wait(self, step: list[FakeRow]) -> list[FakeRow]:
+        def wait(self, step: FakeStep) -> None:
             raise KeyError("a fault of the engine")
 
     engine = open_engine(FaultyRunner())
@@ -483,7 +492,7 @@ class Marker:
 
 def test_a_kept_error_keeps_no_other_request_alive(open_engine: Open) -> None:
     class FailingLaunchRunner(FakeRunner):
-        def launch(self, rows: list[FakeRow]) -> list[FakeRow]:
+        def launch(self, rows: list[FakeRow]) -> FakeStep:
             if any(row.request.prompt.token_ids[0] == 2 and row.frame == 2 for row in rows):
                 raise RuntimeError("inside")
             return super().launch(rows)

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 
 from generations import RequestMaker, collect
 from voxtral.engine.engine import Engine
-from voxtral.engine.kv_cache import Span, SpanMemory, make_pages, place_of
+from voxtral.engine.kv_cache import Span, SpanMemory, kv_slot, make_pages
 from voxtral.engine.options import EngineOptions
-from voxtral.engine.runner import Row, Runner
+from voxtral.engine.row import Row
+from voxtral.engine.runner import Runner
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.errors import EngineError, NumericsError, OptionError
 from voxtral.loading.checkpoint import Checkpoint
 from voxtral.model.attention import attend_causally
+from voxtral.model.kernels import elementwise, flow, matmul, paged, tokens, window
 from voxtral.model.voxtral import VoxtralModel
 
 CPU = torch.device("cpu")
@@ -79,12 +81,12 @@ def test_pages_hold_what_one_pass_computes(tiny_model: VoxtralModel, data: st.Da
             members = [n for n in (0, 1) if done[n] < lengths[n]]
             ends = {n: data.draw(st.integers(done[n] + 1, lengths[n])) for n in members}
             positions = [position for n in members for position in range(done[n], ends[n])]
-            places = [place_of(tables[n], p, block_size) for n in members for p in range(done[n], ends[n])]
+            slots = [kv_slot(tables[n], p, block_size) for n in members for p in range(done[n], ends[n])]
             spans, first = [], 0
             for n in members:
                 spans.append(Span(first, first + ends[n] - done[n], torch.tensor(tables[n]), ends[n]))
                 first = spans[-1].stop
-            memory = SpanMemory(pages, torch.tensor(places), spans)
+            memory = SpanMemory(pages, torch.tensor(slots), spans)
             new = torch.cat([embeds[n][done[n] : ends[n]] for n in members])
             hidden = tiny_model.backbone.extend(new, torch.tensor(positions), memory)
             for n, span in zip(members, spans, strict=True):
@@ -122,9 +124,9 @@ def test_a_shared_voice_is_the_same_to_the_bit(tiny_model: VoxtralModel, maker: 
     runner = Runner(tiny_model, EngineOptions(block_size=block_size))
     first = admit(runner, request)
     run_prompt(runner, first)
-    state = runner._device_state()
+    pages = runner._on_device().memory.pages
     num_positions = len(request.prompt.token_ids) - 1
-    before = [part.clone() for part in state.pages.read(first.lease.blocks, num_positions)]
+    before = [part.clone() for part in pages.read(first.reservation.blocks, num_positions)]
     runner.release(first)
     # Others write where the first was.
     other = admit(runner, replace(request, voice_key=None, voice_rows=-request.voice_rows))
@@ -132,7 +134,7 @@ def test_a_shared_voice_is_the_same_to_the_bit(tiny_model: VoxtralModel, maker: 
     second = admit(runner, request)
     assert second.num_prefilled == request.prompt.voice_stop
     run_prompt(runner, second)
-    for kept, again in zip(before, state.pages.read(second.lease.blocks, num_positions), strict=True):
+    for kept, again in zip(before, pages.read(second.reservation.blocks, num_positions), strict=True):
         assert torch.equal(kept, again)
     runner.release(other)
     runner.release(second)
@@ -189,29 +191,30 @@ def test_a_request_that_cannot_be_embedded_leaves_its_slot_and_blocks(
     assert runner.admit(request, None) is not None
 
 
-def test_a_parked_row_goes_on_to_the_bit(tiny_model: VoxtralModel, maker: RequestMaker) -> None:
+def test_a_swapped_row_goes_on_to_the_bit(tiny_model: VoxtralModel, maker: RequestMaker) -> None:
     request = maker.request("Hello.", max_frames=6)
 
-    def frames(*, park_at: int | None) -> list[np.ndarray]:
+    def frames(*, swap_at: int | None) -> list[np.ndarray]:
         runner = Runner(tiny_model, EngineOptions(block_size=4, max_batch=1, chunk_frames=(1,)))
         row = admit(runner, request)
         run_prompt(runner, row)
         samples = []
         for number in range(6):
-            if number == park_at:
-                runner.park(row)
+            if number == swap_at:
+                runner.swap_out(row)
                 other = admit(runner, maker.request("Somebody else.", voice=1))
                 run_prompt(runner, other)
-                assert not runner.unpark(row)
+                assert not runner.swap_in(row)
                 runner.release(other)
-                assert runner.unpark(row)
-            ((_, progress),) = runner.collect(runner.launch([row]))
-            assert not isinstance(progress, Exception)
-            samples.append(progress.samples)
+                assert runner.swap_in(row)
+            ((_, output),) = runner.collect(runner.launch([row]))
+            assert not isinstance(output, Exception)
+            assert output.chunk is not None
+            samples.append(output.chunk.samples)
         return samples
 
-    for whole, parked in zip(frames(park_at=None), frames(park_at=3), strict=True):
-        assert np.array_equal(whole, parked)
+    for whole, swapped in zip(frames(swap_at=None), frames(swap_at=3), strict=True):
+        assert np.array_equal(whole, swapped)
 
 
 @pytest.mark.parametrize("where", ["voice", "flow"])
@@ -283,5 +286,23 @@ def test_the_first_chunk_takes_one_step(
         assert len(next(chunks)) > 0
         with pytest.raises(EngineError, match="second step"):
             next(chunks)
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("cuda_graphs", [False, True], ids=["as it comes", "static"])
+def test_on_a_cpu_nothing_asks_whether_a_kernel_runs(
+    tiny_model: VoxtralModel, maker: RequestMaker, monkeypatch: pytest.MonkeyPatch, *, cuda_graphs: bool
+) -> None:
+    """For one short request that was a thousand calls, a seventh of all."""
+
+    def ask(*_: object) -> bool:
+        raise AssertionError("a tensor in main memory was asked for")
+
+    for module in (elementwise, flow, matmul, paged, tokens, window):
+        monkeypatch.setattr(module, "uses_triton", ask)
+    engine = Engine(tiny_model, EngineOptions(cuda_graphs=cuda_graphs, max_batch=2))
+    try:
+        assert len(collect(engine.submit(maker.request("Hello.", max_frames=2)))) > 0
     finally:
         engine.close()

@@ -14,11 +14,15 @@ from hypothesis import strategies as st
 from checkpoints import TINY
 from voxtral.config import BackboneConfig, ModelConfig, parse_config
 from voxtral.device import ComputePlan, plan_compute
+from voxtral.engine.blocks import SCRATCH_BLOCK
+from voxtral.engine.memory import DeviceMemory
+from voxtral.engine.options import POSITIONS_PER_SEQUENCE, EngineOptions
 from voxtral.errors import DeviceError, OptionError
 from voxtral.loading import memory
 from voxtral.loading.checkpoint import Checkpoint, load_model, open_checkpoint
 from voxtral.loading.memory import choose_quantization, parse_memory, plan_memory
 from voxtral.model.linear import QuantizedLinear
+from voxtral.model.voxtral import VoxtralModel
 from voxtral.quantization.fit import choose_recipe
 from voxtral.tts import VoxtralTTS
 
@@ -164,3 +168,24 @@ def test_a_budget_limits_the_cache_of_the_engine(tiny_folder: Path) -> None:
 def test_unknown_options_are_refused_before_a_model_is_looked_for(quantize: str | None, max_memory: str | None) -> None:
     with pytest.raises(OptionError):
         VoxtralTTS.from_pretrained("no/such-model", quantize=quantize, max_memory=max_memory)
+
+
+# What is planned is what the engine takes.
+
+
+def planned_for_a_stream(model: VoxtralModel) -> int:
+    dtype = torch.float32
+    plan = plan_memory(model.config, has_encoder=True, dtype=dtype, codec_dtype=dtype, quantization=None)
+    return plan.parts["keys and values"]
+
+
+def test_an_engine_has_the_planned_room_for_each_stream(tiny_model: VoxtralModel) -> None:
+    num_streams = 64  # so many that together they have more positions than one request may have
+    pages = DeviceMemory(tiny_model, EngineOptions(), num_streams, None).pages
+    scratch = sum(part[:, SCRATCH_BLOCK].nbytes for part in (pages.keys, pages.values))
+    assert pages.keys.nbytes + pages.values.nbytes - scratch == num_streams * planned_for_a_stream(tiny_model)
+
+
+def test_an_engine_that_gets_what_is_planned_holds_one_stream(tiny_model: VoxtralModel) -> None:
+    options = EngineOptions(kv_cache_bytes=planned_for_a_stream(tiny_model))
+    assert DeviceMemory(tiny_model, options, 1, None).pool.capacity == POSITIONS_PER_SEQUENCE

@@ -7,7 +7,7 @@ import copy
 import torch
 
 from checkpoints import TINY
-from voxtral.engine.kv_cache import Span, SpanMemory, StepMemory, make_pages
+from voxtral.engine.kv_cache import Span, SpanMemory, StepMemory, kv_slot, make_pages
 from voxtral.loading.checkpoint import load_model, open_checkpoint
 from voxtral.model.voxtral import VoxtralModel, prepare_for_inference
 
@@ -28,16 +28,16 @@ def three_sequences(model: VoxtralModel) -> tuple[torch.Tensor, torch.Tensor]:
     pages = make_pages(config, 7, 4, device=CPU, dtype=torch.float32)
     embeds = model.embed_text(torch.arange(1000, 1000 + sum(SEEN) + 3))
     first, rest = embeds[: sum(SEEN)], embeds[sum(SEEN) :]
-    spans, places, positions = [], [], []
+    spans, slots, positions = [], [], []
     for seen, blocks in zip(SEEN, BLOCKS, strict=True):
         start = len(positions)
         positions += range(seen)
-        places += [blocks[position // 4] * 4 + position % 4 for position in range(seen)]
+        slots += [kv_slot(blocks, position, 4) for position in range(seen)]
         if seen:
             spans.append(Span(start, len(positions), torch.tensor(blocks), seen))
-    model.backbone.extend(first, torch.tensor(positions), SpanMemory(pages, torch.tensor(places), spans))
+    model.backbone.extend(first, torch.tensor(positions), SpanMemory(pages, torch.tensor(slots), spans))
     now = torch.tensor(SEEN)
-    here = torch.tensor([blocks[seen // 4] * 4 + seen % 4 for seen, blocks in zip(SEEN, BLOCKS, strict=True)])
+    here = torch.tensor([kv_slot(blocks, seen, 4) for seen, blocks in zip(SEEN, BLOCKS, strict=True)])
     plain = model.backbone.extend(
         rest,
         now,

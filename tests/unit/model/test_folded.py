@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,9 +11,11 @@ from hypothesis import strategies as st
 
 from voxtral.config import AcousticConfig, CodebookConfig
 from voxtral.loading.checkpoint import Checkpoint, load_model
+from voxtral.model import folded as folded_flow
+from voxtral.model import layers
 from voxtral.model.acoustic import AcousticTransformer
 from voxtral.model.folded import FoldedFlow
-from voxtral.model.kernels import dispatch, elementwise, flow
+from voxtral.model.kernels import dispatch
 from voxtral.model.layers import last
 from voxtral.model.voxtral import VoxtralModel, prepare_for_inference
 from voxtral.quantization.fit import choose_recipe
@@ -77,8 +81,9 @@ def test_the_kernels_make_the_same_flow(tiny_model: VoxtralModel, monkeypatch: p
     hidden, noise = torch.randn(2, head.config.input_dim), torch.randn(2, head.codebooks.num_acoustic)
     given_ = (hidden, noise, torch.tensor([1.2, 0.5]), head.make_schedule(2))
     plain = torch.stack(list(head.flow_states(*given_)))
-    for module in (elementwise, flow):
-        monkeypatch.setattr(module, "uses_triton", lambda tensor, choice: True)
+    operations = ("enter_layers", "attend_between_tokens", "add_rms_norm", "guided_step")
+    for module, name in (*((folded_flow, name) for name in operations), (layers, "silu_multiply")):
+        monkeypatch.setattr(module, name, partial(getattr(module, name), use_triton=True))
     interpreted = torch.stack(list(FoldedFlow.build(head).flow_states(*given_)))
     torch.testing.assert_close(interpreted, plain, atol=1e-5, rtol=1e-5)
 

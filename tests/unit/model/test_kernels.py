@@ -88,12 +88,9 @@ def test_attend_to_pages(
 @interpreted
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("group", [0, 8, 64])
-@pytest.mark.parametrize(
-    ("shape", "ending"),
-    [((1, 16, 64), ""), ((3, 50, 192), "residual"), ((2, 70, 128), "swiglu"), ((70, 20, 64), "")],
-)
-def test_quantized_matmul(dtype: torch.dtype, shape: tuple[int, int, int], group: int, ending: str) -> None:
-    checks.check_quantized_matmul(CPU, dtype, shape, group, ending)
+@pytest.mark.parametrize("shape", [(1, 16, 64), (3, 50, 192), (2, 70, 128), (70, 20, 64)])
+def test_quantized_matmul(dtype: torch.dtype, shape: tuple[int, int, int], group: int) -> None:
+    checks.check_quantized_matmul(CPU, dtype, shape, group)
 
 
 @interpreted
@@ -199,7 +196,7 @@ def test_every_kernel_compiles(tmp_path: Path) -> None:
 @pytest.mark.parametrize("capability", [80, 86, 89, 90])
 def test_every_launch_compiles_and_fits(capability: int, dtype: str, tmp_path: Path) -> None:
     facts = compile_all(capability, dtype, "all", tmp_path)
-    assert len(facts) == 21
+    assert len(facts) == 17
     assert [fact for fact in facts if fact["shared"] > SHARED_LIMIT[capability]] == []
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from fakes import FAKE_MODEL, SAMPLES_PER_FRAME, BareRunner, FakeRow
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import derive_seed
-from voxtral.engine.runner import Progress
+from voxtral.engine.protocol import RowOutput
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.errors import CancelledError, DeadlineError, EngineError, GenerationError, NumericsError
 from voxtral.speech.plan import PlannedSegment, SegmentTemplate, SpeechPlan
@@ -53,17 +53,17 @@ class ScriptedRunner(BareRunner):
         self.started.append(key_of(request))
         return super().admit(request, trace)
 
-    def advance(self, row: FakeRow) -> Progress:
+    def advance(self, row: FakeRow) -> RowOutput:
         key = key_of(row.request)
         num_frames, level, stop = self.scripts.get(key, GOOD)
         if row.frame == 2 and self.fails_at == key:
             raise NumericsError("not finite")
         if row.frame == num_frames:
-            return Progress(None, num_frames, "end")
+            return RowOutput(None, num_frames, "end")
         row.frame += 1
         is_last = row.frame == num_frames and stop == "length"
         samples = np.full(SAMPLES_PER_FRAME, level, dtype=np.float32)
-        return Progress(samples, row.frame, "length" if is_last else None)
+        return row.output(samples, "length" if is_last else None)
 
 
 def key_of(request: GenerationRequest) -> tuple[int, int]:

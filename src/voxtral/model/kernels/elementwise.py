@@ -25,7 +25,7 @@ def add_rms_norm(
     Returns:
         The sum and its norm, [..., D] each.
     """
-    if uses_triton(x, use_triton):
+    if use_triton or (x.is_cuda and uses_triton(x, use_triton)):
         from voxtral.model.kernels import elementwise_triton
 
         return elementwise_triton.add_rms_norm(x, update, weight, eps)
@@ -35,7 +35,7 @@ def add_rms_norm(
 
 def silu_multiply(gate_and_up: Tensor, *, use_triton: bool | None = None) -> Tensor:
     """Compute silu(gate) * up in float32, rounded once: [..., 2 F], gate first, to [..., F]."""
-    if uses_triton(gate_and_up, use_triton):
+    if use_triton or (gate_and_up.is_cuda and uses_triton(gate_and_up, use_triton)):
         from voxtral.model.kernels import elementwise_triton
 
         return elementwise_triton.silu_multiply(gate_and_up)

@@ -35,7 +35,7 @@ def enter_layers(
     Returns:
         Tokens [2 B, 3, D] and projections [2 B, 3, W]: state, time, hidden state.
     """
-    if uses_triton(entered, use_triton):
+    if use_triton or (entered.is_cuda and uses_triton(entered, use_triton)):
         from voxtral.model.kernels import flow_triton
 
         return flow_triton.enter_layers(entered, biases, time, llm, eps)
@@ -65,7 +65,7 @@ def attend_between_tokens(
     Returns:
         [R, Tq, H * Dh].
     """
-    if uses_triton(query, use_triton):
+    if use_triton or (query.is_cuda and uses_triton(query, use_triton)):
         from voxtral.model.kernels import flow_triton
 
         return flow_triton.attend_between_tokens(query, key, value, head_dim)
@@ -88,7 +88,7 @@ def guided_step(
     Returns:
         [B, A] float32.
     """
-    if uses_triton(state, use_triton):
+    if use_triton or (state.is_cuda and uses_triton(state, use_triton)):
         from voxtral.model.kernels import flow_triton
 
         return flow_triton.guided_step(state, velocities, guidance_scale, step)
@@ -122,7 +122,7 @@ def finish_frame(state: Tensor, semantic: Tensor, num_levels: int, *, use_triton
     Returns:
         [B, 1 + A] int64.
     """
-    if uses_triton(state, use_triton):
+    if use_triton or (state.is_cuda and uses_triton(state, use_triton)):
         from voxtral.model.kernels import flow_triton
 
         return flow_triton.finish_frame(state, semantic, num_levels)

@@ -15,42 +15,32 @@ def quantized_matmul(
     scales: Tensor,
     zeros: Tensor | None = None,
     *,
-    residual: Tensor | None = None,
-    is_swiglu: bool = False,
     use_triton: bool | None = None,
 ) -> Tensor:
     """Multiply activations with a quantised matrix, `x @ dequantised.T`.
 
     Int8 numbers are multiplied as they are and scaled after; int4 numbers are dequantised and rounded to the dtype of
-    `x` first. Sums are float32, and the result, epilogue included, is rounded once. Meant for few
-    rows, where reading the weights is the cost.
+    `x` first. Sums are float32, and the result is rounded once. Meant for few rows, where reading the weights is the
+    cost.
 
     Args:
         x: [..., K].
         weight: int8 [N, K], or uint8 [N, K / 2] with column 2i in the low and 2i + 1 in the high half of byte i.
         scales: int8: [N], one for each row; int4: [N, K / group].
         zeros: int4 alone, [N, K / group], groups of a power of two; a weight is (number - zero) * scale.
-        residual: [..., N], added to the result.
-        is_swiglu: the upper half of the rows is a gate, the lower what it lets through: silu(gate) * up, [..., N / 2].
         use_triton: see `uses_triton`.
 
     Returns:
-        [..., N] in the dtype of `x`, or [..., N / 2] with `is_swiglu`.
+        [..., N] in the dtype of `x`.
     """
-    assert not (is_swiglu and residual is not None), "SwiGLU is no end of a residual branch"
-    if uses_triton(x, use_triton):
+    if use_triton or (x.is_cuda and uses_triton(x, use_triton)):
         from voxtral.model.kernels import matmul_triton
 
-        return matmul_triton.quantized_matmul(x, weight, scales, zeros, residual, is_swiglu)
+        return matmul_triton.quantized_matmul(x, weight, scales, zeros)
     if zeros is None:
         result = F.linear(x.float(), weight.float()) * scales.float()
     else:
         result = F.linear(x.float(), dequantize(weight, scales, zeros).to(x.dtype).float())
-    if is_swiglu:
-        gate, up = result.chunk(2, dim=-1)
-        result = F.silu(gate) * up
-    elif residual is not None:
-        result = result + residual.float()
     return result.to(x.dtype)
 
 

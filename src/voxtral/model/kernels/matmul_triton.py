@@ -52,27 +52,23 @@ def _quantized_matmul(
     weight_ptr,
     scales_ptr,
     zeros_ptr,
-    residual_ptr,
     result_ptr,
     num_rows,
     width,
     depth,
     GROUP: tl.constexpr,
-    HAS_RESIDUAL: tl.constexpr,
-    IS_SWIGLU: tl.constexpr,
     OPERAND: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """One block of rows and of result columns for each program; `width` is that of the result."""
+    """One block of rows and of result columns for each program."""
     # Blocks of rows first: those that read the same weights run side by side. 64 bits, so that no place overflows.
     rows = (tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)).to(tl.int64)
     columns = (tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)).to(tl.int64)
     is_row = rows < num_rows
     is_column = columns < width
     result = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-    up = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     for start in range(0, depth, BLOCK_K):
         depths = start + tl.arange(0, BLOCK_K)
         is_x = is_row[:, None] & (depths < depth)[None, :]
@@ -91,38 +87,15 @@ def _quantized_matmul(
             BLOCK_K,
         )
         result = tl.dot(x, tl.trans(weights), result, input_precision="ieee")
-        if IS_SWIGLU:
-            weights = _load_weights(
-                weight_ptr,
-                scales_ptr,
-                zeros_ptr,
-                columns + width,
-                is_column,
-                start,
-                depth,
-                GROUP,
-                OPERAND,
-                BLOCK_N,
-                BLOCK_K,
-            )
-            up = tl.dot(x, tl.trans(weights), up, input_precision="ieee")
     if GROUP == 0:
         result *= tl.load(scales_ptr + columns, mask=is_column, other=0.0).to(tl.float32)[None, :]
-    if IS_SWIGLU:
-        if GROUP == 0:
-            up *= tl.load(scales_ptr + width + columns, mask=is_column, other=0.0).to(tl.float32)[None, :]
-        result = result / (1.0 + tl.exp(-result)) * up
     places = rows[:, None] * width + columns[None, :]
     is_inside = is_row[:, None] & is_column[None, :]
-    if HAS_RESIDUAL:
-        result += tl.load(residual_ptr + places, mask=is_inside, other=0.0).to(tl.float32)
     tl.store(result_ptr + places, result.to(result_ptr.dtype.element_ty), mask=is_inside)
 
 
 @on_its_device
-def quantized_matmul(
-    x: Tensor, weight: Tensor, scales: Tensor, zeros: Tensor | None, residual: Tensor | None, is_swiglu: bool
-) -> Tensor:
+def quantized_matmul(x: Tensor, weight: Tensor, scales: Tensor, zeros: Tensor | None) -> Tensor:
     """Launch over blocks of result columns and of rows; narrow ones where few columns would leave a GPU idle."""
     depth = x.shape[-1]
     is_int4 = zeros is not None
@@ -132,7 +105,7 @@ def quantized_matmul(
     assert weight.is_contiguous(), "quantised weights must be contiguous"
     rows = x.reshape(-1, depth).contiguous()
     num_rows = rows.shape[0]
-    width = weight.shape[0] // 2 if is_swiglu else weight.shape[0]
+    width = weight.shape[0]
     result = x.new_empty(*x.shape[:-1], width)
     block_m = min(64, max(16, triton.next_power_of_2(num_rows)))
     block_n = 16 if width <= 4096 else 32
@@ -144,14 +117,11 @@ def quantized_matmul(
         weight,
         scales.contiguous(),
         scales if zeros is None else zeros.contiguous(),
-        rows if residual is None else residual.contiguous(),
         result,
         num_rows,
         width,
         depth,
         GROUP=group,
-        HAS_RESIDUAL=residual is not None,
-        IS_SWIGLU=is_swiglu,
         OPERAND=dot_dtype(x.dtype),
         BLOCK_M=block_m,
         BLOCK_N=block_n,

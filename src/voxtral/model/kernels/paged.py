@@ -1,7 +1,8 @@
 """Rotary positions and attention over a paged KV cache, for one new position of each sequence.
 
-Pages hold `page_size` positions of one layer: [num_pages, page_size, Hkv, Dh]. A position's place is its slot,
-page * page_size + offset. Rows that only pad a batch write to a scratch page and see nothing.
+Pages hold `page_size` positions of one layer: [num_pages, page_size, Hkv, Dh]. A position is kept in a slot,
+page * page_size + offset; a slot mapping names those of new positions. Rows that only pad a batch write to a scratch
+page and see nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from voxtral.model.kernels.dispatch import uses_triton
 def rotate_and_store(
     projections: tuple[Tensor, Tensor, Tensor],
     rotation: tuple[Tensor, Tensor],
-    slots: Tensor,
+    slot_mapping: Tensor,
     key_pages: Tensor,
     value_pages: Tensor,
     *,
@@ -30,7 +31,7 @@ def rotate_and_store(
         projections: queries [N, H * Dh], keys and values [N, Hkv * Dh]; only the last axis must be contiguous, so
             parts of a fused projection need no copy.
         rotation: cosines and sines, [N, Dh / 2] float32 each.
-        slots: [N] int64; equal slots may only be those of the scratch page.
+        slot_mapping: [N] int64; equal slots may only be those of the scratch page.
         key_pages: [num_pages, page_size, Hkv, Dh], written in place.
         value_pages: the same.
         use_triton: see `uses_triton`.
@@ -38,10 +39,10 @@ def rotate_and_store(
     Returns:
         The rotated queries, [N, H, Dh].
     """
-    if uses_triton(key_pages, use_triton):
+    if use_triton or (key_pages.is_cuda and uses_triton(key_pages, use_triton)):
         from voxtral.model.kernels import paged_triton
 
-        return paged_triton.rotate_and_store(projections, rotation, slots, key_pages, value_pages)
+        return paged_triton.rotate_and_store(projections, rotation, slot_mapping, key_pages, value_pages)
     cos, sin = (part[:, None] for part in rotation)
     query, key, value = (part.unflatten(-1, (-1, key_pages.shape[3])) for part in projections)  # [N, heads, Dh]
     rotated = []
@@ -49,8 +50,8 @@ def rotate_and_store(
         even, odd = part.float().unflatten(-1, (-1, 2)).unbind(-1)
         turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
         rotated.append(turned.flatten(-2).to(part.dtype))
-    key_pages.flatten(0, 1)[slots] = rotated[1].to(key_pages.dtype)
-    value_pages.flatten(0, 1)[slots] = value.to(value_pages.dtype)
+    key_pages.flatten(0, 1)[slot_mapping] = rotated[1].to(key_pages.dtype)
+    value_pages.flatten(0, 1)[slot_mapping] = value.to(value_pages.dtype)
     return rotated[0]
 
 
@@ -79,7 +80,7 @@ def attend_to_pages(
     Returns:
         [B, H * Dh].
     """
-    if uses_triton(query, use_triton):
+    if use_triton or (query.is_cuda and uses_triton(query, use_triton)):
         from voxtral.model.kernels import paged_triton
 
         return paged_triton.attend_to_pages(query, key_pages, value_pages, block_tables, lengths)

@@ -23,7 +23,7 @@ def _rotate_and_store(
     value_ptr,
     cos_ptr,
     sin_ptr,
-    slots_ptr,
+    slot_mapping_ptr,
     rotated_ptr,
     keys_ptr,
     values_ptr,
@@ -40,7 +40,7 @@ def _rotate_and_store(
     head = tl.program_id(1)
     pairs = tl.arange(0, BLOCK)
     inside = pairs < HEAD_DIM // 2
-    slot = tl.load(slots_ptr + row)
+    slot = tl.load(slot_mapping_ptr + row)
     cos = tl.load(cos_ptr + row * (HEAD_DIM // 2) + pairs, mask=inside, other=0.0)
     sin = tl.load(sin_ptr + row * (HEAD_DIM // 2) + pairs, mask=inside, other=0.0)
     if head < num_heads:
@@ -70,7 +70,7 @@ def _rotate_and_store(
 def rotate_and_store(
     projections: tuple[Tensor, Tensor, Tensor],
     rotation: tuple[Tensor, Tensor],
-    slots: Tensor,
+    slot_mapping: Tensor,
     key_pages: Tensor,
     value_pages: Tensor,
 ) -> Tensor:
@@ -88,7 +88,7 @@ def rotate_and_store(
         value,
         cos,
         sin,
-        slots,
+        slot_mapping,
         rotated,
         key_pages,
         value_pages,

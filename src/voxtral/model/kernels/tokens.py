@@ -42,7 +42,7 @@ def choose_semantic(logits: Tensor, may_end: Tensor, semantic_vocab: int, *, use
     Returns:
         [B] int64.
     """
-    if uses_triton(logits, use_triton):
+    if use_triton or (logits.is_cuda and uses_triton(logits, use_triton)):
         from voxtral.model.kernels import tokens_triton
 
         return tokens_triton.choose_semantic(logits, may_end, semantic_vocab)
@@ -61,7 +61,7 @@ def sum_embeddings(audio_tokens: Tensor, offsets: Tensor, table: Tensor, *, use_
     Returns:
         [B, D] in the dtype of the table.
     """
-    if uses_triton(table, use_triton):
+    if use_triton or (table.is_cuda and uses_triton(table, use_triton)):
         from voxtral.model.kernels import tokens_triton
 
         return tokens_triton.sum_embeddings(audio_tokens, offsets, table)

@@ -50,7 +50,7 @@ def attend_in_window(
     Returns:
         [B, T, H * Dh].
     """
-    if uses_triton(query, use_triton):
+    if use_triton or (query.is_cuda and uses_triton(query, use_triton)):
         from voxtral.model.kernels import window_triton
 
         return window_triton.attend_in_window(query, key, value, slopes, window)

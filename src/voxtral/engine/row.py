@@ -1,0 +1,59 @@
+"""The runner's record of an admitted sequence. Read next: `voxtral.engine.runner`, which makes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from voxtral.engine.blocks import Reservation
+from voxtral.engine.sequence import GenerationRequest, GenerationTrace
+from voxtral.model.codec_protocol import StreamState
+
+
+@dataclass(frozen=True, eq=False)
+class SwappedOut:
+    """What a row had on the device, in CPU memory."""
+
+    keys: Tensor  # [L, blocks, block size, Hkv, Dh]
+    values: Tensor  # [L, blocks, block size, Hkv, Dh]
+    carried: Tensor  # [D], embedding of its last frame
+
+
+@dataclass(eq=False)
+class Row:
+    """Everything that an admitted sequence holds on the device, and how far it is."""
+
+    request: GenerationRequest
+    trace: GenerationTrace | None
+    reservation: Reservation
+    slot: int
+    codec_state: StreamState
+    prompt: Tensor  # [P, D] embeddings on the device; emptied when they have been run
+    num_prefilled: int = 0
+    num_launched: int = 0  # frames that were asked for
+    num_frames: int = 0  # frames that have been looked at
+    num_chunks: int = 0
+    num_samples: int = 0  # of audio that has been made
+    pending: list[Tensor] = field(default_factory=list[Tensor])  # frames [K] that are not audio yet
+    swapped: SwappedOut | None = None
+
+    @property
+    def num_prompt(self) -> int:
+        """P, the positions of the prompt."""
+        return len(self.request.prompt.token_ids)
+
+    @property
+    def is_prefilled(self) -> bool:
+        """Whether all of the prompt but its last position has been run; that one makes the first frame."""
+        return self.num_prefilled == self.num_prompt - 1
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every frame of the budget has been asked for."""
+        return self.num_launched == self.request.max_frames
+
+    def take_pending(self) -> list[Tensor]:
+        """Take the frames that are not audio yet."""
+        frames, self.pending = self.pending, []
+        return frames

@@ -1,0 +1,57 @@
+"""What runs a stream asks of a codec: a state for each stream, frames in, samples out, streams side by side.
+
+`voxtral.model.voxtral.VoxtralModel` is such a codec, with the state of `voxtral.model.codec`; another codec needs no
+other engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Protocol, Self, TypeVar
+
+from torch import Tensor
+
+
+class StreamState(Protocol):
+    """What a codec remembers of one stream, or of several whose rows advance together."""
+
+    num_frames: int
+
+    @property
+    def shape(self) -> Hashable:
+        """Equal for states whose streams can be decoded side by side."""
+        ...
+
+    @classmethod
+    def stack(cls, states: Sequence[Self]) -> Self:
+        """Put streams of the same shape side by side, as rows; the states themselves stay as they are."""
+        ...
+
+    def take_row(self, stacked: Self, row: int, num_frames: int) -> None:
+        """Go on from one row of streams that were decoded side by side, `num_frames` further."""
+        ...
+
+
+StateT = TypeVar("StateT", bound=StreamState)
+
+
+class StreamingCodec(Protocol[StateT]):
+    """Audio tokens to samples, exactly streaming: any cutting of the frames gives the samples of the whole."""
+
+    def init_codec_state(self) -> StateT:
+        """Make the state of a stream that has not begun."""
+        ...
+
+    def decode_rows(self, audio_tokens: Tensor, state: StateT, *, is_last: bool = False) -> Tensor:
+        """Decode T frames of each of B streams side by side: [B, T, K], no END_AUDIO, to [B, S] float32 samples.
+
+        Args:
+            audio_tokens: of the frames that follow those that `state` has seen.
+            state: of the streams; advanced.
+            is_last: no frame follows, so no sample needs to wait for one.
+        """
+        ...
+
+    def flush_codec(self, state: StateT) -> Tensor:
+        """End a stream: return the samples that still waited for frames to come, if any, [S] float32."""
+        ...

@@ -1,0 +1,148 @@
+"""Frames to audio with a codec of a few lines: what is due, what is decoded together, and who fails alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+
+from fakes import SAMPLE_RATE, SAMPLES_PER_FRAME, fake_request
+from voxtral.engine.blocks import Reservation
+from voxtral.engine.options import EngineOptions
+from voxtral.engine.protocol import RowOutput
+from voxtral.engine.row import Row
+from voxtral.engine.vocoder import Due, Vocoder
+from voxtral.errors import NumericsError
+
+CPU = torch.device("cpu")
+
+
+@dataclass
+class CountingState:
+    """Remembers how many frames a stream has had; streams of equal `kind` can be decoded side by side."""
+
+    kind: str = ""
+    num_frames: int = 0
+
+    @property
+    def shape(self) -> str:
+        return self.kind
+
+    @classmethod
+    def stack(cls, states: Sequence[CountingState]) -> CountingState:
+        return cls(states[0].kind, min(state.num_frames for state in states))
+
+    def take_row(self, stacked: CountingState, row: int, num_frames: int) -> None:
+        self.num_frames += num_frames
+
+
+class EchoCodec:
+    """Says each frame's first code, SAMPLES_PER_FRAME times; refuses 13, and a flush gives nothing."""
+
+    def __init__(self) -> None:
+        self.passes: list[list[list[int]]] = []  # first codes, by pass and stream
+
+    def init_codec_state(self) -> CountingState:
+        return CountingState()
+
+    def decode_rows(self, audio_tokens: torch.Tensor, state: CountingState, *, is_last: bool = False) -> torch.Tensor:
+        self.passes.append(audio_tokens[..., 0].tolist())
+        if (audio_tokens == 13).any():
+            raise RuntimeError("thirteen")
+        state.num_frames += audio_tokens.shape[1]
+        said = audio_tokens[..., 0].float()
+        return said.where(said != 99, math.nan).repeat_interleave(SAMPLES_PER_FRAME, dim=1)
+
+    def flush_codec(self, state: CountingState) -> torch.Tensor:
+        return torch.zeros(0)
+
+
+def make_vocoder(codec: EchoCodec, **options: Any) -> Vocoder:
+    return Vocoder(codec, EngineOptions(**options), CPU, torch.float32, SAMPLE_RATE)
+
+
+def make_row(kind: str = "", max_frames: int = 100) -> Row:
+    return Row(fake_request(max_frames=max_frames), None, Reservation(), 0, CountingState(kind), torch.zeros(0, 1))
+
+
+def add(vocoder: Vocoder, row: Row, *codes: int) -> list[Due]:
+    """Give a row frames, and return what they made due."""
+    outputs = [vocoder.add(row, torch.tensor([code, 0])) for code in codes]
+    return [output for output in outputs if isinstance(output, Due)]
+
+
+def decode(vocoder: Vocoder, due: list[Due]) -> dict[Row, RowOutput | Exception]:
+    return dict(vocoder.decode(due))
+
+
+def test_chunks_follow_the_schedule_and_say_where_they_begin() -> None:
+    vocoder, row = make_vocoder(EchoCodec(), chunk_frames=(1, 2, 3)), make_row()
+    starts, lengths = [], []
+    for due in add(vocoder, row, *range(9)):
+        output = decode(vocoder, [due])[row]
+        assert isinstance(output, RowOutput)
+        assert output.chunk is not None
+        assert output.chunk.sample_rate == SAMPLE_RATE
+        starts.append(output.chunk.start)
+        lengths.append(len(output.chunk))
+    assert [length // SAMPLES_PER_FRAME for length in lengths] == [1, 2, 3, 3]
+    assert starts == [0, *torch.tensor(lengths).cumsum(0).tolist()[:-1]]
+
+
+def test_the_last_frame_of_the_budget_brings_all_that_waits() -> None:
+    vocoder, row = make_vocoder(EchoCodec(), chunk_frames=(1, 8)), make_row(max_frames=3)
+    due = add(vocoder, row, 1, 2, 3)
+    assert [(len(part.frames), part.stop) for part in due] == [(1, None), (2, "length")]
+
+
+def test_an_end_before_all_audio_needs_no_codec_and_one_after_it_flushes() -> None:
+    vocoder, empty, spoken = make_vocoder(EchoCodec(), chunk_frames=(1,)), make_row(), make_row()
+    output = vocoder.end(empty)
+    assert isinstance(output, RowOutput)
+    assert (output.chunk, output.stop) == (None, "end")
+    decode(vocoder, add(vocoder, spoken, 1))
+    end = vocoder.end(spoken)
+    assert isinstance(end, Due)
+    flushed = decode(vocoder, [end])[spoken]
+    assert isinstance(flushed, RowOutput)
+    assert (flushed.chunk, flushed.stop) == (None, "end")
+
+
+@pytest.mark.parametrize("batch_invariant", [False, True])
+def test_streams_of_one_shape_are_decoded_together_unless_each_is_to_be_alone(*, batch_invariant: bool) -> None:
+    codec = EchoCodec()
+    vocoder = make_vocoder(codec, chunk_frames=(1,), batch_invariant=batch_invariant)
+    rows = [make_row("a"), make_row("b"), make_row("a")]
+    due = [part for code, row in enumerate(rows) for part in add(vocoder, row, code)]
+    outputs = decode(vocoder, due)
+    assert codec.passes == ([[[0]], [[1]], [[2]]] if batch_invariant else [[[0], [2]], [[1]]])
+    for code, row in enumerate(rows):
+        output = outputs[row]
+        assert isinstance(output, RowOutput)
+        assert output.chunk is not None
+        assert output.chunk.samples.tolist() == [code] * SAMPLES_PER_FRAME
+        # Of its own: a chunk must not keep the audio of its neighbours alive.
+        assert output.chunk.samples.base is None
+
+
+def test_first_audio_comes_first() -> None:
+    codec = EchoCodec()
+    vocoder, old, new = make_vocoder(codec, chunk_frames=(1,)), make_row("a"), make_row("b")
+    decode(vocoder, add(vocoder, old, 1))
+    due = [*add(vocoder, old, 2), *add(vocoder, new, 3)]
+    assert [row for row, _ in vocoder.decode(due)] == [new, old]
+
+
+def test_of_several_that_fail_together_the_culprit_fails_alone() -> None:
+    vocoder, rows = make_vocoder(EchoCodec(), chunk_frames=(1,)), [make_row(), make_row(), make_row()]
+    outputs = decode(
+        vocoder, [part for code, row in zip((1, 13, 99), rows, strict=True) for part in add(vocoder, row, code)]
+    )
+    assert isinstance(outputs[rows[0]], RowOutput)
+    assert str(outputs[rows[1]]) == "thirteen"
+    assert isinstance(outputs[rows[2]], NumericsError)
+    assert "the audio is not finite at frame 1" in str(outputs[rows[2]])
