@@ -15,13 +15,47 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from voxtral import errors
-    from voxtral.errors import VoxtralError, VoxtralWarning
+    from voxtral.engine.options import EngineOptions
+    from voxtral.errors import (
+        AudioError,
+        BatchError,
+        CancelledError,
+        CheckpointError,
+        CodeRangeError,
+        ConfigError,
+        DeadlineError,
+        DeviceError,
+        DownloadError,
+        EncoderMissingError,
+        EngineError,
+        EngineStoppedError,
+        GenerationError,
+        JapaneseReaderMissingError,
+        LanguageError,
+        LanguageFileError,
+        ModelNotFoundError,
+        NumericsError,
+        OptionError,
+        ReferenceAudioError,
+        RequestError,
+        TextError,
+        TokenizerMissingError,
+        VoiceError,
+        VoiceNameTakenError,
+        VoiceStoreError,
+        VoiceStoreFullError,
+        VoiceUnknownError,
+        VoxtralError,
+        VoxtralWarning,
+    )
+    from voxtral.jobs.run import BatchProgress, BatchReport
     from voxtral.speech.batch import BatchResult
     from voxtral.speech.result import Audio
     from voxtral.speech.stream import SpeechStream
     from voxtral.speech.utterance import SpeechHandle
     from voxtral.tts import VoxtralTTS
-    from voxtral.types import AudioChunk, SamplingOptions, SegmentInfo, SpeechRequest, SpeechStats
+    from voxtral.types import AudioChunk, Mark, SamplingOptions, SegmentInfo, SpeechRequest, SpeechStats
+    from voxtral.voices.presets import VoiceInfo
     from voxtral.voices.prompt import VoicePrompt
 
 __version__ = "0.1.0"
@@ -29,30 +63,66 @@ __version__ = "0.1.0"
 _HOMES = {
     "Audio": "voxtral.speech.result",
     "AudioChunk": "voxtral.types",
+    "BatchProgress": "voxtral.jobs.run",
+    "BatchReport": "voxtral.jobs.run",
     "BatchResult": "voxtral.speech.batch",
+    "EngineOptions": "voxtral.engine.options",
+    "Mark": "voxtral.types",
     "SamplingOptions": "voxtral.types",
     "SegmentInfo": "voxtral.types",
     "SpeechHandle": "voxtral.speech.utterance",
     "SpeechRequest": "voxtral.types",
     "SpeechStats": "voxtral.types",
     "SpeechStream": "voxtral.speech.stream",
+    "VoiceInfo": "voxtral.voices.presets",
     "VoicePrompt": "voxtral.voices.prompt",
-    "VoxtralError": "voxtral.errors",
     "VoxtralTTS": "voxtral.tts",
-    "VoxtralWarning": "voxtral.errors",
 }
 
 __all__ = [
     "Audio",
     "AudioChunk",
+    "AudioError",
+    "BatchError",
+    "BatchProgress",
+    "BatchReport",
     "BatchResult",
+    "CancelledError",
+    "CheckpointError",
+    "CodeRangeError",
+    "ConfigError",
+    "DeadlineError",
+    "DeviceError",
+    "DownloadError",
+    "EncoderMissingError",
+    "EngineError",
+    "EngineOptions",
+    "EngineStoppedError",
+    "GenerationError",
+    "JapaneseReaderMissingError",
+    "LanguageError",
+    "LanguageFileError",
+    "Mark",
+    "ModelNotFoundError",
+    "NumericsError",
+    "OptionError",
+    "ReferenceAudioError",
+    "RequestError",
     "SamplingOptions",
     "SegmentInfo",
     "SpeechHandle",
     "SpeechRequest",
     "SpeechStats",
     "SpeechStream",
+    "TextError",
+    "TokenizerMissingError",
+    "VoiceError",
+    "VoiceInfo",
+    "VoiceNameTakenError",
     "VoicePrompt",
+    "VoiceStoreError",
+    "VoiceStoreFullError",
+    "VoiceUnknownError",
     "VoxtralError",
     "VoxtralTTS",
     "VoxtralWarning",
@@ -64,8 +134,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "errors":
         return import_module("voxtral.errors")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in __all__:
+        # Whatever lives nowhere else is an error.
+        return getattr(import_module(_HOMES.get(name, "voxtral.errors")), name)
     raise AttributeError(f"module 'voxtral' has no attribute {name!r}")
 
 

@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 
+import voxtral
 from voxtral import errors
 from voxtral.errors import CodeRangeError, JapaneseReaderMissingError, TokenizerMissingError, VoxtralError
 
@@ -50,3 +51,9 @@ def test_every_class_has_a_code_of_its_own() -> None:
 )
 def test_codes_stay(kind: type[VoxtralError], code: str) -> None:
     assert kind.code == code
+
+
+def test_every_exception_can_be_imported_from_the_package() -> None:
+    for kind in (*_classes(), errors.VoxtralWarning):
+        assert kind.__name__ in voxtral.__all__
+        assert getattr(voxtral, kind.__name__) is kind
