@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import pytest
 
-import voxtral.tts
 from benchmarks.loopback import Answer, Exchange, ask
 from serving import Serving, wait_for
 from voxtral.audio.pcm import to_int16
@@ -53,7 +52,7 @@ def speak_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     def without_end(**settings: Any) -> GenerationRequest:
         return GenerationRequest(**settings | {"min_frames": settings["max_frames"]})
 
-    monkeypatch.setattr(voxtral.tts, "GenerationRequest", without_end)
+    monkeypatch.setattr("voxtral.speech.plan.GenerationRequest", without_end)
 
 
 async def ask_all(port: int, orders: Sequence[Order]) -> list[Answer]:

@@ -79,7 +79,7 @@ def test_a_working_engine_is_left_alone(own_tts: VoxtralTTS) -> None:
 
 def test_a_device_that_does_not_answer_is_reported(own_tts: VoxtralTTS) -> None:
     break_engine(own_tts)
-    own_tts.compute = replace(own_tts.compute, device=torch.device("cuda:99"))
+    own_tts._running.compute = replace(own_tts.compute, device=torch.device("cuda:99"))
     for _ in range(2):
         with pytest.raises(DeviceError, match="end the process"):
             own_tts.restart_engine()

@@ -320,7 +320,7 @@ def test_a_device_that_does_not_answer_turns_readiness_off(own_tts: VoxtralTTS) 
     last_words: list[str] = []
     with serving(own_tts) as running:
         running.service.host.on_fatal = last_words.append
-        own_tts.compute = replace(own_tts.compute, device=torch.device("cuda:99"))
+        own_tts._running.compute = replace(own_tts.compute, device=torch.device("cuda:99"))
         break_engine(own_tts, after_steps=3)
         (broken,) = asyncio.run(ask_all(running.port, [Order(SENTENCE.strip(), 1, 100)]))
         assert not broken.is_whole
