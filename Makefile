@@ -16,7 +16,7 @@ help:
 	@echo "make soak    the long tests"
 	@echo "make bench   the benchmarks, in their short form"
 	@echo "make nano    train the small model from nothing (about three hours on two cores)"
-	@echo "make docs    write docs/CLI.md from the help texts"
+	@echo "make docs    write docs/CLI.md and docs/OPTIONS.md from the code"
 	@echo "make wheel   build the wheel into dist/"
 
 $(VENV)/bin/python:
@@ -61,6 +61,7 @@ nano: $(READY)
 
 docs: $(READY)
 	$(BIN)/python docs/write_cli.py
+	$(BIN)/python docs/write_options.py
 
 wheel: $(READY_DEV)
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .

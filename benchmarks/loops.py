@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.contiguous import ContiguousCache
 from benchmarks.subjects import Subject
 from voxtral.bench import StreamTiming, forced_request, run_streams, text_tokens_for
 from voxtral.config import NUM_SPECIAL_CODES
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
-from voxtral.model.backbone import init_kv_cache
 from voxtral.model.codec import CodecState
 from voxtral.voices.prompt import VoicePrompt
 
@@ -159,17 +159,11 @@ class EagerLoop(PlainLoop):
         model, config, num_rows = self._model, self._model.config, round_.num_streams
         started = time.perf_counter()
         prompts = read_prompts(self._subject, round_)
-        cache = init_kv_cache(
-            config.backbone,
-            capacity=prompts.embeds.shape[1] + round_.num_frames,
-            device=model.device,
-            dtype=model.dtype,
-            num_rows=num_rows,
-        )
+        cache = ContiguousCache(model, prompts.embeds.shape[1] + round_.num_frames, num_rows)
         schedule = model.acoustic_transformer.make_schedule(config.generation.num_euler_steps)
         guidance = torch.full((num_rows,), config.generation.guidance_scale, device=model.device)
         codec = CodecState.fresh(model.codec)
-        hidden = model.backbone(prompts.embeds, cache)[:, -1]
+        hidden = cache.extend(prompts.embeds)[:, -1]
         pending: list[Tensor] = []
         arrivals: list[tuple[float, int]] = []
         for frame in range(round_.num_frames):
@@ -182,7 +176,7 @@ class EagerLoop(PlainLoop):
                 arrivals.append((time.perf_counter(), samples.shape[1]))
                 pending = []
             if not is_last:
-                hidden = model.backbone(model.embed_frames(step.audio_tokens)[:, None], cache)[:, 0]
+                hidden = cache.extend(model.embed_frames(step.audio_tokens)[:, None])[:, 0]
         return [StreamTiming(started, tuple(arrivals))] * num_rows
 
 

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.contiguous import ContiguousCache
 from benchmarks.random_checkpoint import published_params, random_tensor
 from benchmarks.report import ROOT, Report
 from benchmarks.subjects import random_model
@@ -235,7 +236,7 @@ def measure_published_shape(num_layers: int) -> dict[str, Any]:
         model = random_model(config, CPU, torch.float32, None, is_prepared=False)
         _quantise_model(model, recipe)
         prepare_for_inference(model)
-        hidden = model.backbone(embeds, model.init_kv_cache(32))[0]
+        hidden = ContiguousCache(model, embeds.shape[1]).extend(embeds)[0]
         source = hidden if expected is None else expected["hidden"]
         found = {
             "hidden": hidden,
@@ -274,18 +275,18 @@ def _embed(checkpoint: Checkpoint, model: VoxtralModel, voice: str, text: str) -
 def _speak(model: VoxtralModel, prompt: Tensor, seed: int) -> Tensor:
     """Generate frames: [T, K] audio tokens."""
     generation = model.config.generation
-    cache = model.init_kv_cache(len(prompt) + _MAX_FRAMES)
+    cache = ContiguousCache(model, len(prompt) + _MAX_FRAMES)
     noise = SeededNoise(seed, 0, model.config.codebooks.num_acoustic)
     schedule = model.acoustic_transformer.make_schedule(generation.num_euler_steps)
     guidance = torch.tensor([generation.guidance_scale])
-    hidden, frames = model.prefill(prompt[None], cache), []
+    hidden, frames = cache.extend(prompt[None])[:, -1], []
     for number in range(_MAX_FRAMES):
         drawn = torch.as_tensor(noise(number))[None] * generation.noise_scale
         tokens = model.generate_frame(hidden, drawn, guidance, schedule, may_end=number > 0).audio_tokens
         if tokens[0, 0] == END_AUDIO:
             break
         frames.append(tokens)
-        hidden = model.decode_step(tokens, cache)
+        hidden = cache.extend(model.embed_frames(tokens)[:, None])[:, 0]
     return torch.cat(frames)
 
 
@@ -296,7 +297,7 @@ def _follow(
     hidden, source = (
         torch.cat(
             [
-                part.backbone(embeds.to(part.dtype), part.init_kv_cache(embeds.shape[1]))[0, -length - 1 : -1]
+                ContiguousCache(part, embeds.shape[1]).extend(embeds.to(part.dtype))[0, -length - 1 : -1]
                 for embeds, length in zip(inputs, lengths, strict=True)
             ]
         )

@@ -21,12 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.contiguous import ContiguousCache
 from benchmarks.loops import OFFICIAL_CHUNK_FRAMES, PlainLoop, Round, frames_in_chunk, read_prompts
 from benchmarks.subjects import Subject
 from benchmarks.timing import captured
 from voxtral.bench import StreamTiming
 from voxtral.config import NUM_SPECIAL_CODES
-from voxtral.model.backbone import init_kv_cache
 from voxtral.model.layers import apply_rope, rope_rotation, split_heads
 
 _CONTEXT_FRAMES = 25
@@ -93,9 +93,7 @@ class _Steps:
     def __init__(self, subject: Subject, fused: list[tuple[Tensor, Tensor]], num_rows: int, capacity: int) -> None:
         self._model, self._fused = subject.model, fused
         config, device = subject.config, subject.model.device
-        self._cache = init_kv_cache(
-            config.backbone, capacity=capacity, device=device, dtype=subject.model.dtype, num_rows=num_rows
-        )
+        self._cache = ContiguousCache(subject.model, capacity, num_rows)
         self._cache.keys.zero_()
         self._cache.values.zero_()
         self._position = torch.zeros(1, dtype=torch.int64, device=device)
@@ -112,7 +110,7 @@ class _Steps:
     def prefill(self, embeds: Tensor) -> None:
         """Run the prompts [B, P, D] eagerly, as the server does."""
         self._cache.length = 0
-        self._hidden.copy_(self._model.backbone(embeds, self._cache)[:, -1])
+        self._hidden.copy_(self._cache.extend(embeds)[:, -1])
         self._position.fill_(embeds.shape[1])
 
     def make_frame(self, noise: Tensor) -> Tensor:

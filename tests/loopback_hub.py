@@ -41,6 +41,12 @@ def fake_checkpoint(*, weight_bytes: int = 50_000, seed: int = 0) -> dict[str, b
     }
 
 
+OTHER = "someone/finetune"
+COMMIT = "c" * 40
+FILES = fake_checkpoint()
+NEEDED = {name for name in FILES if name not in {".gitattributes", "assets/picture.png"}}
+
+
 def git_blob_id(content: bytes) -> str:
     return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
 
@@ -51,6 +57,32 @@ def sha256(content: bytes) -> str:
 
 def etag(content: bytes) -> str:
     return sha256(content) if len(content) >= LARGE_FILE_BYTES else git_blob_id(content)
+
+
+def put_in_cache(
+    cache: Path, repo: str, commit: str, *, ref: str | None = None, files: dict[str, bytes] = FILES
+) -> Path:
+    """Write a snapshot the way huggingface_hub lays it out."""
+    home = cache / f"models--{repo.replace('/', '--')}"
+    snapshot = home / "snapshots" / commit
+    for name, content in files.items():
+        blob = home / "blobs" / etag(content)
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        blob.write_bytes(content)
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / name).symlink_to(os.path.relpath(blob, (snapshot / name).parent))
+    if ref is not None:
+        (home / "refs" / ref).parent.mkdir(parents=True, exist_ok=True)
+        (home / "refs" / ref).write_text(commit)
+    return snapshot
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and ".cache" not in path.parts
+    }
 
 
 @dataclass
@@ -113,7 +145,7 @@ class LoopbackHub:
         repo: str,
         files: dict[str, bytes],
         *,
-        commit: str = "c" * 40,
+        commit: str = COMMIT,
         branch: str | None = "main",
         licence: str | None = "cc-by-nc-4.0",
         token: str | None = None,

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from voxtral.errors import VoxtralError, VoxtralWarning
     from voxtral.speech.batch import BatchResult
     from voxtral.speech.result import Audio
+    from voxtral.speech.stream import SpeechStream
     from voxtral.speech.utterance import SpeechHandle
-    from voxtral.tts import SpeechStream, VoxtralTTS
+    from voxtral.tts import VoxtralTTS
     from voxtral.types import AudioChunk, SamplingOptions, SegmentInfo, SpeechRequest, SpeechStats
     from voxtral.voices.prompt import VoicePrompt
 
@@ -34,7 +35,7 @@ _HOMES = {
     "SpeechHandle": "voxtral.speech.utterance",
     "SpeechRequest": "voxtral.types",
     "SpeechStats": "voxtral.types",
-    "SpeechStream": "voxtral.tts",
+    "SpeechStream": "voxtral.speech.stream",
     "VoicePrompt": "voxtral.voices.prompt",
     "VoxtralError": "voxtral.errors",
     "VoxtralTTS": "voxtral.tts",

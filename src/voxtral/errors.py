@@ -6,17 +6,25 @@ programs; `retryable` says whether the same call may succeed later without a cha
     VoxtralError
     ├── RequestError                 the caller's input; nothing was computed
     │   ├── TextError                empty, unspeakable or too long text
+    │   │   └── JapaneseReaderMissingError   kanji, without the extra that reads them
     │   ├── OptionError              an option outside its range, or two that exclude each other
     │   ├── LanguageError            a language the checkpoint does not speak
     │   ├── VoiceError               an unknown voice, or a voice file that does not fit
+    │   │   ├── VoiceUnknownError    no stored voice has that id
+    │   │   ├── VoiceNameTakenError  another voice has that name
+    │   │   └── VoiceStoreFullError  as many voices are stored as are allowed
     │   ├── ReferenceAudioError      reference audio that cannot be read or used
-    │   └── EncoderMissingError      cloning asked of a checkpoint without codec encoder
+    │   ├── EncoderMissingError      cloning asked of a checkpoint without codec encoder
+    │   └── CodeRangeError           a code outside its codebook
     ├── CheckpointError              files that are missing, damaged or not what they claim
     │   ├── ConfigError              params.json that is malformed or asks for what is not supported
     │   └── ModelNotFoundError       no such folder, alias or cached model
     ├── DownloadError                the hub refused, broke off or is switched off
+    ├── TokenizerMissingError        mistral-common is not installed
+    ├── LanguageFileError            a file in `text/data` that is missing or breaks a rule
     ├── AudioError                   audio that cannot be encoded or written
     ├── DeviceError                  a device or dtype that this machine does not have
+    ├── VoiceStoreError              the folder of stored voices cannot be written
     ├── BatchError                   items of a batch failed; it has the results of the others
     └── EngineError                  a request that was accepted and did not finish
         ├── GenerationError          runaway or silent speech, after one retry
@@ -50,6 +58,12 @@ class TextError(RequestError):
     code = "invalid_text"
 
 
+class JapaneseReaderMissingError(TextError):
+    """The text has kanji, and the extra that reads them is not installed."""
+
+    code = "japanese_reader_missing"
+
+
 class OptionError(RequestError):
     """An option is outside its range, or two options exclude each other."""
 
@@ -68,6 +82,24 @@ class VoiceError(RequestError):
     code = "invalid_voice"
 
 
+class VoiceUnknownError(VoiceError):
+    """No stored voice has that id."""
+
+    code = "voice_not_found"
+
+
+class VoiceNameTakenError(VoiceError):
+    """Another voice has that name."""
+
+    code = "voice_exists"
+
+
+class VoiceStoreFullError(VoiceError):
+    """There are as many voices as are allowed."""
+
+    code = "too_many_voices"
+
+
 class ReferenceAudioError(RequestError):
     """The reference audio cannot be read, or is too short, too long or too large."""
 
@@ -78,6 +110,12 @@ class EncoderMissingError(RequestError):
     """Cloning was asked of a checkpoint that holds no codec encoder."""
 
     code = "encoder_missing"
+
+
+class CodeRangeError(RequestError):
+    """A code is outside its codebook; the message names codebook, frame and value."""
+
+    code = "code_out_of_range"
 
 
 class CheckpointError(VoxtralError):
@@ -105,6 +143,18 @@ class DownloadError(VoxtralError):
     retryable = True
 
 
+class TokenizerMissingError(VoxtralError):
+    """mistral-common is not installed; everything but text works without it."""
+
+    code = "tokenizer_missing"
+
+
+class LanguageFileError(VoxtralError):
+    """The file of a language in `text/data` is missing or breaks a rule."""
+
+    code = "invalid_language_file"
+
+
 class AudioError(VoxtralError):
     """Audio cannot be encoded, written or played."""
 
@@ -115,6 +165,12 @@ class DeviceError(VoxtralError):
     """The device or dtype asked for is not available on this machine."""
 
     code = "device_unavailable"
+
+
+class VoiceStoreError(VoxtralError):
+    """The folder of voices cannot be written."""
+
+    code = "voice_store_failed"
 
 
 class BatchError(VoxtralError):

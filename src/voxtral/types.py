@@ -6,11 +6,18 @@ Read next: `voxtral.tts`, which takes a SpeechRequest, and `voxtral.engine`, whi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from voxtral.options import NORMALIZE, PAUSE, SPEED
 
 if TYPE_CHECKING:
+    import os
+
     import numpy as np
     import numpy.typing as npt
+
+    from voxtral.audio.read import AudioSource
+    from voxtral.voices.prompt import VoicePrompt
 
     Samples = npt.NDArray[np.float32]
 
@@ -18,6 +25,9 @@ FinishReason = Literal["end", "length", "retried"]
 """Why speech stopped: the model ended it, an explicit `max_frames` did, or it ended after a retry."""
 
 Normalize = Literal["off", "auto"]
+
+Voice: TypeAlias = "str | os.PathLike[str] | VoicePrompt"
+"""A preset's name, the path of a saved voice, or a voice at hand."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +65,13 @@ class SpeechRequest:
 
     text: str
     language: str | None = None
-    voice: Any = None
-    reference_audio: Any = None
-    normalize: Normalize = "off"
+    voice: Voice | None = None
+    reference_audio: AudioSource | None = None
+    normalize: Normalize = NORMALIZE.default
     sampling: SamplingOptions = SamplingOptions()
     seed: int | None = None
-    speed: float = 1.0
-    pause_s: float = 0.25
+    speed: float = SPEED.default
+    pause_s: float = PAUSE.default
     deadline_s: float | None = None
 
 

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxtral.model.backbone import init_kv_cache
+from golden.judge import PagedSequence
+from voxtral.engine.kv_cache import Span, SpanMemory, make_pages
 from voxtral.model.voxtral import VoxtralModel
 
 # float32 and a few dozen additions: pieces and whole differ by the order of reduction only.
@@ -15,9 +16,9 @@ TOLERANCE = 2e-5
 
 
 def hidden_states(model: VoxtralModel, embeds: torch.Tensor, cuts: list[int]) -> torch.Tensor:
-    cache = model.init_kv_cache(embeds.shape[0])
+    sequence = PagedSequence(model, embeds.shape[0])
     with torch.inference_mode():
-        return torch.cat([model.backbone(part[None], cache)[0] for part in embeds.split(cuts)])
+        return torch.cat([sequence.extend(part) for part in embeds.split(cuts)])
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +52,11 @@ def test_a_later_position_does_not_change_an_earlier_one(tiny_model: VoxtralMode
 
 def test_rows_do_not_see_their_neighbours(tiny_model: VoxtralModel, embeds: torch.Tensor) -> None:
     def first_row(neighbour: torch.Tensor) -> torch.Tensor:
-        batch = torch.stack((embeds, neighbour))
-        config = tiny_model.config.backbone
-        cache = init_kv_cache(config, capacity=40, device=batch.device, dtype=batch.dtype, num_rows=2)
+        batch = torch.cat((embeds, neighbour))
+        pages = make_pages(tiny_model.config.backbone, 2, 40, device=batch.device, dtype=batch.dtype)
+        spans = [Span(40 * row, 40 * row + 40, torch.tensor([row]), 40) for row in (0, 1)]
+        memory = SpanMemory(pages, torch.arange(80), spans)
         with torch.inference_mode():
-            return tiny_model.backbone(batch, cache)[0]
+            return tiny_model.backbone.extend(batch, torch.arange(40).repeat(2), memory)[:40]
 
     assert torch.equal(first_row(embeds.flip(0)), first_row(embeds * 3))

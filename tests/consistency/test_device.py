@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from golden.judge import PagedSequence
 from voxtral.config import ModelConfig
 from voxtral.model.voxtral import VoxtralModel, init_tables
 
@@ -23,20 +24,21 @@ def test_no_step_mixes_devices(tiny_model: VoxtralModel, dtype: torch.dtype) -> 
     num_codebooks = config.codebooks.num_codebooks
     with torch.inference_mode():
         embeds = model.embed_text(torch.arange(20))
-        cache = model.init_kv_cache(40)
-        hidden = model.prefill(embeds[None], cache)
+        sequence = PagedSequence(model, 40)
+        hidden = sequence.extend(embeds)[-1:]
         schedule = model.acoustic_transformer.make_schedule(7)
         noise = torch.zeros(1, config.codebooks.num_acoustic, device=device)
         step = model.generate_frame(hidden, noise, torch.ones(1, device=device), schedule)
-        hidden = model.decode_step(step.audio_tokens, cache)
+        hidden = sequence.extend(model.embed_frames(step.audio_tokens))
+        fused = sequence.step(model.embed_frames(step.audio_tokens))
         state = model.init_codec_state()
         for num_frames in (1, 1, 2, 8):
-            samples = model.decode_rows(
-                torch.zeros(1, num_frames, num_codebooks, dtype=torch.int64, device=device), state
-            )
+            frames = torch.zeros(1, num_frames, num_codebooks, dtype=torch.int64, device=device)
+            samples = model.decode_rows(frames, state)
             assert samples.shape == (1, num_frames * config.samples_per_frame)
             assert samples.dtype == torch.float32
         codes = model.encode_audio(torch.zeros(50_000))
         rows = model.embed_codes(codes)
-    assert {embeds.device, hidden.device, step.audio_tokens.device, codes.device, rows.device} == {device}
-    assert {embeds.dtype, hidden.dtype, rows.dtype} == {dtype}
+    made = (embeds, hidden, fused, step.audio_tokens, codes, rows)
+    assert {tensor.device for tensor in made} == {device}
+    assert {embeds.dtype, hidden.dtype, fused.dtype, rows.dtype} == {dtype}

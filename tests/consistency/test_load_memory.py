@@ -91,7 +91,7 @@ def speak_and_drop(folder):
     tts = VoxtralTTS.from_pretrained(folder, device="cpu", dtype="float32")
     request = SpeechRequest("Ready.", sampling=SamplingOptions(max_frames=2), seed=0)
     assert sum(len(chunk) for chunk in tts.submit(request).chunks())
-    parts = (tts._model, tts._model.backbone, tts.engine, tts.engine._runner)
+    parts = (tts._running.model, tts._running.model.backbone, tts.engine, tts.engine._runner)
     references = [weakref.ref(part) for part in parts]
     del parts
     loaded = anonymous()

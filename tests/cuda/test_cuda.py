@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from golden.judge import load_vectors, run_vectors
 from voxtral import SamplingOptions, SpeechRequest, VoxtralTTS
-from voxtral.doctor.vectors import load_vectors, run_vectors
 from voxtral.engine.options import EngineOptions
 from voxtral.loading.checkpoint import load_model, open_checkpoint
 

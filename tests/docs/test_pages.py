@@ -8,19 +8,22 @@ import subprocess
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
 from voxtral.server.application import create_app
 from voxtral.server.options import ServerOptions
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_page_of_commands_is_what_the_commands_say() -> None:
-    spec = importlib.util.spec_from_file_location("write_cli", ROOT / "docs" / "write_cli.py")
+@pytest.mark.parametrize(("writer", "page"), [("write_cli", "CLI"), ("write_options", "OPTIONS")])
+def test_a_page_that_is_written_by_code_is_what_the_code_says(writer: str, page: str) -> None:
+    spec = importlib.util.spec_from_file_location(writer, ROOT / "docs" / f"{writer}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    written = (ROOT / "docs" / "CLI.md").read_text(encoding="utf-8")
+    written = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert module.render() == written, "run `make docs`"
 
 

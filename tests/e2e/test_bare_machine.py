@@ -17,7 +17,7 @@ GOLDEN = ROOT / "tests" / "golden" / "data"
 
 ABSENT = [
     *("mistral_common", "tiktoken", "transformers", "tokenizers", "pydantic", "yaml"),
-    *("soundfile", "soxr", "av", "sounddevice", "num2words"),
+    *("soundfile", "soxr", "av", "sounddevice", "num2words", "regex"),
     *("huggingface_hub", "httpx", "requests", "typer", "click", "rich"),
 ]
 
@@ -109,7 +109,7 @@ def test_other_commands_say_what_is_missing() -> None:
     assert "Traceback" not in finished.stderr
 
 
-@pytest.mark.parametrize("module", ["voxtral", "voxtral.errors", "voxtral.types", "voxtral.config"])
+@pytest.mark.parametrize("module", ["voxtral", "voxtral.errors", "voxtral.types", "voxtral.options", "voxtral.config"])
 def test_importing_what_everybody_imports_loads_nothing_heavy(module: str) -> None:
     heavy = "('torch', 'numpy', 'safetensors', 'mistral_common', 'soundfile', 'soxr', 'huggingface_hub', 'typer')"
     finished = run_python(f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])")
@@ -117,6 +117,6 @@ def test_importing_what_everybody_imports_loads_nothing_heavy(module: str) -> No
 
 
 def test_the_model_imports_on_a_bare_machine() -> None:
-    names = "checkpoint voices device engine.engine model.voxtral text.prompt doctor.command"
+    names = "loading.checkpoint voices.prompt device engine.engine model.voxtral text.prompt doctor.command"
     finished = run_python(BARE + "\n".join(f"import voxtral.{name}" for name in names.split()))
     assert (finished.returncode, finished.stderr) == (0, "")

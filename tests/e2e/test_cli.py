@@ -34,13 +34,14 @@ from safetensors.torch import load_file, save_file
 import voxtral
 from checkpoints import TINY
 from loopback_hub import LoopbackHub, client_of
-from voxtral import VoxtralTTS, hub
+from voxtral import VoxtralTTS
 from voxtral.audio.encode import ContainerEncoder
 from voxtral.audio.file import AudioFileWriter
 from voxtral.cli.main import run
-from voxtral.cli.progress import Progress, show_progress
+from voxtral.cli.progress import SpeechProgress, show_progress
 from voxtral.cli.terminal import deferred_interrupts, tidy_warnings
 from voxtral.errors import CancelledError, EngineStoppedError, VoxtralWarning
+from voxtral.loading import hub
 from voxtral.speech.utterance import SpeechHandle
 from voxtral.types import SegmentInfo, SpeechRequest, SpeechStats
 
@@ -741,9 +742,11 @@ def test_play_without_the_package_says_what_to_install_before_a_model_is_loaded(
 
 
 def test_progress_is_written_with_time_left() -> None:
-    line = str(Progress(fraction=0.5, made_s=3700.0, compute_s=1850.0, elapsed_s=60.0))
+    line = str(SpeechProgress(fraction=0.5, made_s=3700.0, compute_s=1850.0, elapsed_s=60.0))
     assert line == "50 % of the text, 1:01:40 of audio, RTF 0.50, 1:00 left"
-    assert str(Progress(fraction=0.0, made_s=0.0, compute_s=0.0, elapsed_s=3.0)) == "0 % of the text, 0:00 of audio"
+    assert (
+        str(SpeechProgress(fraction=0.0, made_s=0.0, compute_s=0.0, elapsed_s=3.0)) == "0 % of the text, 0:00 of audio"
+    )
 
 
 def test_progress_is_drawn_and_taken_away() -> None:

@@ -12,9 +12,8 @@ import pytest
 
 from checkpoints import TINY
 from voxtral import VoxtralTTS
-from voxtral.errors import VoxtralWarning
+from voxtral.errors import JapaneseReaderMissingError, VoxtralWarning
 from voxtral.text import kana
-from voxtral.text.kana import JapaneseReaderMissingError
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import subprocess
 import sys
@@ -502,14 +503,14 @@ def test_a_stream_is_read_once(tts: VoxtralTTS) -> None:
 
 
 def test_weights_that_do_not_fit_half_are_named_and_kept(own_tts: VoxtralTTS) -> None:
-    weight = own_tts._model.backbone.layers[1].feed_forward.w2.weight
+    weight = own_tts._running.model.backbone.layers[1].feed_forward.w2.weight
     kept = weight[0, 0].item()
     with torch.no_grad():
         weight[0, 0] = 1e5
     with pytest.raises(DeviceError, match=r"layers\.1\.feed_forward\.w2"):
         own_tts.half()
     assert own_tts.compute.dtype == torch.float32
-    assert own_tts._model.dtype == torch.float32
+    assert own_tts._running.model.dtype == torch.float32
     with torch.no_grad():
         weight[0, 0] = kept
     assert len(own_tts.synthesize("Still here.", seed=1)) > 0
@@ -563,7 +564,7 @@ def test_values_of_a_wrong_kind(tts: VoxtralTTS, call: Any, error: type[Exceptio
 
 def test_decoding_in_steps_gives_the_whole(tts: VoxtralTTS) -> None:
     codes = torch.randint(0, 21, (37, 230), generator=torch.Generator().manual_seed(0))
-    whole = tts._model.decode_codes(codes).numpy()
+    whole = tts._running.model.decode_codes(codes).numpy()
     assert np.abs(tts.decode(codes).numpy() - whole).max() < 1e-5
     assert len(tts.decode(np.asarray(codes)[:, :0])) == 0
 
@@ -574,12 +575,12 @@ def test_a_file_that_cannot_be_written_costs_no_work(tts: VoxtralTTS, tmp_path: 
     assert tts.engine.num_unfinished == 0
 
 
-def test_numbers_are_written_in_the_language_of_the_voice(tts: VoxtralTTS) -> None:
-    assert tts._language_of("fr_male") == "fr"
-    assert tts._language_of(None) == "en"
-    rows = tts.load_voice("casual_male").rows
-    assert tts._language_of(VoicePrompt("mine", rows, metadata={"language": "fr"})) == "fr"
-    assert tts._language_of(VoicePrompt("mine", rows, metadata={"language": "tlh"})) == "en"
+def test_a_stream_keeps_the_model_that_nobody_else_refers_to(tiny_folder: Path) -> None:
+    stream = VoxtralTTS.from_pretrained(tiny_folder, device="cpu").synthesize_stream(LONG, seed=1, max_frames=20)
+    chunks = iter(stream)
+    next(chunks)
+    gc.collect()
+    assert list(chunks)
 
 
 def test_a_checkpoint_without_encoder_says_what_to_do(tiny_folder: Path, tmp_path: Path) -> None:

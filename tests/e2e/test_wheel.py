@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from voxtral.text.language import LANGUAGES
+
 ROOT = Path(__file__).parents[2]
 
 # Loaded at start-up of the new environment: whoever tries to leave the machine fails loudly.
@@ -51,6 +53,7 @@ def test_the_wheel_holds_package_model_and_licences(wheel: Path) -> None:
     for part in (
         "voxtral/py.typed",
         "voxtral/data/nano/consolidated.safetensors",
+        *(f"voxtral/text/data/{code}.toml" for code in LANGUAGES),
         "voxtral/server/page/index.html",
         "voxtral/server/page/page.js",
         "licenses/LICENSE",
@@ -58,7 +61,7 @@ def test_the_wheel_holds_package_model_and_licences(wheel: Path) -> None:
     ):
         assert any(name.endswith(part) for name in names), part
     assert not [name for name in names if "tests" in name or "benchmarks" in name or "__pycache__" in name]
-    assert {name.split("data/")[1].split("/")[0] for name in names if "/data/" in name} == {"nano"}
+    assert {name.split("/")[2] for name in names if name.startswith("voxtral/data/")} == {"nano"}
     assert wheel.stat().st_size < 30e6
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -17,8 +18,8 @@ import pytest
 
 from loopback_hub import LoopbackHub, SeenRequest, client_of, fake_checkpoint, sha256
 from voxtral.errors import DownloadError
-from voxtral.loading import hub as hub_module
-from voxtral.loading.hub import CANONICAL_ID, PINNED_REVISION, download, find_cached, plan_download, resolve_model
+from voxtral.loading.hub import CANONICAL_ID, PINNED_REVISION, download, find_cached, plan_download
+from voxtral.loading.locate import locate_model
 
 OTHER = "someone/finetune"
 WEIGHTS = "consolidated.safetensors"
@@ -166,7 +167,7 @@ def test_nobody_listens(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_hub_that_does_not_answer(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module, "_PLAN_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("voxtral.loading.hub.plan._PLAN_TIMEOUT_S", 0.2)
     release = threading.Event()
     hub.before_answer = lambda seen: release.wait(10)
     try:
@@ -419,6 +420,17 @@ def test_a_target_that_cannot_be_written(hub: LoopbackHub, tmp_path: Path) -> No
     assert (tmp_path / "file").read_bytes() == b"mine"
 
 
+def test_a_folder_that_cannot_be_read(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*args: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    hub.add(OTHER, FILES)
+    download(OTHER, local_dir=tmp_path / "mine")
+    monkeypatch.setattr(hashlib, "file_digest", fail)
+    message = failing_download(OTHER, local_dir=tmp_path / "mine")
+    assert f"{tmp_path / 'mine'} cannot be read or written (Input/output error)" in message
+
+
 # --- offline
 
 
@@ -436,7 +448,7 @@ def test_offline_mode_asks_nobody_and_says_where_it_looked(
         assert str(cache / "models--mistralai--Voxtral-4B-TTS-2603") in message
         assert str(cache / "models--mistralai--Voxtral-TTS") in message
     with pytest.raises(DownloadError, match="offline mode is on"):
-        resolve_model("4b", allow_download=True)
+        locate_model("4b", allow_download=True)
     with pytest.raises(DownloadError, match="offline mode is on"):
         plan_download("4b")
     assert not hub.seen
@@ -450,7 +462,7 @@ def test_offline_mode_takes_what_is_in_the_cache(hub: LoopbackHub, monkeypatch: 
     told: list[str] = []
     assert download("4b", announce=told.append) == folder
     assert told == [f"HF_HUB_OFFLINE is set: 4b is taken from {folder}"]
-    assert resolve_model("4b", allow_download=True) == folder
+    assert locate_model("4b", allow_download=True) == folder
     with pytest.raises(DownloadError, match=f"a complete copy is in {folder}"):
         plan_download("4b")
     with pytest.raises(DownloadError):

@@ -35,7 +35,7 @@ def fail(self, rows):
 def is_gone(device):
     raise DeviceError("the device does not answer; end the process")
 
-Runner.launch, voxtral.tts.probe_device = fail, is_gone
+Runner.launch, voxtral.loading.running.probe_device = fail, is_gone
 main()
 """
 

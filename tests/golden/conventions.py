@@ -207,15 +207,15 @@ BACKBONE = (
     Convention(
         "positions start anew with the generated frames",
         "Backbone",
-        edit(Backbone.layer_outputs, ("torch.arange(start, stop,", "torch.arange(0, stop - start,")),
+        edit(Backbone.extend, ("rope_rotation(positions,", "rope_rotation(positions - positions[0],")),
         _STEPS,
     ),
     Convention(
         "frames are one position too late",
         "The way of a text",
         edit(
-            Backbone.layer_outputs,
-            ("torch.arange(start, stop,", "torch.arange(start + (start > 0), stop + (start > 0),"),
+            Backbone.extend,
+            ("rope_rotation(positions,", "rope_rotation(positions + (positions[0] > 0),"),
         ),
         _STEPS,
     ),
@@ -335,28 +335,31 @@ BACKBONE = (
         "keys are not rotated in the fused step",
         "Backbone",
         edit(paged.rotate_and_store, ("[slot_mapping] = rotated[1]", "[slot_mapping] = key")),
-        f"{_UNIT}/test_backbone_step.py::test_a_step_computes_what_a_pass_computes",
+        _STEPS,
     ),
     Convention(
         "queries are not rotated in the fused step",
         "Backbone",
         edit(paged.rotate_and_store, ("return rotated[0]", "return query")),
-        f"{_UNIT}/test_backbone_step.py::test_a_step_computes_what_a_pass_computes",
+        _STEPS,
     ),
     Convention(
         "a row of the fused step does not see itself",
         "Backbone",
         edit(paged.attend_to_pages, ("< lengths[:, None]", "< lengths[:, None] - 1")),
-        f"{_UNIT}/test_backbone_step.py::test_a_step_computes_what_a_pass_computes",
+        _STEPS,
     ),
     Convention("the gate is GELU", "Backbone", edit(FeedForward.forward, ("F.silu", "F.gelu")), _LAYER0),
     Convention(
         "hidden states are taken before the final norm",
         "Backbone",
-        edit(
-            Backbone.forward,
-            ("self.norm(last(self.layer_outputs(embeds, cache)))", "last(self.layer_outputs(embeds, cache))"),
-        ),
+        edit(Backbone.extend, ("self.norm(x)[0]", "x[0]")),
+        _STEPS,
+    ),
+    Convention(
+        "hidden states of the fused step are taken before the final norm",
+        "Backbone",
+        edit(Backbone.step, ("return normed", "return x")),
         _STEPS,
     ),
     Convention(
@@ -559,19 +562,8 @@ PROMPT = (
     Convention(
         "frames are fed back without the shift of the special ids",
         "The way of a text",
-        edit(
-            VoxtralModel.decode_step,
-            ("self.embed_frames(audio_tokens)", "self.embed_frames(audio_tokens - NUM_SPECIAL_CODES)"),
-        ),
-        _STEPS,
-    ),
-    Convention(
-        "frames are fed back without the shift of the special ids, by the engine",
-        "The way of a text",
-        edit(
-            compute_frame,
-            ("embed_frames(audio_tokens)", "embed_frames(audio_tokens.clamp(max=9) + 1)"),
-        ),
+        # END_AUDIO has no row before it.
+        edit(compute_frame, ("embed_frames(audio_tokens)", "embed_frames((audio_tokens - 2).clamp(min=0))")),
         "e2e/A/hidden",
     ),
     Convention(
@@ -593,13 +585,13 @@ PROMPT = (
         "the embedding of [AUDIO] is added to each frame",
         "The way of a text",
         edit(
-            VoxtralModel.decode_step,
+            compute_frame,
             (
-                "self.embed_frames(audio_tokens)",
-                "(self.embed_frames(audio_tokens) + self.embed_text(torch.tensor([self.config.audio_token_id])))",
+                "model.embed_frames(audio_tokens)",
+                "model.embed_frames(audio_tokens) + model.embed_text(torch.tensor([model.config.audio_token_id]))",
             ),
         ),
-        _STEPS,
+        "e2e/A/hidden",
     ),
 )
 

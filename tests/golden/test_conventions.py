@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from checkpoints import TINY
+from golden import judge
 from golden.conventions import CONVENTIONS, Convention, edit
-from voxtral.doctor import vectors as doctor
-from voxtral.doctor.vectors import EntryResult, VectorSet, load_vectors
+from golden.judge import EntryResult, VectorSet, load_vectors
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
 from voxtral.model.acoustic import embed_time
 from voxtral.model.voxtral import VoxtralModel
@@ -37,7 +37,7 @@ def checkpoint() -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def model(checkpoint: Checkpoint) -> VoxtralModel:
-    return doctor._load(checkpoint, torch.device("cpu"), torch.float32)
+    return judge._load(checkpoint, torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +57,13 @@ def group_of(entry: str) -> str:
 def judge_group(
     entry: str, checkpoint: Checkpoint, model: VoxtralModel, tokenizer: SpeechTokenizer, vectors: VectorSet
 ) -> dict[str, EntryResult]:
-    context = doctor._Context(checkpoint, model, tokenizer, vectors)
+    context = judge._Context(checkpoint, model, tokenizer, vectors)
     group = group_of(entry)
     with torch.inference_mode():
-        values = doctor._compute(context, prefix=group)
+        values = judge._compute(context, prefix=group)
     # Not what raised: a flip that only crashes would show nothing.
     computed = [name for name, value in values.items() if isinstance(value, torch.Tensor)]
-    return {name: doctor._judge(vectors, name, values) for name in computed}
+    return {name: judge._judge(vectors, name, values) for name in computed}
 
 
 @pytest.mark.parametrize("convention", BY_VECTORS, ids=by_name)
@@ -77,7 +77,7 @@ def test_the_vectors_see_a_broken_convention(
     with convention.flip():
         if convention.at_load:
             checkpoint = open_checkpoint(checkpoint.folder)
-            model = doctor._load(checkpoint, torch.device("cpu"), torch.float32)
+            model = judge._load(checkpoint, torch.device("cpu"), torch.float32)
             tokenizer = load_tokenizer(checkpoint.folder / "tekken.json")
         results = judge_group(convention.sees, checkpoint, model, tokenizer, vectors)
     assert results[convention.sees].ok is False

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from checkpoints import TINY
-from voxtral.doctor import vectors
+from golden import judge
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import SeededNoise
 from voxtral.engine.options import EngineOptions
@@ -23,13 +23,13 @@ NUM_ENTRIES = 15
 
 
 def run_utterances(monkeypatch: pytest.MonkeyPatch, engine_class: Any) -> dict[str, bool | None]:
-    groups = tuple(group for group in vectors._GROUPS if group[0] == "e2e/")
-    monkeypatch.setattr(vectors, "_GROUPS", groups)
-    monkeypatch.setattr(vectors, "Engine", engine_class)
-    golden = vectors.load_vectors(GOLDEN)
+    groups = tuple(group for group in judge._GROUPS if group[0] == "e2e/")
+    monkeypatch.setattr(judge, "_GROUPS", groups)
+    monkeypatch.setattr(judge, "Engine", engine_class)
+    golden = judge.load_vectors(GOLDEN)
     # The bfloat16 entries judge nothing and take most of the time.
     golden = replace(golden, entries={name: entry for name, entry in golden.entries.items() if name[:4] != "bf16"})
-    report = vectors.run_vectors(open_checkpoint(TINY), golden, torch.device("cpu"))
+    report = judge.run_vectors(open_checkpoint(TINY), golden, torch.device("cpu"))
     return {
         result.name: result.ok
         for result in report.results

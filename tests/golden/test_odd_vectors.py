@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from golden.judge import load_vectors, run_vectors
 from voxtral.config import CodecConfig, TransformerBlockConfig
-from voxtral.doctor.vectors import load_vectors, run_vectors
 from voxtral.loading.checkpoint import open_checkpoint
 
 ODD = Path(__file__).parent / "odd"

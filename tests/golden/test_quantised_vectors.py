@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from checkpoints import TINY
-from voxtral.doctor import vectors
-from voxtral.doctor.vectors import VectorReport, load_vectors, run_vectors
+from golden import judge
+from golden.judge import VectorReport, load_vectors, run_vectors
 from voxtral.loading.checkpoint import Checkpoint, load_model, open_checkpoint
 from voxtral.model.voxtral import VoxtralModel, prepare_for_inference
 from voxtral.quantization.fit import choose_recipe
@@ -33,7 +33,7 @@ def run(
             prepare_for_inference(model)
         return model
 
-    monkeypatch.setattr(vectors, "load_model", load)
+    monkeypatch.setattr(judge, "load_model", load)
     return run_vectors(open_checkpoint(folder), load_vectors(golden), torch.device("cpu"))
 
 

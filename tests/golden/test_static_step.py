@@ -12,7 +12,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from checkpoints import TINY
-from voxtral.doctor import vectors
+from golden import judge
 from voxtral.engine import frame, graphs
 from voxtral.engine.engine import Engine
 from voxtral.engine.kv_cache import KVPages, StepMemory, make_pages
@@ -36,9 +36,9 @@ def test_the_golden_vectors_pass_through_the_static_step(flow: Any, monkeypatch:
         return run(self, inputs)
 
     options = EngineOptions(cuda_graphs=True, flow=flow)
-    monkeypatch.setattr(vectors, "Engine", lambda model: Engine(model, options))
+    monkeypatch.setattr(judge, "Engine", lambda model: Engine(model, options))
     monkeypatch.setattr(graphs.FrameGraphs, "run", counted)
-    report = vectors.run_vectors(open_checkpoint(TINY), vectors.load_vectors(GOLDEN), CPU)
+    report = judge.run_vectors(open_checkpoint(TINY), judge.load_vectors(GOLDEN), CPU)
     assert [result.name for result in report.results if result.ok is False] == []
     assert report.count(True) == 113
     assert num_steps >= 10

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from checkpoints import TINY
+from golden.judge import _GROUPS, VectorReport, load_vectors, run_vectors
 from voxtral.doctor import command
-from voxtral.doctor.vectors import _GROUPS, VectorReport, load_vectors, run_vectors
 from voxtral.errors import CheckpointError
 from voxtral.loading.checkpoint import open_checkpoint
 from voxtral.model.acoustic import AcousticTransformer

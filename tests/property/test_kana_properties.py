@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxtral.errors import TextError
+from voxtral.errors import JapaneseReaderMissingError, TextError
 from voxtral.text import kana
-from voxtral.text.kana import JapaneseReaderMissingError, has_kanji
+from voxtral.text.kana import has_kanji
 from voxtral.text.normalize import NormalizedText, normalize, write_in_kana
 
 _KANA = "".join(map(chr, [*range(0x3041, 0x3097), *range(0x30A1, 0x30FB), 0x30FC, 0x30FD, 0x30FE]))

@@ -26,7 +26,7 @@ TEXT = "Hello world"
 @pytest.fixture(autouse=True)
 def fixed_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Speak alike in every run: none of these programs sends a seed."""
-    monkeypatch.setattr("voxtral.tts.secrets.randbits", lambda num_bits: 7)
+    monkeypatch.setattr("voxtral.speech.planner.secrets.randbits", lambda num_bits: 7)
 
 
 @pytest.fixture

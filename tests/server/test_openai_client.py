@@ -136,7 +136,7 @@ def test_openais_voices_stand_for_presets_of_their_gender(client: openai.OpenAI,
 
 
 def test_headers_tell_how_to_make_the_same_again(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voxtral.tts.secrets.randbits", lambda num_bits: 1234)
+    monkeypatch.setattr("voxtral.speech.planner.secrets.randbits", lambda num_bits: 1234)
     body = {"input": "Hello", "model": "tts-1", "voice": "alloy", "response_format": "pcm"}
     first = client.audio.speech.create(**body, extra_body={"max_frames": 4})
     seed = int(first.response.headers["x-voxtral-seed"])

@@ -15,9 +15,7 @@ import numpy as np
 
 from voxtral.audio.pcm import check_samples
 from voxtral.errors import AudioError, OptionError
-
-MIN_SPEED = 0.25
-MAX_SPEED = 4.0
+from voxtral.options import MAX_SPEED, MIN_SPEED
 
 # Two hops are one piece: 24 ms hold more than one period of the lowest voices. The search reaches
 # 10 ms each way, one period of 50 Hz in all, so that a place in step with the voice is always found.

@@ -1,44 +1,80 @@
-"""The options of speech that more than one command has, declared once."""
+"""The options of speech for the commands that speak, out of the table in `voxtral.options`; and those that print.
+
+A command marked `with_speech_options` has one parameter, `options`: in its place the command line gets an option for
+each entry of the table, and what was given comes as keywords of `make_request`.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Annotated
+from inspect import Parameter, Signature
+from typing import Annotated, Any
 
 import typer
 
+from voxtral.options import OPTIONS, Option
 
-class NormalizeChoice(StrEnum):
-    """The values of --normalize."""
+# The parameter that stands for all of them.
+_PLACE = "options"
 
-    OFF = "off"
-    AUTO = "auto"
+_TYPES: dict[str, type] = {"text": str, "voice": str, "clip": str, "number": float, "whole": int}
 
-
-VoiceOption = Annotated[
-    str | None,
-    typer.Option("--voice", metavar="VOICE", help="A preset (see voxtral voices), or a .safetensors voice file."),
-]
-LanguageOption = Annotated[
-    str | None,
-    typer.Option("--language", metavar="LANGUAGE", help="Chooses the default voice and the rules of --normalize."),
-]
-ReferenceOption = Annotated[
-    str | None, typer.Option("--reference", metavar="CLIP", help="Speak with the voice of this clip.")
-]
-SpeedOption = Annotated[float, typer.Option("--speed", metavar="X", help="0.25 to 4; the pitch stays.")]
-PauseOption = Annotated[
-    float, typer.Option("--pause", metavar="S", help="Seconds between the segments of a long text.")
-]
-NormalizeOption = Annotated[
-    NormalizeChoice,
-    typer.Option("--normalize", metavar="off|auto", help="auto writes numbers as words and drops markup."),
-]
-GuidanceOption = Annotated[float | None, typer.Option("--guidance", metavar="X", help="Guidance scale.")]
-NoiseOption = Annotated[float | None, typer.Option("--noise", metavar="X", help="Noise scale.")]
-StepsOption = Annotated[int | None, typer.Option("--steps", metavar="N", help="Euler steps per frame.")]
-MaxFramesOption = Annotated[
-    int | None, typer.Option("--max-frames", metavar="N", help="Cut each segment after so many frames.")
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON object to standard output at the end.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
+
+Command = Callable[..., None]
+
+
+def with_speech_options(*, changed: Sequence[Option] = ()) -> Callable[[Command], Command]:
+    """Give a command the options of speech.
+
+    Args:
+        changed: entries that take the place of those of the same name in the table.
+    """
+    instead = {option.name: option for option in changed}
+    options = [instead.get(option.name, option) for option in OPTIONS if option.flag is not None]
+
+    def mark(command: Command) -> Command:
+        parameters: list[Parameter] = []
+        for parameter in inspect.signature(command, eval_str=True).parameters.values():
+            parameters += map(_declare, options) if parameter.name == _PLACE else [parameter]
+
+        @functools.wraps(command)
+        def with_options(**values: Any) -> None:
+            given = {option.name: _plain(values.pop(option.name)) for option in options}
+            command(**values, **{_PLACE: given})
+
+        # What typer reads.
+        with_options.__dict__["__signature__"] = Signature(parameters)
+        with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return with_options
+
+    return mark
+
+
+def _declare(option: Option) -> Parameter:
+    flag = option.flag
+    if flag is None:
+        raise TypeError(f"the option {option.name} is not for the command line")
+    kind: Any = _choices(option) if option.kind == "choice" else _TYPES[option.kind]
+    default = kind(option.default) if option.kind == "choice" else option.default
+    declared = typer.Option(flag.name, metavar=flag.metavar, help=flag.help)
+    return Parameter(
+        option.name,
+        Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind | None if default is None else kind, declared],
+    )
+
+
+@functools.cache
+def _choices(option: Option) -> type[StrEnum]:
+    made: Any = StrEnum(option.name.title(), {choice.upper(): choice for choice in option.choices})
+    return made
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, StrEnum) else value

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from voxtral.jobs.run import BatchProgress
     from voxtral.speech.utterance import SpeechHandle
 
 _BAR_COLUMNS = 24
@@ -22,7 +23,7 @@ _REDRAWS_PER_S = 4
 
 
 @dataclass(frozen=True)
-class Progress:
+class SpeechProgress:
     """A moment of a speech under way.
 
     Attributes:
@@ -50,7 +51,7 @@ class Progress:
     def __str__(self) -> str:
         """Write the numbers.
 
-        >>> str(Progress(fraction=0.25, made_s=80.0, compute_s=40.0, elapsed_s=45.0))
+        >>> str(SpeechProgress(fraction=0.25, made_s=80.0, compute_s=40.0, elapsed_s=45.0))
         '25 % of the text, 1:20 of audio, RTF 0.50, 2:15 left'
         """
         parts = [f"{self.fraction:.0%}".replace("%", " %") + " of the text", f"{clock(self.made_s)} of audio"]
@@ -61,41 +62,25 @@ class Progress:
         return ", ".join(parts)
 
 
-@dataclass(frozen=True)
-class BatchProgress:
-    """A moment of a batch under way; what was there before does not count.
+def batch_line(progress: BatchProgress) -> tuple[float, str]:
+    """Write the numbers of a batch; RTF is of all side by side, seconds passed per second of audio.
 
-    Attributes:
-        num_done: files that were made.
-        num_failed: files that could not be made.
-        num_files: files to make.
-        fraction: of the texts, 0 to 1.
-        made_s: seconds of audio made.
-        elapsed_s: seconds since the start.
+    Returns:
+        What `show_line` shows.
+
+    >>> from voxtral.jobs.run import BatchProgress
+    >>> batch_line(BatchProgress(num_made=3, num_failed=1, num_files=8, fraction=0.5, made_s=80.0, elapsed_s=20.0))
+    (0.5, '3 of 8 files, 1 failed, 1:20 of audio, RTF 0.25, 0:20 left')
     """
-
-    num_done: int
-    num_failed: int
-    num_files: int
-    fraction: float
-    made_s: float
-    elapsed_s: float
-
-    def __str__(self) -> str:
-        """Write the numbers; RTF is of all side by side, seconds passed per second of audio.
-
-        >>> str(BatchProgress(num_done=3, num_failed=1, num_files=8, fraction=0.5, made_s=80.0, elapsed_s=20.0))
-        '3 of 8 files, 1 failed, 1:20 of audio, RTF 0.25, 0:20 left'
-        """
-        parts = [f"{self.num_done} of {self.num_files} files"]
-        if self.num_failed:
-            parts.append(f"{self.num_failed} failed")
-        parts.append(f"{clock(self.made_s)} of audio")
-        if self.made_s:
-            parts.append(f"RTF {self.elapsed_s / self.made_s:.2f}")
-        if self.fraction:
-            parts.append(f"{clock(self.elapsed_s * (1.0 - self.fraction) / self.fraction)} left")
-        return ", ".join(parts)
+    parts = [f"{progress.num_made} of {progress.num_files} files"]
+    if progress.num_failed:
+        parts.append(f"{progress.num_failed} failed")
+    parts.append(f"{clock(progress.made_s)} of audio")
+    if progress.made_s:
+        parts.append(f"RTF {progress.elapsed_s / progress.made_s:.2f}")
+    if progress.fraction:
+        parts.append(f"{clock(progress.elapsed_s * (1.0 - progress.fraction) / progress.fraction)} left")
+    return progress.fraction, ", ".join(parts)
 
 
 def clock(seconds: float) -> str:
@@ -123,25 +108,26 @@ def show_progress(
     """
     started = time.perf_counter()
 
-    def look() -> Progress:
+    def look() -> tuple[float, str]:
         stats, segments = handle.stats, handle.segments
-        return Progress(
+        progress = SpeechProgress(
             fraction=segments[-1].text_end / num_characters if segments else 0.0,
             made_s=stats.num_frames / frames_per_s,
             compute_s=stats.compute_s,
             elapsed_s=time.perf_counter() - started,
         )
+        return progress.fraction, str(progress)
 
     with show_line(look, console):
         yield
 
 
 @contextmanager
-def show_line(look: Callable[[], Progress | BatchProgress], console: Console | None = None) -> Iterator[None]:
+def show_line(look: Callable[[], tuple[float, str]], console: Console | None = None) -> Iterator[None]:
     """Show a bar and numbers while the block runs, and take them away afterwards.
 
     Args:
-        look: tells how far the work is; called from the thread that draws.
+        look: tells how far the work is, 0 to 1, and the numbers beside the bar; called from the thread that draws.
         console: where to draw; standard error by default.
     """
     from rich.console import Console
@@ -150,9 +136,9 @@ def show_line(look: Callable[[], Progress | BatchProgress], console: Console | N
     from rich.table import Table
 
     def draw() -> RenderableType:
-        progress = look()
+        fraction, numbers = look()
         line = Table.grid(padding=(0, 1))
-        line.add_row(ProgressBar(total=1.0, completed=progress.fraction, width=_BAR_COLUMNS), str(progress))
+        line.add_row(ProgressBar(total=1.0, completed=fraction, width=_BAR_COLUMNS), numbers)
         return line
 
     with Live(

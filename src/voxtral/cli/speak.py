@@ -28,21 +28,7 @@ from voxtral.cli.loading import (
     QuantizeOption,
     open_model,
 )
-from voxtral.cli.options import (
-    GuidanceOption,
-    JsonOption,
-    LanguageOption,
-    MaxFramesOption,
-    NoiseOption,
-    NormalizeChoice,
-    NormalizeOption,
-    PauseOption,
-    QuietOption,
-    ReferenceOption,
-    SpeedOption,
-    StepsOption,
-    VoiceOption,
-)
+from voxtral.cli.options import JsonOption, QuietOption, with_speech_options
 from voxtral.cli.terminal import deferred_interrupts, reporter, say
 from voxtral.errors import AudioError, ReferenceAudioError
 
@@ -62,7 +48,9 @@ _DEFAULT_NAME = "voxtral"
 _FILE_NAME = re.compile(r"\S+\.(txt|text|md)", re.IGNORECASE)
 
 
+@with_speech_options()
 def speak(  # noqa: PLR0913 - each parameter is an option
+    *,
     text: Annotated[
         str | None,
         typer.Argument(
@@ -92,17 +80,7 @@ def speak(  # noqa: PLR0913 - each parameter is an option
             help="wav, flac, mp3, opus, ogg, aac, m4a or pcm. Default: by the extension, or wav.",
         ),
     ] = None,
-    voice: VoiceOption = None,
-    language: LanguageOption = None,
-    reference: ReferenceOption = None,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="The same seed gives the same audio.")] = None,
-    speed: SpeedOption = 1.0,
-    pause: PauseOption = 0.25,
-    normalize: NormalizeOption = NormalizeChoice.OFF,
-    guidance: GuidanceOption = None,
-    noise: NoiseOption = None,
-    steps: StepsOption = None,
-    max_frames: MaxFramesOption = None,
+    options: dict[str, Any],
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -132,27 +110,15 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     from voxtral.text.language import check_speakable, resolve_language
 
     # The model would say the same, after the time that a large one takes to load.
-    code = resolve_language(language) if language is not None else None
-    if normalize is NormalizeChoice.OFF:
+    code = resolve_language(options["language"]) if options["language"] is not None else None
+    if options["normalize"] == "off":
         check_speakable(spoken)
 
     from voxtral.speech.request import check_options, make_request
 
-    request = make_request(
-        spoken,
-        language,
-        reference,
-        voice=voice,
-        seed=seed,
-        speed=speed,
-        pause=pause,
-        normalize=normalize.value,
-        guidance_scale=guidance,
-        noise_scale=noise,
-        num_euler_steps=steps,
-        max_frames=max_frames,
-    )
+    request = make_request(spoken, **options)
     check_options(request)
+    reference: str | None = options["reference_audio"]
     if reference is not None and not os.path.exists(reference):
         raise ReferenceAudioError(f"the file {reference!s} does not exist; name an audio file to clone a voice from")
     with open_model(model, LoadOptions(device, dtype, quantize, max_memory), tell) as loaded:

@@ -1,6 +1,6 @@
-"""`voxtral doctor`: what this machine would do and why, and whether the numbers are the official ones.
+"""`voxtral doctor`: what this machine would do and why, and whether a checkpoint is sound.
 
-`vectors` runs golden vectors through the product's own code, `checks` looks at a
-checkpoint that has no vectors, `command` is the command line. Needs torch, numpy and safetensors;
-what needs more is skipped with its reason.
+`checks` looks at a checkpoint, `command` is the command line. Golden vectors are judged by
+tests/golden/judge.py, which `command` finds in a checkout; the sets are there as well, and no wheel
+holds either. Needs torch, numpy and safetensors; what needs more is skipped with its reason.
 """

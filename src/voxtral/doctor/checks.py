@@ -21,11 +21,11 @@ from voxtral.engine.engine import Engine
 from voxtral.engine.noise import SeededNoise
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import GenerationRequest
-from voxtral.errors import CheckpointError, VoiceError
+from voxtral.errors import CheckpointError, TokenizerMissingError, VoiceError
 from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, expected_tensors
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.prompt import build_prompt
-from voxtral.text.tokenizer import SpeechTokenizer, TokenizerMissingError, load_tokenizer
+from voxtral.text.tokenizer import SpeechTokenizer, load_tokenizer
 from voxtral.voices.presets import default_voice, list_presets
 from voxtral.voices.prompt import load_voice
 
@@ -109,7 +109,7 @@ def check_voices(checkpoint: Checkpoint, model: VoxtralModel, tokenizer: SpeechT
         return
     books = checkpoint.config.codebooks
     table = model.audio_embeddings.weight.detach().float().cpu()
-    decomposer = _Decomposer(table, books) if table.shape[1] > books.acoustic_vocab * books.num_acoustic else None
+    decomposer = RowDecomposer(table, books) if table.shape[1] > books.acoustic_vocab * books.num_acoustic else None
     for name, path in presets.items():
         try:
             rows = load_voice(path, checkpoint.config).rows.float()
@@ -122,7 +122,7 @@ def check_voices(checkpoint: Checkpoint, model: VoxtralModel, tokenizer: SpeechT
 
 
 def _judge_voice(
-    name: str, rows: Tensor, stated: int | None, table: Tensor, books: CodebookConfig, decomposer: _Decomposer | None
+    name: str, rows: Tensor, stated: int | None, table: Tensor, books: CodebookConfig, decomposer: RowDecomposer | None
 ) -> Check:
     notes = [f"{rows.shape[0]} rows"]
     status: Status = "ok"
@@ -155,26 +155,18 @@ def end_row(table: Tensor, books: CodebookConfig) -> Tensor:
     return table[rows].sum(dim=0)
 
 
-def decompose_rows(rows: Tensor, table: Tensor, books: CodebookConfig) -> tuple[Tensor, Tensor]:
-    """Find the audio tokens whose embeddings add up to each row of a voice.
+class RowDecomposer:
+    """Finds the audio tokens whose embeddings add up to each row of a voice.
 
-    Needs a table wider than it has acoustic rows, so that their sums can be told apart.
+    The factorisation is done once for all voices of a checkpoint.
 
     Args:
-        rows: [N, D] float32.
-        table: [rows, D] float32, the audio embeddings.
+        table: [rows, D] float32, the audio embeddings; wider than it has acoustic rows, so that their sums can be
+            told apart.
         books: the alphabets.
-
-    Returns:
-        (audio tokens [N, K] int64, distance of each row to their sum, relative to its norm [N]).
 
     Source: docs/MODEL.md, "Voices", says why the decomposition exists.
     """
-    return _Decomposer(table, books).solve(rows)
-
-
-class _Decomposer:
-    """The factorisation that all voices of a checkpoint share."""
 
     def __init__(self, table: Tensor, books: CodebookConfig) -> None:
         self._books = books
@@ -189,6 +181,11 @@ class _Decomposer:
         return rows - (rows @ self._basis) @ self._basis.T
 
     def solve(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Take rows [N, D] float32 apart.
+
+        Returns:
+            (audio tokens [N, K] int64, distance of each row to their sum, relative to its norm [N]).
+        """
         semantic = torch.cdist(self._outside(rows), self._semantic_rest).argmin(dim=1)
         rest = (rows - self._semantic[semantic]).double()
         # A small ridge keeps table rows that training never moved from blowing up the solution.

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from voxtral.options import MAX_SEED
+
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-MAX_SEED = 2**63 - 1
 
 
 class NoiseSource(Protocol):

@@ -1,6 +1,7 @@
-"""What `voxtral batch` reads: lines, paragraphs, JSON lines or a folder of texts, turned into named, checked requests.
+"""The texts of a batch, from text files, JSON lines, a folder or items of Python, as named, checked requests.
 
 Everything that needs no model is checked here, and everything that is wrong is told at once, with its file and line.
+It knows no output folder; read next: `voxtral.jobs.run`, which makes the files.
 """
 
 from __future__ import annotations
@@ -9,25 +10,32 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from voxtral.errors import RequestError, TextError
-from voxtral.speech.batch import BatchItem, item_seed, merge_options
+from voxtral.options import OPTIONS
+from voxtral.speech.batch import BatchItem, item_options, item_seed, merge_options, own_name
 from voxtral.speech.request import check_options, make_request
 from voxtral.text.files import read_text
 from voxtral.text.language import check_speakable, resolve_language
+from voxtral.types import SpeechRequest
 
-_STRINGS = ("text", "name", "voice", "language", "reference_audio", "normalize")
-_NUMBERS = ("seed", "speed", "pause", "guidance_scale", "noise_scale", "num_euler_steps", "max_frames")
+_KEYS = [option for option in OPTIONS if option.is_key]
+_STRINGS = ("text", "name", *(option.name for option in _KEYS if option.low is None))
+KEYS = (*_STRINGS, *(option.name for option in _KEYS if option.low is not None))
+"""What a line of JSON may have; whatever is a number is checked like any option."""
 
 # Longest name of a file in bytes, and what Windows, FAT and shells make trouble with: audio is copied to all of them.
 _MAX_NAME_BYTES = 255
 _UNSAFE = frozenset('/\\<>:"|?*')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+
+# How many faults, or names of files, one message holds.
+_MAX_TOLD = 20
 
 
 class Split(StrEnum):
@@ -43,22 +51,22 @@ class Entry:
     """One text as it was read.
 
     Attributes:
-        where: file and line, for people.
+        where: file and line, or its place among items, for people.
         name: what it is called; not checked yet.
-        options: keywords of `synthesize`, the text among them.
+        options: keywords of `synthesize`, the text among them; or a whole request, to which no common option applies.
     """
 
     where: str
     name: str
-    options: dict[str, Any]
+    options: Mapping[str, Any] | SpeechRequest
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one text.
+    """What is wrong with one text, or should be known of it.
 
     Attributes:
-        where: file and line, for people.
+        where: as of the entry.
         message: what was got, what the rule is, what to do.
     """
 
@@ -67,12 +75,12 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class PlannedFile:
-    """One file of audio to be made.
+class BatchFile:
+    """One file of audio of a batch, to be made or made already.
 
     Attributes:
         item: name, request and place in the input.
-        where: file and line of the text, for people.
+        where: as of the entry.
         file: its name in the output folder.
     """
 
@@ -126,9 +134,31 @@ def read_entries(source: Path, split: Split | None) -> tuple[list[Entry], list[P
     return entries, problems
 
 
+def list_entries(texts: Iterable[Any]) -> tuple[list[Entry], list[Problem]]:
+    """Take items of Python as `read_entries` takes files.
+
+    Args:
+        texts: each a str, a dict or a SpeechRequest; one without a name is called part0001, part0002 and so on, by its
+            place.
+
+    Returns:
+        The entries in order, and what is wrong with the items.
+    """
+    entries: list[Entry] = []
+    problems: list[Problem] = []
+    for index, given in enumerate(texts):
+        where = f"item {index}"
+        try:
+            name = own_name(given) or f"part{index + 1:04d}"
+            entries.append(Entry(where, name, given if isinstance(given, SpeechRequest) else item_options(given)))
+        except RequestError as error:
+            problems.append(Problem(where, str(error)))
+    return entries, problems
+
+
 def plan_files(
     entries: list[Entry], common: Mapping[str, Any], seed: int, extension: str
-) -> tuple[list[PlannedFile], list[Problem]]:
+) -> tuple[list[BatchFile], list[Problem]]:
     """Turn entries into files to be made, and say what is wrong with them.
 
     Args:
@@ -137,7 +167,7 @@ def plan_files(
         seed: of the batch; see `item_seed`.
         extension: of the files, without a dot.
     """
-    planned: list[PlannedFile] = []
+    planned: list[BatchFile] = []
     problems: list[Problem] = []
     taken: dict[str, str] = {}
     for index, entry in enumerate(entries):
@@ -154,7 +184,7 @@ def plan_files(
         else:
             if request.seed is None:
                 request = replace(request, seed=item_seed(seed, entry.name))
-            planned.append(PlannedFile(BatchItem(index, entry.name, request), entry.where, file))
+            planned.append(BatchFile(BatchItem(index, entry.name, request), entry.where, file))
         if problem is not None:
             problems.append(Problem(entry.where, problem))
     return planned, problems
@@ -178,6 +208,31 @@ def check_name(name: str, extension: str) -> str | None:
     if len(f"{name}.{extension}".encode()) > _MAX_NAME_BYTES:
         return f"the name {shown!r} has more than {_MAX_NAME_BYTES} bytes with its extension; {rule}"
     return None
+
+
+def describe_problems(problems: Iterable[Problem]) -> list[str]:
+    """Write each fault as a line: the same fault of many texts once, and no more faults than are read.
+
+    >>> describe_problems([Problem("a:1", "no voice"), Problem("a:2", "no text"), Problem("a:3", "no voice")])
+    ['a:1 and 1 more: no voice', 'a:2: no text']
+    """
+    places: dict[str, list[str]] = {}
+    for problem in problems:
+        places.setdefault(problem.message, []).append(problem.where)
+    lines = [
+        f"{where[0]}{f' and {len(where) - 1} more' if len(where) > 1 else ''}: {message}"
+        for message, where in list(places.items())[:_MAX_TOLD]
+    ]
+    return lines + ([f"and {len(places) - _MAX_TOLD} more faults"] if len(places) > _MAX_TOLD else [])
+
+
+def name_files(files: Sequence[str]) -> str:
+    """Name files in a message, the first of many only.
+
+    >>> name_files(["a.wav", "b.wav"])
+    'a.wav, b.wav'
+    """
+    return ", ".join(files[:_MAX_TOLD]) + (", ..." if len(files) > _MAX_TOLD else "")
 
 
 def _is_text(path: Path) -> bool:
@@ -237,8 +292,9 @@ def _parse(line: str) -> dict[str, Any]:
         raise ValueError("the JSON is nested too deeply; a line is one flat JSON object") from error
     if not isinstance(found, dict):
         raise ValueError(f"a JSON {type(found).__name__}; a line is one JSON object")
-    if unknown := next((key for key in found if key not in _STRINGS + _NUMBERS), None):
-        raise ValueError(f"the key {unknown!r} is unknown; known are {', '.join(_STRINGS + _NUMBERS)}")
+    found = cast("dict[str, Any]", found)
+    if unknown := next((key for key in found if key not in KEYS), None):
+        raise ValueError(f"the key {unknown!r} is unknown; known are {', '.join(KEYS)}")
     given: dict[str, Any] = {key: value for key, value in found.items() if value is not None}
     if wrong := next((key for key in _STRINGS if not isinstance(given.get(key, ""), str)), None):
         raise ValueError(f"{wrong} is {given[wrong]!r}; it must be a string")
@@ -247,13 +303,25 @@ def _parse(line: str) -> dict[str, Any]:
     return given
 
 
-def _make_checked(common: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
-    request = make_request(**merge_options(common, own))
+def _make_checked(common: Mapping[str, Any], own: Mapping[str, Any] | SpeechRequest) -> SpeechRequest:
+    request = own if isinstance(own, SpeechRequest) else make_request(**merge_options(common, own))
     check_options(request)
-    if request.language is not None:
-        resolve_language(request.language)
-    if request.normalize == "off":
-        check_speakable(request.text)
-    if request.reference_audio is not None and not os.path.exists(request.reference_audio):
-        raise RequestError(f"the clip {request.reference_audio!r} does not exist; name an audio file to clone from")
+    # What a program passes may be of any kind; the model's own check refuses texts and languages that are no str.
+    text, language = cast(Any, request.text), cast(Any, request.language)
+    if isinstance(language, str):
+        resolve_language(language)
+    if request.normalize == "off" and isinstance(text, str):
+        check_speakable(text)
+    _check_clip(request.reference_audio)
     return request
+
+
+def _check_clip(clip: Any) -> None:
+    if isinstance(clip, str | os.PathLike):
+        if not os.path.exists(cast("str | os.PathLike[str]", clip)):
+            raise RequestError(f"the clip {os.fspath(clip)!r} does not exist; name an audio file to clone from")
+    elif clip is not None and not isinstance(clip, bytes | bytearray | memoryview | tuple):
+        raise RequestError(
+            f"reference_audio is a {type(clip).__name__}; it must be a path, bytes or (samples, rate), which can be "
+            "compared in a later run; read an open file first"
+        )

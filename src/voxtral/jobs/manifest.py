@@ -1,35 +1,31 @@
-"""What `voxtral batch` knows of its output folder: which file was made from what, so that a killed run goes on.
+"""What a batch knows of its output folder: which file was made from what, so that a killed run goes on.
 
 `batch.jsonl` is a journal: one line for each thing that happened to a file, appended and flushed, the last line of a
 file counts. It holds names, digests, sizes and seeds, and no text. Audio is made in a hidden folder beside it and moved
 into place after its line has been written; what a crash leaves between the two is completed by the next run.
+It knows files, and nothing of what they are made from; read next: `voxtral.jobs.digests`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import threading
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from voxtral.errors import AudioError, VoxtralError
-from voxtral.types import SpeechRequest
 
 MANIFEST_FILE = "batch.jsonl"
 _WORK_FOLDER = ".voxtral-batch"
 _HEADER = {"format": "voxtral-batch-1"}
 
 State = Literal["new", "done", "changed", "foreign"]
-
-# The weights are told apart by samples: reading all of a large model would take longer than a short batch.
-_NUM_SAMPLES, _SAMPLE_BYTES = 64, 2**16
 
 
 @dataclass(frozen=True)
@@ -76,10 +72,8 @@ class Manifest:
     def __enter__(self) -> Self:
         """Lock the folder, read the journal and put in place what a killed run had finished."""
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-            self._descriptor = os.open(self._path, flags, 0o666)
+            self._open_locked()
             try:
-                self._take_lock()
                 self._read()
                 self._complete()
             except BaseException:
@@ -103,6 +97,11 @@ class Manifest:
                 self._path.unlink()
         os.close(self._descriptor)
 
+    @property
+    def folder(self) -> Path:
+        """The output folder."""
+        return self._folder
+
     def state(self, file: str, digest: str | None = None) -> State:
         """Compare a file with what is known of it.
 
@@ -121,6 +120,17 @@ class Manifest:
         if record is None or record.bytes != size:
             return "foreign"
         return "done" if record.digest is not None and record.digest == digest else "changed"
+
+    def foreign(self, files: Iterable[str]) -> list[str]:
+        """Name the files that are in the way: they are there, and were not made here or were changed since.
+
+        Raises:
+            AudioError: a folder has the name of a file.
+        """
+        names = list(files)
+        if folder := next((name for name in names if (self._folder / name).is_dir()), None):
+            raise AudioError(f"{self._folder / folder} is a folder; a file of audio is to have that name; move it away")
+        return [name for name in names if self.state(name) == "foreign"]
 
     def others(self, files: Iterable[str]) -> list[str]:
         """Name the files that were made here and are not among these, and still exist."""
@@ -161,17 +171,33 @@ class Manifest:
         except FileNotFoundError:
             return None
 
-    def _take_lock(self) -> None:
-        try:
-            _lock(self._descriptor)
-        except OSError as error:
-            raise AudioError(
-                f"the folder {self._folder} is in use by another batch; two would overwrite each other's files; wait "
-                "for it, or choose another folder"
-            ) from error
+    def _open_locked(self) -> None:
+        """Open the journal and lock it for this process; the system unlocks it when the process is gone."""
+        # Here, because it costs more than the rest of a command that only reads its input.
+        from filelock import lock_descriptor
+
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        while True:
+            self._descriptor = os.open(self._path, flags, 0o666)
+            try:
+                # The journal itself, so that no other file comes to lie in the folder, or stays there after a kill.
+                if not lock_descriptor(self._descriptor, blocking=False):
+                    raise AudioError(
+                        f"the folder {self._folder} is in use by another batch; two would overwrite each other's "
+                        "files; wait for it, or choose another folder"
+                    )
+                if os.fstat(self._descriptor).st_nlink:
+                    return
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+            # Between opening and locking another run has ended and taken its empty journal away.
+            os.close(self._descriptor)
 
     def _read(self) -> None:
-        data = self._path.read_bytes()
+        # Through the descriptor: on Windows nobody else can read the place that it has locked.
+        with open(self._descriptor, "rb", closefd=False) as journal:
+            data = journal.read()
         # A line that has no end was being written when the machine or the program stopped.
         whole = data[: data.rfind(b"\n") + 1]
         lines = whole.splitlines()
@@ -230,71 +256,28 @@ class Manifest:
         )
 
 
-class Digests:
-    """Digests of everything that a file of audio is made from.
+@contextmanager
+def open_folder(folder: Path) -> Generator[Manifest]:
+    """Open the journal of a folder, which is made if it is not there and removed again if it stays empty.
 
-    Args:
-        model_folder: the checkpoint.
-        presets: names of its voices.
-        format: of the files.
+    Raises:
+        AudioError: the folder cannot be made, or as `Manifest`.
     """
-
-    def __init__(self, model_folder: Path, presets: Iterable[str], format: str) -> None:
-        self._fingerprint = fingerprint(model_folder)
-        self._presets = frozenset(presets)
-        self._format = format
-        self._files: dict[str, str] = {}
-
-    def of(self, request: SpeechRequest) -> str:
-        """Digest a request whose voice and clip are names or paths.
-
-        Device and dtype do not count: a batch may go on elsewhere.
-        """
-        values = asdict(request)
-        for key in ("voice", "reference_audio"):
-            path = values[key]
-            if path is not None and not (key == "voice" and path in self._presets):
-                values[key] = self._of_file(path)
-        values |= {"model": self._fingerprint, "format": self._format}
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-    def _of_file(self, path: str) -> str:
-        if path not in self._files:
-            # What is no file is refused when the request is checked.
-            data = Path(path).read_bytes() if os.path.isfile(path) else b""
-            self._files[path] = hashlib.sha256(data).hexdigest()
-        return self._files[path]
-
-
-def fingerprint(folder: Path) -> str:
-    """Digest a checkpoint folder: names and sizes of its files, small ones whole, large ones in samples."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".pt")):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
-        with path.open("rb") as file:
-            if size <= _NUM_SAMPLES * _SAMPLE_BYTES:
-                digest.update(file.read())
-                continue
-            for sample in range(_NUM_SAMPLES):
-                file.seek(sample * (size - _SAMPLE_BYTES) // (_NUM_SAMPLES - 1))
-                digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AudioError(
+            f"{folder} cannot be made ({error.strerror}); the output is a folder; choose another path"
+        ) from error
+    try:
+        with Manifest(folder) as manifest:
+            yield manifest
+    finally:
+        if is_new:
+            with suppress(OSError):  # files are in it
+                folder.rmdir()
 
 
 def _without_none(record: Record) -> dict[str, Any]:
     return {key: value for key, value in asdict(record).items() if value is not None}
-
-
-def _lock(descriptor: int) -> None:
-    """Lock an open file for this process, or raise OSError; the system unlocks it when the process is gone."""
-    try:
-        import fcntl
-    except ImportError:
-        import msvcrt
-
-        # Far behind the end: a locked place cannot be read, and a lock needs no data.
-        os.lseek(descriptor, 2**30, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
-    else:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

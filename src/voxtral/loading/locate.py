@@ -12,6 +12,7 @@ from pathlib import Path
 
 from voxtral.errors import ModelNotFoundError, OptionError
 from voxtral.loading import hub
+from voxtral.loading.hub.names import REQUIRED_FILES, VOICE_FOLDER
 
 # Checkpoints inside the package.
 _BUILT_IN = {"nano": ("data", "nano")}
@@ -25,12 +26,23 @@ def locate_model(
     revision: str | None = None,
     token: str | None = None,
     allow_download: bool,
-    announce: Callable[[str], None] | None = None,
+    announce: Callable[[str], None] = lambda message: None,
 ) -> Path:
-    """Find the folder of a model: built in, a folder, in the hub cache, or downloaded.
+    """Find the folder of the model that was asked for, and no other one.
+
+    Args:
+        model: the name of a built-in model, a folder, an alias or a hub id.
+        revision: a branch, tag or commit of a hub id.
+        token: as in `hub.plan_download`.
+        allow_download: download what is not in the cache.
+        announce: as in `hub.download`.
+
+    Returns:
+        The folder as it was given, a complete snapshot in the cache, or the result of the download.
 
     Raises:
-        ModelNotFoundError: there is no such model, or it would have to be downloaded.
+        ModelNotFoundError: nothing has this name, or it is not here and must not be downloaded.
+        OptionError: a revision was given for a model that has none.
         DownloadError: the hub refused or broke off.
     """
     if not isinstance(model, str | os.PathLike):
@@ -39,7 +51,32 @@ def locate_model(
         if revision is not None:
             raise OptionError(f"revision {revision!r} of {model}; a model of this package has none; leave it out")
         return Path(str(files("voxtral").joinpath(*_BUILT_IN[str(model)])))
-    return hub.resolve_model(model, revision=revision, token=token, allow_download=allow_download, announce=announce)
+    name = os.fspath(model)
+    folder = Path(os.path.expanduser(name))
+    if name and os.path.isdir(folder):
+        if revision is not None:
+            raise OptionError(
+                f"revision {revision!r} was given with the folder {name}; a folder has no revisions; "
+                "leave the revision out, or name the model by its hub id"
+            )
+        return folder
+    if isinstance(model, os.PathLike) or _is_path(name):
+        state = "is not a folder" if os.path.exists(folder) else "does not exist"
+        raise ModelNotFoundError(
+            f"the folder {name} {state}; a model folder holds {', '.join(REQUIRED_FILES)} and {VOICE_FOLDER}/; "
+            "check the path, or name a model by its hub id or as `4b`"
+        )
+    repo = hub.require_id(name)
+    cached = hub.find_cached(name, revision=revision)
+    if cached is None and allow_download:
+        return hub.download(name, revision=revision, token=token, announce=announce)
+    if cached is None:
+        raise _not_here(name, revision)
+    if repo == hub.CANONICAL_ID and revision is None and cached.name != hub.PINNED_REVISION:
+        announce(
+            f"{name}: revision {cached.name[:8]} is in the local cache and used; {hub.PINNED_REVISION[:8]} is expected"
+        )
+    return cached
 
 
 def is_built_in(model: str | os.PathLike[str]) -> bool:
@@ -75,4 +112,18 @@ def choose_model(asked_for: str | None, device: str = "auto") -> tuple[str, str]
     return "nano", (
         f"{_NANO_IS}; 4b, the real model, is in the local cache but has no GPU (device cpu: {device_reason}); "
         "`--model 4b` uses it all the same, slowly"
+    )
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.endswith("/") or "\\" in name or Path(name).is_absolute()
+
+
+def _not_here(name: str, revision: str | None) -> ModelNotFoundError:
+    at = f" at revision {revision}" if revision else ""
+    option = f" --revision {revision}" if revision else ""
+    return ModelNotFoundError(
+        f"{name}{at} is not on this machine: no folder has that name, and no complete copy is in "
+        f"{hub.describe_search(name)}; nothing is downloaded unless asked for; run `voxtral download {name}{option}`, "
+        "or give a model folder"
     )

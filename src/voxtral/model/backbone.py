@@ -1,20 +1,18 @@
-"""The causal language model: embeddings in, hidden states out, with an explicit KV cache.
+"""The causal language model: embeddings in, hidden states out, with the KV cache as an argument.
 
-It knows positions and caches, not tokens, prompts or requests. Read next: `voxtral.model.acoustic`,
+It knows positions, and what it asks of a cache (`AttentionMemory`, `RowMemory`); not tokens, prompts or
+requests. Read next: `voxtral.engine.kv_cache`, which holds the keys and values, and `voxtral.model.acoustic`,
 which turns a hidden state into a frame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from voxtral.config import BackboneConfig
-from voxtral.model.attention import attend_causally
 from voxtral.model.kernels.elementwise import add_rms_norm
 from voxtral.model.layers import (
     AttentionProjections,
@@ -22,7 +20,6 @@ from voxtral.model.layers import (
     RMSNorm,
     Rotation,
     apply_rope,
-    last,
     rope_inverse_frequencies,
     rope_rotation,
     split_heads,
@@ -62,42 +59,6 @@ class RowMemory(Protocol):
             [B, H * Dh].
         """
         ...
-
-
-@dataclass(eq=False)
-class KVCache:
-    """Keys and values of the positions seen so far, end to end; the rows advance together.
-
-    `length` positions are filled; the same for all rows. On the CPU the memory is committed by the
-    system as positions are written, so a generous capacity costs nothing until it is used.
-    """
-
-    keys: Tensor  # [L, B, Hkv, S, Dh]
-    values: Tensor  # [L, B, Hkv, S, Dh]
-    length: int = 0
-
-    @property
-    def capacity(self) -> int:
-        """S, the positions that fit."""
-        return self.keys.shape[3]
-
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """See AttentionMemory; the new positions follow those that are filled."""
-        start, stop = self.length, self.length + query.shape[2]
-        keys, values = self.keys[layer][:, :, :stop], self.values[layer][:, :, :stop]
-        keys[:, :, start:] = key
-        values[:, :, start:] = value
-        return attend_causally(query, keys, values)
-
-
-def init_kv_cache(
-    config: BackboneConfig, *, capacity: int, device: torch.device, dtype: torch.dtype, num_rows: int = 1
-) -> KVCache:
-    """Make an empty cache for `capacity` positions."""
-    shape = (config.num_layers, num_rows, config.num_kv_heads, capacity, config.head_dim)
-    return KVCache(
-        keys=torch.empty(shape, device=device, dtype=dtype), values=torch.empty(shape, device=device, dtype=dtype)
-    )
 
 
 class BackboneAttention(AttentionProjections):
@@ -153,25 +114,6 @@ class Backbone(nn.Module):
         table = rope_inverse_frequencies(self.config.head_dim, self.config.rope_theta).to(device)
         self.register_buffer("inverse_frequencies", table, persistent=False)
 
-    def forward(self, embeds: Tensor, cache: KVCache) -> Tensor:
-        """Run T new positions and append them to the cache.
-
-        Args:
-            embeds: [B, T, D], the positions cache.length .. cache.length + T - 1.
-            cache: for B rows; its length grows by T.
-
-        Returns:
-            [B, T, D], hidden states after the final norm.
-        """
-        return self.norm(last(self.layer_outputs(embeds, cache)))
-
-    def layer_outputs(self, embeds: Tensor, cache: KVCache) -> Iterator[Tensor]:
-        """Yield the residual stream [B, T, D] after each layer; arguments as in `forward`."""
-        start, stop = cache.length, cache.length + embeds.shape[1]
-        assert stop <= cache.capacity, f"{stop} positions do not fit a cache of {cache.capacity}"
-        yield from self._outputs(embeds, torch.arange(start, stop, device=embeds.device), cache)
-        cache.length = stop
-
     def extend(self, embeds: Tensor, positions: Tensor, memory: AttentionMemory) -> Tensor:
         """Run new positions of any number of sequences, side by side.
 
@@ -183,7 +125,11 @@ class Backbone(nn.Module):
         Returns:
             [N, D], hidden states after the final norm.
         """
-        return self.norm(last(self._outputs(embeds[None], positions, memory)))[0]
+        rotation = rope_rotation(positions, self.inverse_frequencies)
+        x = embeds[None]
+        for index, layer in enumerate(self.layers):
+            x = layer(x, rotation, memory, index)
+        return self.norm(x)[0]
 
     def step(self, embeds: Tensor, positions: Tensor, memory: RowMemory) -> Tensor:
         """Run one new position of each of B sequences, by the fused operations of `voxtral.model.kernels`.
@@ -207,9 +153,3 @@ class Backbone(nn.Module):
             x, normed = add_rms_norm(x, layer.attention.wo(attended), layer.ffn_norm.weight, layer.ffn_norm.eps)
             x, normed = add_rms_norm(x, layer.feed_forward(normed), next_norm.weight, next_norm.eps)
         return normed
-
-    def _outputs(self, x: Tensor, positions: Tensor, memory: AttentionMemory) -> Iterator[Tensor]:
-        rotation = rope_rotation(positions, self.inverse_frequencies)
-        for index, layer in enumerate(self.layers):
-            x = layer(x, rotation, memory, index)
-            yield x

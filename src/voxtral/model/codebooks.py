@@ -10,17 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxtral.config import CodebookConfig, CodecConfig
-from voxtral.errors import RequestError
+from voxtral.errors import CodeRangeError
 from voxtral.model.kernels.flow import round_to_codes
 
 # Entries that training never used have almost no usage; the division is guarded as officially.
 _USAGE_FLOOR = 1e-5
-
-
-class CodeRangeError(RequestError):
-    """A code is outside its codebook; the message names codebook, frame and value."""
-
-    code = "code_out_of_range"
 
 
 def semantic_table(embedding_sum: Tensor, cluster_usage: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES, ModelConfig
 from voxtral.errors import DeviceError
 from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, Flow, FlowSchedule, FrameStep
-from voxtral.model.backbone import Backbone, BackboneLayer, KVCache, init_kv_cache
+from voxtral.model.backbone import Backbone, BackboneLayer
 from voxtral.model.codebooks import check_codes
 from voxtral.model.codec import CodecDecoder, CodecState
 from voxtral.model.codec_encoder import CodecEncoder
@@ -107,21 +107,6 @@ class VoxtralModel(nn.Module):
         embeds[is_voice] = voice_rows.to(device=embeds.device, dtype=embeds.dtype)
         return embeds
 
-    def init_kv_cache(self, capacity: int) -> KVCache:
-        """Make an empty cache for one sequence of at most `capacity` positions."""
-        return init_kv_cache(self.config.backbone, capacity=capacity, device=self.device, dtype=self.dtype)
-
-    def prefill(self, embeds: Tensor, cache: KVCache) -> Tensor:
-        """Run prompt positions [B, T, D]; return the hidden state of the last, [B, D].
-
-        That state makes the first frame: there is no step between the prompt and frame 0.
-        """
-        return self.backbone(embeds, cache)[:, -1]
-
-    def decode_step(self, audio_tokens: Tensor, cache: KVCache) -> Tensor:
-        """Feed one frame back, [B, K] int64; return the hidden state of the next, [B, D]."""
-        return self.backbone(self.embed_frames(audio_tokens)[:, None], cache)[:, 0]
-
     def generate_frame(
         self,
         hidden: Tensor,
@@ -140,7 +125,10 @@ class VoxtralModel(nn.Module):
         return CodecState.fresh(self.codec)
 
     def decode_rows(self, audio_tokens: Tensor, state: CodecState, *, is_last: bool = False) -> Tensor:
-        """Decode T frames of each of B streams side by side: [B, T, K], no END_AUDIO, to [B, S] float32 samples."""
+        """Decode T frames of each of B streams side by side: [B, T, K] to [B, S] float32 samples.
+
+        None of the frames is END_AUDIO.
+        """
         codes = (audio_tokens - NUM_SPECIAL_CODES).transpose(1, 2)
         return self.codec(codes, state, is_last=is_last)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
@@ -63,7 +63,7 @@ def create_app(
     _watch(metrics, service)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         redact = RedactPaths([*app.openapi()["paths"], *public])
         logging.getLogger("uvicorn.access").addFilter(redact)
         await host.start()

@@ -39,6 +39,10 @@ _PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
 
 _OFTEN_ASKED = frozenset(("/livez", "/readyz", "/health", "/metrics"))
 
+# The status of a websocket, and what its messages say where they leave out the code.
+_ACCEPTED = 101
+_CLOSE_CODES = {"websocket.close": 1000, "websocket.disconnect": 1005}
+
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -59,14 +63,15 @@ _HOW_TO_OPEN = (
 
 @dataclass
 class Visit:
-    """What is known of a request: found as scope["state"]["visit"], written into the log at its end.
+    """What is known of a request or websocket: found as scope["state"]["visit"], written into the log at its end.
 
     Attributes:
         request_id: the client's if it is harmless, else ours.
         client: whose key it has.
         started_at: on the clock of time.perf_counter.
-        status: of the response; 0 while there is none.
-        num_bytes: of the response's body.
+        status: of the response, 101 for a websocket that was accepted; 0 while there is none.
+        close_code: of a websocket, by the side that closed it; None while it is open, and where it was refused.
+        num_bytes: of the response's body, or of all that went into a websocket.
         facts: more for the log, such as the length of the text and the time to the first audio; never text.
     """
 
@@ -74,8 +79,30 @@ class Visit:
     client: Client = LOCAL
     started_at: float = field(default_factory=time.perf_counter)
     status: int = 0
+    close_code: int | None = None
     num_bytes: int = 0
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether it is too late for a refusal."""
+        return self.status not in (0, _ACCEPTED) or self.close_code is not None
+
+    def note(self, message: Message) -> None:
+        """Take note of a message on its way, in either direction."""
+        kind = message["type"]
+        if kind in ("http.response.start", "websocket.http.response.start"):
+            self.status = message["status"]
+        elif kind in ("http.response.body", "websocket.http.response.body"):
+            self.num_bytes += len(message.get("body", b""))
+        elif kind == "websocket.accept":
+            self.status = _ACCEPTED
+        elif kind == "websocket.send":
+            self.num_bytes += len(message.get("bytes") or (message.get("text") or "").encode())
+        elif kind == "websocket.close" and self.status != _ACCEPTED:
+            self.status = self.status or 403  # what servers answer then, unless there was a better reason
+        elif kind in _CLOSE_CODES and self.close_code is None:
+            self.close_code = message.get("code", _CLOSE_CODES[kind])
 
 
 class Guard:
@@ -110,27 +137,31 @@ class Guard:
         scope.setdefault("state", {})["visit"] = visit
 
         async def send_noted(message: Message) -> None:
+            visit.note(message)
             if message["type"] == "http.response.start":
-                visit.status = message["status"]
                 _add_headers(message, visit)
-            elif message["type"] == "http.response.body":
-                visit.num_bytes += len(message.get("body", b""))
             await send(message)
+
+        async def receive_noted() -> Message:
+            message = await receive()
+            visit.note(message)
+            return message
 
         try:
             visit.client = self._admit(scope, headers)
-            await self._app(scope, receive, send_noted)
+            await self._app(scope, receive_noted, send_noted)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is answered and not shown
             if not isinstance(error, HttpError):
                 # Frames and the kind, not the message: it may quote what somebody wants spoken.
                 _errors.error("request %s failed: %s", visit.request_id, type(error).__name__, exc_info=_hushed(error))
-            if visit.status:
+            if visit.is_answered:
                 # The server breaks the connection, and writes into its log what it is given.
                 raise _hushed(error) from None
-            await _refuse(as_http_error(error), scope, receive, send_noted)
+            refusal = as_http_error(error)
+            visit.status = visit.status or refusal.status_code
+            await _refuse(refusal, scope, receive, send_noted)
         finally:
-            if scope["type"] == "http":
-                self._note(scope, visit)
+            self._note(scope, visit)
 
     def _admit(self, scope: Scope, headers: Headers) -> Client:
         """Check peer, Host, Origin and key; return whose key it is."""
@@ -196,9 +227,10 @@ class Guard:
         facts = {
             "request_id": visit.request_id,
             "client": visit.client.name,
-            "method": scope["method"],
+            "method": scope.get("method", "WEBSOCKET"),
             "route": route,
             "status": visit.status,
+            **({} if visit.close_code is None else {"close_code": visit.close_code}),
             "seconds": round(seconds, 4),
             "bytes": visit.num_bytes,
             **visit.facts,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from voxtral.types import SpeechStats
@@ -37,7 +36,14 @@ class Metrics:
         self._rtf = Histogram("voxtral_rtf", "Compute seconds per audio second.", buckets=_RATIOS, registry=registry)
         self._frames = Counter("voxtral_frames", "Frames made for utterances that ended.", registry=registry)
         self._audio = Counter("voxtral_audio_seconds", "Audio of utterances that ended.", registry=registry)
-        self.watch("voxtral_memory_bytes", "Resident memory of the process.", _resident_bytes)
+        # In a registry of its own: this server tells its memory under its own name, and nothing else of the process.
+        process = CollectorRegistry()
+        ProcessCollector(registry=process)
+
+        def resident_bytes() -> float:
+            return process.get_sample_value("process_resident_memory_bytes") or 0.0  # 0 where the system does not tell
+
+        self.watch("voxtral_memory_bytes", "Resident memory of the process.", resident_bytes)
 
     def watch(self, name: str, about: str, read: Callable[[], float]) -> None:
         """Add a gauge that is read when somebody asks."""
@@ -66,12 +72,3 @@ class Metrics:
     def render(self) -> bytes:
         """Write all of it in Prometheus' text format."""
         return generate_latest(self._registry)
-
-
-def _resident_bytes() -> float:
-    """Read the memory of this process; 0 where the system does not tell."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0.0

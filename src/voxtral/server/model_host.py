@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,7 @@ class ModelCard:
         languages: codes.
         has_encoder: whether voices can be made from audio.
         sample_rate: samples per second.
+        num_euler_steps: that the checkpoint asks for.
         description: device and dtype, with the reason for each.
         names: further names under which requests may ask for it.
     """
@@ -68,6 +69,7 @@ class ModelCard:
     languages: tuple[str, ...]
     has_encoder: bool
     sample_rate: int
+    num_euler_steps: int
     description: str
     names: tuple[str, ...]
 
@@ -149,7 +151,7 @@ class ModelHost:
         return self._loaded.tts.engine.num_active if self._loaded else 0
 
     @asynccontextmanager
-    async def use(self) -> AsyncIterator[LoadedModel]:
+    async def use(self) -> AsyncGenerator[LoadedModel]:
         """Give the model to somebody, and keep it loaded meanwhile; waits for it a while.
 
         Raises:
@@ -324,6 +326,7 @@ def _describe(tts: VoxtralTTS, name: str) -> ModelCard:
         languages=tuple(tts.config.languages),
         has_encoder=tts.has_encoder,
         sample_rate=tts.sample_rate,
+        num_euler_steps=tts.config.generation.num_euler_steps,
         description=(
             f"device {compute.device} ({compute.device_reason}), {dtype_name(compute.dtype)} ({compute.dtype_reason}), "
             f"weights {compute.quantization_reason}"

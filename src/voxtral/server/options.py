@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from voxtral.errors import OptionError
 
@@ -118,11 +118,11 @@ class ServerOptions:
         """
         environment = os.environ if environment is None else environment
         values: dict[str, Any] = {}
-        for option in fields(cls):
-            if given.get(option.name) is not None:
-                values[option.name] = given[option.name]
-            elif option.name != "model" and (text := environment.get(PREFIX + option.name.upper(), "").strip()):
-                values[option.name] = _parse(option.name, str(option.type), text)
+        for name, kind in get_type_hints(cls).items():
+            if given.get(name) is not None:
+                values[name] = given[name]
+            elif name != "model" and (text := environment.get(PREFIX + name.upper(), "").strip()):
+                values[name] = _parse(name, kind, text)
         return cls(**values)
 
 
@@ -156,13 +156,13 @@ def _where(name: str) -> str:
     return f"see --{name.replace('_', '-')} or {PREFIX}{name.upper()}"
 
 
-def _parse(name: str, kind: str, text: str) -> Any:
-    """Read the value of a variable by the annotation of its field."""
-    parse = _PARSERS.get(kind.removesuffix(" | None"), str)
+def _parse(name: str, kind: Any, text: str) -> Any:
+    """Read the value of a variable by the type of its field; what has no parser is a text."""
     try:
-        return parse(text)
+        return _PARSERS.get(kind, str)(text)
     except ValueError as error:
-        raise OptionError(f"{PREFIX}{name.upper()} is {text!r}; it must be a {kind}; correct or unset it") from error
+        called = kind.__name__ if isinstance(kind, type) else str(kind)
+        raise OptionError(f"{PREFIX}{name.upper()} is {text!r}; it must be a {called}; correct or unset it") from error
 
 
 def _parse_bool(text: str) -> bool:
@@ -176,10 +176,18 @@ def _parse_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-_PARSERS: dict[str, Callable[[str], Any]] = {
-    "int": int,
-    "float": float,
-    "bool": _parse_bool,
-    "Path": lambda text: Path(text).expanduser(),
-    "tuple[str, ...]": _parse_list,
+def _parse_path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+# Not pydantic, which takes more for a number ("5.0") and for yes or no ("t") than the variables ever did.
+_PARSERS: dict[Any, Callable[[str], Any]] = {
+    int: int,
+    int | None: int,
+    float: float,
+    float | None: float,
+    bool: _parse_bool,
+    Path: _parse_path,
+    Path | None: _parse_path,
+    tuple[str, ...]: _parse_list,
 }

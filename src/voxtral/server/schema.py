@@ -10,8 +10,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from voxtral import options
+from voxtral.options import Option
 from voxtral.server.errors import HttpError
-from voxtral.types import SamplingOptions, SpeechRequest
+from voxtral.speech.request import make_request
+from voxtral.types import Normalize, SpeechRequest
 
 # More problems at once than these help nobody.
 _MAX_PROBLEMS = 8
@@ -26,7 +29,21 @@ def _empty_is_none(value: Any) -> Any:
     return None if value == "" else value
 
 
-OptionalStr = Annotated[str | None, BeforeValidator(_empty_is_none)]
+_EmptyIsNone = BeforeValidator(_empty_is_none)
+
+OptionalStr = Annotated[str | None, _EmptyIsNone]
+OptionalFloat = Annotated[float | None, _EmptyIsNone]
+OptionalInt = Annotated[int | None, _EmptyIsNone]
+
+
+def _field(option: Option, default: Any = None) -> Any:
+    """Make the field of an option: its range and what is said of it are in `voxtral.options`."""
+    return Field(default, ge=option.low, le=option.high, description=option.field_help)
+
+
+def _default_for(option: Option) -> BeforeValidator:
+    """Take what was left empty for the option's default."""
+    return BeforeValidator(lambda value: option.default if value in ("", None) else value)
 
 
 class SpeechFields(BaseModel):
@@ -34,37 +51,36 @@ class SpeechFields(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    language: OptionalStr = Field(None, description="Chooses the default voice; it is no input of the model.")
-    speed: Annotated[float, BeforeValidator(lambda value: 1.0 if value in ("", None) else value)] = Field(
-        1.0, ge=0.25, le=4.0, description="The pitch stays."
-    )
-    seed: Annotated[int | None, BeforeValidator(_empty_is_none)] = Field(
-        None, ge=0, le=2**63 - 1, description="The same seed gives the same speech."
-    )
-    guidance_scale: Annotated[float | None, BeforeValidator(_empty_is_none)] = Field(None, ge=0.0, le=10.0)
-    max_frames: Annotated[int | None, BeforeValidator(_empty_is_none)] = Field(
-        None, ge=1, le=2**31, description="Cuts each part of the text after so many frames of 80 ms."
-    )
-    normalize: Annotated[Literal["off", "auto"] | None, BeforeValidator(_empty_is_none)] = Field(
-        None, description="auto writes numbers as words and drops markup."
-    )
-    stream: Annotated[bool | None, BeforeValidator(_empty_is_none)] = Field(
+    language: OptionalStr = _field(options.LANGUAGE)
+    speed: Annotated[float, _default_for(options.SPEED)] = _field(options.SPEED, options.SPEED.default)
+    pause: Annotated[float, _default_for(options.PAUSE)] = _field(options.PAUSE, options.PAUSE.default)
+    seed: OptionalInt = _field(options.SEED)
+    guidance_scale: OptionalFloat = _field(options.GUIDANCE_SCALE)
+    noise_scale: OptionalFloat = _field(options.NOISE_SCALE)
+    num_euler_steps: OptionalInt = _field(options.NUM_EULER_STEPS)
+    max_frames: OptionalInt = _field(options.MAX_FRAMES)
+    normalize: Annotated[Normalize | None, _EmptyIsNone] = _field(options.NORMALIZE)
+    stream: Annotated[bool | None, _EmptyIsNone] = Field(
         None, description="false makes all of it first, and tells length and statistics in headers."
     )
 
     def speech_request(
-        self, text: str, voice: str | None, reference: bytes | None, normalize: Literal["off", "auto"]
+        self, text: str, voice: str | None, reference: bytes | None, normalize: Normalize
     ) -> SpeechRequest:
         """Build what the library takes; `normalize` is for a request that does not say."""
-        return SpeechRequest(
-            text=text,
-            language=self.language,
+        return make_request(
+            text,
+            self.language,
+            reference,
             voice=voice,
-            reference_audio=reference,
-            normalize=self.normalize or normalize,
-            sampling=SamplingOptions(guidance_scale=self.guidance_scale, max_frames=self.max_frames),
             seed=self.seed,
             speed=self.speed,
+            pause=self.pause,
+            normalize=self.normalize or normalize,
+            guidance_scale=self.guidance_scale,
+            noise_scale=self.noise_scale,
+            num_euler_steps=self.num_euler_steps,
+            max_frames=self.max_frames,
         )
 
     @property
@@ -91,7 +107,8 @@ def invalid(problems: Iterable[Mapping[str, Any]]) -> HttpError:
     >>> invalid([{"loc": ("body", "speed"), "msg": "Input should be a valid number", "type": ""}]).detail
     'speed: Input should be a valid number; correct the request'
     """
-    said, places = [], []
+    said: list[str] = []
+    places: list[str] = []
     for problem in problems:
         if problem["type"] == "json_invalid":
             return HttpError(400, "the body is no JSON; it must be an object of fields", code="invalid_json")

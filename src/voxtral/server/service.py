@@ -1,7 +1,7 @@
 """From an order to encoded audio: admission, the model, `submit`, an encoder. All dialects speak through here.
 
-A dialect makes a SpeechOrder of whatever its clients send, and gives a SpeechResponse of `voxtral.server.stream` back,
-which reads an Utterance. The waiting for audio and the encoding happen in a few threads; the rest on the event loop.
+A dialect makes a SpeechOrder of whatever its clients send, and gives it to `voxtral.server.delivery`, which reads an
+Utterance. The waiting for audio and the encoding happen in a few threads; the rest on the event loop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from voxtral.audio.encode import ContainerEncoder
-from voxtral.errors import AudioError, CancelledError, EncoderMissingError, TextError
+from voxtral.errors import AudioError, CancelledError, EncoderMissingError, OptionError, TextError
 from voxtral.server.admission import Admission
 from voxtral.server.errors import HttpError
 from voxtral.server.keys import Client
@@ -23,8 +23,9 @@ from voxtral.server.metrics import Metrics
 from voxtral.server.model_host import LoadedModel, ModelHost
 from voxtral.server.options import ServerOptions
 from voxtral.speech.request import check_options
+from voxtral.speech.stream import SpeechReader
 from voxtral.speech.utterance import SpeechHandle
-from voxtral.types import AudioChunk, FinishReason, SpeechRequest, SpeechStats
+from voxtral.types import FinishReason, Mark, SpeechRequest, SpeechStats
 
 T = TypeVar("T")
 
@@ -56,9 +57,36 @@ class SpeechOrder:
     is_held: bool = False
     ignored: tuple[str, ...] = ()
 
+    @property
+    def voice(self) -> str | None:
+        """The name of the voice."""
+        voice = self.request.voice
+        if voice is not None and not isinstance(voice, str):
+            raise TypeError(f"the voice of an order is a {type(voice).__name__}; it must be a name or None")
+        return voice
+
     def held(self) -> SpeechOrder:
         """Return the same, to be made whole before it is sent."""
         return replace(self, is_held=True)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A piece of encoded audio, and what it brings of the utterance.
+
+    A container may keep samples back: their bytes come with a later piece.
+
+    Attributes:
+        data: never empty.
+        start: index of the first sample in the utterance.
+        num_samples: that went in.
+        marks: places of the text that begin within these samples.
+    """
+
+    data: bytes
+    start: int
+    num_samples: int
+    marks: tuple[Mark, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,7 +155,22 @@ class SpeechService:
         check_options(order.request)
         if order.request.reference_audio is not None:
             self.check_cloning_is_on()
+        self.check_fits(order)
+
+    def check_fits(self, order: SpeechOrder) -> None:
+        """Refuse what the model that is loaded does not do; nothing is refused while none is known.
+
+        Raises:
+            HttpError: 404, the model is not this one.
+            OptionError: more Euler steps than the checkpoint asks for.
+        """
         self.check_model(order.model)
+        card, num_steps = self.host.card, order.request.sampling.num_euler_steps
+        if card is not None and num_steps is not None and num_steps > card.num_euler_steps:
+            raise OptionError(
+                f"num_euler_steps is {num_steps}; this server computes at most {card.num_euler_steps}, the number of "
+                "its checkpoint, because more would slow others down; ask for fewer, or leave it out"
+            )
 
     def check_cloning_is_on(self) -> None:
         """Refuse to make a voice where that is switched off.
@@ -155,7 +198,13 @@ class SpeechService:
         )
 
     def begin(self, order: SpeechOrder, client: Client) -> Utterance:
-        """Make an utterance; nothing happens before it is opened."""
+        """Check an order and make an utterance; nothing happens before that is opened.
+
+        Raises:
+            RequestError: as `check`.
+            HttpError: as `check`.
+        """
+        self.check(order)
         return Utterance(self, order, client)
 
     def dispose(self, utterance: Utterance) -> None:
@@ -188,38 +237,36 @@ class Utterance:
         self._accepted_at = time.perf_counter()
         self._queue_s = 0.0
         self._warnings: list[str] = []
+        self._content_type = ""
         self._stack = AsyncExitStack()
-        self._loaded: LoadedModel | None = None
-        self._spoken: _Spoken | None = None
-        self._work: asyncio.Future[bytes] | None = None
-        self._is_closed = False
+        self._reader: SpeechReader[Encoded] | None = None
 
-    async def open(self) -> tuple[Opening, bytes]:
+    async def open(self) -> tuple[Opening, Encoded | None]:
         """Wait for a turn and for the first audio.
 
         Returns:
-            What is known, and the first bytes.
+            What is known, and the first piece.
 
         Raises:
             VoxtralError: the order breaks a rule, or failed.
             HttpError: there is no room.
         """
-        self._service.check(self.order)
         ticket = await self._service.admission.enter(self._client)
         self._stack.callback(ticket.give_back)
-        self._loaded = await self._stack.enter_async_context(self._service.host.use())
-        self._service.check_model(self.order.model)
+        loaded = await self._stack.enter_async_context(self._service.host.use())
+        self._service.check_fits(self.order)
         self._queue_s = time.perf_counter() - self._accepted_at
-        first = await self._in_thread(self._begin)
-        spoken, card = self._get_spoken(), self._loaded.card
+        self._reader = SpeechReader(lambda: self._begin(loaded), self._service.pool)
+        first = await self._reader.open()
+        handle, card = self._handle, loaded.card
         ttfa_s = time.perf_counter() - self._accepted_at
         self._service.metrics.observe_start(ttfa_s, self._queue_s)
         return (
             Opening(
-                content_type=spoken.encoder.content_type,
+                content_type=self._content_type,
                 model=card.id,
-                voice=spoken.handle.voice,
-                seed=spoken.handle.seed,
+                voice=handle.voice,
+                seed=handle.seed,
                 sample_rate=card.sample_rate,
                 ttfa_s=ttfa_s,
                 warnings=tuple(self._warnings),
@@ -227,60 +274,54 @@ class Utterance:
             first,
         )
 
-    async def read(self) -> bytes:
-        """Wait for more bytes; none are the end.
+    async def read(self) -> Encoded | None:
+        """Wait for more audio; None is the end.
 
         Raises:
             VoxtralError: the utterance failed; what was read before is good.
         """
-        return await self._in_thread(self._get_spoken().read)
+        if self._reader is None:
+            raise _not_opened()
+        return await self._reader.read()
 
     @property
     def closing(self) -> Closing:
-        """What it took; complete after the last bytes."""
-        handle = self._get_spoken().handle
+        """What it took; complete after the last piece."""
+        handle = self._handle
         return Closing(handle.finish_reason, handle.stats, handle.num_prompt_tokens)
 
     async def close(self) -> None:
         """Stop what still runs, and give everything back."""
-        self._is_closed = True
-        if self._spoken is not None:
-            self._spoken.handle.cancel()
-        if self._work is not None:
-            await asyncio.wait([self._work])
-            if not self._work.cancelled():
-                self._work.exception()  # whoever waited for it has gone; asyncio need not tell
-        if self._spoken is not None:
-            self._spoken.handle.cancel()
-            self._service.metrics.observe_end(self._spoken.handle.stats)
+        if self._reader is not None:
+            await self._reader.close()
+            if self._reader.handle is not None:
+                self._service.metrics.observe_end(self._reader.handle.stats)
         await self._stack.aclose()
 
-    async def _in_thread(self, function: Callable[[], bytes]) -> bytes:
-        self._work = asyncio.get_running_loop().run_in_executor(self._service.pool, function)
-        return await asyncio.shield(self._work)
+    @property
+    def _handle(self) -> SpeechHandle:
+        if self._reader is None or self._reader.handle is None:
+            raise _not_opened()
+        return self._reader.handle
 
-    def _get_spoken(self) -> _Spoken:
-        if self._spoken is None:
-            raise CancelledError("the utterance was not opened")
-        return self._spoken
-
-    def _begin(self) -> bytes:
-        """Plan and start to speak, in a thread, and wait for the first bytes."""
-        loaded = self._loaded
-        if loaded is None or self._is_closed:
-            raise CancelledError("the request was cancelled by its caller")
+    def _begin(self, loaded: LoadedModel) -> tuple[SpeechHandle, Iterator[Encoded]]:
+        """Plan and start to speak, in a thread."""
         request, options = self.order.request, self._service.options
         if request.reference_audio is None:
-            request = replace(request, voice=loaded.voices.resolve(request.voice, request.language))
+            voice = loaded.voices.resolve(self.order.voice, request.language)
+            request = replace(request, voice=voice)
         if options.deadline_s is not None:
             left = options.deadline_s - self._queue_s
             request = replace(request, deadline_s=max(left, 0.001))
         encoder = _open_encoder(self.order, loaded.tts.sample_rate)
+        self._content_type = encoder.content_type
         handle = loaded.tts.submit(request, hold_segments=self.order.is_held, warn=self._warnings.append)
-        self._spoken = _Spoken(handle, encoder, is_held=self.order.is_held)
-        if self._is_closed:
-            handle.cancel()
-        return self._spoken.read()
+        pieces = _encode(handle, encoder)
+        return handle, _join(pieces, encoder) if self.order.is_held else pieces
+
+
+def _not_opened() -> CancelledError:
+    return CancelledError("the utterance was not opened")
 
 
 def _open_encoder(order: SpeechOrder, sample_rate: int) -> ContainerEncoder:
@@ -290,39 +331,33 @@ def _open_encoder(order: SpeechOrder, sample_rate: int) -> ContainerEncoder:
         raise HttpError(400, str(error), code="unsupported_format", param="response_format") from error
 
 
-class _Spoken:
-    """A handle and the encoder behind it; `read` is called by one thread at a time."""
+def _encode(handle: SpeechHandle, encoder: ContainerEncoder) -> Iterator[Encoded]:
+    """Encode an utterance as it is made."""
+    start, num_samples = 0, 0
+    marks: list[Mark] = []
+    for chunk in handle.chunks():
+        num_samples += len(chunk)
+        marks += chunk.marks
+        if data := encoder.write(chunk.samples):
+            yield Encoded(data, start, num_samples, tuple(marks))
+            start, num_samples = start + num_samples, 0
+            marks.clear()
+    if data := encoder.finish():
+        yield Encoded(data, start, num_samples, tuple(marks))
 
-    def __init__(self, handle: SpeechHandle, encoder: ContainerEncoder, *, is_held: bool) -> None:
-        self.handle = handle
-        self.encoder = encoder
-        self._chunks: Iterator[AudioChunk] = handle.chunks()
-        self._is_held = is_held
-        self._is_finished = False
 
-    def read(self) -> bytes:
-        """Wait for audio until there are bytes of it; none are the end."""
-        return self._read_all() if self._is_held else self._read_next()
-
-    def _read_next(self) -> bytes:
-        while not self._is_finished:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                self._is_finished = True
-                return self.encoder.finish()
-            if data := self.encoder.write(chunk.samples):
-                return data
-        return b""
-
-    def _read_all(self) -> bytes:
-        if self._is_finished:
-            return b""
-        data = bytearray()
-        while piece := self._read_next():
-            data += piece
-        for position, correction in self.encoder.corrections:
-            data[position : position + len(correction)] = correction
-        return bytes(data)
+def _join(pieces: Iterator[Encoded], encoder: ContainerEncoder) -> Iterator[Encoded]:
+    """Make one piece of a whole utterance, and write into the container what is known at its end."""
+    data = bytearray()
+    num_samples = 0
+    marks: list[Mark] = []
+    for piece in pieces:
+        data += piece.data
+        num_samples += piece.num_samples
+        marks += piece.marks
+    for position, correction in encoder.corrections:
+        data[position : position + len(correction)] = correction
+    yield Encoded(bytes(data), 0, num_samples, tuple(marks))
 
 
 def check_cloning(loaded: LoadedModel) -> None:

@@ -1,15 +1,12 @@
-"""An utterance as the body of a response: held headers, disconnects, visible failure.
+"""An utterance as the body of an HTTP response: held headers, the shape of the body, trailers.
 
-Nothing is sent before there is audio, so that whatever goes wrong until then is a proper error with its status. After
-that a failure breaks the connection: a body that ends well is whole.
+`voxtral.server.delivery` says when what is sent, and what happens when it cannot be.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from typing import Protocol
 from urllib.parse import quote
 
@@ -18,15 +15,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from voxtral.errors import CancelledError
-from voxtral.server.errors import HttpError, as_http_error
+from voxtral.server.delivery import deliver
+from voxtral.server.errors import HttpError
 from voxtral.server.guard import Visit
-from voxtral.server.service import Closing, Opening, SpeechOrder, SpeechService, Utterance
+from voxtral.server.service import Closing, Encoded, Opening, SpeechOrder, SpeechService
 
 _TRAILERS = "http.response.trailers"
-
-# The code of a client that has stopped reading: whatever else is sent would wait as long again.
-_STALLED = "client_stalled"
 
 
 class BodyShape(Protocol):
@@ -41,7 +35,7 @@ class BodyShape(Protocol):
         """Name the type of the body."""
         ...
 
-    def audio(self, data: bytes) -> bytes:
+    def audio(self, piece: Encoded) -> bytes:
         """Write a piece of encoded audio."""
         ...
 
@@ -59,9 +53,9 @@ class PlainAudio:
 
     media_type = None
 
-    def audio(self, data: bytes) -> bytes:
+    def audio(self, piece: Encoded) -> bytes:
         """Return it as it is."""
-        return data
+        return piece.data
 
     def end(self, closing: Closing) -> bytes:
         """Return nothing."""
@@ -97,110 +91,79 @@ class SpeechResponse(Response):
         self._visit = visit_of(request)
         self._shape = shape or PlainAudio()
         self._more_headers = dict(headers or {})
-        self._is_complete = False
         if request.scope.get("http_version") == "1.0":
             # Without chunks a body that breaks off looks like one that ended: such a client gets the length.
             self._order = order.held()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak until the end, a failure or the client's departure."""
-        self._service.check(self._order)
-        utterance = self._service.begin(self._order, self._visit.client)
-        speaking = asyncio.create_task(self._speak(utterance, scope, receive, send))
-        leaving = asyncio.create_task(_wait_for_departure(receive))
-        try:
-            await asyncio.wait({speaking, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            # A server reports the connection as ended as soon as it has the last bytes.
-            if self._is_complete:
-                await speaking
-            elif not speaking.done():
-                self._service.metrics.cancellations.inc()
-                self._visit.facts["error"] = CancelledError.code
-            else:
-                speaking.result()
-        finally:
-            leaving.cancel()
-            speaking.cancel()
-            self._service.dispose(utterance)
-
-    async def _speak(self, utterance: Utterance, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            opening, data = await utterance.open()
-        except Exception as error:
-            self._service.metrics.count_error(as_http_error(error).code)
-            raise
-        facts = self._visit.facts
-        facts.update(chars=len(self._order.request.text), format=self._order.format, ttfa_s=round(opening.ttfa_s, 4))
         has_trailers = _TRAILERS in scope.get("extensions", {}) and not self._order.is_held
-        try:
-            await self._send(send, self._start(opening, utterance, data, has_trailers=has_trailers))
-            while data:
-                await self._send(send, _body(self._shape.audio(data), more_body=True))
-                data = await utterance.read()
-            closing = utterance.closing
-            self._is_complete = not has_trailers
-            await self._send(send, _body(self._shape.end(closing), more_body=False))
-            if has_trailers:
-                self._is_complete = True
-                await self._send(send, {"type": _TRAILERS, "headers": _raw(_closing_headers(closing))})
-        except Exception as error:  # noqa: BLE001 - the headers are out: whatever it is, the body breaks
-            await self._break_off(as_http_error(error), send)
-            return
-        facts.update(audio_s=round(closing.stats.duration_s, 3), finish_reason=closing.finish_reason)
+        body = _Body(self._shape, self._order, self._more_headers, receive, send, has_trailers=has_trailers)
+        await deliver(self._service, self._order, body, self._visit)
 
-    async def _break_off(self, error: HttpError, send: Send) -> None:
-        """Tell the client in the words of its dialect, and leave the body without an end.
 
-        The server closes the connection of a response that was not completed.
-        """
-        self._service.metrics.count_error(error.code)
-        self._visit.facts["error"] = error.code
-        last_words = self._shape.failure(error)
-        if last_words and error.code != _STALLED:
-            with suppress(HttpError):  # it may have stopped reading by now
-                await self._send(send, _body(last_words, more_body=True))
+class _Body:
+    """The body of an HTTP response, as a sink.
 
-    async def _send(self, send: Send, message: Mapping[str, object]) -> None:
-        """Send, unless the client has stopped reading."""
-        limit = self._service.options.stall_timeout_s
-        try:
-            # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the end of its wait.
-            async with asyncio.timeout(limit):
-                await send(dict(message))
-        except TimeoutError:
-            raise HttpError(408, f"the client took nothing for {limit:g} s", code=_STALLED) from None
+    The server closes the connection of a response that was not completed.
+    """
 
-    def _start(self, opening: Opening, utterance: Utterance, data: bytes, *, has_trailers: bool) -> dict[str, object]:
+    def __init__(
+        self,
+        shape: BodyShape,
+        order: SpeechOrder,
+        more_headers: Mapping[str, str],
+        receive: Receive,
+        send: Send,
+        *,
+        has_trailers: bool,
+    ) -> None:
+        self._shape = shape
+        self._order = order
+        self._more_headers = more_headers
+        self._receive = receive
+        self._send = send
+        self._has_trailers = has_trailers
+
+    async def begin(self, opening: Opening, whole: Encoded | None, closing: Closing | None) -> None:
         headers = MutableHeaders({"Content-Type": self._shape.media_type or opening.content_type})
         # Proxies that gather a response before they pass it on would make a stream of it no more.
         headers["X-Accel-Buffering"] = "no"
         for name, value in {**_opening_headers(opening, self._order), **self._more_headers}.items():
             headers[name] = value
-        if self._order.is_held:
-            headers["Content-Length"] = str(len(self._shape.audio(data)) + len(self._shape.end(utterance.closing)))
-            headers.update(_closing_headers(utterance.closing))
-        if has_trailers:
-            headers["Trailer"] = ", ".join(_closing_headers(utterance.closing))
-        return {
-            "type": "http.response.start",
-            "status": 200,
-            "headers": headers.raw,
-            "trailers": has_trailers,
-        }
+        if closing is not None:
+            audio = self._shape.audio(whole) if whole is not None else b""
+            headers["Content-Length"] = str(len(audio) + len(self._shape.end(closing)))
+            headers.update(_closing_headers(closing))
+        if self._has_trailers:
+            headers["Trailer"] = ", ".join(_CLOSING_HEADERS)
+        await self._send(
+            {"type": "http.response.start", "status": 200, "headers": headers.raw, "trailers": self._has_trailers}
+        )
+
+    async def audio(self, piece: Encoded) -> None:
+        await self._send_body(self._shape.audio(piece), more_body=True)
+
+    async def end(self, closing: Closing) -> None:
+        await self._send_body(self._shape.end(closing), more_body=False)
+        if self._has_trailers:
+            await self._send({"type": _TRAILERS, "headers": _raw(_closing_headers(closing))})
+
+    async def fail(self, error: HttpError) -> None:
+        if last_words := self._shape.failure(error):
+            await self._send_body(last_words, more_body=True)
+
+    async def wait_for_departure(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def _send_body(self, data: bytes, *, more_body: bool) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": more_body})
 
 
 def visit_of(request: Request) -> Visit:
     """Find what is known of a request."""
     return request.scope["state"]["visit"]
-
-
-async def _wait_for_departure(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def _body(data: bytes, *, more_body: bool) -> dict[str, object]:
-    return {"type": "http.response.body", "body": data, "more_body": more_body}
 
 
 def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
@@ -223,15 +186,17 @@ def _opening_headers(opening: Opening, order: SpeechOrder) -> dict[str, str]:
     return headers
 
 
+_CLOSING_HEADERS: Mapping[str, Callable[[Closing], str]] = {
+    "X-Voxtral-Finish-Reason": lambda closing: closing.finish_reason,
+    "X-Voxtral-Duration": lambda closing: f"{closing.stats.duration_s:.3f}",
+    "X-Voxtral-RTF": lambda closing: f"{closing.stats.rtf:.4f}",
+    "X-Voxtral-Frames": lambda closing: str(closing.stats.num_frames),
+    "X-Voxtral-Retries": lambda closing: str(closing.stats.num_retries),
+}
+
+
 def _closing_headers(closing: Closing) -> dict[str, str]:
-    stats = closing.stats
-    return {
-        "X-Voxtral-Finish-Reason": closing.finish_reason,
-        "X-Voxtral-Duration": f"{stats.duration_s:.3f}",
-        "X-Voxtral-RTF": f"{stats.rtf:.4f}",
-        "X-Voxtral-Frames": str(stats.num_frames),
-        "X-Voxtral-Retries": str(stats.num_retries),
-    }
+    return {name: write(closing) for name, write in _CLOSING_HEADERS.items()}
 
 
 def _safe(text: str) -> str:

@@ -2,7 +2,7 @@
 
 `Batch` runs items; `submit` comes from the caller (`VoxtralTTS.submit`), and so does `take`, which makes something of
 a handle: audio in memory, or a file. `ItemReader` makes items of what Python callers give. docs/BATCH.md is the page
-for users; read next: `voxtral.tts` for the Python API, `voxtral.cli.batch` for books.
+for users; read next: `voxtral.tts` for the Python API, `voxtral.jobs.run` for files.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
-from voxtral.engine.noise import MAX_SEED
 from voxtral.errors import BatchError, CancelledError, OptionError, RequestError, TextError, VoxtralError
-from voxtral.speech.request import check_number, check_options, make_request
+from voxtral.options import MAX_SEED, SEED
+from voxtral.speech.request import check_option, check_options, make_request
 from voxtral.types import SpeechRequest
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class ItemReader:
     def __init__(
         self, common: Mapping[str, Any], seed: int, voices: ClonedVoices, check: Callable[[SpeechRequest], None]
     ) -> None:
-        check_number("seed", seed, 0, MAX_SEED, whole=True)
+        check_option(SEED, seed)
         request = make_request("", **common)
         check_options(request)
         self._common = dict(common)
@@ -248,7 +248,7 @@ class ItemReader:
         self._voices = voices
         self._check = check
 
-    def read(self, index: int, given: Any) -> BatchItem:
+    def read(self, index: int, given: object) -> BatchItem:
         """Make one item.
 
         Args:
@@ -262,14 +262,7 @@ class ItemReader:
         if isinstance(given, SpeechRequest):
             request = given
         else:
-            own = dict(given) if isinstance(given, Mapping) else {"text": given}
-            own.pop("name", None)
-            if not isinstance(own.get("text"), str):
-                kind = "missing" if "text" not in own else f"a {type(own['text']).__name__}"
-                raise TextError(f"the text is {kind}; an item is a str, a dict with the str `text`, or a SpeechRequest")
-            if odd := [key for key in own if not isinstance(key, str)]:
-                raise OptionError(f"option {odd[0]!r} is unknown; options are named by str; check the spelling")
-            request = make_request(**merge_options(self._common, own))
+            request = make_request(**merge_options(self._common, item_options(given)))
         check_options(request)
         if request.seed is None:
             request = replace(request, seed=item_seed(self._seed, name))
@@ -277,7 +270,7 @@ class ItemReader:
         self._check(request)
         return BatchItem(index, name, request)
 
-    def read_all(self, givens: Iterable[Any]) -> list[BatchItem]:
+    def read_all(self, givens: Iterable[object]) -> list[BatchItem]:
         """Make all items, or none.
 
         Raises:
@@ -298,28 +291,60 @@ class ItemReader:
         return items
 
 
-def check_texts(texts: Any) -> None:
+def check_texts(texts: object) -> None:
     """Refuse one text where many are wanted: it would be spoken letter by letter.
 
     Raises:
         TextError: it is a str, bytes, a dict or a request, or cannot be iterated over.
     """
+    kind = type(texts).__name__
     if isinstance(texts, str | bytes | Mapping | SpeechRequest) or not isinstance(texts, Iterable):
-        raise TextError(f"the texts are a {type(texts).__name__}; a batch takes an iterable of items; put it in a list")
+        raise TextError(f"the texts are a {kind}; a batch takes an iterable of items; put it in a list")
 
 
-def item_name(index: int, given: Any) -> str:
+def item_options(given: object) -> dict[str, Any]:
+    """Give the keywords of `synthesize` that a str or a dict stands for, the text among them and the name not.
+
+    Raises:
+        TextError: it is of another kind, or has no text.
+        OptionError: a key is no str.
+    """
+    mapping = _as_mapping(given)
+    own: dict[Any, Any] = {"text": given} if mapping is None else dict(mapping)
+    own.pop("name", None)
+    if not isinstance(own.get("text"), str):
+        kind = "missing" if "text" not in own else f"a {type(own['text']).__name__}"
+        raise TextError(f"the text is {kind}; an item is a str, a dict with the str `text`, or a SpeechRequest")
+    if odd := [key for key in own if not isinstance(key, str)]:
+        raise OptionError(f"option {odd[0]!r} is unknown; options are named by str; check the spelling")
+    return own
+
+
+def item_name(index: int, given: object) -> str:
     """Name an item: its own name, else its index.
 
     Raises:
         OptionError: the name is no str.
     """
-    name = given.get("name") if isinstance(given, Mapping) else None
-    if name is None:
-        return str(index)
-    if not isinstance(name, str):
+    name = own_name(given)
+    return str(index) if name is None else name
+
+
+def own_name(given: object) -> str | None:
+    """Give the name that a dict brings along, if it is one and does.
+
+    Raises:
+        OptionError: the name is no str.
+    """
+    mapping = _as_mapping(given)
+    name = None if mapping is None else mapping.get("name")
+    if name is not None and not isinstance(name, str):
         raise OptionError(f"name is {name!r}; it must be a str")
     return name
+
+
+def _as_mapping(given: object) -> Mapping[Any, Any] | None:
+    return cast("Mapping[Any, Any]", given) if isinstance(given, Mapping) else None
 
 
 def in_order(batch: Batch[Audio], items: list[BatchItem]) -> list[Audio]:
@@ -338,7 +363,7 @@ def in_order(batch: Batch[Audio], items: list[BatchItem]) -> list[Audio]:
     return [audio for audio in results if not isinstance(audio, VoxtralError)]
 
 
-def as_finished(batch: Batch[Audio], reader: ItemReader, givens: Iterable[Any]) -> Iterator[BatchResult]:
+def as_finished(batch: Batch[Audio], reader: ItemReader, givens: Iterable[object]) -> Iterator[BatchResult]:
     """Read items as there is room for them, and yield what became of each; a refused item is a result, too."""
     refused: deque[BatchResult] = deque()
 
@@ -363,7 +388,7 @@ def as_finished(batch: Batch[Audio], reader: ItemReader, givens: Iterable[Any]) 
     yield from drain()
 
 
-def _label(index: int, given: Any) -> str:
+def _label(index: int, given: object) -> str:
     try:
         return item_name(index, given)
     except OptionError:

@@ -1,21 +1,27 @@
 """From the keywords of `synthesize` to a SpeechRequest, and the rules that need no model to be checked.
 
-Everybody who takes options from a person comes here: Python, the command line and batches. Read next:
-`voxtral.tts`, which checks the rest and speaks.
+Everybody who takes options from a person comes here: Python, the command line and batches. What there is to check is
+in `voxtral.options`. Read next: `voxtral.speech.planner`, which checks the rest.
 """
+
+# pyright: reportUnnecessaryIsInstance=false
+# (callers without a type checker pass anything)
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from voxtral.engine.noise import MAX_SEED
 from voxtral.errors import OptionError
+from voxtral.options import OPTIONS, POSITIONAL, Option, SpeechOptions
 from voxtral.types import SamplingOptions, SpeechRequest
 
-# A deadline of nothing could never be met; one of more than a day is a slip.
-_MIN_DEADLINE_S, _MAX_DEADLINE_S = 0.001, 86400.0
+if TYPE_CHECKING:
+    from voxtral.audio.read import AudioSource
+
+# Words for the lists of choices in messages: "off" or "auto".
+_OR = " or "
 
 
 def check_options(request: SpeechRequest) -> None:
@@ -24,60 +30,54 @@ def check_options(request: SpeechRequest) -> None:
     Raises:
         OptionError: an option is outside its range, or two exclude each other.
     """
-    sampling = request.sampling
-    if not isinstance(sampling, SamplingOptions):
-        raise OptionError(f"sampling is {sampling!r}; it must be SamplingOptions")
-    check_number("guidance_scale", sampling.guidance_scale, 0.0, 10.0)
-    check_number("noise_scale", sampling.noise_scale, 0.0, 2.0)
-    check_number("num_euler_steps", sampling.num_euler_steps, 1, 100, whole=True)
-    check_number("max_frames", sampling.max_frames, 1, 2**31, whole=True)
-    check_number("seed", request.seed, 0, MAX_SEED, whole=True)
-    check_number("speed", _present("speed", request.speed), 0.25, 4.0)
-    check_number("pause", _present("pause", request.pause_s), 0.0, 60.0)
-    check_number("deadline_s", request.deadline_s, _MIN_DEADLINE_S, _MAX_DEADLINE_S)
-    if request.normalize not in ("off", "auto"):
-        raise OptionError(f'normalize is {request.normalize!r}; it must be "off" or "auto"')
+    if not isinstance(request.sampling, SamplingOptions):
+        raise OptionError(f"sampling is {request.sampling!r}; it must be SamplingOptions")
+    for option in OPTIONS:
+        check_option(option, option.value_in(request))
     if request.reference_audio is not None and request.voice is not None:
         raise OptionError("both voice and reference_audio are given; a request has one voice; leave one out")
 
 
-def make_request(  # noqa: PLR0913 - each is an option of its own
+def check_option(option: Option, value: Any) -> None:
+    """Refuse a value that an option cannot have.
+
+    Raises:
+        OptionError: it is of another kind or outside the range.
+    """
+    if option.kind == "choice":
+        if value not in option.choices:
+            choices = _OR.join(f'"{choice}"' for choice in option.choices)
+            raise OptionError(f"{option.name} is {value!r}; it must be {choices}")
+    elif option.low is not None and option.high is not None:
+        if value is None and option.default is not None:
+            raise OptionError(f"{option.name} is None; it must be a number; leave it out for the default")
+        check_number(option.name, value, option.low, option.high, whole=option.kind == "whole")
+
+
+def make_request(
     text: str,
     language: str | None = None,
-    reference_audio: Any = None,
-    *,
-    voice: Any = None,
-    seed: int | None = None,
-    speed: float = 1.0,
-    pause: float = 0.25,
-    normalize: Any = "off",
-    deadline_s: float | None = None,
-    **sampling: Any,
+    reference_audio: AudioSource | None = None,
+    **options: Unpack[SpeechOptions],
 ) -> SpeechRequest:
     """Build a request from the keywords of `synthesize`.
 
     Raises:
         OptionError: a keyword is unknown.
     """
-    known = ("guidance_scale", "noise_scale", "num_euler_steps", "max_frames")
-    unknown = sorted(set(sampling) - set(known))
+    known = [option for option in OPTIONS if option not in POSITIONAL]
+    unknown = sorted(set(options) - {option.name for option in known})
     if unknown:
         raise OptionError(
-            f"option {unknown[0]!r} is unknown; known are voice, seed, speed, pause, normalize, deadline_s, "
-            f"{', '.join(known)}; check the spelling"
+            f"option {unknown[0]!r} is unknown; known are {', '.join(option.name for option in known)}; "
+            "check the spelling"
         )
-    return SpeechRequest(
-        text=text,
-        language=language,
-        voice=voice,
-        reference_audio=reference_audio,
-        normalize=normalize,
-        sampling=SamplingOptions(**sampling),
-        seed=seed,
-        speed=speed,
-        pause_s=pause,
-        deadline_s=deadline_s,
-    )
+    values: dict[str, Any] = {"text": text, "language": language, "reference_audio": reference_audio}
+    sampling: dict[str, Any] = {}
+    for option in known:
+        folder, _, name = (option.place or option.name).rpartition(".")
+        (sampling if folder else values)[name] = options.get(option.name, option.default)
+    return SpeechRequest(**values, sampling=SamplingOptions(**sampling))
 
 
 def check_number(name: str, value: Any, low: float, high: float, *, whole: bool = False) -> None:
@@ -92,9 +92,3 @@ def check_number(name: str, value: Any, low: float, high: float, *, whole: bool 
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
         kind = "whole number" if whole else "number"
         raise OptionError(f"{name} is {value!r}; it must be a {kind} from {low} to {high}")
-
-
-def _present(name: str, value: Any) -> Any:
-    if value is None:
-        raise OptionError(f"{name} is None; it must be a number; leave it out for the default")
-    return value

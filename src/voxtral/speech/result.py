@@ -1,4 +1,4 @@
-"""Audio: finished speech with its samples, its segments and what it took."""
+"""Audio: finished speech with its samples, its segments and what it took; and reading an utterance into one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from voxtral.errors import GenerationError
 from voxtral.types import FinishReason, SegmentInfo, SpeechStats
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from voxtral.speech.utterance import SpeechHandle
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,3 +63,22 @@ class Audio:
 
         with AudioFileWriter(path, self.sample_rate) as writer:
             writer.write(self.samples)
+
+
+def collect(handle: SpeechHandle, sample_rate: int) -> Audio:
+    """Read an utterance to its end, into memory.
+
+    Raises:
+        GenerationError: a segment failed twice; its `audio` has what was made.
+        EngineError: as `SpeechHandle.chunks`.
+    """
+    import numpy as np
+
+    parts: list[npt.NDArray[np.float32]] = []
+    try:
+        parts.extend(chunk.samples for chunk in handle.chunks())
+    except GenerationError as error:
+        made = [*parts, error.audio] if error.audio is not None else parts
+        error.audio = np.concatenate(made) if made else None
+        raise
+    return Audio(np.concatenate(parts), sample_rate, handle.segments, handle.finish_reason, handle.stats)

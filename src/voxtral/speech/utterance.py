@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -18,10 +18,11 @@ import numpy as np
 from voxtral.audio.measure import is_silent
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import derive_seed
-from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationStats, too_late
+from voxtral.engine.sequence import GenerationHandle, GenerationStats, too_late
 from voxtral.errors import CancelledError, DeadlineError, EngineError, GenerationError
+from voxtral.speech.plan import PlannedSegment, SpeechPlan, generation_request
 from voxtral.text.segment import TextSegment
-from voxtral.types import AudioChunk, FinishReason, SegmentInfo, SpeechStats
+from voxtral.types import AudioChunk, FinishReason, Mark, SegmentInfo, SpeechStats
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -34,53 +35,29 @@ _FADE_S = 0.005
 Verdict = Literal["ok", "length", "runaway", "empty", "silent"]
 
 
-@dataclass(frozen=True)
-class SpeechPlan:
-    """An utterance, resolved and checked.
-
-    Attributes:
-        segments: the parts to speak, in order; lazily made.
-        make_request: builds the engine's request for one attempt at a segment: (segment, index,
-            attempt).
-        voice: name of the voice that speaks.
-        seed: of the utterance.
-        has_explicit_budget: the caller set max_frames, so that running into it is no fault.
-        speed: 0.25 to 4.
-        pause_s: silence between segments, in seconds as heard at any speed.
-        sample_rate: samples per second.
-        hold_segments: give out a segment only when it has ended well. A failed one can then be made
-            again unheard; costs a segment of latency and memory.
-        segments_in_flight: segments that are made side by side; they are submitted in order.
-        deadline_s: seconds from acceptance in which all audio must be made; None for no limit.
-    """
-
-    segments: Iterator[TextSegment]
-    make_request: Callable[[TextSegment, int, int], GenerationRequest]
-    voice: str
-    seed: int
-    has_explicit_budget: bool
-    speed: float
-    pause_s: float
-    sample_rate: int
-    hold_segments: bool
-    segments_in_flight: int = 2
-    deadline_s: float | None = None
-
-
 class SpeechHandle:
     """An utterance under way. Made by `VoxtralTTS.submit`; work begins at once.
 
     Dropping the handle cancels what it has not given out.
+
+    Args:
+        plan: what to speak.
+        engine: that speaks it.
+        accepted_at: when the request came, on the clock of time.perf_counter; None for now.
+        owner: of the engine, which stops it when nobody refers to it any more; kept as long as the handle is.
     """
 
-    def __init__(self, plan: SpeechPlan, engine: Engine, *, accepted_at: float | None = None) -> None:
+    def __init__(
+        self, plan: SpeechPlan, engine: Engine, *, accepted_at: float | None = None, owner: object = None
+    ) -> None:
         self._plan = plan
         self._engine = engine
+        self._owner = owner
         self._submitted_at = time.perf_counter() if accepted_at is None else accepted_at
         self._deadline_s = math.inf if plan.deadline_s is None else plan.deadline_s
         self._is_taken = False
         self._first_chunk_at: float | None = None
-        self._in_flight: deque[tuple[TextSegment, int, GenerationHandle]] = deque()
+        self._in_flight: deque[tuple[PlannedSegment, int, GenerationHandle]] = deque()
         self._num_submitted = 0
         self._num_prompt_tokens = 0
         self._is_cancelled = False
@@ -112,7 +89,7 @@ class SpeechHandle:
     @property
     def voice(self) -> str:
         """The name of the voice that speaks, chosen by language if the caller named none."""
-        return self._plan.voice
+        return self._plan.template.voice.name
 
     @property
     def segments(self) -> tuple[SegmentInfo, ...]:
@@ -180,15 +157,21 @@ class SpeechHandle:
         from voxtral.audio.stretch import TimeStretcher
 
         stretcher = TimeStretcher(plan.speed, plan.sample_rate)
+        position = 0
+        marks: deque[Mark] = deque()
         segment = 0
         for chunk in self._joined():
             segment = chunk.segment
-            stretched = stretcher.push(chunk.samples)
-            if len(stretched):
-                yield AudioChunk(stretched, plan.sample_rate, segment)
+            marks.extend(replace(mark, start=round(mark.start / plan.speed)) for mark in chunk.marks)
+            samples = stretcher.push(chunk.samples)
+            if len(samples):
+                # The stretcher lags behind: a mark rides with its own sample, not with those it came with.
+                due = _take_marks(marks, position + len(samples))
+                yield AudioChunk(samples, plan.sample_rate, segment, position, due)
+                position += len(samples)
         rest = stretcher.finish()
         if len(rest):
-            yield AudioChunk(rest, plan.sample_rate, segment)
+            yield AudioChunk(rest, plan.sample_rate, segment, position, tuple(marks))
 
     def _joined(self) -> Iterator[AudioChunk]:
         """Speak segment after segment, with pauses between and no step in the waveform."""
@@ -199,22 +182,27 @@ class SpeechHandle:
             segment, index, handle = self._in_flight[0]
             attempt = _Attempt(handle, self._plan.seed)
             start = position
-            for samples in self._speak(segment, index, attempt):
+            for chunk in self._speak(segment, index, attempt):
+                samples, marks = chunk.samples, chunk.marks
                 if last_sample is not None:
                     pause = self._pause(last_sample)
-                    yield AudioChunk(pause, rate, index - 1)
+                    yield AudioChunk(pause, rate, index - 1, position)
                     position += len(pause)
                     start = position
                     samples = _fade_in(samples, rate)
                     last_sample = None
+                if position == start:
+                    marks = (Mark("segment", segment.text.start, segment.text.end, 0), *marks)
+                # The engine counts from the start of the segment.
+                marks = tuple(replace(mark, start=start + mark.start) for mark in marks)
+                yield AudioChunk(samples, rate, index, position, marks)
                 position += len(samples)
-                yield AudioChunk(samples, rate, index)
             last_sample = attempt.last_sample
             scale = 1.0 / (rate * speed)
             self._segments.append(
                 SegmentInfo(
-                    text_start=segment.start,
-                    text_end=segment.end,
+                    text_start=segment.text.start,
+                    text_end=segment.text.end,
                     start_s=start * scale,
                     end_s=position * scale,
                     num_frames=attempt.handle.stats.num_frames,
@@ -224,7 +212,7 @@ class SpeechHandle:
             )
             self._in_flight.popleft()
 
-    def _speak(self, segment: TextSegment, index: int, attempt: _Attempt) -> Iterator[Samples]:
+    def _speak(self, segment: PlannedSegment, index: int, attempt: _Attempt) -> Iterator[AudioChunk]:
         """Yield the audio of one segment; a failed attempt that nobody has heard is made once more."""
         while True:
             yield from self._release(attempt)
@@ -234,26 +222,26 @@ class SpeechHandle:
                 yield from attempt.held
                 return
             if attempt.number + 1 == _MAX_ATTEMPTS or attempt.was_heard:
-                raise self._failure(verdict, segment, attempt)
+                raise self._failure(verdict, segment.text, attempt)
             self._num_retries += 1
             attempt.begin_again(derive_seed(self._plan.seed, attempt.number + 1))
             attempt.handle = self._submit(segment, index, attempt.number)
             self._in_flight[0] = (segment, index, attempt.handle)
 
-    def _release(self, attempt: _Attempt) -> Iterator[Samples]:
-        for samples in self._made_in_time(attempt.handle):
+    def _release(self, attempt: _Attempt) -> Iterator[AudioChunk]:
+        for chunk in self._made_in_time(attempt.handle):
             if self._first_chunk_at is None:
                 self._first_chunk_at = attempt.handle.stats.first_chunk_at
-            is_silent = attempt.take(samples, self._plan.sample_rate)
+            is_silent = attempt.take(chunk)
             if self._plan.hold_segments:
-                attempt.held.append(samples)
+                attempt.held.append(chunk)
                 continue
             attempt.was_heard |= not is_silent
-            yield samples
+            yield chunk
 
-    def _made_in_time(self, handle: GenerationHandle) -> Iterator[Samples]:
+    def _made_in_time(self, handle: GenerationHandle) -> Iterator[AudioChunk]:
         try:
-            yield from (chunk.samples for chunk in handle.chunks())
+            yield from handle.chunks()
         except DeadlineError:
             # The engine knows what was left for this segment; the caller knows what was given to all.
             raise too_late(self._deadline_s) from None
@@ -270,16 +258,16 @@ class SpeechHandle:
             "end by itself and be heard; try another seed, voice or punctuation, or set max_frames",
             finish_reason=verdict,
             seeds=tuple(derive_seed(self._plan.seed, number) for number in range(attempt.number + 1)),
-            audio=np.concatenate(attempt.held) if attempt.held else None,
+            audio=np.concatenate([chunk.samples for chunk in attempt.held]) if attempt.held else None,
         )
 
     def _check_cancelled(self) -> None:
         if self._is_cancelled:
             raise CancelledError("the request was cancelled by its caller")
 
-    def _submit(self, segment: TextSegment, index: int, attempt: int) -> GenerationHandle:
+    def _submit(self, segment: PlannedSegment, index: int, attempt: int) -> GenerationHandle:
         self._check_cancelled()
-        request = replace(self._plan.make_request(segment, index, attempt), deadline_s=self._time_left())
+        request = generation_request(self._plan, segment, index, attempt, deadline_s=self._time_left())
         handle = self._engine.submit(request)
         self._num_prompt_tokens += len(request.prompt.token_ids)
         self._generations.append(handle.stats)
@@ -327,14 +315,14 @@ class _Attempt:
     def begin_again(self, seed: int) -> None:
         self.seed = seed
         self.number += 1
-        self.held: list[Samples] = []
+        self.held: list[AudioChunk] = []
         self.has_sound = False
 
-    def take(self, samples: Samples, sample_rate: int) -> bool:
+    def take(self, chunk: AudioChunk) -> bool:
         """Note a chunk; tell whether it is silent."""
-        silent = is_silent(samples, sample_rate)
+        silent = is_silent(chunk.samples, chunk.sample_rate)
         self.has_sound |= not silent
-        self.last_sample = float(samples[-1])
+        self.last_sample = float(chunk.samples[-1])
         return silent
 
     def verdict(self, *, has_explicit_budget: bool) -> Verdict:
@@ -356,6 +344,14 @@ def _fade_in(samples: Samples, sample_rate: int) -> Samples:
     return faded
 
 
+def _take_marks(marks: deque[Mark], end: int) -> tuple[Mark, ...]:
+    """Take the marks before a sample."""
+    taken: list[Mark] = []
+    while marks and marks[0].start < end:
+        taken.append(marks.popleft())
+    return tuple(taken)
+
+
 def _reblock(chunks: Iterator[AudioChunk], size: int) -> Iterator[AudioChunk]:
     """Cut a stream into chunks of exactly `size` samples; the last may be shorter."""
     waiting: deque[AudioChunk] = deque()
@@ -371,13 +367,23 @@ def _reblock(chunks: Iterator[AudioChunk], size: int) -> Iterator[AudioChunk]:
 
 
 def _take(waiting: deque[AudioChunk], size: int) -> AudioChunk:
-    first = waiting[0]
-    parts: list[Samples] = []
+    """Join the first `size` samples of what waits."""
+    parts: list[AudioChunk] = []
     missing = size
     while missing:
         chunk = waiting.popleft()
-        parts.append(chunk.samples[:missing])
         if len(chunk) > missing:
-            waiting.appendleft(AudioChunk(chunk.samples[missing:], chunk.sample_rate, chunk.segment))
-        missing -= len(parts[-1])
-    return AudioChunk(np.concatenate(parts), first.sample_rate, first.segment)
+            chunk, rest = _cut(chunk, missing)
+            waiting.appendleft(rest)
+        parts.append(chunk)
+        missing -= len(chunk)
+    samples = np.concatenate([part.samples for part in parts])
+    return replace(parts[0], samples=samples, marks=tuple(mark for part in parts for mark in part.marks))
+
+
+def _cut(chunk: AudioChunk, place: int) -> tuple[AudioChunk, AudioChunk]:
+    """Cut a chunk in two; each mark stays with its sample."""
+    start = chunk.start + place
+    before = tuple(mark for mark in chunk.marks if mark.start < start)
+    head = replace(chunk, samples=chunk.samples[:place], marks=before)
+    return head, replace(chunk, samples=chunk.samples[place:], start=start, marks=chunk.marks[len(before) :])

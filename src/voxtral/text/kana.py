@@ -21,19 +21,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from voxtral.errors import TextError
+from voxtral.errors import JapaneseReaderMissingError, TextError
 from voxtral.text.edits import Draft, Edit
-from voxtral.text.kana_numbers import COUNTERS, CURRENCIES, NUMERAL, read_money, read_number
+from voxtral.text.kana_numbers import NUMERAL, kana_words, read_money, read_number
 from voxtral.text.segment import split_text
 
 # A kana takes as long as two Latin letters: 0.11 s and 0.057 s at the same rate of the teacher.
 LETTERS_PER_KANA = 2
-
-
-class JapaneseReaderMissingError(TextError):
-    """The text has kanji, and the extra that reads them is not installed."""
-
-    code = "japanese_reader_missing"
 
 
 @dataclass(frozen=True)
@@ -76,18 +70,10 @@ _VARIANT = re.compile("[髙﨑𠮷]")
 # What may need a reading in a text without kanji.
 _PLAIN_WORD = re.compile(rf"(?P<number>\d+(?:,\d{{3}})*(?:\.\d+)?)|[{_LETTER}]+|[¥$€£%℃°〜~−-]|つ")
 
-_LETTER_NAMES = (
-    "エー ビー シー ディー イー エフ ジー エイチ アイ ジェー ケー エル エム "
-    "エヌ オー ピー キュー アール エス ティー ユー ブイ ダブリュー エックス ワイ ゼット"
-)
-_LETTERS = dict(zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", _LETTER_NAMES.split(), strict=True))
-# The dictionary has the formal reading; people say this one.
-_COMMON_READINGS = {"私": "ワタシ"}
 _PARTICLES = {"は": "わ", "へ": "え"}
 _RANGES = frozenset("〜~～")
 _MINUSES = frozenset("-−")
 _TIES = re.compile(r"[^\W\u3041-\u3096]|[-−_/.:]")
-_GREETINGS = frozenset({"こんにちは", "こんばんは"})
 _AFTER_NANI = frozenset("をがもに")
 _HIRAGANA = {code: code - 0x60 for code in range(0x30A1, 0x30F7)}
 
@@ -206,7 +192,7 @@ def _word(morpheme: Any, part: str, part_start: int) -> _Word:
     begin, end = morpheme.begin(), morpheme.end()
     surface = part[begin:end]
     kind, detail = morpheme.part_of_speech()[:2]
-    reading = _COMMON_READINGS.get(surface) or str(morpheme.reading_form())
+    reading = kana_words().common_readings.get(surface) or str(morpheme.reading_form())
     # Circles alone (〇〇) stand for a name that is left open; the dictionary calls every symbol "kigou".
     is_open = surface != "" and surface.strip("〇") == ""
     is_read = _KANA.fullmatch(reading) is not None and not is_open and not kind.endswith(("記号", "空白"))
@@ -223,7 +209,7 @@ def _word(morpheme: Any, part: str, part_start: int) -> _Word:
         reading=reading if is_read else "",
         is_number=is_number,
         is_particle=kind == "助詞" and surface in _PARTICLES,
-        is_conjunction=kind == "接続詞" or surface in _GREETINGS,
+        is_conjunction=kind == "接続詞" or surface in kana_words().greetings,
     )
 
 
@@ -256,7 +242,7 @@ def _is_sign_of_number(text: str, words: Sequence[_Word], index: int) -> bool:
     word = words[index]
     # "GPT-4" and "10-5" are names and scores; after hiragana, as in "は-5", a sign stands free.
     is_tied = word.start > 0 and _TIES.match(text, word.start - 1) is not None
-    return word.surface in CURRENCIES or (word.surface in _MINUSES and not is_tied)
+    return word.surface in kana_words().currencies or (word.surface in _MINUSES and not is_tied)
 
 
 def _is_followed_by_number(words: Sequence[_Word], index: int) -> bool:
@@ -274,10 +260,10 @@ def _number_edit(words: Sequence[_Word], index: int, last_counter: str) -> tuple
     number = words[index + 1] if sign else first
     num_words = 2 if sign else 1
     following = words[index + num_words] if index + num_words < len(words) else None
-    if sign in CURRENCIES:
+    if sign in kana_words().currencies:
         return Edit(first.start, number.end, read_money(number.surface, sign)), num_words, ""
     counter = ""
-    if following is not None and following.start == number.end and following.surface in COUNTERS:
+    if following is not None and following.start == number.end and following.surface in kana_words().counters:
         counter = following.surface
         num_words += 1
     reading = read_number(number.surface, counter, after_month=last_counter == "月")
@@ -325,7 +311,8 @@ def _spell(word: _Word, unread: list[tuple[int, str]]) -> str:
             reading = read_number(written)
         elif part.lastgroup == "latin":
             is_spelled = written.isascii() and (written.isupper() or len(word.surface) == 1)
-            reading = "".join(_LETTERS[letter] for letter in written.upper()) if is_spelled else written
+            if is_spelled:
+                reading = "".join(kana_words().letter_names[letter] for letter in written.upper())
         elif part.lastgroup == "zeros":
             reading = "まる" * len(written)
         else:

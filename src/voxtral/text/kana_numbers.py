@@ -1,8 +1,8 @@
 """Japanese numbers to kana: cardinals, decimals, and the counted things that change their sound.
 
 Knows nothing of where a number stands in a text; `kana.py` finds them and asks here. Cardinals come from
-num2words. Counters have a table of their own, because dictionaries read number and counter apart
-("san" + "hon"), while speech joins them ("sanbon").
+num2words. Counters have a table of their own, in the file of Japanese, because dictionaries read number and
+counter apart ("san" + "hon"), while speech joins them ("sanbon").
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import importlib
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
+from voxtral.errors import LanguageFileError
+from voxtral.text.language_data import KanaWords, load_language
 from voxtral.text.spelling import MAX_DIGITS
 
 _KANJI_DIGITS = str.maketrans("〇零一二三四五六七八九", "00123456789")
@@ -32,54 +35,6 @@ _THOUSAND_OF_A_UNIT = re.compile("(^|おく|ちょう)せん(?=まん|おく|ち
 NUMERAL = re.compile(r"[\d〇零一二三四五六七八九十百千万億兆][\d,.〇零一二三四五六七八九十百千万億兆]*")
 
 
-def _pairs(words: str) -> dict[str, str]:
-    """Read "a b c d" as {a: b, c: d}."""
-    names = words.split()
-    return dict(zip(names[::2], names[1::2], strict=True))
-
-
-# What is counted, and how it is read after a number; hiragana takes the sound changes, katakana none.
-COUNTERS: Mapping[str, str] = MappingProxyType(
-    _pairs(
-        "年 ねん 年間 ねんかん 年生 ねんせい 年代 ねんだい 年度 ねんど 世紀 せいき "
-        "月 がつ か月 かげつ ヶ月 かげつ ヵ月 かげつ カ月 かげつ ケ月 かげつ 箇月 かげつ "
-        "か月間 かげつかん ヶ月間 かげつかん ヵ月間 かげつかん カ月間 かげつかん "
-        "週 しゅう 週間 しゅうかん 日 にち 日間 にちかん "
-        "時 じ 時間 じかん 分 ふん 分間 ふんかん 秒 びょう 秒間 びょうかん "
-        "か国 かこく ヶ国 かこく ヵ国 かこく カ国 かこく か所 かしょ ヶ所 かしょ ヵ所 かしょ カ所 かしょ 箇所 かしょ "
-        "人 にん 名 めい 歳 さい 才 さい 円 えん つ つ 本 ほん 杯 はい 匹 ひき 頭 とう 羽 わ 個 こ 枚 まい 台 だい "
-        "冊 さつ 巻 かん 章 しょう 曲 きょく 件 けん 軒 けん 回 かい 回目 かいめ 階 かい 度 ど 度目 どめ 番 ばん "
-        "番目 ばんめ 号 ごう 点 てん 倍 ばい 割 わり 問 もん 足 そく 着 ちゃく 通 つう 泊 はく 歩 ほ 発 はつ "
-        "票 ひょう 丁目 ちょうめ "
-        "% パーセント ℃ ど ° ど km キロメートル m メートル cm センチメートル mm ミリメートル "
-        "kg キログラム g グラム mg ミリグラム ml ミリリットル L リットル"
-    )
-)
-CURRENCIES: Mapping[str, str] = MappingProxyType({"¥": "えん", "$": "ドル", "€": "ユーロ", "£": "ポンド"})
-
-_DAY_NAMES = "ふつか みっか よっか いつか むいか なのか ようか ここのか とおか"
-_DAYS: Mapping[int, str] = MappingProxyType(
-    dict(enumerate(_DAY_NAMES.split(), start=2)) | {14: "じゅうよっか", 20: "はつか", 24: "にじゅうよっか"}
-)
-_THINGS = "ひとつ ふたつ みっつ よっつ いつつ むっつ ななつ やっつ ここのつ"
-_WHOLE: Mapping[tuple[str, int], str] = MappingProxyType(
-    {("人", 1): "ひとり", ("人", 2): "ふたり", ("歳", 20): "はたち", ("才", 20): "はたち"}
-    | {("時", 0): "れいじ", ("点", 0): "れいてん"}
-    | {("階", 3): "さんがい", ("軒", 3): "さんげん", ("足", 3): "さんぞく"}
-    | {("つ", value): reading for value, reading in enumerate(_THINGS.split(), start=1)}
-    | {("日", value): reading for value, reading in _DAYS.items()}
-    | {("日間", value): reading + "かん" for value, reading in _DAYS.items()}
-)
-# The last word of a number before a counter that begins with this character.
-_LAST_WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {
-        "年": {"よん": "よ"},
-        "円": {"よん": "よ"},
-        "人": {"よん": "よ"},
-        "時": {"よん": "よ", "なな": "しち", "きゅう": "く"},
-        "月": {"よん": "し", "なな": "しち", "きゅう": "く"},
-    }
-)
 _DOUBLED: Mapping[str, str] = MappingProxyType(
     {"いち": "いっ", "ろく": "ろっ", "はち": "はっ", "じゅう": "じゅっ", "ひゃく": "ひゃっ"}
 )
@@ -92,12 +47,21 @@ _H_TO_B = str.maketrans("はひふへほ", "ばびぶべぼ")
 _P_AFTER_N = ("ふん", "はく", "はつ", "ほ")
 
 
+@cache
+def kana_words() -> KanaWords:
+    """Look up what the file of Japanese says of reading in kana."""
+    words = load_language("ja").kana
+    if words is None:
+        raise LanguageFileError("ja.toml lacks the table [kana]; Japanese in kana is read by it; add it")
+    return words
+
+
 def read_number(written: str, counter: str = "", *, after_month: bool = False) -> str:
     """Read a number, and what it counts, in kana.
 
     Args:
         written: what `NUMERAL` matches: digits of any script, kanji numerals, or both ("3万5千").
-        counter: a key of `COUNTERS`; "" for a bare number.
+        counter: a key of `counters` in `kana_words`; "" for a bare number.
         after_month: the number follows a month, so that a day 1 is the first of it.
 
     Returns:
@@ -107,7 +71,7 @@ def read_number(written: str, counter: str = "", *, after_month: bool = False) -
     ('さんぼん', 'にせんにじゅうよねん', 'れいてんご')
     """
     written = "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in written)
-    reading = COUNTERS.get(counter, "")
+    reading = kana_words().counters.get(counter, "")
     if after_month and counter == "日" and written in ("1", "一"):
         return "ついたち"
     if decimal := _DECIMAL.fullmatch(written):
@@ -120,8 +84,8 @@ def read_number(written: str, counter: str = "", *, after_month: bool = False) -
 
 
 def read_money(written: str, sign: str) -> str:
-    """Read an amount behind a currency sign, a key of `CURRENCIES`."""
-    return read_number(written, "円") if sign == "¥" else read_number(written) + CURRENCIES[sign]
+    """Read an amount behind a currency sign, a key of `currencies` in `kana_words`."""
+    return read_number(written, "円") if sign == "¥" else read_number(written) + kana_words().currencies[sign]
 
 
 def _value(digits: str) -> int | None:
@@ -180,10 +144,11 @@ def _one_by_one(written: str) -> str:
 
 
 def _count(value: int, counter: str, reading: str) -> str:
-    if (counter, value) in _WHOLE:
-        return _WHOLE[counter, value]
+    known = kana_words()
+    if value in (counted := known.counted.get(counter, {})):
+        return counted[value]
     words = _cardinal(value)
-    for ending, changed in _LAST_WORDS.get(counter[:1], {}).items():
+    for ending, changed in known.last_words.get(counter[:1], {}).items():
         if words.endswith(ending):
             return words.removesuffix(ending) + changed + reading
     return _join(words, reading)

@@ -10,12 +10,14 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 
 from voxtral.errors import LanguageError, TextError
+from voxtral.text.language_data import load_language
 
 # The nine languages of the model card, and Japanese, which the users' guide lists and the published weights do not
-# know; a checkpoint that does says so in its configuration.
+# know; a checkpoint that does says so in its configuration. What else is known of each stands in its file in `data/`.
 LANGUAGES: Mapping[str, str] = MappingProxyType(
     {
         "en": "English",
@@ -31,31 +33,7 @@ LANGUAGES: Mapping[str, str] = MappingProxyType(
     }
 )
 
-# Other spellings of each code: ISO 639-2 codes and the names that its speakers use.
-_SPELLINGS: Mapping[str, str] = MappingProxyType(
-    {
-        "en": "eng",
-        "fr": "fra fre français",
-        "es": "spa español castellano castilian",
-        "de": "deu ger deutsch",
-        "it": "ita italiano",
-        "pt": "por português",
-        "nl": "nld dut nederlands flemish vlaams",
-        "ar": "ara العربية عربي عربية",
-        "hi": "hin हिन्दी हिंदी",
-        "ja": "jpn 日本語 にほんご",
-    }
-)
-
 # The first word of the Unicode name of a letter is its script, once compatibility forms are folded.
-_SCRIPTS: Mapping[str, frozenset[str]] = MappingProxyType(
-    {
-        "ar": frozenset({"ARABIC"}),
-        "hi": frozenset({"DEVANAGARI"}),
-        "ja": frozenset({"HIRAGANA", "KATAKANA", "CJK"}),
-    }
-)
-_LATIN = frozenset({"LATIN"})
 _SCRIPT_NAMES: Mapping[str, str] = MappingProxyType({"CJK": "Han"})
 
 _TAG = re.compile(r"([a-z]{2,3})(?:[-_][a-z0-9]{2,8})*(?:\.[a-z0-9-]+)?")
@@ -89,15 +67,26 @@ def resolve_language(value: str) -> str:
     wanted = _fold(value)
     tag = _TAG.fullmatch(wanted)
     primary = tag.group(1) if tag else wanted
-    for code, name in LANGUAGES.items():
-        spellings = {_fold(spelling) for spelling in (name, *_SPELLINGS[code].split())}
-        if primary == code or wanted in spellings or (tag and primary in spellings):
-            return code
+    if primary in LANGUAGES:
+        return primary
+    names = _codes_by_name()
+    if code := names.get(wanted) or names.get(primary):
+        return code
     known = ", ".join(f"{code} ({name})" for code, name in LANGUAGES.items())
     raise LanguageError(
         f"unknown language {_quote(value)}; the known ones are {known}; pass one of these codes or names, "
         "or leave the language out"
     )
+
+
+@cache
+def _codes_by_name() -> dict[str, str]:
+    return {_fold(name): code for code in LANGUAGES for name in (LANGUAGES[code], *load_language(code).names)}
+
+
+def sample_sentence(code: str) -> str:
+    """Give the sentence that a voice says to be heard, in the language of a key of `LANGUAGES`."""
+    return load_language(code).sample
 
 
 def script_mismatch(text: str, language: str) -> str | None:
@@ -114,7 +103,7 @@ def script_mismatch(text: str, language: str) -> str | None:
         LanguageError: the language is unknown.
     """
     code = resolve_language(language)
-    fitting = _SCRIPTS.get(code, _LATIN)
+    fitting = {script.upper() for script in load_language(code).scripts}
     letters: Counter[str] = Counter()
     # Counting characters first keeps the slow look-up of names to one per distinct character.
     for char, count in Counter(text).items():

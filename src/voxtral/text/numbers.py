@@ -13,19 +13,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from voxtral.text.edits import Draft, Edit
+from voxtral.text.language_data import Grammar, PointOrdinals
 from voxtral.text.spelling import MAX_DIGITS, Speller, grammar_of
 
 # Marks are no word characters for `re`, and in Hindi they are most of a word's ending.
 _INDIC_MARKS = "\u0900-\u0903\u093a-\u094f"
 _NO_BREAK = "\u00a0\u202f\u2009"
-_ORDINAL_SUFFIXES = {
-    "en": r"(?:st|nd|rd|th)\b",
-    "fr": r"(?:ers?|res?|ères?|èmes?|emes?|es?|ndes?|nds?)\b",
-    "es": r"\.?[ºª]",
-    "it": r"\.?[ºª]",
-    "pt": r"\.?[ºª]",
-    "nl": r"(?:ste|de|e)\b",
-}
 # Two currency signs may differ only in the letters before the dollar; others, such as "C$", are not ours.
 _CURRENCY_SIGN = r"(?:(?:US|R)?\$|[€£¥₹])"
 # International, with a trunk zero, North American with and without area code, and card numbers. Each
@@ -40,7 +33,6 @@ _PHONE = r"""
 """
 _DATE_LIKE = re.compile(r"\d{1,2}([-/ ])\d{1,2}\1\d{2,4}")
 
-_ENGLISH_STYLE = frozenset({"en", "hi", "ar"})
 _GROUPED_ENGLISH = re.compile(r"(?:[1-9]\d{0,2}(?:[,٬]\d{3})+)(?:[.٫]\d+)?")
 _GROUPED_INDIAN = re.compile(r"[1-9]\d?(?:,\d\d)*,\d{3}(?:\.\d+)?")
 _GROUPED_EUROPEAN = re.compile(r"[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?")
@@ -50,17 +42,8 @@ _RANGE = re.compile(r"(\d[\d.,]*)[-–−](\d[\d.,]*)")
 _COMMA_LIST = re.compile(r"\d+(?:,\d+)+")
 _ADDRESS = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
 
-_GERMAN_MONTHS = frozenset(
-    {
-        *("januar", "jänner", "februar", "märz", "april", "mai", "juni", "juli", "august"),
-        *("september", "oktober", "november", "dezember"),
-    }
-)
-_GERMAN_ORDINAL = re.compile(r"\.\s(?:([^\W\d_]+)|(\d))")
+_AFTER_POINT = re.compile(r"\.\s(?:([^\W\d_]+)|(\d))")
 _LAST_WORDS = re.compile(r"(?:(\w+)[ \u00a0])?(\w+)[ \u00a0]$")
-_GERMAN_STRONG = frozenset({"dem", "den", "des", "am", "im", "vom", "zum", "zur", "beim", "bis", "ab", "seit"})
-_GERMAN_WEAK = frozenset({"der", "die", "das"})
-_GERMAN_DATIVE = frozenset({"in", "von", "mit", "zu", "nach", "bei", "aus", "seit", "auf", "an", "vor", "während"})
 
 
 @dataclass(frozen=True)
@@ -98,7 +81,7 @@ class _Finder:
         self._language = language
         self._speller = Speller(language)
         self._grammar = self._speller.grammar
-        self._pattern = _token_pattern(language, self._speller)
+        self._pattern = _token_pattern(self._grammar)
 
     def edits(self) -> Iterator[Edit]:
         """List the replacements, in order."""
@@ -119,12 +102,13 @@ class _Finder:
         span = _RANGE.fullmatch(chain)
         if span and not signed:
             return self._replace(token, self._range(token, *span.groups()))
-        number = _parse(chain, self._language)
+        number = _parse(chain, self._grammar)
         if number is None:
-            listed = _COMMA_LIST.fullmatch(chain) if self._language in _ENGLISH_STYLE else None
+            listed = _COMMA_LIST.fullmatch(chain) if self._grammar.has_decimal_point else None
             return self._replace(token, self._list(chain) if listed and not _has_affix(token) else None)
-        if self._language == "de" and not _has_affix(token) and self._text[token.end() : token.end() + 1] == ".":
-            return self._before_german_point(token, number)
+        ordinals = self._grammar.ordinals_with_point
+        if ordinals and not _has_affix(token) and self._text[token.end() : token.end() + 1] == ".":
+            return self._before_point(token, number, ordinals)
         words = self._words(token, number)
         sign = {"": "", "+": self._grammar.plus + " "}.get(token.group("sign") or "", self._grammar.minus + " ")
         return self._replace(token, sign + words if words else None)
@@ -191,7 +175,7 @@ class _Finder:
         if number.is_code:
             return self._speller.digits(number.whole)
         is_year = number.is_plain and len(number.whole) == 4 and not is_signed
-        if is_year and int(number.whole) in self._grammar.year_range:
+        if is_year and self._grammar.years and int(number.whole) in self._grammar.years:
             return self._speller.year(int(number.whole))
         return self._speller.number(number.whole, number.fraction, number.point)
 
@@ -207,9 +191,7 @@ class _Finder:
         return self._speller.amount(currency, number.whole, number.fraction, number.point)
 
     def _ordinal(self, number: _Number, suffix: str) -> str | None:
-        # Beyond ten, num2words writes Spanish ordinals that nobody says ("décimoprimero").
-        limit = 10 if self._language == "es" else 10**6
-        if number.fraction is not None or number.is_code or not 0 < int(number.whole) <= limit:
+        if number.fraction is not None or number.is_code or not 0 < int(number.whole) <= self._grammar.largest_ordinal:
             return None
         words = self._speller.ordinal(int(number.whole))
         if self._language == "fr":
@@ -220,7 +202,7 @@ class _Finder:
 
     def _range(self, token: re.Match[str], first: str, last: str) -> str | None:
         """Spell "10-20" as a range; what does not grow, such as a score or a model number, is none."""
-        low, high = _parse(first, self._language), _parse(last, self._language)
+        low, high = _parse(first, self._grammar), _parse(last, self._grammar)
         if low is None or high is None or low.is_code or high.is_code or token.group("ordinal"):
             return None
         if float(f"{low.whole}.{low.fraction or 0}") >= float(f"{high.whole}.{high.fraction or 0}"):
@@ -245,10 +227,10 @@ class _Finder:
 
     # German ---------------------------------------------------------------------------------------
 
-    def _before_german_point(self, token: re.Match[str], number: _Number) -> Edit | None:
+    def _before_point(self, token: re.Match[str], number: _Number, ordinals: PointOrdinals) -> Edit | None:
         """Decide what the point after a German number is: "am 3. Mai" has an ordinal, "um 3. Dann" an end."""
         start, end = token.span()
-        following = _GERMAN_ORDINAL.match(self._text, end)
+        following = _AFTER_POINT.match(self._text, end)
         is_small = number.is_plain and len(number.whole) <= 3 and not number.is_code and number.whole != "0"
         if number.fraction is not None and number.point == "." and len(number.whole + number.fraction) <= 4:
             return None  # A date such as 24.12.
@@ -258,7 +240,7 @@ class _Finder:
             return None  # A date such as 24. 12.
         last_words = _LAST_WORDS.search(self._text[max(0, start - 40) : start])
         far, near = (word.lower() if word else "" for word in (last_words.groups() if last_words else ("", "")))
-        ending = _german_ending(far, near, following.group(1))
+        ending = _german_ending(far, near, following.group(1), ordinals)
         if ending is None:
             is_end = following.group(1)[0].isupper() and near
             return self._replace(token, self._words(token, number)) if is_end else None
@@ -269,11 +251,13 @@ class _Finder:
 _BOUND = frozenset({"Mn", "Mc", "Me", "Sc", "No", "Nl"})
 
 
-def _token_pattern(language: str, speller: Speller) -> re.Pattern[str]:
+def _token_pattern(grammar: Grammar) -> re.Pattern[str]:
     """Build the pattern of whatever has digits; each alternative starts with a fixed character or a digit."""
-    spaces = _NO_BREAK + (" " if language == "fr" else "")
-    scales = "|".join(sorted(speller.grammar.scales, key=len, reverse=True))
-    ordinal = _ORDINAL_SUFFIXES.get(language, r"(?!)")
+    spaces = _NO_BREAK + (" " if grammar.written == "1 234,56" else "")
+    large = [*grammar.large_numbers, *(grammar.linked_numbers.words if grammar.linked_numbers else ())]
+    scales = "|".join(sorted(large, key=len, reverse=True))
+    suffixes = "|".join(map(re.escape, grammar.ordinal_suffixes))
+    ordinal = rf"(?:{suffixes})\b" if suffixes else r"(?!)"
     return re.compile(
         rf"""
           (?P<skip>(?:https?|ftp)://\S+|www\.\S+)
@@ -307,14 +291,14 @@ def _to_ascii(written: str) -> str:
     return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in written)
 
 
-def _parse(chain: str, language: str) -> _Number | None:
+def _parse(chain: str, grammar: Grammar) -> _Number | None:
     """Read digits with separators as one number; None if they are not clearly one."""
     if chain.isdigit():
         return _Number(chain, is_plain=True)
     written = re.sub(f"[ {_NO_BREAK}]", "", chain)
     if written.isdigit():
         return _Number(written)
-    read: Callable[[str], _Number | None] = _parse_english if language in _ENGLISH_STYLE else _parse_european
+    read: Callable[[str], _Number | None] = _parse_english if grammar.has_decimal_point else _parse_european
     return read(written)
 
 
@@ -354,16 +338,17 @@ def _french_ordinal(words: str, suffix: str) -> str | None:
     return words if suffix in {"e", "ème", "eme"} else words + "s" if suffix in {"es", "èmes", "emes"} else None
 
 
-def _german_ending(far: str, near: str, following: str) -> str | None:
+def _german_ending(far: str, near: str, following: str, ordinals: PointOrdinals) -> str | None:
     """Choose the ending of a German ordinal by the words around it; None if it is none.
 
     Args:
         far: the word before `near`, in lower case.
         near: the word before the number, in lower case.
         following: the word after the number.
+        ordinals: the words that tell.
     """
-    if near in _GERMAN_STRONG or (near in _GERMAN_WEAK and far in _GERMAN_DATIVE):
+    if near in ordinals.n_after or (near in ordinals.articles and far in ordinals.prepositions):
         return "n"
-    if near in _GERMAN_WEAK:
+    if near in ordinals.articles:
         return ""
-    return "r" if following.lower() in _GERMAN_MONTHS else None
+    return "r" if following.lower() in ordinals.months else None

@@ -1,8 +1,8 @@
 """Values to words: cardinals, years, ordinals, decimals, percentages and amounts of money in nine languages.
 
-Knows nothing of where a number stands in a text; `numbers.py` finds them and asks here. Hindi has its
-own table because num2words has none, Portuguese is spelled as in Brazil (most of its speakers), and
-commas inside of number words are dropped, because each would be spoken as a pause.
+Knows nothing of where a number stands in a text; `numbers.py` finds them and asks here. Cardinals, years and ordinals
+come from num2words, all other words from the files of the languages (`language_data.py`). Commas inside of number
+words are dropped, because each would be spoken as a pause.
 """
 
 from __future__ import annotations
@@ -10,262 +10,15 @@ from __future__ import annotations
 import copy
 import importlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
+
+from voxtral.errors import LanguageError
+from voxtral.text.language_data import Currency, Grammar, OwnWords, Unit, load_language
 
 # Longer numbers are spelled digit by digit: nobody says quadrillions, and the libraries disagree on them.
 MAX_DIGITS = 15
 
 
-@dataclass(frozen=True)
-class Unit:
-    """The forms of a counted noun.
-
-    Attributes:
-        one: the noun with its "one", such as "one dollar".
-        many: the noun after any other number.
-        two: the noun for exactly two, number included; Arabic only.
-        few: the noun after 3 to 10; Arabic only.
-        is_feminine: the number agrees with a feminine noun.
-    """
-
-    one: str
-    many: str
-    two: str = ""
-    few: str = ""
-    is_feminine: bool = False
-
-
-@dataclass(frozen=True)
-class Currency:
-    """A currency: its unit and the hundredth of it, where prices use one."""
-
-    unit: Unit
-    cent: Unit | None = None
-
-
-@dataclass(frozen=True)
-class Grammar:
-    """What a language says around numbers.
-
-    Attributes:
-        points: the word for a decimal separator, by separator.
-        pair_fractions: a fraction of two digits is said as one number ("virgule quatorze").
-        scales: words such as "million" that may stand between a number and its currency, each with what
-            links it to the currency.
-        money_link: between unit and cents; Arabic attaches it to the next word.
-        year_range: plain four-digit numbers that are said as years.
-    """
-
-    minus: str
-    plus: str
-    percent: str
-    until: str
-    points: Mapping[str, str]
-    currencies: Mapping[str, Currency]
-    money_link: str
-    scales: Mapping[str, str] = field(default_factory=dict[str, str])
-    pair_fractions: bool = False
-    year_range: range = range(0)
-
-
-def _words(words: str) -> tuple[str, ...]:
-    return tuple(words.split())
-
-
-def _scales(words: str, link: str = " ") -> dict[str, str]:
-    return dict.fromkeys(words.split(), link)
-
-
-_GRAMMARS: Mapping[str, Grammar] = MappingProxyType(
-    {
-        "en": Grammar(
-            "minus",
-            "plus",
-            "percent",
-            "to",
-            {".": "point", ",": "point"},
-            {
-                "$": Currency(Unit("one dollar", "dollars"), Unit("one cent", "cents")),
-                "€": Currency(Unit("one euro", "euros"), Unit("one cent", "cents")),
-                "£": Currency(Unit("one pound", "pounds"), Unit("one penny", "pence")),
-                "¥": Currency(Unit("one yen", "yen")),
-                "₹": Currency(Unit("one rupee", "rupees"), Unit("one paisa", "paise")),
-            },
-            " and ",
-            _scales("thousand million billion trillion lakh crore"),
-            year_range=range(1100, 2100),
-        ),
-        "fr": Grammar(
-            "moins",
-            "plus",
-            "pour cent",
-            "à",
-            {",": "virgule", ".": "point"},
-            {
-                "$": Currency(Unit("un dollar", "dollars"), Unit("un cent", "cents")),
-                "€": Currency(Unit("un euro", "euros"), Unit("un centime", "centimes")),
-                "£": Currency(Unit("une livre", "livres", is_feminine=True), Unit("un penny", "pence")),
-                "¥": Currency(Unit("un yen", "yens")),
-                "₹": Currency(Unit("une roupie", "roupies", is_feminine=True), Unit("un paisa", "paisas")),
-            },
-            " et ",
-            {**_scales("mille"), **_scales("million millions milliard milliards billion billions", " de ")},
-            pair_fractions=True,
-        ),
-        "es": Grammar(
-            "menos",
-            "más",
-            "por ciento",
-            "a",
-            {",": "coma", ".": "punto"},
-            {
-                "$": Currency(Unit("un dólar", "dólares"), Unit("un centavo", "centavos")),
-                "€": Currency(Unit("un euro", "euros"), Unit("un céntimo", "céntimos")),
-                "£": Currency(Unit("una libra", "libras", is_feminine=True), Unit("un penique", "peniques")),
-                "¥": Currency(Unit("un yen", "yenes")),
-                "₹": Currency(
-                    Unit("una rupia", "rupias", is_feminine=True), Unit("una paisa", "paisas", is_feminine=True)
-                ),
-            },
-            " con ",
-            {**_scales("mil"), **_scales("millón millones billón billones", " de ")},
-            pair_fractions=True,
-        ),
-        "de": Grammar(
-            "minus",
-            "plus",
-            "Prozent",
-            "bis",
-            {",": "Komma", ".": "Punkt"},
-            {
-                "$": Currency(Unit("ein Dollar", "Dollar"), Unit("ein Cent", "Cent")),
-                "€": Currency(Unit("ein Euro", "Euro"), Unit("ein Cent", "Cent")),
-                "£": Currency(Unit("ein Pfund", "Pfund"), Unit("ein Penny", "Pence")),
-                "¥": Currency(Unit("ein Yen", "Yen")),
-                "₹": Currency(Unit("eine Rupie", "Rupien", is_feminine=True), Unit("ein Paisa", "Paisa")),
-            },
-            " und ",
-            _scales("Tausend tausend Million Millionen Milliarde Milliarden Billion Billionen"),
-            year_range=range(1100, 2000),
-        ),
-        "it": Grammar(
-            "meno",
-            "più",
-            "per cento",
-            "a",
-            {",": "virgola", ".": "punto"},
-            {
-                "$": Currency(Unit("un dollaro", "dollari"), Unit("un centesimo", "centesimi")),
-                "€": Currency(Unit("un euro", "euro"), Unit("un centesimo", "centesimi")),
-                "£": Currency(Unit("una sterlina", "sterline", is_feminine=True), Unit("un penny", "penny")),
-                "¥": Currency(Unit("uno yen", "yen")),
-                "₹": Currency(Unit("una rupia", "rupie", is_feminine=True)),
-            },
-            " e ",
-            {**_scales("mila"), **_scales("milione milioni miliardo miliardi", " di ")},
-            pair_fractions=True,
-        ),
-        "pt": Grammar(
-            "menos",
-            "mais",
-            "por cento",
-            "a",
-            {",": "vírgula", ".": "ponto"},
-            {
-                "$": Currency(Unit("um dólar", "dólares"), Unit("um centavo", "centavos")),
-                "R$": Currency(Unit("um real", "reais"), Unit("um centavo", "centavos")),
-                "€": Currency(Unit("um euro", "euros"), Unit("um centavo", "centavos")),
-                "£": Currency(Unit("uma libra", "libras", is_feminine=True), Unit("um penny", "pence")),
-                "¥": Currency(Unit("um iene", "ienes")),
-                "₹": Currency(Unit("uma rupia", "rupias", is_feminine=True)),
-            },
-            " e ",
-            {**_scales("mil"), **_scales("milhão milhões bilhão bilhões trilhão trilhões", " de ")},
-            pair_fractions=True,
-        ),
-        "nl": Grammar(
-            "min",
-            "plus",
-            "procent",
-            "tot",
-            {",": "komma", ".": "punt"},
-            {
-                "$": Currency(Unit("één dollar", "dollar"), Unit("één cent", "cent")),
-                "€": Currency(Unit("één euro", "euro"), Unit("één cent", "cent")),
-                "£": Currency(Unit("één pond", "pond"), Unit("één penny", "pence")),
-                "¥": Currency(Unit("één yen", "yen")),
-                "₹": Currency(Unit("één roepie", "roepies")),
-            },
-            " en ",
-            _scales("duizend miljoen miljard biljoen"),
-            year_range=range(1100, 2000),
-        ),
-        "ar": Grammar(
-            "سالب",
-            "زائد",
-            "بالمئة",
-            "إلى",
-            {".": "فاصلة"},
-            {
-                "$": Currency(
-                    Unit("دولار واحد", "دولار", "دولاران", "دولارات"), Unit("سنت واحد", "سنت", "سنتان", "سنتات")
-                ),
-                "€": Currency(
-                    Unit("يورو واحد", "يورو", "اثنان يورو", "يورو"), Unit("سنت واحد", "سنت", "سنتان", "سنتات")
-                ),
-                "£": Currency(
-                    Unit("جنيه إسترليني واحد", "جنيه إسترليني", "جنيهان إسترلينيان", "جنيهات إسترلينية"),
-                    Unit("بنس واحد", "بنس", "بنسان", "بنسات"),
-                ),
-                "¥": Currency(Unit("ين واحد", "ين", "ينان", "ينات")),
-                "₹": Currency(Unit("روبية واحدة", "روبية", "روبيتان", "روبيات", is_feminine=True)),
-            },
-            " و",
-            _scales("ألف مليون مليار تريليون"),
-        ),
-        "hi": Grammar(
-            "माइनस",
-            "प्लस",
-            "प्रतिशत",
-            "से",
-            {".": "दशमलव"},
-            {
-                "$": Currency(Unit("एक डॉलर", "डॉलर"), Unit("एक सेंट", "सेंट")),
-                "€": Currency(Unit("एक यूरो", "यूरो"), Unit("एक सेंट", "सेंट")),
-                "£": Currency(Unit("एक पाउंड", "पाउंड"), Unit("एक पेनी", "पेंस")),
-                "¥": Currency(Unit("एक येन", "येन")),
-                "₹": Currency(Unit("एक रुपया", "रुपये"), Unit("एक पैसा", "पैसे")),
-            },
-            " और ",
-            _scales("हज़ार हजार लाख करोड़ करोड़ अरब खरब"),
-        ),
-    }
-)
-
-_HINDI_BELOW_100 = _words(
-    "शून्य एक दो तीन चार पाँच छह सात आठ नौ "
-    "दस ग्यारह बारह तेरह चौदह पंद्रह सोलह सत्रह अठारह उन्नीस "
-    "बीस इक्कीस बाईस तेईस चौबीस पच्चीस छब्बीस सत्ताईस अट्ठाईस उनतीस "
-    "तीस इकतीस बत्तीस तैंतीस चौंतीस पैंतीस छत्तीस सैंतीस अड़तीस उनतालीस "
-    "चालीस इकतालीस बयालीस तैंतालीस चौवालीस पैंतालीस छियालीस सैंतालीस अड़तालीस उनचास "
-    "पचास इक्यावन बावन तिरपन चौवन पचपन छप्पन सत्तावन अट्ठावन उनसठ "
-    "साठ इकसठ बासठ तिरसठ चौंसठ पैंसठ छियासठ सड़सठ अड़सठ उनहत्तर "
-    "सत्तर इकहत्तर बहत्तर तिहत्तर चौहत्तर पचहत्तर छिहत्तर सतहत्तर अठहत्तर उनासी "
-    "अस्सी इक्यासी बयासी तिरासी चौरासी पचासी छियासी सत्तासी अट्ठासी नवासी "
-    "नब्बे इक्यानवे बानवे तिरानवे चौरानवे पचानवे छियानवे सत्तानवे अट्ठानवे निन्यानवे"
-)
-_HINDI_SCALES = (
-    (10**13, "नील"),
-    (10**11, "खरब"),
-    (10**9, "अरब"),
-    (10**7, "करोड़"),
-    (10**5, "लाख"),
-    (10**3, "हज़ार"),
-    (100, "सौ"),
-)
 # num2words leaves a final dual in the form that only stands before a noun.
 _ARABIC_DUAL = re.compile(r"(?:مئتا|ألفا|مليونا|مليارا|تريليونا)$")
 _SPANISH_ONE_BEFORE_SCALE = re.compile(r"(veinti)?uno(?= (?:mil|millones|billones)\b)")
@@ -277,7 +30,7 @@ def grammar_of(language: str) -> Grammar | None:
     Japanese reads a number by what it counts, and the digits of a text leave that choice to the model;
     `kana_numbers.py` makes it for models that know kana alone.
     """
-    return _GRAMMARS.get(language)
+    return load_language(language).numbers
 
 
 class Speller:
@@ -285,11 +38,17 @@ class Speller:
 
     Args:
         language: a code for which `grammar_of` has a grammar.
+
+    Raises:
+        LanguageError: it has none.
     """
 
     def __init__(self, language: str) -> None:
+        grammar = grammar_of(language)
+        if grammar is None:
+            raise LanguageError(f"the language {language!r} has no words for numbers; they stay digits; leave them")
         self.language = language
-        self.grammar = _GRAMMARS[language]
+        self.grammar = grammar
         self._known: dict[tuple[int, str], str] = {}
         self._converter: Any = None
 
@@ -298,7 +57,7 @@ class Speller:
         return self._look_up(value, "cardinal")
 
     def year(self, value: int) -> str:
-        """Spell a number of `grammar.year_range` as a year."""
+        """Spell a number of `grammar.years` as a year."""
         return self._look_up(value, "year")
 
     def ordinal(self, value: int) -> str:
@@ -319,7 +78,7 @@ class Speller:
             after = self.cardinal(int(fraction))
         else:
             after = self.digits(fraction)
-        return f"{words} {self.grammar.points[point]} {after}"
+        return f"{words} {self.grammar.decimal_words[point]} {after}"
 
     def amount(self, currency: Currency, whole: str, fraction: str | None, point: str) -> str:
         """Spell an amount of money; two digits of fraction are cents where the currency has them."""
@@ -344,29 +103,32 @@ class Speller:
 
     def scale_link(self, scale: str, noun: str) -> str:
         """Choose what stands between "million" and a noun: a space, or the "de" of Romance languages."""
-        link = self.grammar.scales.get(scale, " ")
-        return " d'" if self.language == "fr" and link == " de " and noun[0] in "aeiou" else link
+        linked = self.grammar.linked_numbers
+        if linked is None or scale not in linked.words:
+            return " "
+        # "d'euros" has no space.
+        return f" {linked.link_before_vowel}" if linked.link_before_vowel and noun[0] in "aeiou" else f" {linked.link} "
 
     def before_noun(self, words: str, *, is_feminine: bool = False) -> str:
         """Make number words agree with a noun that follows."""
-        for pattern, masculine, feminine in _AGREEMENT.get(self.language, ()):
-            words = re.sub(pattern, feminine if is_feminine else masculine, words)
+        for rule in self.grammar.agreement:
+            words = re.sub(rule.ending, rule.feminine if is_feminine else rule.masculine, words)
         return words
 
     def agrees(self, words: str) -> bool:
         """Tell whether number words would change their form with the gender of a noun after them."""
-        ending = _GENDERED_ENDINGS.get(self.language)
-        return ending is not None and re.search(ending, words) is not None
+        return any(rule.keeps_digit and re.search(rule.ending, words) for rule in self.grammar.agreement)
 
     def _look_up(self, value: int, form: str) -> str:
         key = value, form
         if key not in self._known:
-            self._known[key] = _hindi(value) if self.language == "hi" else self._from_library(value, form)
+            own_words = self.grammar.own_words
+            self._known[key] = _from_own_words(value, own_words) if own_words else self._from_library(value, form)
         return self._known[key]
 
     def _from_library(self, value: int, form: str) -> str:
         if self._converter is None:
-            self._converter = _copy_converter(self.language)
+            self._converter = _copy_converter(self.grammar.num2words or self.language)
         words: str = getattr(self._converter, f"to_{form}")(value).replace(",", "")
         if self.language == "ar":
             words = _ARABIC_DUAL.sub(r"\g<0>ن", words.replace(" و ", " و"))
@@ -377,57 +139,29 @@ class Speller:
         return words
 
 
-# By language: (pattern at the end of number words, form with a masculine noun, form with a feminine noun).
-_AGREEMENT: Mapping[str, tuple[tuple[str, str, str], ...]] = MappingProxyType(
-    {
-        "de": ((r"eins$", "ein", "eine"),),
-        "es": (
-            (r"veintiuno$", "veintiún", "veintiuna"),
-            (r"\buno$", "un", "una"),
-            (r"(cient|quinient|novecient|setecient)os\b", r"\1os", r"\1as"),
-        ),
-        "fr": ((r"\bun$", "un", "une"),),
-        "pt": (
-            (r"\bum$", "um", "uma"),
-            (r"\bdois$", "dois", "duas"),
-            (r"\bdois mil\b", "dois mil", "duas mil"),
-            (r"(cent|quinhent|duzent|trezent)os\b", r"\1os", r"\1as"),
-        ),
-        "ar": (
-            (r"(مئتا|ألفا|مليونا|مليارا|تريليونا)ن$", r"\1", r"\1"),
-            (r"^ثمانية$", "ثمانية", "ثماني"),
-            (r"^(ثلاث|أربع|خمس|ست|سبع|تسع|عشر)ة$", r"\1ة", r"\1"),
-        ),
-    }
-)
-_GENDERED_ENDINGS: Mapping[str, str] = MappingProxyType(
-    {"de": r"eins$", "es": r"uno$", "fr": r"\bun$", "it": r"^uno$", "pt": r"\b(?:um|dois)$"}
-)
-
-
-def _copy_converter(language: str) -> Any:
-    """Copy what num2words has for a language, for one text.
+def _copy_converter(name: str) -> Any:
+    """Copy what num2words has under a name, for one text.
 
     Some of its converters hold the number that they are writing: of two texts in two threads one would get numbers of
     the other. And they look through all their words from the largest down, so those that are never asked for are left
     out: German, with words up to 10**600, takes a quarter of the time.
     """
     library: Any = importlib.import_module("num2words")  # ships no types
-    converter = copy.copy(library.CONVERTER_CLASSES["pt_BR" if language == "pt" else language])
+    converter = copy.copy(library.CONVERTER_CLASSES[name])
     if hasattr(converter, "cards"):
         converter.cards = {size: word for size, word in converter.cards.items() if size < 10**MAX_DIGITS}
     return converter
 
 
-def _hindi(value: int) -> str:
-    """Spell a number in the Indian system of lakh and crore."""
+def _from_own_words(value: int, words: OwnWords) -> str:
+    """Spell a number as so many of each power, the largest first, and the rest."""
     if value < 100:
-        return _HINDI_BELOW_100[value]
-    words: list[str] = []
-    for size, name in _HINDI_SCALES:
+        return words.below_100[value]
+    spoken: list[str] = []
+    for size in sorted(words.powers, reverse=True):
         count, value = divmod(value, size)
         if count:
-            words += (_hindi(count), name)
+            spoken += (_from_own_words(count, words), words.powers[size])
     if value:
-        words.append(_HINDI_BELOW_100[value])
-    return " ".join(words)
+        spoken.append(words.below_100[value])
+    return " ".join(spoken)

@@ -13,13 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from voxtral.errors import CheckpointError, VoxtralError
-
-
-class TokenizerMissingError(VoxtralError):
-    """mistral-common is not installed; everything but text works without it."""
-
-    code = "tokenizer_missing"
+from voxtral.errors import CheckpointError, TokenizerMissingError
 
 
 @dataclass(frozen=True)

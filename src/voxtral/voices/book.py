@@ -11,11 +11,12 @@ from types import MappingProxyType
 from typing import Literal
 
 from voxtral.config import ModelConfig
-from voxtral.errors import VoiceError
+from voxtral.errors import VoiceError, VoiceNameTakenError
 from voxtral.text.language import resolve_language
+from voxtral.voices.facts import StoredVoice, VoiceFacts, fold_name
 from voxtral.voices.presets import VoiceInfo
 from voxtral.voices.prompt import VoicePrompt
-from voxtral.voices.store import StoredVoice, VoiceFacts, VoiceNameTakenError, VoiceStore, fold_name
+from voxtral.voices.store import VoiceStore
 
 Gender = Literal["female", "male", ""]
 
@@ -54,6 +55,7 @@ class VoiceBook:
         self.store = store
         self._config = config
         self._presets = {voice.name: voice for voice in presets}
+        self._folded_presets = frozenset(fold_name(name) for name in self._presets)
 
     @property
     def presets(self) -> tuple[VoiceInfo, ...]:
@@ -116,7 +118,7 @@ class VoiceBook:
         return self.store.change(voice_id, self._config, name=name, language=language, description=description)
 
     def _check_no_preset(self, name: str) -> None:
-        if fold_name(name) in {fold_name(preset) for preset in self._presets}:
+        if fold_name(name) in self._folded_presets:
             raise VoiceNameTakenError("a preset has that name, but for the case; choose another name")
 
     def preset_for(self, openai_name: str, language: str | None) -> str:

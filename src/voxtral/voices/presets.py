@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from voxtral.errors import VoiceError
 from voxtral.loading.checkpoint import VOICE_FOLDER
@@ -44,7 +45,7 @@ def describe_preset(path: Path) -> str:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file:
+        with cast(Any, safe_open(path, framework="pt")) as file:  # its stubs have no types
             header: dict[str, str] = file.metadata() or {}
         description = json.loads(header.get("metadata", "{}")).get("description")
     except (SafetensorError, OSError, ValueError, AttributeError, RecursionError):

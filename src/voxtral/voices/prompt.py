@@ -16,14 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from voxtral.config import ModelConfig
-from voxtral.errors import VoiceError
-from voxtral.model.codebooks import CodeRangeError, check_codes
+from voxtral.errors import CodeRangeError, VoiceError
+from voxtral.model.codebooks import check_codes
 
 # The largest preset of the published checkpoint is 1.3 MB; 30 s of reference are 376 rows.
 _MAX_VOICE_BYTES = 64 * 2**20
@@ -45,7 +45,7 @@ class VoicePrompt:
     name: str
     rows: Tensor = field(repr=False)
     codes: Tensor | None = field(default=None, repr=False)
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @cached_property
     def key(self) -> str:
@@ -158,7 +158,7 @@ def read_voice_header(path: Path) -> tuple[str, dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file:
+        with cast(Any, safe_open(path, framework="pt")) as file:  # its stubs have no types
             header: dict[str, str] = file.metadata() or {}
             has_rows = "rows" in file.keys()  # noqa: SIM118 - it is no mapping
     except (SafetensorError, OSError, ValueError) as error:
@@ -171,7 +171,8 @@ def read_voice_header(path: Path) -> tuple[str, dict[str, str]]:
         metadata = None
     if not isinstance(metadata, dict):
         raise VoiceError(f"{path} has damaged metadata; save the voice again with VoicePrompt.save")
-    return header.get("name", path.stem), {str(key): str(value) for key, value in metadata.items()}
+    facts = cast(dict[Any, Any], metadata)
+    return header.get("name", path.stem), {str(key): str(value) for key, value in facts.items()}
 
 
 def _load_safetensors(path: Path) -> VoicePrompt:
@@ -179,9 +180,9 @@ def _load_safetensors(path: Path) -> VoicePrompt:
 
     name, metadata = read_voice_header(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            rows = file.get_tensor("rows")
-            codes = file.get_tensor("codes") if "codes" in file.keys() else None  # noqa: SIM118
+        with cast(Any, safe_open(path, framework="pt")) as file:  # its stubs have no types
+            rows: Tensor = file.get_tensor("rows")
+            codes: Tensor | None = file.get_tensor("codes") if "codes" in file.keys() else None  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise VoiceError(f"{path} is no voice file ({error}); save it again with VoicePrompt.save") from error
     if codes is not None and codes.dtype in (torch.int8, torch.uint8, torch.int16, torch.int32):

@@ -10,9 +10,13 @@ import pytest
 import torch
 
 from checkpoints import TINY
+from loopback_hub import FILES, NEEDED, OTHER, LoopbackHub, contents, put_in_cache
 from voxtral.errors import DeviceError, ModelNotFoundError, OptionError
 from voxtral.loading import hub
+from voxtral.loading.hub import CANONICAL_ID, PINNED_REVISION
 from voxtral.loading.locate import choose_model, is_built_in, locate_model
+
+ALIAS = "mistralai/Voxtral-TTS"
 
 
 @pytest.fixture
@@ -99,3 +103,88 @@ def test_the_built_in_model_is_found_by_its_name(tmp_path: Path, monkeypatch: py
 def test_the_checkpoint_of_the_tests_is_no_model_of_the_package() -> None:
     with pytest.raises(ModelNotFoundError, match="names no model"):
         locate_model("tiny", allow_download=False)
+
+
+def test_an_existing_folder_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for model in (tmp_path, str(tmp_path), "owner/name", "./owner/name/", "."):
+        assert locate_model(model, allow_download=False) == Path(model)
+    assert locate_model("~/owner", allow_download=False) == tmp_path / "owner"
+    with pytest.raises(OptionError, match="'v1' was given with the folder owner/name"):
+        locate_model("owner/name", revision="v1", allow_download=True)
+
+
+@pytest.mark.parametrize(
+    "model", ["./x", "/nowhere/x", "x/", "../x", "~/x", "~nobody-of-this-name/x", "a\\b", Path("a/b")]
+)
+def test_a_path_that_does_not_exist_is_named(cache: Path, model: str | Path) -> None:
+    with pytest.raises(ModelNotFoundError, match="does not exist") as caught:
+        locate_model(model, allow_download=True)
+    assert f"the folder {model} " in str(caught.value)
+
+
+def test_a_file_is_not_a_model(tmp_path: Path) -> None:
+    (tmp_path / "consolidated.safetensors").write_bytes(b"")
+    with pytest.raises(ModelNotFoundError, match="is not a folder"):
+        locate_model(tmp_path / "consolidated.safetensors", allow_download=True)
+
+
+@pytest.mark.parametrize("model", ["", "8b", "voxtral", "a b/c", "a/b/c", "x" * 5000, "\0"])
+def test_a_name_that_is_nothing_lists_what_is_possible(cache: Path, model: str) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        locate_model(model, allow_download=True)
+    assert repr(model) in str(caught.value)
+    for possible in ("folder", CANONICAL_ID, "`4b`"):
+        assert possible in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["4b", ALIAS, CANONICAL_ID])
+def test_a_cached_model_is_resolved_without_network(cache: Path, model: str) -> None:
+    snapshot = put_in_cache(cache, CANONICAL_ID, PINNED_REVISION)
+    assert locate_model(model, allow_download=False) == snapshot
+    assert locate_model(model, allow_download=True) == snapshot
+
+
+def test_a_missing_model_says_where_it_was_looked_for_and_how_to_get_it(cache: Path) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        locate_model(ALIAS, revision="v1", allow_download=False)
+    message = str(caught.value)
+    assert message.startswith(f"{ALIAS} at revision v1 is not on this machine")
+    assert str(cache / "models--mistralai--Voxtral-4B-TTS-2603") in message
+    assert str(cache / "models--mistralai--Voxtral-TTS") in message
+    assert f"`voxtral download {ALIAS} --revision v1`" in message
+
+
+def test_no_other_model_stands_in_for_the_one_asked_for(cache: Path) -> None:
+    put_in_cache(cache, CANONICAL_ID, PINNED_REVISION, ref="main")
+    with pytest.raises(ModelNotFoundError, match=OTHER):
+        locate_model(OTHER, allow_download=False)
+
+
+def test_a_missing_model_is_downloaded_where_that_is_allowed(hub: LoopbackHub) -> None:
+    hub.add(CANONICAL_ID, FILES, commit=PINNED_REVISION)
+    told: list[str] = []
+    with pytest.raises(ModelNotFoundError):
+        locate_model("4b", allow_download=False)
+    assert not hub.seen
+    folder = locate_model("4b", allow_download=True, announce=told.append)
+    assert contents(folder) == {name: FILES[name] for name in NEEDED}
+    assert len(told) == 1
+    hub.seen.clear()
+    assert locate_model("4b", allow_download=False) == folder
+    assert not hub.seen
+
+
+def test_a_cached_revision_that_is_not_the_pinned_one_is_named(cache: Path) -> None:
+    other = put_in_cache(cache, CANONICAL_ID, "a" * 40, ref="main")
+    told: list[str] = []
+    assert locate_model("4b", allow_download=False, announce=told.append) == other
+    assert len(told) == 1
+    assert "aaaaaaaa" in told[0]
+    assert PINNED_REVISION[:8] in told[0]
+    pinned = put_in_cache(cache, CANONICAL_ID, PINNED_REVISION)
+    told.clear()
+    assert locate_model("4b", allow_download=False, announce=told.append) == pinned
+    assert told == []

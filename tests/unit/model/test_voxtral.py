@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from checkpoints import TINY
+from golden.judge import PagedSequence
 from voxtral.config import parse_config
 from voxtral.engine.engine import Engine
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationTrace
+from voxtral.errors import CodeRangeError
 from voxtral.loading.checkpoint import load_model, open_checkpoint
-from voxtral.model.codebooks import CodeRangeError
 from voxtral.model.layers import RMSNorm
 from voxtral.model.voxtral import VoxtralModel, move_model
 from voxtral.text.prompt import prompt_from_ids
@@ -60,9 +61,8 @@ def generate(
 def model_that_ends_at_once() -> VoxtralModel:
     model = tiny_model()
     with torch.inference_mode():
-        cache = model.init_kv_cache(len(PROMPT))
-        hidden = model.prefill(model.embed_prompt(torch.tensor(PROMPT), voice_rows())[None], cache)
-    model.acoustic_transformer.semantic_codebook_output.weight[1] = 10 * hidden[0].clone()
+        hidden = PagedSequence(model, len(PROMPT)).extend(model.embed_prompt(torch.tensor(PROMPT), voice_rows()))
+    model.acoustic_transformer.semantic_codebook_output.weight[1] = 10 * hidden[-1].clone()
     return model
 
 
@@ -101,12 +101,11 @@ def test_the_first_frame_is_made_of_the_last_prompt_position(model: VoxtralModel
     _, trace, _ = generate(model, max_frames=2)
     embeds = model.embed_prompt(torch.tensor(PROMPT), voice_rows())
     with torch.inference_mode():
-        cache = model.init_kv_cache(len(PROMPT) + 1)
-        hidden = model.backbone(embeds[None], cache)
-        assert torch.allclose(trace.hidden[0], hidden[0, -1], atol=1e-5)
+        sequence = PagedSequence(model, len(PROMPT) + 1)
+        hidden = sequence.extend(embeds)
+        assert torch.allclose(trace.hidden[0], hidden[-1], atol=1e-5)
         # Frame 0 is fed back at the position after the prompt.
-        following = model.decode_step(trace.audio_tokens[0][None], cache)
-    assert cache.length == len(PROMPT) + 1
+        following = sequence.extend(model.embed_frames(trace.audio_tokens[0][None]))
     assert torch.allclose(trace.hidden[1], following[0], atol=1e-5)
 
 

@@ -109,6 +109,40 @@ def test_a_body_that_does_not_end_is_given_up(pieces: list[bytes]) -> None:
     assert SMALL.body_timeout_s <= time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("num_rounds", range(6))
+def test_a_cancellation_that_comes_together_with_a_part_of_the_body_is_not_lost(num_rounds: int) -> None:
+    """Before Python 3.12 asyncio.wait_for takes the part and forgets that the task was cancelled."""
+
+    async def play() -> None:
+        arrived: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        done: list[str] = []
+
+        async def receive() -> Any:
+            return await arrived
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            done.append("read")
+            await asyncio.sleep(60)
+            done.append("went on")
+
+        async def send(message: Any) -> None:
+            raise AssertionError("nothing is sent here")
+
+        limit = BodyLimit(app, ServerOptions())
+        task = asyncio.create_task(limit({"type": "http", "method": "POST", "headers": []}, receive, send))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        arrived.set_result({"type": "http.request", "body": b"x", "more_body": True})
+        for _ in range(num_rounds):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task], timeout=5)
+        assert task.cancelled(), done
+
+    asyncio.run(play())
+
+
 def test_drops_that_keep_coming_do_not_move_the_deadline() -> None:
     class Dripping(Sender):
         async def receive(self) -> Any:

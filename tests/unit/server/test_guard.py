@@ -49,6 +49,8 @@ async def welcome(scope: Any, receive: Any, send: Any) -> None:
 def messages_of(
     *,
     app: Any = welcome,
+    comes: Any = ({"type": "http.request"},),
+    metrics: Metrics | None = None,
     kind: str = "http",
     client: tuple[str, int] | None = ("127.0.0.1", 50000),
     server: Any = ("127.0.0.1", 8000),
@@ -58,18 +60,19 @@ def messages_of(
     method: str = "GET",
     **options: Any,
 ) -> list[Any]:
-    """Ask the door, and return all that it sends."""
+    """Ask the door, and return all that it sends; `comes` is what it receives."""
     chosen = ServerOptions(**options)
-    guard = Guard(app, chosen, load_keys(chosen), Metrics(), ["/health"])
+    guard = Guard(app, chosen, load_keys(chosen), metrics or Metrics(), ["/health"])
     pairs = [("host", host), *headers] if host is not None else list(headers)
     raw = [(name.encode(), value if isinstance(value, bytes) else value.encode("latin-1")) for name, value in pairs]
     scope = {"type": kind, "client": client, "server": server, "headers": raw, "path": path, "query_string": b""}
     if kind == "http":
         scope["method"] = method
     sent: list[Any] = []
+    coming = iter(comes)
 
     async def receive() -> Any:
-        return {"type": "http.request"}
+        return next(coming)
 
     async def send(message: Any) -> None:
         sent.append(message)
@@ -359,6 +362,90 @@ def test_every_key_is_compared_whole_whichever_fits(monkeypatch: pytest.MonkeyPa
 def test_a_websocket_is_refused_by_the_same_rules(request_: Any, code: str) -> None:
     sent = messages_of(kind="websocket", **request_)
     assert sent == [{"type": "websocket.close", "code": 1008, "reason": code}]
+
+
+def play(*steps: Any) -> Any:
+    """Make a websocket application that sends these messages, receives where one is None, and raises errors."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for step in steps:
+            if isinstance(step, Exception):
+                raise step
+            if step is None:
+                await receive()
+            else:
+                await send(step)
+
+    return app
+
+
+ACCEPT = {"type": "websocket.accept"}
+CLOSE = {"type": "websocket.close"}
+LEFT = {"type": "websocket.disconnect"}
+DENY = {"type": "websocket.http.response.start", "status": 429, "headers": []}
+DENIED = {"type": "websocket.http.response.body", "body": b"12345"}
+TEXT = {"type": "websocket.send", "text": "é"}
+DATA = {"type": "websocket.send", "bytes": b"123"}
+REFUSAL = HttpError(404, MARKER, code="model_not_found")
+
+
+@pytest.mark.parametrize(
+    ("app", "comes", "noted"),
+    [
+        (play(ACCEPT, TEXT, DATA, {**CLOSE, "code": 4000}), [], (101, 4000, 5)),
+        (play(ACCEPT, CLOSE), [], (101, 1000, 0)),
+        (play(ACCEPT, None), [{**LEFT, "code": 1001}], (101, 1001, 0)),
+        (play(ACCEPT, None), [LEFT], (101, 1005, 0)),
+        (play(ACCEPT, {**CLOSE, "code": 1000}, None), [{**LEFT, "code": 1006}], (101, 1000, 0)),
+        (play(ACCEPT), [], (101, None, 0)),
+        (play(CLOSE), [], (403, None, 0)),
+        (play(DENY, DENIED), [], (429, None, 5)),
+        (play(REFUSAL), [], (404, None, 0)),
+        (play(ValueError(MARKER)), [], (500, None, 0)),
+        (play(ACCEPT, REFUSAL), [], (101, 1008, 0)),
+        (play(None), [{**LEFT, "code": 1006}], (0, 1006, 0)),
+    ],
+)
+def test_a_websocket_is_noted_with_its_status_and_how_it_was_closed(
+    app: Any, comes: Any, noted: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    metrics = Metrics()
+    messages_of(kind="websocket", app=app, comes=comes, metrics=metrics, path=f"/{MARKER}", log_format="json")
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "voxtral.server.access"]
+    facts = json.loads(line)
+    assert (facts["status"], facts.get("close_code"), facts["bytes"]) == noted
+    assert (facts["method"], facts["route"], facts["client"]) == ("WEBSOCKET", "(none)", "local")
+    assert MARKER not in caplog.text
+    assert f'voxtral_responses_total{{route="(none)",status="{noted[0]}"}} 1.0' in metrics.render().decode()
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"), [({"api_key": KEY}, 401), ({"host": "x.example"}, 421), ({"client": ("8.8.8.8", 1)}, 403)]
+)
+def test_a_websocket_that_is_refused_is_noted_with_the_status_that_a_request_would_get(
+    request_: Any, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    messages_of(kind="websocket", **request_)
+    assert f"status={status} seconds" in caplog.text
+
+
+@pytest.mark.parametrize("accepted", [(), (ACCEPT,)])
+def test_a_websocket_that_fails_is_closed_without_its_message(accepted: Any, caplog: pytest.LogCaptureFixture) -> None:
+    sent = messages_of(kind="websocket", app=play(*accepted, ValueError(MARKER)))
+    assert sent == [*accepted, {"type": "websocket.close", "code": 1008, "reason": "internal_error"}]
+    assert MARKER not in caplog.text
+
+
+@pytest.mark.parametrize("steps", [(CLOSE,), (ACCEPT, CLOSE), (ACCEPT, None), (DENY,), (None,)])
+def test_a_websocket_that_fails_when_it_is_over_is_not_closed_again(
+    steps: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        messages_of(kind="websocket", app=play(*steps, ValueError(MARKER)), comes=[LEFT])
+    assert MARKER not in str(caught.value)
+    assert MARKER not in caplog.text
 
 
 def test_what_is_no_request_passes() -> None:

@@ -111,3 +111,20 @@ def test_a_folder_may_be_that_of_the_user(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_wrong_value_is_refused_with_the_name_of_its_variable(name: str, text: str) -> None:
     with pytest.raises(OptionError, match=f"VOXTRAL_{name.upper()}"):
         ServerOptions.from_environment({f"VOXTRAL_{name.upper()}": text})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [
+        ("port", "eighty", "int"),
+        ("max_batch", "5.0", "int | None"),
+        ("max_wait_s", "soon", "float"),
+        ("deadline_s", "1,5", "float | None"),
+        ("insecure", "t", "bool"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_with_the_kind_that_it_must_be(name: str, text: str, kind: str) -> None:
+    variable = f"VOXTRAL_{name.upper()}"
+    with pytest.raises(OptionError) as caught:
+        ServerOptions.from_environment({variable: text})
+    assert str(caught.value) == f"{variable} is {text!r}; it must be a {kind}; correct or unset it"

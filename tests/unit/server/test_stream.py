@@ -13,7 +13,7 @@ from voxtral.server.dialects.openai import SpeechEvents
 from voxtral.server.guard import Visit
 from voxtral.server.metrics import Metrics
 from voxtral.server.options import ServerOptions
-from voxtral.server.service import Opening, SpeechOrder
+from voxtral.server.service import Encoded, Opening, SpeechOrder
 from voxtral.server.stream import PlainAudio, SpeechResponse
 from voxtral.types import SpeechRequest
 
@@ -26,15 +26,15 @@ class FakeUtterance:
     def __init__(self, fails_after: int) -> None:
         self.num_left = fails_after
 
-    async def open(self) -> tuple[Opening, bytes]:
-        return Opening("audio/pcm", "m", "v", 0, 24000, 0.0, ()), b"0"
+    async def open(self) -> tuple[Opening, Encoded]:
+        return Opening("audio/pcm", "m", "v", 0, 24000, 0.0, ()), Encoded(b"0", 0, 1)
 
-    async def read(self) -> bytes:
+    async def read(self) -> Encoded:
         if not self.num_left:
             raise EngineError("the engine failed")
         self.num_left -= 1
         await asyncio.sleep(0)
-        return b"0"
+        return Encoded(b"0", 0, 1)
 
 
 class Stage:

@@ -10,17 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes import FAKE_MODEL, SAMPLES_PER_FRAME, BareRunner, FakeRow, fake_request
+from fakes import FAKE_MODEL, SAMPLES_PER_FRAME, BareRunner, FakeRow
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import derive_seed
 from voxtral.engine.protocol import RowOutput
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.errors import CancelledError, DeadlineError, EngineError, GenerationError, NumericsError
-from voxtral.speech.utterance import SpeechHandle, SpeechPlan
+from voxtral.speech.plan import PlannedSegment, SegmentTemplate, SpeechPlan
+from voxtral.speech.utterance import SpeechHandle
+from voxtral.text.prompt import Prompt
 from voxtral.text.segment import TextSegment
+from voxtral.types import AudioChunk
+from voxtral.voices.prompt import VoicePrompt
 
 RATE = 1000
 SEED = 7
@@ -45,11 +50,11 @@ class ScriptedRunner(BareRunner):
 
     def admit(self, request: GenerationRequest, trace: object) -> FakeRow | None:
         self.deadlines.append(request.deadline_s)
-        self.started.append(divmod(request.prompt.token_ids[0], 10))
+        self.started.append(key_of(request))
         return super().admit(request, trace)
 
     def advance(self, row: FakeRow) -> RowOutput:
-        key = divmod(row.request.prompt.token_ids[0], 10)
+        key = key_of(row.request)
         num_frames, level, stop = self.scripts.get(key, GOOD)
         if row.frame == 2 and self.fails_at == key:
             raise NumericsError("not finite")
@@ -59,6 +64,31 @@ class ScriptedRunner(BareRunner):
         is_last = row.frame == num_frames and stop == "length"
         samples = np.full(SAMPLES_PER_FRAME, level, dtype=np.float32)
         return row.output(samples, "length" if is_last else None)
+
+
+def key_of(request: GenerationRequest) -> tuple[int, int]:
+    """Segment and attempt: the first frame of a second attempt may not be the end."""
+    return request.prompt.token_ids[0], request.min_frames
+
+
+def plan_of(num_segments: int, max_frames: int = 100_000, **options: Any) -> SpeechPlan:
+    """A plan for the parts "part 0", "part 1" and so on of a text, ten characters apart."""
+    parts = [
+        PlannedSegment(TextSegment(f"part {n}", 10 * n, 10 * n + 6), Prompt((n,), 0, 0), max_frames)
+        for n in range(num_segments)
+    ]
+    voice = VoicePrompt("somebody", torch.zeros(0, 1))
+    settings: dict[str, Any] = {
+        "segments": iter(parts),
+        "template": SegmentTemplate(voice, False, 1.0, 1.0, 1, num_noise_values=1),
+        "seed": SEED,
+        "has_explicit_budget": False,
+        "speed": 1.0,
+        "pause_s": 0.05,
+        "sample_rate": RATE,
+        "hold_segments": False,
+    }
+    return SpeechPlan(**(settings | options))
 
 
 Speak = Callable[..., tuple[SpeechHandle, ScriptedRunner]]
@@ -72,18 +102,7 @@ def speak() -> Iterator[Speak]:
         runner = ScriptedRunner(scripts or {}, fails_at)
         engine = Engine(FAKE_MODEL, runner=runner)
         engines.append(engine)
-        settings: dict[str, Any] = {
-            "segments": iter([TextSegment(f"part {n}", 10 * n, 10 * n + 6) for n in range(num_segments)]),
-            "make_request": lambda segment, index, attempt: fake_request(10 * index + attempt, 100_000),
-            "voice": "somebody",
-            "seed": SEED,
-            "has_explicit_budget": False,
-            "speed": 1.0,
-            "pause_s": 0.05,
-            "sample_rate": RATE,
-            "hold_segments": False,
-        }
-        return SpeechHandle(SpeechPlan(**(settings | options)), engine), runner
+        return SpeechHandle(plan_of(num_segments, **options), engine), runner
 
     yield begin
     for engine in engines:
@@ -243,47 +262,57 @@ def test_an_utterance_that_never_ends_is_ended_by_its_deadline(speak: Speak) -> 
 
 def test_a_deadline_that_has_passed_starts_nothing(speak: Speak) -> None:
     engine = speak()[0]._engine
-    plan = SpeechPlan(
-        segments=iter([TextSegment("part", 0, 4)]),
-        make_request=lambda segment, index, attempt: fake_request(),
-        voice="somebody",
-        seed=SEED,
-        has_explicit_budget=False,
-        speed=1.0,
-        pause_s=0.0,
-        sample_rate=RATE,
-        hold_segments=False,
-        deadline_s=1.0,
-    )
+    plan = plan_of(1, deadline_s=1.0)
     with pytest.raises(DeadlineError, match="its 1 s;"):
         SpeechHandle(plan, engine, accepted_at=time.perf_counter() - 1.0)
 
 
-@given(size=st.integers(1, 300), num_segments=st.integers(1, 4))
-def test_chunks_of_a_size_hold_the_same_samples(size: int, num_segments: int) -> None:
-    def run(chunk_size: int | None) -> list[Any]:
-        engine = Engine(FAKE_MODEL, runner=ScriptedRunner({}))
-        plan = SpeechPlan(
-            segments=iter([TextSegment("x", n, n + 1) for n in range(num_segments)]),
-            make_request=lambda segment, index, attempt: fake_request(10 * index, 100),
-            voice="somebody",
-            seed=SEED,
-            has_explicit_budget=False,
-            speed=1.0,
-            pause_s=0.02,
-            sample_rate=RATE,
-            hold_segments=False,
-        )
-        try:
-            return list(SpeechHandle(plan, engine).chunks(chunk_size))
-        finally:
-            engine.close()
+def chunks_of(plan: SpeechPlan, chunk_size: int | None = None) -> list[AudioChunk]:
+    engine = Engine(FAKE_MODEL, runner=ScriptedRunner({}))
+    try:
+        return list(SpeechHandle(plan, engine).chunks(chunk_size))
+    finally:
+        engine.close()
 
-    whole = np.concatenate([chunk.samples for chunk in run(None)])
-    chunks = run(size)
+
+@given(size=st.integers(1, 300), num_segments=st.integers(1, 4))
+def test_chunks_of_a_size_hold_the_same_samples_and_marks(size: int, num_segments: int) -> None:
+    made = chunks_of(plan_of(num_segments, pause_s=0.02))
+    chunks = chunks_of(plan_of(num_segments, pause_s=0.02), size)
+    whole = np.concatenate([chunk.samples for chunk in made])
     assert np.array_equal(whole, np.concatenate([chunk.samples for chunk in chunks]))
     assert all(len(chunk) == size for chunk in chunks[:-1])
     assert 0 < len(chunks[-1]) <= size
+    assert [mark for chunk in chunks for mark in chunk.marks] == [mark for chunk in made for mark in chunk.marks]
+
+
+@given(
+    num_segments=st.integers(1, 4),
+    speed=st.sampled_from([0.25, 0.7, 1.0, 1.3, 4.0]),
+    chunk_size=st.none() | st.integers(1, 200),
+    hold=st.booleans(),
+)
+def test_each_chunk_says_where_it_lies_and_each_segment_where_it_begins(
+    num_segments: int, speed: float, chunk_size: int | None, hold: bool
+) -> None:
+    plan = plan_of(num_segments, speed=speed, pause_s=0.02, hold_segments=hold)
+    engine = Engine(FAKE_MODEL, runner=ScriptedRunner({}))
+    handle = SpeechHandle(plan, engine)
+    chunks = list(handle.chunks(chunk_size))
+    engine.close()
+    position = 0
+    for chunk in chunks:
+        assert chunk.start == position
+        position += len(chunk)
+        assert all(chunk.start <= mark.start < position for mark in chunk.marks)
+    marks = [mark for chunk in chunks for mark in chunk.marks]
+    assert [(mark.kind, mark.text_start, mark.text_end) for mark in marks] == [
+        ("segment", segment.text_start, segment.text_end) for segment in handle.segments
+    ]
+    # Half a sample is what rounding takes.
+    assert [mark.start / RATE for mark in marks] == pytest.approx(
+        [segment.start_s for segment in handle.segments], abs=0.5 / RATE + 1e-9
+    )
 
 
 def test_speed_changes_length_and_times_but_not_pauses(speak: Speak) -> None:
@@ -309,25 +338,14 @@ def test_stats_count_retries(speak: Speak) -> None:
 
 
 def test_a_crowd_that_retries_all_at_once_is_served(speak: Speak) -> None:
-    # Every first segment fails, while the second ones are full and unread behind them.
-    scripts = {(0, 0): RUNAWAY, (1, 0): (90, 0.5, "end")}
+    # Every first segment fails unheard, while the second ones are full and unread behind them.
+    scripts = {(0, 0): EMPTY, (1, 0): (90, 0.5, "end")}
     runner = ScriptedRunner(scripts)
     engine = Engine(FAKE_MODEL, runner=runner)
     results: list[int] = []
 
     def run() -> None:
-        plan = SpeechPlan(
-            segments=iter([TextSegment("a", 0, 1), TextSegment("b", 2, 3)]),
-            make_request=lambda segment, index, attempt: fake_request(10 * index + attempt, 100_000),
-            voice="somebody",
-            seed=SEED,
-            has_explicit_budget=False,
-            speed=1.0,
-            pause_s=0.0,
-            sample_rate=RATE,
-            hold_segments=True,
-        )
-        results.append(sum(map(len, SpeechHandle(plan, engine).chunks())))
+        results.append(sum(map(len, SpeechHandle(plan_of(2), engine).chunks())))
 
     threads = [threading.Thread(target=run, daemon=True) for _ in range(20)]
     for thread in threads:

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from voxtral.errors import TextError
+from voxtral.errors import JapaneseReaderMissingError, TextError
 from voxtral.text import kana
-from voxtral.text.kana import LETTERS_PER_KANA, JapaneseReaderMissingError, has_kanji
+from voxtral.text.kana import LETTERS_PER_KANA, has_kanji
 from voxtral.text.normalize import normalize, write_in_kana
 from voxtral.text.segment import split_text
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from voxtral.text.kana_numbers import COUNTERS, NUMERAL, read_money, read_number
+from voxtral.text.kana_numbers import NUMERAL, kana_words, read_money, read_number
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_money() -> None:
     assert read_money("2.5", "$") == "にてんごドル"
 
 
-@pytest.mark.parametrize("counter", ["", *COUNTERS])
+@pytest.mark.parametrize("counter", ["", *kana_words().counters])
 @pytest.mark.parametrize("written", ["0", "1", "99", "100", "4,004", "1" * 15, "1" * 16, "9" * 5000, "9" * 5000 + "万"])
 def test_every_number_of_every_thing_is_kana(written: str, counter: str) -> None:
     assert re.fullmatch("[\u3041-\u3096\u30a1-\u30fc]+", read_number(written, counter))

@@ -8,7 +8,14 @@ import unicodedata
 import pytest
 
 from voxtral.errors import LanguageError, TextError
-from voxtral.text.language import LANGUAGES, check_speakable, is_speakable, resolve_language, script_mismatch
+from voxtral.text.language import (
+    LANGUAGES,
+    check_speakable,
+    is_speakable,
+    resolve_language,
+    sample_sentence,
+    script_mismatch,
+)
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
@@ -113,6 +120,13 @@ def test_half_of_the_letters_or_none_are_no_mismatch(text: str, language: str) -
 def test_a_mismatch_of_an_unknown_language_is_an_error() -> None:
     with pytest.raises(LanguageError):
         script_mismatch("hello", "xx")
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_every_language_has_a_sentence_in_its_script(code: str) -> None:
+    sentence = sample_sentence(code)
+    check_speakable(sentence)
+    assert script_mismatch(sentence, code) is None
 
 
 @pytest.mark.parametrize("text", ["a", "1", "é", "你", "क", "Ⅷ", "½", "😀 a", "a\tb\r\nc", "\u200da"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable
 
@@ -10,6 +11,14 @@ import pytest
 from voxtral.errors import LanguageError
 from voxtral.text.language import LANGUAGES
 from voxtral.text.normalize import normalize
+
+
+def test_the_signature_stays_because_tools_outside_use_it() -> None:
+    parameters = inspect.signature(normalize).parameters
+    assert list(parameters) == ["text", "language", "in_kana"]
+    assert all(parameters[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for name in ("text", "language"))
+    assert parameters["in_kana"].default is False
+    assert normalize("3つ", "ja", in_kana=True).text == "みっつ"
 
 
 @pytest.mark.parametrize(

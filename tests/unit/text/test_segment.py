@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable
 
@@ -20,6 +21,13 @@ def _cut(text: str, min_chars: int, max_chars: int) -> list[str]:
 def _sentences(text: str) -> list[str]:
     """Cut at every sentence end, by a minimum of one and a maximum that the text just exceeds."""
     return _cut(text, 1, len(text) - 1)
+
+
+def test_the_signature_stays_because_tools_outside_use_it() -> None:
+    parameters = inspect.signature(split_text).parameters
+    assert list(parameters) == ["text", "min_chars", "max_chars"]
+    assert parameters["text"].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    assert [segment.text for segment in split_text("One. Two.", min_chars=1, max_chars=5)] == ["One.", "Two."]
 
 
 # Whole texts -----------------------------------------------------------------------------------------
@@ -239,6 +247,10 @@ def test_without_whitespace_graphemes_are_places() -> None:
     assert _cut("🇩🇪🇫🇷🇮🇹", 1, 3) == ["🇩🇪", "🇫🇷", "🇮🇹"]
     assert _cut("a🇩🇪🇫🇷🇮🇹", 1, 4) == ["a🇩🇪", "🇫🇷🇮🇹"]
     assert _cut("क्षक्षक्ष", 1, 4) == ["क्ष"] * 3
+    assert _cut("स्त्रीस्त्री", 1, 7) == ["स्त्री"] * 2
+    assert _cut("\u1112\u1161\u11ab" * 3, 1, 4) == ["\u1112\u1161\u11ab"] * 3
+    assert _cut("น้ำน้ำ", 1, 4) == ["น้ำ"] * 2
+    assert _cut("ab \u0301cd", 1, 3) == ["a", "b \u0301", "cd"]
     assert _cut("นี้นี้นี้", 1, 4) == ["นี้"] * 3
 
 

@@ -19,7 +19,7 @@ from voxtral.server.errors import HttpError
 from voxtral.server.model_host import ModelCard
 from voxtral.server.openapi import READING, SPEAKING, audio, refusals, request_body
 from voxtral.server.schema import AudioFormat, OptionalStr, SpeechFields, validate
-from voxtral.server.service import MODEL_ALIASES, Closing, SpeechOrder, SpeechService
+from voxtral.server.service import MODEL_ALIASES, Closing, Encoded, SpeechOrder, SpeechService
 from voxtral.server.stream import SpeechResponse
 
 
@@ -51,9 +51,9 @@ class SpeechEvents:
 
     media_type = "text/event-stream; charset=utf-8"
 
-    def audio(self, data: bytes) -> bytes:
+    def audio(self, piece: Encoded) -> bytes:
         """Write a piece of audio."""
-        return _event({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
+        return _event({"type": "speech.audio.delta", "audio": base64.b64encode(piece.data).decode()})
 
     def end(self, closing: Closing) -> bytes:
         """Write what it took; the field `voxtral` is more than OpenAI has."""

@@ -6,62 +6,32 @@ One answer has the fields of all who have such a list: Open WebUI and Kokoro (`v
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import Response
 
-from voxtral.errors import LanguageError
 from voxtral.server.body import Upload, read_clip, read_fields
 from voxtral.server.errors import HttpError
-from voxtral.server.model_host import LoadedModel, ModelCard
 from voxtral.server.openapi import READING, SPEAKING, audio, refusals, request_body
 from voxtral.server.schema import AudioFormat, validate
-from voxtral.server.service import SpeechOrder, SpeechService, check_cloning
+from voxtral.server.service import SpeechOrder, SpeechService
 from voxtral.server.stream import SpeechResponse, visit_of
-from voxtral.text.language import resolve_language
+from voxtral.server.voice_service import VoiceService
+from voxtral.text.language import LANGUAGES, sample_sentence
 from voxtral.types import SpeechRequest
 from voxtral.voices.book import gender_of
+from voxtral.voices.facts import StoredVoice, VoiceFacts, check_name
 from voxtral.voices.presets import VoiceInfo
-from voxtral.voices.store import (
-    StoredVoice,
-    VoiceFacts,
-    VoiceNameTakenError,
-    VoiceStoreFullError,
-    VoiceUnknownError,
-    check_name,
-)
 
 # What clients call the clip; the first that is there is taken.
 _CLIP_FIELDS = ("audio_sample", "file", "audio", "sample_audio")
 
 _NO_CONSENT = ("", "false", "0", "no", "off", "none", "null")
 
-_MIME_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]{1,64}")
-
 # What Mistral's clients call each kind.
 _MISTRAL_TYPES = {"preset": "preset", "uploaded": "custom"}
-
-# What a voice says to be heard, in each language that has a name here.
-_SAMPLE_TEXTS: Mapping[str, str] = MappingProxyType(
-    {
-        "en": "Hello, this is how I sound. It is a pleasure to meet you.",
-        "fr": "Bonjour, voici ma voix. C'est un plaisir de vous rencontrer.",
-        "es": "Hola, así suena mi voz. Es un placer conocerle.",
-        "de": "Hallo, so klingt meine Stimme. Es freut mich, Sie kennenzulernen.",
-        "it": "Salve, questa è la mia voce. È un piacere conoscerla.",
-        "pt": "Olá, esta é a minha voz. É um prazer conhecer você.",
-        "nl": "Hallo, zo klinkt mijn stem. Leuk om kennis te maken.",
-        "ar": "مرحبا، هذا هو صوتي. يسرني لقاؤكم.",
-        "hi": "नमस्ते, यह मेरी आवाज़ है। आपसे मिलकर अच्छा लगा।",
-        "ja": "こんにちは、これがわたしのこえです。おあいできてうれしいです。",
-    }
-)
 
 
 def _consent(value: Any) -> str:
@@ -90,6 +60,17 @@ class NewVoice(BaseModel):
     description: _Text = Field("", max_length=1000, validation_alias=_Description)
     ref_text: _Text = Field("", max_length=4000, description="What is said in the clip; kept, and without effect.")
 
+    @property
+    def facts(self) -> VoiceFacts:
+        """What is kept of it."""
+        return VoiceFacts(
+            name=self.name,
+            consent=self.consent,
+            language=self.language,
+            description=self.description,
+            ref_text=self.ref_text,
+        )
+
 
 class VoiceChanges(BaseModel):
     """What is to change of a voice; empty texts clear, and unknown fields are named in the answer."""
@@ -104,6 +85,7 @@ class VoiceChanges(BaseModel):
 def routes(service: SpeechService) -> APIRouter:
     """Make the routes."""
     router = APIRouter(prefix="/v1/audio/voices", tags=["voices"])
+    voices = VoiceService(service)
 
     @router.get("", responses=refusals(400, 503))
     async def list_voices(
@@ -113,9 +95,8 @@ def routes(service: SpeechService) -> APIRouter:
         legacy: Annotated[bool, Query(description="`voices` as plain names.")] = False,
     ) -> dict[str, Any]:
         """List presets, then the voices that were added, the oldest first."""
-        _, book = await service.host.describe()
-        stored = await service.run(book.store.list)
-        items = [_item(voice) for voice in (*book.presets, *stored)]
+        presets, stored = await voices.list()
+        items = [_item(voice) for voice in (*presets, *stored)]
         return {
             "object": "list",
             "voices": [item["name"] for item in items] if legacy else items,
@@ -127,19 +108,29 @@ def routes(service: SpeechService) -> APIRouter:
     @router.post("", responses=refusals(*READING, 409, 429), openapi_extra=_request_body())
     async def create_voice(request: Request) -> dict[str, Any]:
         """Make a voice from a clip of 1 to 30 seconds, and keep the voice, not the clip."""
-        return await _create(service, request)
+        fields = await read_fields(request)
+        clip = _take_clip(fields, service.options.max_upload_bytes)
+        wanted = validate(NewVoice, fields)
+        stored, warnings = await voices.create(clip, wanted.facts, visit_of(request).client)
+        return {
+            **_details(stored),
+            "success": True,
+            "voice": _clip_facts(stored),
+            "warnings": warnings,
+            "ignored": list(wanted.model_extra or ()),
+        }
 
     @router.get("/{voice_id}", responses=refusals(404, 503))
     async def get_voice(voice_id: str) -> dict[str, Any]:
         """Describe a voice, by its name or id."""
-        return _details(await _find(service, voice_id))
+        return _details(await voices.find(voice_id))
 
     @router.get("/{voice_id}/sample", response_class=Response, responses={**audio(), **refusals(*SPEAKING)})
     async def sample_voice(
         request: Request, voice_id: str, response_format: Annotated[AudioFormat, Query()] = "wav"
     ) -> Response:
         """Hear a voice say one sentence in its language, always the same way."""
-        order = SpeechOrder(_sample_request(await _find(service, voice_id)), format=response_format)
+        order = SpeechOrder(_sample_request(await voices.find(voice_id)), format=response_format)
         return SpeechResponse(service, order, request)
 
     @router.patch(
@@ -150,109 +141,22 @@ def routes(service: SpeechService) -> APIRouter:
     async def change_voice(voice_id: str, request: Request) -> dict[str, Any]:
         """Change name, language or description of a voice that was added."""
         changes = validate(VoiceChanges, await read_fields(request))
-        stored = await _find_stored(service, voice_id)
-        return await _change(service, stored, changes)
+        stored = await voices.find_stored(voice_id)
+        if all(value is None for value in (changes.name, changes.language, changes.description)):
+            raise HttpError(400, "nothing is to change; send name, language or description", code="invalid_request")
+        changed = await voices.change(
+            stored.id, name=changes.name, language=changes.language, description=changes.description
+        )
+        return {**_details(changed), "ignored": list(changes.model_extra or ())}
 
     @router.delete("/{voice_id}", responses=refusals(404, 503))
     async def delete_voice(voice_id: str) -> dict[str, Any]:
         """Delete a voice that was added."""
-        stored = await _find_stored(service, voice_id)
-        _, book = await service.host.describe()
-        with _with_status():
-            await service.run(lambda: book.store.delete(stored.id))
+        stored = await voices.find_stored(voice_id)
+        await voices.delete(stored.id)
         return {**_item(stored), "deleted": True, "success": True}
 
     return router
-
-
-async def _find(service: SpeechService, voice_id: str) -> VoiceInfo | StoredVoice:
-    """Find a preset or a stored voice.
-
-    Raises:
-        HttpError: 404, there is none of that name or id.
-    """
-    _, book = await service.host.describe()
-    voice = await service.run(lambda: book.find(voice_id))
-    if voice is None:
-        raise HttpError(
-            404,
-            "no voice has that name or id; GET /v1/audio/voices lists those that there are",
-            code="voice_not_found",
-            param="voice_id",
-        )
-    return voice
-
-
-async def _find_stored(service: SpeechService, voice_id: str) -> StoredVoice:
-    """Find a voice that may be changed.
-
-    Raises:
-        HttpError: 404, there is none of that name or id; 403, it is a preset.
-    """
-    voice = await _find(service, voice_id)
-    if isinstance(voice, VoiceInfo):
-        raise HttpError(
-            403,
-            "this voice is a preset, which belongs to the checkpoint; only voices that were added can be changed or "
-            "deleted",
-            code="voice_is_preset",
-            param="voice_id",
-        )
-    return voice
-
-
-async def _create(service: SpeechService, request: Request) -> dict[str, Any]:
-    """Make a voice; that takes a turn, because the engine does nothing else meanwhile."""
-    fields = await read_fields(request)
-    clip = _take_clip(fields, service.options.max_upload_bytes)
-    wanted = validate(NewVoice, fields)
-    service.check_cloning_is_on()
-    ticket = await service.admission.enter(visit_of(request).client)
-    try:
-        async with service.host.use() as loaded:
-            check_cloning(loaded)
-            language = _known_language(wanted.language, loaded.card)
-            with _with_status():
-                stored, warnings = await service.run(lambda: _make(loaded, clip, wanted, language))
-    finally:
-        ticket.give_back()
-    return {
-        **_details(stored),
-        "success": True,
-        "voice": _clip_facts(stored),
-        "warnings": warnings,
-        "ignored": list(wanted.model_extra or ()),
-    }
-
-
-async def _change(service: SpeechService, stored: StoredVoice, changes: VoiceChanges) -> dict[str, Any]:
-    card, book = await service.host.describe()
-    if all(value is None for value in (changes.name, changes.language, changes.description)):
-        raise HttpError(400, "nothing is to change; send name, language or description", code="invalid_request")
-    language = None if changes.language is None else _known_language(changes.language, card)
-    with _with_status():
-        changed = await service.run(
-            lambda: book.change(stored.id, name=changes.name, language=language, description=changes.description)
-        )
-    return {**_details(changed), "ignored": list(changes.model_extra or ())}
-
-
-def _make(loaded: LoadedModel, clip: Upload, wanted: NewVoice, language: str) -> tuple[StoredVoice, list[str]]:
-    """Make and store a voice, in a thread; return what the library warns of, too."""
-    loaded.voices.check_new(wanted.name)  # before the work
-    warnings: list[str] = []
-    voice = loaded.tts.create_voice(clip.data, wanted.name, warn=warnings.append)
-    facts = VoiceFacts(
-        name=wanted.name,
-        consent=wanted.consent,
-        language=language,
-        description=wanted.description,
-        ref_text=wanted.ref_text,
-        mime_type=clip.content_type if _MIME_TYPE.fullmatch(clip.content_type) else "",
-        file_size=len(clip.data),
-        duration_s=round((voice.rows.shape[0] - 1) / loaded.tts.config.frame_rate, 2),
-    )
-    return loaded.voices.add(voice, facts), warnings
 
 
 def _take_clip(fields: dict[str, Any], max_bytes: int) -> Upload:
@@ -272,38 +176,11 @@ def _take_clip(fields: dict[str, Any], max_bytes: int) -> Upload:
     )
 
 
-def _known_language(language: str, card: ModelCard) -> str:
-    """Find the code of a language that the model speaks; nothing said stays so.
-
-    Raises:
-        LanguageError: it speaks another one.
-    """
-    if not language or language in card.languages:
-        return language
-    code = resolve_language(language)
-    if code not in card.languages:
-        raise LanguageError(
-            f"the language {code} is not spoken by this checkpoint; it speaks {', '.join(card.languages)}; choose one"
-        )
-    return code
-
-
-@contextmanager
-def _with_status() -> Iterator[None]:
-    """Give errors of the store the status that they have here; the others mean 400."""
-    try:
-        yield
-    except VoiceUnknownError as error:
-        raise HttpError(404, str(error), code=error.code, param="voice_id") from error
-    except (VoiceNameTakenError, VoiceStoreFullError) as error:
-        raise HttpError(409, str(error), code=error.code, param="name") from error
-
-
 def _sample_request(voice: VoiceInfo | StoredVoice) -> SpeechRequest:
     """Let a voice speak its sentence."""
-    language = voice.language if voice.language in _SAMPLE_TEXTS else None
+    language = voice.language if voice.language in LANGUAGES else None
     name = voice.id if isinstance(voice, StoredVoice) else voice.name
-    return SpeechRequest(_SAMPLE_TEXTS[language or "en"], language=language, voice=name, seed=0)
+    return SpeechRequest(sample_sentence(language or "en"), language=language, voice=name, seed=0)
 
 
 def _page(items: list[dict[str, Any]], limit: int, offset: int) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 A set is two files, vectors.json and vectors.safetensors. Cases, names and sizes come from the set;
 nothing is assumed about them but the meaning of the name parts, which `_GROUPS` lists.
+
+`voxtral doctor --vectors` loads this file from the checkout that it lies in, by its path and where torch, numpy and
+safetensors alone may be installed; so it is one file, longer than others, and imports nothing else of the tests.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,25 +24,28 @@ from torch import Tensor
 
 from voxtral.config import END_AUDIO, NUM_SPECIAL_CODES, Precision, QuantizationConfig
 from voxtral.engine.engine import Engine
+from voxtral.engine.kv_cache import Span, SpanMemory, StepMemory, make_pages
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace
-from voxtral.errors import CheckpointError
+from voxtral.errors import CheckpointError, TokenizerMissingError
 from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, load_model
 from voxtral.model.acoustic import embed_time, time_inverse_frequencies
 from voxtral.model.codec import ConvBlock
 from voxtral.model.layers import apply_rope, rope_inverse_frequencies, rope_rotation
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.prompt import build_prompt, prompt_from_ids
-from voxtral.text.tokenizer import SpeechTokenizer, TokenizerMissingError, load_tokenizer
+from voxtral.text.tokenizer import SpeechTokenizer, load_tokenizer
 from voxtral.voices.presets import list_presets
 from voxtral.voices.prompt import load_voice
 
 Kind = Literal["output", "input", "informational"]
 
-
 # How far an entry may be off, of its largest number, where quantised matrices have a part in it. For networks of the
 # size of the sets' tiny one, 64 wide with random weights; larger ones are closer (docs/QUANTIZATION.md).
 QUANTISED_BOUNDS: dict[Precision, float] = {"int8": 0.05, "int4": 0.4}
 _QUANTISED_PARTS = ("lm", "fm", "semantic", "e2e")
+
+# Positions in a block of the KV cache: few, so that a prompt of the sets and its frames do not fit one.
+_BLOCK_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,25 @@ class VectorReport:
                 for result in self.results
             },
         }
+
+    def lines(self, quantization: QuantizationConfig | None) -> Iterator[str]:
+        """Give the form for people: a line for each entry, and the verdict on a checkpoint that is quantised so."""
+        for result in self.results:
+            yield _entry_line(result)
+        counts = f"{self.count(True)} passed, {self.count(False)} failed, {self.count(None)} skipped"
+        if quantization is not None:
+            yield f"{counts}: {'within' if self.ok else 'NOT within'} the bounds of {quantization.name}"
+        else:
+            yield f"{counts}: {'the numbers are the official ones' if self.ok else 'NOT the official numbers'}"
+
+
+def _entry_line(result: EntryResult) -> str:
+    verdict = {True: "ok", False: "FAILED", None: "-"}[result.ok]
+    distance = "" if result.max_abs is None else f"{result.max_abs:.2g}"
+    tolerance = result.tolerance
+    allowed = f"{tolerance.get('atol', tolerance)}" if isinstance(tolerance, dict) else str(tolerance)
+    kind = "" if result.kind == "output" else result.kind
+    return f"{verdict:<7}{result.name:<44}{distance:>9}  of {allowed:<9} {kind}  {result.detail}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -443,38 +469,95 @@ def _backbone(context: _Context) -> _Yield:
 def _lm_prompt(context: _Context, name: str) -> _Yield:
     yield f"{name}/embeds", _Input()
     embeds = context.floats(f"{name}/embeds")
-    cache = context.model.init_kv_cache(embeds.shape[0])
-    x = embeds[None]
-    for layer, x in enumerate(context.model.backbone.layer_outputs(embeds[None], cache)):
-        yield f"{name}/layer{layer}_residual", x[0]
-    yield f"{name}/hidden", context.model.backbone.norm(x[0])
+    sequence = PagedSequence(context.model, embeds.shape[0])
+    with _layer_outputs(context.model) as outputs:
+        hidden = sequence.extend(embeds)
+    for layer, output in enumerate(outputs):
+        yield f"{name}/layer{layer}_residual", output[0]
+    yield f"{name}/hidden", hidden
+
+
+@contextmanager
+def _layer_outputs(model: VoxtralModel) -> Iterator[list[Tensor]]:
+    """Collect what each layer of the backbone returns, [1, T, D], in a pass within the block."""
+    outputs: list[Tensor] = []
+    hooks = [layer.register_forward_hook(lambda *call: outputs.append(call[-1])) for layer in model.backbone.layers]
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _lm_steps(context: _Context, name: str, pasts: list[tuple[str, ...]]) -> _Yield:
     """Continue with the frames of a group.
 
     A set does not say what a group continues. Every past that it can have is computed, and the one that
-    comes nearest is taken: a wrong computation comes near with none.
+    comes nearest is taken: a wrong computation comes near with none. The engine feeds a frame back by one pass on
+    a CPU and by another on a GPU; both are run, and the one that is farther off is judged.
     """
     yield f"{name}/frames", _Input()
     yield f"{name}/embeds", context.model.embed_frames(context.get(f"{name}/frames"))
     if not pasts:
         raise CheckpointError(f"{name} continues a prompt, and the set has none under lm/")
     reference = context.vectors.tensors[f"{name}/hidden"]
-    outcomes = {past: _continue(context, past, name) for past in pasts}
-    nearest = min(outcomes, key=lambda past: float(_difference(outcomes[past], reference).max()))
+
+    def distance(hidden: Tensor) -> float:
+        return float(_difference(hidden, reference).max())
+
+    passes = (PagedSequence.extend, PagedSequence.step)
+    outcomes = {past: max((_continue(context, past, name, run) for run in passes), key=distance) for past in pasts}
+    nearest = min(outcomes, key=lambda past: distance(outcomes[past]))
     pasts.append((*nearest, name))
     yield f"{name}/hidden", outcomes[nearest]
 
 
-def _continue(context: _Context, past: tuple[str, ...], name: str) -> Tensor:
+def _continue(
+    context: _Context, past: tuple[str, ...], name: str, run: Callable[[PagedSequence, Tensor], Tensor]
+) -> Tensor:
     prompt, *steps = past
     embeds = context.floats(f"{prompt}/embeds")
     frames = [context.get(f"{group}/frames") for group in (*steps, name)]
-    cache = context.model.init_kv_cache(embeds.shape[0] + sum(len(part) for part in frames))
-    context.model.prefill(embeds[None], cache)
-    hidden = [context.model.decode_step(frame[None], cache) for part in frames for frame in part]
+    sequence = PagedSequence(context.model, embeds.shape[0] + sum(len(part) for part in frames))
+    sequence.extend(embeds)
+    hidden = [run(sequence, context.model.embed_frames(frame[None])) for part in frames for frame in part]
     return torch.cat(hidden[-len(frames[-1]) :])
+
+
+class PagedSequence:
+    """One sequence in the engine's memory, run by the passes that the engine makes.
+
+    Args:
+        model: on its device.
+        capacity: positions that it can hold.
+    """
+
+    def __init__(self, model: VoxtralModel, capacity: int) -> None:
+        num_blocks = -(-capacity // _BLOCK_SIZE)
+        config, device = model.config.backbone, model.device
+        self._backbone = model.backbone
+        self._pages = make_pages(config, num_blocks + 1, _BLOCK_SIZE, device=device, dtype=model.dtype)
+        # In reverse, so that an order that is taken for granted shows; block 0 is the engine's scratch block.
+        self._blocks = torch.arange(num_blocks, 0, -1, device=device)
+        self._length = 0
+
+    def extend(self, embeds: Tensor) -> Tensor:
+        """Run T new positions as a prompt is run, or frames on a CPU: [T, D] to hidden states [T, D]."""
+        positions, slot_mapping = self._advance(embeds.shape[0])
+        memory = SpanMemory(self._pages, slot_mapping, [Span(0, embeds.shape[0], self._blocks, self._length)])
+        return self._backbone.extend(embeds, positions, memory)
+
+    def step(self, embeds: Tensor) -> Tensor:
+        """Run one new position as a frame is run on a GPU: [1, D] to the hidden state [1, D]."""
+        positions, slot_mapping = self._advance(1)
+        tables, lengths = self._blocks[None].int(), (positions + 1).int()
+        return self._backbone.step(embeds, positions, StepMemory(self._pages, slot_mapping, tables, lengths))
+
+    def _advance(self, num_new: int) -> tuple[Tensor, Tensor]:
+        positions = torch.arange(self._length, self._length + num_new, device=self._blocks.device)
+        self._length += num_new
+        slot_mapping = self._blocks[positions // _BLOCK_SIZE] * _BLOCK_SIZE + positions % _BLOCK_SIZE
+        return positions, slot_mapping
 
 
 def _rope(context: _Context) -> _Yield:

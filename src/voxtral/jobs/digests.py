@@ -1,0 +1,115 @@
+"""What a file of audio was made from, as one digest that a later run compares.
+
+Digests stand in the journals of users: whatever changes one has all of their files made again. They tell apart what is
+heard, and know nothing of folders; read next: `voxtral.jobs.run`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from voxtral.types import SpeechRequest
+
+# The weights are told apart by samples: reading all of a large model would take longer than a short batch.
+_NUM_SAMPLES, _SAMPLE_BYTES = 64, 2**16
+
+
+class Digests:
+    """Digests of everything that a file of audio is made from.
+
+    Args:
+        model_folder: the checkpoint.
+        presets: names of its voices.
+        format: of the files.
+    """
+
+    def __init__(self, model_folder: Path, presets: Iterable[str], format: str) -> None:
+        self._fingerprint = fingerprint(model_folder)
+        self._presets = frozenset(presets)
+        self._format = format
+        self._files: dict[str, str] = {}
+        self._clips: dict[int, tuple[Any, str]] = {}
+
+    def of(self, request: SpeechRequest) -> str:
+        """Digest a request; what it holds of a wrong kind is digested somehow, and refused when it is checked.
+
+        Device, dtype and deadline do not count: a batch may go on elsewhere.
+        """
+        voice, clip = request.voice, request.reference_audio
+        values = asdict(replace(request, voice=None, reference_audio=None, deadline_s=None))
+        values["voice"] = voice if isinstance(voice, str) and voice in self._presets else self._of_voice(voice)
+        values["reference_audio"] = self._of_clip(clip)
+        values |= {"model": self._fingerprint, "format": self._format}
+        return hashlib.sha256(json.dumps(values, sort_keys=True, default=_plain).encode()).hexdigest()
+
+    def _of_voice(self, voice: Any) -> str | None:
+        if voice is None:
+            return None
+        if isinstance(voice, str | os.PathLike):
+            return self._of_file(cast("str | os.PathLike[str]", voice))
+        from voxtral.voices.prompt import VoicePrompt  # it brings torch, which a program that passes one has loaded
+
+        # Its language chooses how a text is read.
+        return f"{voice.key} {voice.metadata.get('language', '')}" if isinstance(voice, VoicePrompt) else repr(voice)
+
+    def _of_clip(self, clip: Any) -> str | None:
+        if clip is None:
+            return None
+        if isinstance(clip, str | os.PathLike):
+            return self._of_file(cast("str | os.PathLike[str]", clip))
+        if id(clip) not in self._clips:
+            is_file = isinstance(clip, bytes | bytearray | memoryview)
+            data = bytes(cast(bytes, clip)) if is_file else _samples(clip)
+            # With the clip, so that an address that serves as a key is not given to another.
+            self._clips[id(clip)] = (clip, hashlib.sha256(data).hexdigest())
+        return self._clips[id(clip)][1]
+
+    def _of_file(self, path: str | os.PathLike[str]) -> str:
+        name = os.fspath(path)
+        if name not in self._files:
+            data = b""
+            # What cannot be read is refused when the request is checked.
+            with suppress(OSError):
+                data = Path(name).read_bytes() if os.path.isfile(name) else b""
+            self._files[name] = hashlib.sha256(data).hexdigest()
+        return self._files[name]
+
+
+def fingerprint(folder: Path) -> str:
+    """Digest a checkpoint folder: names and sizes of its files, small ones whole, large ones in samples."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".pt")):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
+        with path.open("rb") as file:
+            if size <= _NUM_SAMPLES * _SAMPLE_BYTES:
+                digest.update(file.read())
+                continue
+            for sample in range(_NUM_SAMPLES):
+                file.seek(sample * (size - _SAMPLE_BYTES) // (_NUM_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def _samples(clip: Any) -> bytes:
+    """Write (samples, rate) as bytes."""
+    try:
+        samples, rate = clip
+        array = np.ascontiguousarray(samples)
+    except (TypeError, ValueError):
+        return b""
+    return f"{array.dtype} {array.shape} {rate}\n".encode() + array.tobytes()
+
+
+def _plain(value: Any) -> Any:
+    """Turn what JSON does not know into what it does: numbers of numpy, and anything else as its text."""
+    return cast(Any, value).item() if isinstance(value, np.generic) else repr(value)

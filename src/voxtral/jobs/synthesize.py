@@ -1,0 +1,151 @@
+"""Many texts into a folder of files, for Python: what `voxtral batch` does, as a function.
+
+It joins `inputs`, `manifest` and `run` as the command does, and raises where that prints. docs/BATCH.md is the page
+for users.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from voxtral.audio.encode import FORMATS
+from voxtral.errors import AudioError, OptionError, RequestError, TextError
+from voxtral.jobs.inputs import (
+    BatchFile,
+    Entry,
+    Problem,
+    Split,
+    describe_problems,
+    list_entries,
+    name_files,
+    plan_files,
+    read_entries,
+)
+from voxtral.jobs.manifest import Manifest, open_folder
+from voxtral.jobs.run import BatchProgress, BatchReport, BatchRun, LocalSpeaker
+from voxtral.options import OPTIONS
+from voxtral.speech.batch import MAX_IN_FLIGHT, check_texts
+from voxtral.speech.planner import Warn
+from voxtral.speech.request import check_number, check_options, make_request
+from voxtral.speech.speaker import BatchText
+
+# The command line has these as floats, and 2 and 2.0 would be told apart as something that a file was made from.
+_REALS = tuple(option.name for option in OPTIONS if option.is_key and option.kind == "number")
+
+Texts = str | os.PathLike[str] | Iterable[BatchText]
+
+
+def synthesize_files(  # noqa: PLR0913 - each is an option of its own
+    speaker: LocalSpeaker,
+    texts: Texts,
+    folder: str | os.PathLike[str],
+    *,
+    format: str = "wav",
+    split: str | None = None,
+    seed: int = 0,
+    max_in_flight: int | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[BatchProgress], None] | None = None,
+    warn: Warn,
+    common: Mapping[str, Any],
+) -> BatchReport:
+    """Speak many texts into a folder of files, going on where an earlier call or `voxtral batch` was stopped.
+
+    All texts are checked before the first is spoken. Files appear whole or not at all, and `batch.jsonl` in the folder
+    says what each was made from: what is finished is skipped, what was made from another text or with other options
+    is made again. A text that fails does not keep the others from being spoken; it is in the report.
+
+    Args:
+        speaker: the model.
+        texts: the path of a .txt file, a .jsonl file or a folder of .txt files, as `voxtral batch` takes them; or
+            items, each a str, a dict of "text", "name" and any keyword of `synthesize`, or a SpeechRequest, which
+            takes a seed of the common options and nothing else. A name becomes that of a file; an item without one is
+            called part0001, part0002 and so on, by its place.
+        folder: made if it is not there.
+        format: wav, flac, mp3, opus, ogg, aac, m4a or pcm.
+        split: "lines", "paragraphs" or "none": what of a .txt becomes a file of audio; by default lines of a file,
+            whole texts of a folder. For paths only.
+        seed: a text without a seed of its own gets one that is derived from this and its name.
+        max_in_flight: texts under way at a time, 1 to 512; a few more than the engine computes together by default.
+        overwrite: make every file again, whatever is there.
+        on_progress: is called after each file with the numbers so far. What it raises ends the call; what is finished
+            is kept.
+        warn: gets each thing that the caller should know and that does not stop the work, once.
+        common: keywords of `synthesize` for texts that do not say otherwise.
+
+    Returns:
+        What was made, what was there already, what failed and why, and how long it is and took.
+
+    Raises:
+        RequestError: texts or options break a rule; the message names them, and nothing was spoken.
+        AudioError: the folder is in use, has files of others, or its disk refuses; what is finished is kept.
+        EngineStoppedError: the engine is gone; what is finished is kept.
+    """
+    if format not in FORMATS:
+        raise OptionError(f"format is {format!r}; it must be one of {', '.join(FORMATS)}; choose one")
+    check_number("max_in_flight", max_in_flight, 1, MAX_IN_FLIGHT, whole=True)
+    # Once and as themselves, before they are a fault of every text.
+    check_options(make_request("", seed=seed, **common))
+    reals = {key: float(common[key]) for key in _REALS if common.get(key) is not None}
+    files = _plan(texts, split, {**common, **reals}, seed, format)
+    with open_folder(Path(folder)) as manifest:
+        _check_folder(manifest, files, overwrite=overwrite)
+        run = BatchRun(speaker, manifest, files, format, overwrite=overwrite, max_in_flight=max_in_flight)
+        problems, warnings = run.check()
+        for told in warnings:
+            warn(f"{told.where}: {told.message}")
+        _refuse(problems)
+        with closing(run.make()) as results:
+            for _ in results:
+                if on_progress is not None:
+                    on_progress(run.progress)
+        return run.report()
+
+
+def _plan(texts: Texts, split: str | None, common: Mapping[str, Any], seed: int, format: str) -> list[BatchFile]:
+    entries, problems = _read(texts, split)
+    files, more = plan_files(entries, common, seed, format)
+    _refuse([*problems, *more])
+    if not files:
+        raise RequestError("there is no text; a folder of files needs one at least; give some")
+    return files
+
+
+def _read(texts: Texts, split: str | None) -> tuple[list[Entry], list[Problem]]:
+    if split is not None and split not in list(Split):
+        raise OptionError(f"split is {split!r}; it must be one of {', '.join(Split)}; choose one")
+    if isinstance(texts, str | os.PathLike):
+        # Not whatever else a path may say: a text may have been passed in its place.
+        if not os.path.exists(texts):
+            shown = os.fspath(texts)
+            shown = shown if len(shown) <= 60 else shown[:60] + "..."
+            raise TextError(
+                f"{shown!r} does not exist; texts are a .txt file, a .jsonl file, a folder of .txt files, or items; "
+                "name one that is there, or put a single text in a list"
+            )
+        return read_entries(Path(texts), None if split is None else Split(split))
+    check_texts(texts)
+    if split is not None:
+        raise OptionError(f"split is {split!r}, and the texts are no path; items are texts already; leave it out")
+    return list_entries(texts)
+
+
+def _check_folder(manifest: Manifest, files: list[BatchFile], *, overwrite: bool) -> None:
+    foreign = manifest.foreign(planned.file for planned in files)
+    if foreign and not overwrite:
+        raise AudioError(
+            f"{manifest.folder} has files that no batch has made or that were changed since ({name_files(foreign)}); "
+            "they are left alone; choose another folder, or replace them with overwrite=True"
+        )
+
+
+def _refuse(problems: list[Problem]) -> None:
+    if problems:
+        raise RequestError(
+            f"of the texts {len(problems)} cannot be taken: {'; '.join(describe_problems(problems))}; nothing was "
+            "spoken; correct them and call again"
+        )

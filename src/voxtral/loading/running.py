@@ -1,0 +1,132 @@
+"""RunningModel: a model in memory, where and how it computes, and the engine that runs it.
+
+It moves the model between devices and dtypes, and gives it a new engine where the old one has failed. What is spoken
+is none of its business. Read next: `voxtral.engine.engine`.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+
+from voxtral.device import ComputePlan, codec_dtype_for, probe_device, resolve_device
+from voxtral.engine.engine import Engine
+from voxtral.engine.options import EngineOptions
+from voxtral.errors import EngineError, EngineStoppedError
+from voxtral.model.voxtral import VoxtralModel, move_model
+
+T = TypeVar("T")
+
+
+class RunningModel:
+    """A model with its engine; safe to use from many threads. The engine stops when this is closed or forgotten.
+
+    Attributes:
+        model: not to be touched while the engine is open, except within `call`.
+        compute: where and in which precision the model runs, and why.
+
+    Args:
+        model: loaded as planned.
+        compute: the plan.
+        options: of the engine.
+    """
+
+    def __init__(self, model: VoxtralModel, compute: ComputePlan, options: EngineOptions) -> None:
+        self.compute = compute
+        self.model = model
+        self._lock = threading.Lock()
+        self._restarting = threading.Lock()
+        self._is_closed = False
+        self._set_engine(Engine(model, options))
+
+    @property
+    def engine(self) -> Engine:
+        """The engine; another one after `restart`."""
+        return self._engine
+
+    def call(self, function: Callable[[VoxtralModel], T]) -> T:
+        """Run a function of the model on the engine's thread, between two frames, and wait for it.
+
+        Raises:
+            EngineStoppedError: the engine has been closed, or has failed.
+            Exception: whatever the function raises.
+        """
+        return self._engine.call(function)
+
+    def move_to(self, device: str | torch.device, is_busy: Callable[[], bool]) -> None:
+        """Move the model to a device; the codec's dtype follows.
+
+        Args:
+            device: as `resolve_device` takes it.
+            is_busy: tells whether anybody has state on the device, which would be lost.
+
+        Raises:
+            DeviceError: the device is not there, or has no room; or the model is quantised, for then its weights are
+                laid out for where they are.
+            EngineError: requests are open.
+        """
+        resolved, reason = resolve_device(device)
+        self._recompute(is_busy, device=resolved, device_reason=reason)
+
+    def set_dtype(self, dtype: torch.dtype, is_busy: Callable[[], bool]) -> None:
+        """Change the dtype of backbone and acoustic transformer; the codec's dtype follows.
+
+        Raises:
+            DeviceError: a weight does not fit the dtype; nothing was changed.
+            EngineError: requests are open.
+        """
+        self._recompute(is_busy, dtype=dtype, dtype_reason="it was asked for")
+
+    def _recompute(self, is_busy: Callable[[], bool], **changes: Any) -> None:
+        def move(model: VoxtralModel) -> None:
+            # On the engine's thread, between frames, so that two changes cannot undo each other.
+            before, after = self.compute, replace(self.compute, **changes)
+            codec_dtype, codec_reason = codec_dtype_for(after.device, after.dtype)
+            after = replace(after, codec_dtype=codec_dtype, codec_reason=codec_reason)
+            if (after.device, after.dtype, after.codec_dtype) == (before.device, before.dtype, before.codec_dtype):
+                return
+            if is_busy() or self._engine.num_active:
+                raise EngineError(
+                    "speech is under way; the model moves only while nobody speaks; read it to its end or cancel it"
+                )
+            move_model(model, device=after.device, dtype=after.dtype, codec_dtype=after.codec_dtype)
+            self._engine.weights_changed()
+            self.compute = after
+
+        self._engine.call(move)
+
+    def restart(self) -> None:
+        """Start a new engine where the old one has failed; the weights stay. A working engine is left alone.
+
+        Raises:
+            DeviceError: the device does not answer any more: end the process.
+            EngineStoppedError: the model has been closed.
+        """
+        with self._restarting:
+            failed = self._engine
+            if failed.failure is None:
+                return
+            failed.close()  # its thread gives back what it held
+            probe_device(self.compute.device)
+            engine = Engine(self.model, failed.options)
+            with self._lock:
+                if self._is_closed:
+                    raise EngineStoppedError("the model has been closed; it speaks no more; load it again")
+                self._finalizer.detach()
+                self._set_engine(engine)
+
+    def _set_engine(self, engine: Engine) -> None:
+        self._engine = engine
+        # Also runs at interpreter exit, so that no thread is inside torch when that is torn down.
+        self._finalizer = weakref.finalize(self, engine.close)
+
+    def close(self) -> None:
+        """Stop the engine; unfinished requests fail."""
+        with self._lock:
+            self._is_closed = True
+        self._engine.close()

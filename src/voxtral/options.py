@@ -1,0 +1,231 @@
+"""Every option of speech, said once: its names, kind, range and default, and what is said of it where it may be given.
+
+From this come the checks and the message about unknown keywords (`voxtral.speech.request`), the options of the command
+line (`voxtral.cli.options`), the fields of HTTP (`voxtral.server.schema`) and the keys of a batch's lines
+(`voxtral.jobs.inputs`). `SpeechOptions` is the same list for type checkers, and docs have a row for each; tests
+compare. A new option is an Option here, a key of CommonOptions, a field of SpeechRequest or SamplingOptions, and what
+it does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from voxtral.types import Normalize, SpeechRequest, Voice
+
+MAX_SEED = 2**63 - 1
+MIN_SPEED, MAX_SPEED = 0.25, 4.0
+
+# A deadline of nothing could never be met; one of more than a day is a slip.
+_MIN_DEADLINE_S, _MAX_DEADLINE_S = 0.001, 86400.0
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How the command line has an option.
+
+    Attributes:
+        name: such as --speed.
+        metavar: stands for the value in the help.
+        help: its line there.
+    """
+
+    name: str
+    metavar: str
+    help: str
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of speech.
+
+    Attributes:
+        name: keyword in Python, and the name everywhere but on the command line.
+        about: what it does, in a sentence for docs/OPTIONS.md.
+        kind: of its value.
+        default: None where not giving it means something of its own.
+        low: smallest value; None for what is no number.
+        high: largest value.
+        choices: all values there are; empty for any.
+        place: where a SpeechRequest has it, such as "pause_s" or "sampling.max_frames".
+        flag: on the command line; None if it has none.
+        is_field: HTTP has a field of this name.
+        field_help: what the OpenAPI document says of the field.
+        is_key: a line of a batch may have it.
+    """
+
+    name: str
+    about: str
+    kind: Literal["text", "number", "whole", "choice", "voice", "clip"]
+    default: Any = None
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    place: str = ""
+    flag: Flag | None = None
+    is_field: bool = False
+    field_help: str | None = None
+    is_key: bool = True
+
+    def value_in(self, request: SpeechRequest) -> Any:
+        """Read the option out of a request."""
+        value: Any = request
+        for name in (self.place or self.name).split("."):
+            value = getattr(value, name)
+        return value
+
+
+VOICE = Option(
+    "voice",
+    "Who speaks: a preset, a saved voice, or a VoicePrompt.",
+    "voice",
+    flag=Flag("--voice", "VOICE", "A preset (see voxtral voices), or a .safetensors voice file."),
+)
+LANGUAGE = Option(
+    "language",
+    "Chooses the default voice and the rules of `normalize`; no model input.",
+    "text",
+    flag=Flag("--language", "LANGUAGE", "Chooses the default voice and the rules of --normalize."),
+    is_field=True,
+    field_help="Chooses the default voice; it is no input of the model.",
+)
+REFERENCE_AUDIO = Option(
+    "reference_audio",
+    "A clip to clone; needs a checkpoint with codec encoder.",
+    "clip",
+    flag=Flag("--reference", "CLIP", "Speak with the voice of this clip."),
+)
+SEED = Option(
+    "seed",
+    "The same seed gives the same speech; drawn and reported if it is not given.",
+    "whole",
+    low=0,
+    high=MAX_SEED,
+    flag=Flag("--seed", "N", "The same seed gives the same audio."),
+    is_field=True,
+    field_help="The same seed gives the same speech.",
+)
+SPEED = Option(
+    "speed",
+    "Speaks faster or slower; the pitch stays.",
+    "number",
+    default=1.0,
+    low=MIN_SPEED,
+    high=MAX_SPEED,
+    flag=Flag("--speed", "X", "0.25 to 4; the pitch stays."),
+    is_field=True,
+    field_help="The pitch stays.",
+)
+PAUSE = Option(
+    "pause",
+    "Seconds of silence between the segments of a long text.",
+    "number",
+    default=0.25,
+    low=0.0,
+    high=60.0,
+    place="pause_s",
+    flag=Flag("--pause", "S", "Seconds between the segments of a long text."),
+    is_field=True,
+    field_help="Seconds between the segments of a long text.",
+)
+NORMALIZE = Option(
+    "normalize",
+    "`auto` writes numbers as words and drops markup.",
+    "choice",
+    default="off",
+    choices=("off", "auto"),
+    flag=Flag("--normalize", "off|auto", "auto writes numbers as words and drops markup."),
+    is_field=True,
+    field_help="auto writes numbers as words and drops markup.",
+)
+DEADLINE_S = Option(
+    "deadline_s",
+    "Seconds from acceptance in which all audio must be made.",
+    "number",
+    low=_MIN_DEADLINE_S,
+    high=_MAX_DEADLINE_S,
+    is_key=False,
+)
+GUIDANCE_SCALE = Option(
+    "guidance_scale",
+    "Weight of the conditional velocity.",
+    "number",
+    low=0.0,
+    high=10.0,
+    place="sampling.guidance_scale",
+    flag=Flag("--guidance", "X", "Guidance scale."),
+    is_field=True,
+)
+NOISE_SCALE = Option(
+    "noise_scale",
+    "Factor on the noise that each frame starts from.",
+    "number",
+    low=0.0,
+    high=2.0,
+    place="sampling.noise_scale",
+    flag=Flag("--noise", "X", "Noise scale."),
+    is_field=True,
+    field_help="Factor on the noise that each frame starts from.",
+)
+NUM_EULER_STEPS = Option(
+    "num_euler_steps",
+    "Steps of the flow for each frame.",
+    "whole",
+    low=1,
+    high=100,
+    place="sampling.num_euler_steps",
+    flag=Flag("--steps", "N", "Euler steps per frame."),
+    is_field=True,
+    field_help="Euler steps per frame, at most the checkpoint's own number: more would slow others down.",
+)
+MAX_FRAMES = Option(
+    "max_frames",
+    "Cuts each segment after so many frames of 80 ms.",
+    "whole",
+    low=1,
+    high=2**31,
+    place="sampling.max_frames",
+    flag=Flag("--max-frames", "N", "Cut each segment after so many frames."),
+    is_field=True,
+    field_help="Cuts each part of the text after so many frames of 80 ms.",
+)
+
+OPTIONS = (
+    VOICE,
+    LANGUAGE,
+    REFERENCE_AUDIO,
+    SEED,
+    SPEED,
+    PAUSE,
+    NORMALIZE,
+    DEADLINE_S,
+    GUIDANCE_SCALE,
+    NOISE_SCALE,
+    NUM_EULER_STEPS,
+    MAX_FRAMES,
+)
+"""All of them; `language` and `reference_audio` are parameters of `synthesize`, the others its keywords."""
+
+POSITIONAL = (LANGUAGE, REFERENCE_AUDIO)
+
+
+class CommonOptions(TypedDict, total=False):
+    """The keywords that the items of a batch may have in common; see `SpeechRequest` for what they mean."""
+
+    voice: Voice | None
+    speed: float
+    pause: float
+    normalize: Normalize
+    deadline_s: float | None
+    guidance_scale: float | None
+    noise_scale: float | None
+    num_euler_steps: int | None
+    max_frames: int | None
+
+
+class SpeechOptions(CommonOptions, total=False):
+    """The keywords of `synthesize` and its kin."""
+
+    seed: int | None

@@ -1,0 +1,160 @@
+"""Audio to codes, codes to audio, a clip to a voice: what the codec does outside of an utterance.
+
+It runs on the engine's thread, between two frames of whoever is speaking.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from voxtral.audio.read import AudioLimits, AudioSource, read_audio
+from voxtral.errors import CodeRangeError, EncoderMissingError, ReferenceAudioError
+from voxtral.loading.checkpoint import Checkpoint
+from voxtral.model.codebooks import check_codes
+from voxtral.model.voxtral import VoxtralModel
+from voxtral.speech.result import Audio
+from voxtral.voices.prompt import VoicePrompt
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+T = TypeVar("T")
+
+# Lengths of reference audio, seconds. Source: the users' guide (3 s) and docs/MODEL.md, "Habits".
+_MIN_REFERENCE_S, _GOOD_REFERENCE_S, _MAX_REFERENCE_S = 1.0, 3.0, 30.0
+
+# Above the rule, so that any rate and width fits and a clip that is too long is told its length.
+_REFERENCE_LIMITS = AudioLimits(max_bytes=64 * 2**20, max_seconds=10 * _MAX_REFERENCE_S, max_decoded_bytes=128 * 2**20)
+
+# A recording that its owner turns into codes may be longer than what a stranger sends as a reference.
+_ENCODE_LIMITS = AudioLimits(max_bytes=256 * 2**20, max_seconds=600.0, max_decoded_bytes=1024 * 2**20)
+
+# Frames of codes that are decoded between two looks at who is speaking.
+_DECODE_FRAMES = 100
+
+
+class Call(Protocol):
+    """`RunningModel.call`: runs a function of the model between two frames."""
+
+    def __call__(self, function: Callable[[VoxtralModel], T]) -> T:
+        """Wait for the function's result."""
+        ...
+
+
+class Coder:
+    """Encodes and decodes with the codec of a running model; safe to use from many threads.
+
+    Args:
+        checkpoint: of the model.
+        name: of the model, for messages.
+        presets: names of voices that can be had without an encoder, for messages.
+        call: runs a function of the model.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, name: str, presets: tuple[str, ...], call: Call) -> None:
+        self._config = checkpoint.config
+        self._has_encoder = checkpoint.has_encoder
+        self._name = name
+        self._presets = presets
+        self._call = call
+        self._lock = threading.Lock()
+        self._num_decoding = 0
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether codes are being decoded, whose state is on the device."""
+        with self._lock:
+            return self._num_decoding > 0
+
+    def create_voice(
+        self,
+        reference_audio: AudioSource,
+        name: str = "cloned",
+        metadata: Mapping[str, str] | None = None,
+        *,
+        warn: Callable[[str], None],
+    ) -> VoicePrompt:
+        """Clone a voice from a clip of 1 to 30 seconds; 3 and more are good.
+
+        Raises:
+            EncoderMissingError: the checkpoint holds no encoder.
+            ReferenceAudioError: the clip cannot be read, or its length breaks the rule.
+        """
+        self._require_encoder()
+        rate = self._config.sample_rate
+        samples = read_audio(reference_audio, sample_rate=rate, limits=_REFERENCE_LIMITS)
+        seconds = len(samples) / rate
+        if not _MIN_REFERENCE_S <= seconds <= _MAX_REFERENCE_S:
+            raise ReferenceAudioError(
+                f"the reference audio is {seconds:.2f} s long; it must be {_MIN_REFERENCE_S:.0f} to "
+                f"{_MAX_REFERENCE_S:.0f} s; it is never cut silently: cut it where the voice is clearest"
+            )
+        if seconds < _GOOD_REFERENCE_S:
+            warn(f"the reference audio is {seconds:.2f} s long; {_GOOD_REFERENCE_S:.0f} s and more clone better")
+        codes = self._encode_samples(samples)
+        rows = self._call(lambda model: model.embed_codes(codes.to(model.device)).cpu())
+        return VoicePrompt(name=name, rows=rows.clone(), codes=codes, metadata=dict(metadata or {}))
+
+    def encode(self, audio: AudioSource) -> torch.Tensor:
+        """Turn a clip of up to 10 minutes into codes [K, T] int64, without the length rules of a reference.
+
+        Raises:
+            EncoderMissingError: the checkpoint holds no encoder.
+            ReferenceAudioError: the clip cannot be read.
+        """
+        self._require_encoder()
+        return self._encode_samples(read_audio(audio, sample_rate=self._config.sample_rate, limits=_ENCODE_LIMITS))
+
+    def decode(self, codes: Any) -> Audio:
+        """Turn codes [K, T] into audio.
+
+        Raises:
+            CodeRangeError: a code is outside its codebook.
+        """
+        codes = _as_codes(codes)
+        check_codes(codes[None], self._config.codebooks)
+        with self._lock:
+            self._num_decoding += 1
+        try:
+            parts = list(self._decode_in_steps(codes))
+        finally:
+            with self._lock:
+                self._num_decoding -= 1
+        return Audio(np.concatenate(parts), self._config.sample_rate)
+
+    def _decode_in_steps(self, codes: torch.Tensor) -> Iterator[npt.NDArray[np.float32]]:
+        # In steps, so that whoever is speaking goes on between them.
+        state = self._call(lambda model: model.init_codec_state())
+        for start in range(0, max(codes.shape[1], 1), _DECODE_FRAMES):
+            part = codes[:, start : start + _DECODE_FRAMES]
+
+            def step(model: VoxtralModel, part: torch.Tensor = part) -> npt.NDArray[np.float32]:
+                return model.codec(part[None].to(model.device), state)[0].cpu().numpy()
+
+            yield self._call(step)
+        yield self._call(lambda model: model.flush_codec(state).cpu().numpy())
+
+    def _require_encoder(self) -> None:
+        if not self._has_encoder:
+            raise EncoderMissingError(
+                f"{self._name} holds no codec encoder, so no voice can be made from audio; the published 4B weights "
+                f"come without it; use a preset ({', '.join(self._presets)}), a saved voice, or another checkpoint"
+            )
+
+    def _encode_samples(self, samples: npt.NDArray[np.float32]) -> torch.Tensor:
+        return self._call(lambda model: model.encode_audio(torch.as_tensor(samples)).cpu()).clone()
+
+
+def _as_codes(codes: Any) -> torch.Tensor:
+    """Take a tensor or an array of whole numbers as int64."""
+    try:
+        tensor = torch.as_tensor(codes)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CodeRangeError(f"codes are a {type(codes).__name__}; they must be a tensor [K, frames]") from error
+    is_whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype is torch.bool)
+    return tensor.to(torch.int64) if is_whole else tensor

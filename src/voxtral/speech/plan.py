@@ -1,0 +1,113 @@
+"""SpeechPlan: an utterance, resolved and checked, as data; and the engine's request for one attempt at a segment.
+
+A plan knows no engine. Made by `voxtral.speech.planner`, spoken by `voxtral.speech.utterance`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from voxtral.engine.noise import SeededNoise, derive_seed
+from voxtral.engine.sequence import GenerationRequest
+from voxtral.text.prompt import Prompt
+from voxtral.text.segment import TextSegment
+from voxtral.voices.prompt import VoicePrompt
+
+
+@dataclass(frozen=True)
+class PlannedSegment:
+    """A part of the text, ready for the model.
+
+    Attributes:
+        text: the part and where it stands in the text as given.
+        prompt: token ids around the voice's place.
+        max_frames: its frame budget.
+    """
+
+    text: TextSegment
+    prompt: Prompt
+    max_frames: int
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentTemplate:
+    """What all segments of an utterance have in common.
+
+    Attributes:
+        voice: whose rows stand in every prompt.
+        is_voice_stored: whether the voice belongs to the checkpoint, so that its part of the prompt may be kept on
+            disk.
+        guidance_scale: weight of the conditional velocity.
+        noise_scale: factor on the noise.
+        num_euler_steps: steps of the flow.
+        num_noise_values: A, numbers of noise in a frame.
+    """
+
+    voice: VoicePrompt
+    is_voice_stored: bool
+    guidance_scale: float
+    noise_scale: float
+    num_euler_steps: int
+    num_noise_values: int
+
+
+@dataclass(frozen=True, eq=False)
+class SpeechPlan:
+    """An utterance, resolved and checked.
+
+    Attributes:
+        segments: the parts to speak, in order; lazily made.
+        template: what they have in common.
+        seed: of the utterance.
+        has_explicit_budget: the caller set max_frames, so that running into it is no fault.
+        speed: 0.25 to 4.
+        pause_s: silence between segments, in seconds as heard at any speed.
+        sample_rate: samples per second.
+        hold_segments: give out a segment only when it has ended well. A failed one can then be made
+            again unheard; costs a segment of latency and memory.
+        segments_in_flight: segments that are made side by side; they are submitted in order.
+        deadline_s: seconds from acceptance in which all audio must be made; None for no limit.
+    """
+
+    segments: Iterator[PlannedSegment]
+    template: SegmentTemplate
+    seed: int
+    has_explicit_budget: bool
+    speed: float
+    pause_s: float
+    sample_rate: int
+    hold_segments: bool
+    segments_in_flight: int = 2
+    deadline_s: float | None = None
+
+
+def generation_request(
+    plan: SpeechPlan, segment: PlannedSegment, index: int, attempt: int, *, deadline_s: float
+) -> GenerationRequest:
+    """Build what the engine is asked for.
+
+    Args:
+        plan: of the utterance.
+        segment: one of its segments.
+        index: of the segment.
+        attempt: 0, then 1 for the same segment with another seed.
+        deadline_s: seconds that are left.
+    """
+    template = plan.template
+    return GenerationRequest(
+        prompt=segment.prompt,
+        voice_rows=template.voice.rows,
+        noise=SeededNoise(derive_seed(plan.seed, attempt), index, template.num_noise_values),
+        guidance_scale=template.guidance_scale,
+        noise_scale=template.noise_scale,
+        num_euler_steps=template.num_euler_steps,
+        max_frames=segment.max_frames,
+        # The first frame does not depend on the noise: an end there would come again.
+        min_frames=min(attempt, 1),
+        voice_key=template.voice.key,
+        is_voice_stored=template.is_voice_stored,
+        # What is heard only when it is whole need not wait for anybody to listen.
+        max_buffered_frames=segment.max_frames if plan.hold_segments else None,
+        deadline_s=deadline_s,
+    )

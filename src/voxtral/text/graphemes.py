@@ -1,0 +1,39 @@
+"""Graphemes: what a reader sees as one character, by the rules of Unicode (UAX 29) as the package regex has them.
+
+Knows nothing of words or sentences; `segment.py` asks where a text without spaces may be cut.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any
+
+
+@cache
+def _pattern() -> Any:
+    # At first need, because the doctor runs on a machine with torch, numpy and safetensors alone.
+    library: Any = importlib.import_module("regex")  # ships no types
+    # Flags by themselves: at each of them \X counts the letters before it back to where the flags begin.
+    return library.compile(r"\p{Regional_Indicator}{2}[\p{GCB=Extend}\p{GCB=ZWJ}\p{GCB=SpacingMark}]*|\X")
+
+
+def starts_grapheme(text: str, place: int) -> bool:
+    r"""Tell whether a character begins a grapheme of its own after a space or a mark of punctuation.
+
+    >>> starts_grapheme(" e", 1), starts_grapheme(" \u0301", 1)
+    (True, False)
+    """
+    # Nothing below continues a grapheme, and most texts have nothing else after their spaces.
+    return text[place] < "\u0300" or _pattern().match(text, place - 1, place + 1).end() == place
+
+
+def grapheme_ends(text: str, start: int, stop: int) -> list[int]:
+    r"""List where graphemes end, from `start`, where one begins, to `stop` at most.
+
+    >>> grapheme_ends("ne\u0301e", 0, 4)
+    [1, 3, 4]
+    """
+    # One character more tells whether a grapheme goes on at `stop`.
+    graphemes = _pattern().finditer(text, start, stop + 1)
+    return [end for grapheme in graphemes if (end := grapheme.end()) <= stop]

@@ -1,0 +1,77 @@
+"""Items of Python as entries, and what is told of the faults of many texts."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from voxtral.jobs.inputs import Problem, describe_problems, list_entries, name_files, plan_files
+from voxtral.speech.batch import item_seed
+from voxtral.types import SpeechRequest
+
+
+def test_items_are_called_what_they_say_or_by_their_place() -> None:
+    entries, problems = list_entries(
+        ["a", {"text": "b", "name": "own"}, SpeechRequest("c"), {"text": "d", "name": None}]
+    )
+    assert problems == []
+    assert [entry.name for entry in entries] == ["part0001", "own", "part0003", "part0004"]
+    assert [entry.where for entry in entries] == [f"item {index}" for index in range(4)]
+
+
+def test_all_that_is_wrong_with_items_is_told_with_its_place() -> None:
+    entries, problems = list_entries(["good", 5, {"voice": "a"}, {"text": "x", "name": 4}, {"text": "x", 3: "y"}])
+    assert [entry.where for entry in entries] == ["item 0"]
+    assert [problem.where for problem in problems] == ["item 1", "item 2", "item 3", "item 4"]
+    assert ["a int" in problems[0].message, "missing" in problems[1].message] == [True, True]
+    assert "name is 4" in problems[2].message
+    assert "named by str" in problems[3].message
+
+
+def test_a_whole_request_takes_a_seed_and_no_other_common_option() -> None:
+    entries, _ = list_entries([SpeechRequest("a", speed=2.0), SpeechRequest("b", seed=3), "c"])
+    (first, second, third), problems = plan_files(entries, {"voice": "v", "speed": 1.5}, 7, "wav")
+    assert problems == []
+    assert first.item.request == SpeechRequest("a", speed=2.0, seed=item_seed(7, "part0001"))
+    assert second.item.request == SpeechRequest("b", seed=3)
+    assert (third.item.request.voice, third.item.request.speed) == ("v", 1.5)
+    assert [planned.file for planned in (first, second, third)] == ["part0001.wav", "part0002.wav", "part0003.wav"]
+
+
+def test_a_name_that_is_taken_or_no_file_name_is_refused() -> None:
+    entries, _ = list_entries(["a", {"text": "b", "name": "PART0001"}, {"text": "c", "name": "../up"}])
+    _, problems = plan_files(entries, {}, 0, "wav")
+    assert [problem.where for problem in problems] == ["item 1", "item 2"]
+    assert "taken by item 0" in problems[0].message
+    assert "holds '/'" in problems[1].message
+
+
+@pytest.mark.parametrize("clip", [b"RIFF", bytearray(b"RIFF"), (np.zeros(8), 8000), None])
+def test_a_clip_that_a_later_run_can_compare_is_taken(clip: Any) -> None:
+    _, problems = plan_files(list_entries([{"text": "a", "reference_audio": clip}])[0], {}, 0, "wav")
+    assert problems == []
+
+
+def test_a_clip_that_is_not_there_or_read_once_is_refused(tmp_path: Path) -> None:
+    given = [{"text": "a", "reference_audio": clip} for clip in (tmp_path / "no.wav", io.BytesIO(b"RIFF"), 3)]
+    _, problems = plan_files(list_entries(given)[0], {}, 0, "wav")
+    assert "does not exist" in problems[0].message
+    assert "a BytesIO; it must be a path, bytes or (samples, rate)" in problems[1].message
+    assert "a int" in problems[2].message
+
+
+def test_values_of_the_wrong_kind_are_left_to_the_model() -> None:
+    entries, _ = list_entries([SpeechRequest(5), SpeechRequest("a", language=5)])  # type: ignore[arg-type]
+    planned, problems = plan_files(entries, {}, 0, "wav")
+    assert (len(planned), problems) == (2, [])
+
+
+def test_no_message_grows_without_end() -> None:
+    lines = describe_problems(Problem(f"line {number}", f"fault {number // 2}") for number in range(60))
+    assert lines[:2] == ["line 0 and 1 more: fault 0", "line 2 and 1 more: fault 1"]
+    assert (len(lines), lines[-1]) == (21, "and 10 more faults")
+    assert name_files([str(number) for number in range(21)]).endswith("18, 19, ...")

@@ -1,0 +1,180 @@
+"""A run over a folder, as data: what it finds, what becomes of each file, and how it ends before its end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from speakers import RATE, SAMPLES_PER_LETTER, FakeSpeaker
+from voxtral.audio.file import AudioFileWriter
+from voxtral.errors import AudioError, CancelledError, EngineStoppedError, RequestError
+from voxtral.jobs.inputs import list_entries, plan_files
+from voxtral.jobs.manifest import Manifest, open_folder
+from voxtral.jobs.run import BatchRun, FailedFile, MadeFile
+
+
+@pytest.fixture
+def speaker(tmp_path: Path) -> FakeSpeaker:
+    return FakeSpeaker(tmp_path / "model")
+
+
+@contextmanager
+def a_run(speaker: FakeSpeaker, folder: Path, texts: list[Any], **options: Any) -> Iterator[BatchRun]:
+    files, problems = plan_files(list_entries(texts)[0], {}, 0, "wav")
+    assert not problems
+    with open_folder(folder) as manifest:
+        yield BatchRun(speaker, manifest, files, "wav", **options)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_all_that_is_wrong_comes_back_and_each_warning_once(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    clip = {"reference_audio": b"clip"}
+    texts = ["a", "refused", "warns", "refused too", "warns again", {"text": "b", **clip}, {"text": "c", **clip}]
+    with a_run(speaker, tmp_path / "out", texts) as run:
+        problems, warnings = run.check()
+    assert [(problem.where, problem.message) for problem in problems] == [
+        ("item 1", "the voice is unknown"),
+        ("item 3", "the voice is unknown"),
+    ]
+    assert [(warned.where, warned.message) for warned in warnings] == [
+        ("item 2", "the voice has an accent"),
+        ("item 5", "the clip is short"),
+    ]
+    assert speaker.cloned == [b"clip"]
+    assert speaker.spoken == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_each_file_is_reported_when_it_is_done(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    with a_run(speaker, tmp_path / "out", ["hello", "it fails", "you"]) as run:
+        events = {event.file: event for event in run.make()}
+        report = run.report()
+    assert sorted(events) == ["part0001.wav", "part0002.wav", "part0003.wav"]
+    assert isinstance(events["part0001.wav"], MadeFile)
+    failed = events["part0002.wav"]
+    assert isinstance(failed, FailedFile)
+    assert (failed.where, failed.error.code) == ("item 1", "generation_failed")
+    assert {made.file for made in report.made} == {"part0001.wav", "part0003.wav"}
+    assert report.failed == (failed,)
+    assert report.duration_s == pytest.approx(8 * SAMPLES_PER_LETTER / RATE)
+    assert report.elapsed_s > 0
+    assert sorted(os.listdir(report.folder)) == ["batch.jsonl", "part0001.wav", "part0003.wav"]
+
+
+def test_the_next_run_makes_what_failed_or_changed_and_nothing_else(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    with a_run(speaker, tmp_path / "out", ["one", "it fails", "three", "four"]) as run:
+        list(run.make())
+    speaker.spoken.clear()
+    with a_run(speaker, tmp_path / "out", ["one", "two", "another"]) as run:
+        assert (run.num_files, run.num_changed) == (3, 1)
+        list(run.make())
+        report = run.report()
+    assert [request.text for request in speaker.spoken] == ["two", "another"]
+    assert (report.skipped, report.left) == (("part0001.wav",), ("part0004.wav",))
+    with a_run(speaker, tmp_path / "out", ["one", "two", "another"], overwrite=True) as run:
+        assert run.num_changed == 3
+        assert len(list(run.make())) == 3
+
+
+def test_progress_counts_what_this_run_has_to_make(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    with a_run(speaker, tmp_path / "out", ["aaaa"]) as run:
+        assert run.progress.elapsed_s == 0
+        list(run.make())
+    with a_run(speaker, tmp_path / "out", ["aaaa", "bb", "fails!", "cc"], max_in_flight=1) as run:
+        moments = [run.progress for _ in run.make()]
+    assert [moment.num_files for moment in moments] == [3, 3, 3]
+    assert [(moment.num_made, moment.num_failed) for moment in moments] == [(1, 0), (1, 1), (2, 1)]
+    assert [moment.fraction for moment in moments] == [0.2, 0.8, 1.0]
+    assert moments[-1].made_s == pytest.approx(4 * SAMPLES_PER_LETTER / RATE)
+
+
+def test_cancelling_keeps_what_is_finished(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    with a_run(speaker, tmp_path / "out", ["one", "two", "it waits", "three"]) as run:
+
+        def cancel() -> None:
+            until(lambda: run.progress.num_made >= 2)
+            run.cancel()
+
+        threading.Thread(target=cancel).start()
+        with pytest.raises(CancelledError):
+            list(run.make())
+        assert {made.file for made in run.report().made} >= {"part0001.wav", "part0002.wav"}
+    assert not (tmp_path / "out" / "part0003.wav").exists()
+    assert not any(thread.name.startswith("voxtral-batch") for thread in threading.enumerate())
+
+
+def test_leaving_the_loop_cancels_the_rest(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    with a_run(speaker, tmp_path / "out", ["one", "it waits", "it waits too"]) as run:
+        events = run.make()
+        assert next(events).file == "part0001.wav"
+        events.close()
+        assert run.report().failed == ()
+    assert sorted(os.listdir(tmp_path / "out")) == ["batch.jsonl", "part0001.wav"]
+
+
+def test_a_disk_that_refuses_ends_the_run(
+    speaker: FakeSpeaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = AudioFileWriter.write
+
+    def write_until_full(self: AudioFileWriter, samples: np.ndarray) -> None:
+        if "part0002" in self._target:
+            error = OSError(errno.ENOSPC, "No space left on device")
+            raise self._disk_error(error) from error
+        write(self, samples)
+
+    monkeypatch.setattr(AudioFileWriter, "write", write_until_full)
+    with a_run(speaker, tmp_path / "out", ["one", "two", "three"], max_in_flight=1) as run:
+        with pytest.raises(AudioError, match="No space left"):
+            list(run.make())
+        assert ([made.file for made in run.report().made], run.report().failed) == (["part0001.wav"], ())
+
+
+def test_an_engine_that_is_gone_ends_the_run(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    with a_run(speaker, tmp_path / "out", ["one", "it stops", "three"], max_in_flight=1) as run:
+        with pytest.raises(EngineStoppedError):
+            list(run.make())
+        assert [made.file for made in run.report().made] == ["part0001.wav"]
+    assert "three" not in [request.text for request in speaker.spoken]
+
+
+def test_a_clip_that_is_bad_when_its_turn_comes_fails_alone(
+    speaker: FakeSpeaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(clip: Any, **_: Any) -> None:
+        raise RequestError("the clip is empty now")
+
+    monkeypatch.setattr(speaker, "create_voice", refuse)
+    texts = ["one", {"text": "two", "reference_audio": b"clip"}, "three", {"text": "four", "reference_audio": b"x"}]
+    with a_run(speaker, tmp_path / "out", texts) as run:
+        events = list(run.make())
+    assert {event.file: type(event) for event in events} == {
+        "part0001.wav": MadeFile,
+        "part0002.wav": FailedFile,
+        "part0003.wav": MadeFile,
+        "part0004.wav": FailedFile,
+    }
+
+
+def test_a_text_in_flight_is_claimed_before_it_is_spoken(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    with a_run(speaker, tmp_path / "out", ["one"]) as run:
+        list(run.make())
+    with a_run(speaker, tmp_path / "out", ["it stops"]) as run, pytest.raises(EngineStoppedError):
+        list(run.make())
+    with Manifest(tmp_path / "out") as manifest:  # what was known of the old file is true no more
+        assert manifest.state("part0001.wav", "anything") == "changed"

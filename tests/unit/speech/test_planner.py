@@ -1,0 +1,140 @@
+"""Requests turned into plans, without an engine: what is refused, what is warned of, what the model will be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from checkpoints import TINY
+from voxtral.errors import LanguageError, OptionError, TextError, VoiceError
+from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.speech.plan import SpeechPlan, generation_request
+from voxtral.speech.planner import Planner
+from voxtral.text.tokenizer import load_tokenizer
+from voxtral.types import SamplingOptions, SpeechRequest
+from voxtral.voices.library import VoiceLibrary
+from voxtral.voices.prompt import VoicePrompt
+
+CHECKPOINT = open_checkpoint(TINY)
+CONFIG = CHECKPOINT.config
+TOKENIZER = load_tokenizer(TINY / "tekken.json")
+VOICES = VoiceLibrary(TINY, CONFIG)
+
+
+def no_clone(reference_audio: object, *, warn: Callable[[str], None]) -> VoicePrompt:
+    raise AssertionError("nothing was to be cloned")
+
+
+def plan(request: SpeechRequest, *, hold: bool = False, clone: Any = no_clone, **parts: Any) -> SpeechPlan:
+    planner = Planner(parts.get("config", CONFIG), TOKENIZER, parts.get("voices", VOICES), clone)
+    return planner.plan(request, hold_segments=hold, warn=parts.get("warnings", []).append)
+
+
+def test_a_plan_is_data_that_makes_the_same_request_again() -> None:
+    planned = plan(SpeechRequest("Hello there.", seed=7, sampling=SamplingOptions(guidance_scale=2.0, max_frames=9)))
+    (segment,) = planned.segments
+    first, again = (generation_request(planned, segment, 0, 0, deadline_s=1.0) for _ in range(2))
+    assert first.prompt is again.prompt
+    assert (first.noise(3) == again.noise(3)).all()
+    assert (first.guidance_scale, first.max_frames, first.min_frames, first.deadline_s) == (2.0, 9, 0, 1.0)
+    assert (first.noise_scale, first.num_euler_steps) == (
+        CONFIG.generation.noise_scale,
+        CONFIG.generation.num_euler_steps,
+    )
+    assert first.is_voice_stored
+
+
+def test_a_second_attempt_has_other_noise_and_no_end_at_once() -> None:
+    planned = plan(SpeechRequest("Hello there.", seed=7))
+    (segment,) = planned.segments
+    first, second = (generation_request(planned, segment, 0, attempt, deadline_s=1.0) for attempt in range(2))
+    assert (first.noise(0) != second.noise(0)).any()
+    assert (first.min_frames, second.min_frames) == (0, 1)
+
+
+def test_what_is_held_may_be_made_without_a_reader() -> None:
+    request = SpeechRequest("Hello there.", seed=7)
+    for hold in (False, True):
+        planned = plan(request, hold=hold)
+        (segment,) = planned.segments
+        made = generation_request(planned, segment, 0, 0, deadline_s=1.0)
+        assert made.max_buffered_frames == (segment.max_frames if hold else None)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=2000))
+def test_parts_lie_in_the_text_as_given(text: str) -> None:
+    try:
+        planned = plan(SpeechRequest(text, seed=1, normalize="auto"))
+    except TextError:
+        return
+    end = 0
+    for segment in planned.segments:
+        assert end <= segment.text.start < segment.text.end <= len(text)
+        end = segment.text.end
+
+
+def test_a_voice_that_leaves_no_room_is_refused_when_its_part_is_planned() -> None:
+    rows = torch.zeros(CONFIG.backbone.max_seq_len, CONFIG.backbone.dim)
+    narrow = replace(CONFIG, backbone=replace(CONFIG.backbone, max_seq_len=16))
+    planned = plan(SpeechRequest("Hello there.", voice=VoicePrompt("long", rows[:16])), config=narrow)
+    with pytest.raises(TextError, match="the model takes 16"):
+        next(planned.segments)
+
+
+def test_the_language_of_a_voice_is_that_of_its_name_or_of_its_metadata() -> None:
+    planner = Planner(CONFIG, TOKENIZER, VOICES, no_clone)
+    rows = VOICES.load("casual_male").rows
+    assert planner._language_of("fr_male") == "fr"
+    assert planner._language_of(None) == "en"
+    assert planner._language_of(VoicePrompt("mine", rows, metadata={"language": "fr"})) == "fr"
+    assert planner._language_of(VoicePrompt("mine", rows, metadata={"language": "tlh"})) == "en"
+
+
+def test_a_clip_is_cloned_once_and_last() -> None:
+    cloned: list[object] = []
+
+    def clone(reference_audio: object, *, warn: Callable[[str], None]) -> VoicePrompt:
+        cloned.append(reference_audio)
+        warn("it is short")
+        return VOICES.load("casual_male")
+
+    warnings: list[str] = []
+    planned = plan(SpeechRequest("Hello.", reference_audio=b"clip"), clone=clone, warnings=warnings)
+    assert (cloned, warnings) == ([b"clip"], ["it is short"])
+    assert planned.template.voice is VOICES.load("casual_male")
+    with pytest.raises(TextError):
+        plan(SpeechRequest("...", reference_audio=b"clip"), clone=clone)
+    assert len(cloned) == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (SpeechRequest(b"Hello."), TextError),  # type: ignore[arg-type]
+        (SpeechRequest(" "), TextError),
+        (SpeechRequest("Hello.", language="tlh"), LanguageError),
+        (SpeechRequest("Hello.", voice="nobody"), VoiceError),
+        (SpeechRequest("Hello.", voice=7), VoiceError),  # type: ignore[arg-type]
+        (SpeechRequest("Hello.", speed=9), OptionError),
+        (SpeechRequest("Hello.", sampling=SamplingOptions(max_frames=10**6)), OptionError),
+        (SpeechRequest("Hello.", voice="casual_male", reference_audio=b"clip"), OptionError),
+    ],
+)
+def test_what_breaks_a_rule_is_refused_without_an_engine(request_: SpeechRequest, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        plan(request_)
+
+
+def test_a_checkpoint_without_presets_takes_a_voice_at_hand_alone(tmp_path: Path) -> None:
+    empty = VoiceLibrary(tmp_path, CONFIG)
+    with pytest.raises(VoiceError, match="no preset voices"):
+        plan(SpeechRequest("Hello."), voices=empty)
+    planned = plan(SpeechRequest("Hello.", voice=VOICES.load("casual_male")), voices=empty)
+    assert not planned.template.is_voice_stored

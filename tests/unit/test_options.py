@@ -1,0 +1,114 @@
+"""The table of options against every place where an option may be given: none knows more, none less."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from voxtral import SamplingOptions, SpeechRequest, VoxtralTTS, options
+from voxtral.cli.batch import batch
+from voxtral.cli.speak import speak
+from voxtral.errors import OptionError
+from voxtral.jobs.inputs import KEYS
+from voxtral.options import OPTIONS, POSITIONAL, SEED, CommonOptions, Option, SpeechOptions
+from voxtral.server.schema import SpeechFields
+from voxtral.speech.request import check_options, make_request
+
+ROOT = Path(__file__).parents[2]
+KEYWORDS = {option.name for option in OPTIONS} - {option.name for option in POSITIONAL}
+RANGED = [option for option in OPTIONS if option.low is not None and option.high is not None]
+
+
+def test_the_table_is_consistent() -> None:
+    names = [option.name for option in OPTIONS]
+    assert len(set(names)) == len(names)
+    assert all(option in vars(options).values() for option in OPTIONS)
+    for option in OPTIONS:
+        assert (option.low is None) == (option.high is None) == (option.kind not in ("number", "whole")), option.name
+        assert bool(option.choices) == (option.kind == "choice"), option.name
+    request = SpeechRequest("Hello.")
+    assert all(option.value_in(request) == option.default for option in OPTIONS)
+
+
+def test_every_field_of_a_request_is_an_option() -> None:
+    places = {option.place or option.name for option in OPTIONS}
+    of_request = {field.name for field in fields(SpeechRequest)} - {"text", "sampling"}
+    assert places == of_request | {f"sampling.{field.name}" for field in fields(SamplingOptions)}
+
+
+def test_type_checkers_see_the_same_keywords() -> None:
+    assert set(SpeechOptions.__annotations__) == KEYWORDS
+    assert set(CommonOptions.__annotations__) == KEYWORDS - {"seed"}
+    for method in (VoxtralTTS.synthesize, VoxtralTTS.synthesize_to_file, VoxtralTTS.synthesize_stream):
+        assert set(inspect.signature(method).parameters) >= {option.name for option in POSITIONAL}
+
+
+@pytest.mark.parametrize("command", [speak, batch], ids=lambda command: command.__name__)
+def test_the_command_line_has_the_same_options(command: Callable[..., None]) -> None:
+    app = typer.Typer()
+    app.command()(command)
+    declared = {parameter.opts[0]: parameter for parameter in typer.main.get_command(app).params}
+    for option in OPTIONS:
+        if option.flag is not None:
+            found = declared[option.flag.name]
+            assert found.metavar == option.flag.metavar
+            # A batch has a seed of its own, from which those of its texts come.
+            if not (command is batch and option is SEED):
+                assert found.default == option.default, option.name
+
+
+def test_http_has_the_same_fields() -> None:
+    own = {"stream"}
+    declared = SpeechFields.model_fields
+    assert set(declared) - own == {option.name for option in OPTIONS if option.is_field}
+    for option in OPTIONS:
+        if option.is_field:
+            schema = SpeechFields.model_json_schema()["properties"][option.name]
+            found: dict[str, Any] = {
+                **schema,
+                **next((part for part in schema.get("anyOf", []) if "minimum" in part), {}),
+            }
+            assert (found.get("minimum"), found.get("maximum")) == (option.low, option.high), option.name
+            assert schema.get("description") == option.field_help
+
+
+def test_a_line_of_a_batch_has_the_same_keys() -> None:
+    assert set(KEYS) == {"text", "name"} | {option.name for option in OPTIONS if option.is_key}
+
+
+def rows_naming(page: str, option: Option) -> list[str]:
+    return [line for line in (ROOT / page).read_text(encoding="utf-8").splitlines() if f"`{option.name}`" in line]
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_page_names_it(option: Option) -> None:
+    assert rows_naming("docs/OPTIONS.md", option)
+    if option.is_field:
+        assert rows_naming("docs/SERVER.md", option)
+    if option.is_key:
+        assert rows_naming("docs/BATCH.md", option)
+
+
+@pytest.mark.parametrize("option", RANGED, ids=lambda option: option.name)
+def test_its_range_is_checked_and_named(option: Option) -> None:
+    assert option.low is not None
+    assert option.high is not None
+    for value in (option.low, option.high):
+        check_options(make_request("Hello.", **{option.name: value}))  # type: ignore[arg-type]
+    for value in (option.low - 1, option.high * 2 + 1, "seven", True, [1], float("nan")):
+        with pytest.raises(
+            OptionError, match=f"{option.name} is .*from {option.low} to {option.high}".replace("+", r"\+")
+        ):
+            check_options(make_request("Hello.", **{option.name: value}))  # type: ignore[arg-type]
+
+
+def test_an_unknown_keyword_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(OptionError, match="'sped' is unknown") as caught:
+        make_request("Hello.", sped=2)  # type: ignore[call-arg]
+    assert all(name in str(caught.value) for name in KEYWORDS)
