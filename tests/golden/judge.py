@@ -543,21 +543,21 @@ class PagedSequence:
 
     def extend(self, embeds: Tensor) -> Tensor:
         """Run T new positions as a prompt is run, or frames on a CPU: [T, D] to hidden states [T, D]."""
-        positions, places = self._advance(embeds.shape[0])
-        memory = SpanMemory(self._pages, places, [Span(0, embeds.shape[0], self._blocks, self._length)])
+        positions, slot_mapping = self._advance(embeds.shape[0])
+        memory = SpanMemory(self._pages, slot_mapping, [Span(0, embeds.shape[0], self._blocks, self._length)])
         return self._backbone.extend(embeds, positions, memory)
 
     def step(self, embeds: Tensor) -> Tensor:
         """Run one new position as a frame is run on a GPU: [1, D] to the hidden state [1, D]."""
-        positions, places = self._advance(1)
+        positions, slot_mapping = self._advance(1)
         tables, lengths = self._blocks[None].int(), (positions + 1).int()
-        return self._backbone.step(embeds, positions, StepMemory(self._pages, places, tables, lengths))
+        return self._backbone.step(embeds, positions, StepMemory(self._pages, slot_mapping, tables, lengths))
 
     def _advance(self, num_new: int) -> tuple[Tensor, Tensor]:
         positions = torch.arange(self._length, self._length + num_new, device=self._blocks.device)
         self._length += num_new
-        places = self._blocks[positions // _BLOCK_SIZE] * _BLOCK_SIZE + positions % _BLOCK_SIZE
-        return positions, places
+        slot_mapping = self._blocks[positions // _BLOCK_SIZE] * _BLOCK_SIZE + positions % _BLOCK_SIZE
+        return positions, slot_mapping
 
 
 def _rope(context: _Context) -> _Yield:
