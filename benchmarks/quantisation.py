@@ -28,10 +28,11 @@ from benchmarks.random_checkpoint import published_params, random_tensor
 from benchmarks.report import ROOT, Report
 from benchmarks.subjects import random_model
 from voxtral.bench import round_figure
-from voxtral.config import END_AUDIO, NUM_SPECIAL_CODES, ModelConfig, QuantizationConfig, parse_config
+from voxtral.config import END_AUDIO, NUM_SPECIAL_CODES, ModelConfig, QuantizationConfig
 from voxtral.engine.noise import SeededNoise
 from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, TensorReader, load_model, open_checkpoint
 from voxtral.loading.locate import locate_model
+from voxtral.loading.params import parse_config
 from voxtral.model.kernels.flow import round_to_codes
 from voxtral.model.linear import QuantizedLinear
 from voxtral.model.voxtral import VoxtralModel, prepare_for_inference

@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.random_checkpoint import TINY, published_params, random_tensor, random_voice
-from voxtral.config import ModelConfig, QuantizationConfig, load_config, parse_config
+from voxtral.config import ModelConfig, QuantizationConfig
 from voxtral.device import codec_dtype_for, plan_compute
 from voxtral.loading.checkpoint import PARAMS_FILE, expected_tensors, load_model, open_checkpoint
 from voxtral.loading.locate import locate_model
+from voxtral.loading.params import load_config, parse_config
 from voxtral.model.codebooks import semantic_table
 from voxtral.model.linear import Int4Weight, Int8Weight, QuantizedLinear
 from voxtral.model.voxtral import VoxtralModel, init_tables, prepare_for_inference

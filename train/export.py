@@ -28,7 +28,6 @@ from train.shape import NUM_SPECIAL_TOKENS, make_params
 from train.teacher import ESPEAK, SpeakingTeacher, TeacherSource
 from train.texts import load_texts
 from train.tokenizer import build_vocabulary, write_tekken
-from voxtral.config import parse_config
 from voxtral.loading.checkpoint import (
     PARAMS_FILE,
     TEXT_EMBEDDINGS,
@@ -38,6 +37,7 @@ from voxtral.loading.checkpoint import (
     load_model,
     open_checkpoint,
 )
+from voxtral.loading.params import parse_config
 from voxtral.model.voxtral import VoxtralModel
 
 _AUDIO = "mm_audio_embeddings.audio_codebook_embeddings.embeddings.weight"

@@ -109,7 +109,10 @@ def test_other_commands_say_what_is_missing() -> None:
     assert "Traceback" not in finished.stderr
 
 
-@pytest.mark.parametrize("module", ["voxtral", "voxtral.errors", "voxtral.types", "voxtral.config"])
+@pytest.mark.parametrize(
+    "module",
+    ["voxtral", "voxtral.errors", "voxtral.types", "voxtral.config", "voxtral.loading.params"],
+)
 def test_importing_what_everybody_imports_loads_nothing_heavy(module: str) -> None:
     heavy = "('torch', 'numpy', 'safetensors', 'mistral_common', 'soundfile', 'soxr', 'huggingface_hub', 'typer')"
     finished = run_python(f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])")

@@ -30,9 +30,9 @@ from voxtral.config import (
     Precision,
     QuantizationConfig,
     TransformerBlockConfig,
-    load_config,
 )
 from voxtral.errors import CheckpointError
+from voxtral.loading.params import load_config
 from voxtral.model.codebooks import semantic_table
 from voxtral.model.linear import Int4Weight, Int8Weight, QuantizedLinear, QuantizedWeight
 from voxtral.model.voxtral import VoxtralModel, init_tables, prepare_for_inference

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from voxtral.config import QUANTIZATION_FORMAT, Precision, QuantizationConfig
+from voxtral.config import Precision, QuantizationConfig
 from voxtral.errors import CheckpointError, OptionError
 from voxtral.loading.checkpoint import (
     PARAMS_FILE,
@@ -26,6 +26,7 @@ from voxtral.loading.checkpoint import (
     check_finite,
     quantized_tensors,
 )
+from voxtral.loading.params import QUANTIZATION_FORMAT
 from voxtral.model.linear import Int8Weight
 from voxtral.quantization.fit import quantize_weight, stored_precision
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from checkpoints import TINY
-from voxtral.config import ModelConfig, parse_config
+from voxtral.config import ModelConfig
 from voxtral.loading.checkpoint import (
     TEXT_EMBEDDINGS,
     TensorReader,
@@ -25,6 +25,7 @@ from voxtral.loading.checkpoint import (
     open_checkpoint,
     read_header,
 )
+from voxtral.loading.params import parse_config
 from voxtral.model.voxtral import VoxtralModel
 
 WEIGHTS = "consolidated.safetensors"

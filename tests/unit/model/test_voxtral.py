@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from checkpoints import TINY
-from voxtral.config import parse_config
 from voxtral.engine.engine import Engine
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationTrace
 from voxtral.loading.checkpoint import load_model, open_checkpoint
+from voxtral.loading.params import parse_config
 from voxtral.model.codebooks import CodeRangeError
 from voxtral.model.layers import RMSNorm
 from voxtral.model.voxtral import VoxtralModel, move_model

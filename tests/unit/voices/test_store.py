@@ -19,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints import TINY
-from voxtral.config import ModelConfig, load_config
+from voxtral.config import ModelConfig
 from voxtral.errors import VoiceError
+from voxtral.loading.params import load_config
 from voxtral.voices.prompt import VoicePrompt
 from voxtral.voices.store import (
     VoiceFacts,
@@ -339,7 +340,7 @@ import os, sys, threading, time
 from pathlib import Path
 import torch
 from checkpoints import TINY
-from voxtral.config import load_config
+from voxtral.loading.params import load_config
 from voxtral.voices.store import VoiceFacts, VoiceStore
 from voxtral.voices.prompt import VoicePrompt
 
@@ -365,7 +366,7 @@ from itertools import count
 from pathlib import Path
 import torch
 from checkpoints import TINY
-from voxtral.config import load_config
+from voxtral.loading.params import load_config
 from voxtral.voices.store import VoiceFacts, VoiceStore
 from voxtral.voices.prompt import VoicePrompt
 
