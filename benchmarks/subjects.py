@@ -19,7 +19,8 @@ from voxtral.loading.checkpoint import PARAMS_FILE, expected_tensors, load_model
 from voxtral.loading.locate import locate_model
 from voxtral.loading.params import load_config, parse_config
 from voxtral.model.codebooks import semantic_table
-from voxtral.model.linear import Int4Weight, Int8Weight, QuantizedLinear
+from voxtral.model.linear import QuantizedLinear
+from voxtral.model.linear_weights import Int4Weight, Int8Weight, QuantizedWeight
 from voxtral.model.voxtral import VoxtralModel, init_tables, prepare_for_inference
 from voxtral.quantization.fit import choose_recipe, stored_precision
 from voxtral.voices.presets import list_presets
@@ -159,7 +160,7 @@ def random_model(
 
 def random_weight(
     shape: tuple[int, ...], precision: str, group_size: int, generator: torch.Generator
-) -> Int8Weight | Int4Weight:
+) -> QuantizedWeight:
     """Draw a matrix [N, K] of few bits whose products keep activations of order one."""
     num_outputs, num_inputs = shape
     device = generator.device

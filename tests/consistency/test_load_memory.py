@@ -25,7 +25,8 @@ import json, sys, threading, time
 from pathlib import Path
 import torch
 from voxtral.loading.checkpoint import load_model, open_checkpoint
-from voxtral.model.linear import QuantizedLinear, cpu_kernels
+from voxtral.model.linear import QuantizedLinear
+from voxtral.model.linear_cpu import cpu_kernels
 from voxtral.quantization.fit import choose_recipe
 
 def anonymous():

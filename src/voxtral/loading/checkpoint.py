@@ -34,7 +34,8 @@ from voxtral.config import (
 from voxtral.errors import CheckpointError
 from voxtral.loading.params import load_config
 from voxtral.model.codebooks import semantic_table
-from voxtral.model.linear import Int4Weight, Int8Weight, QuantizedLinear, QuantizedWeight
+from voxtral.model.linear import QuantizedLinear
+from voxtral.model.linear_weights import Int4Weight, Int8Weight, QuantizedWeight
 from voxtral.model.voxtral import VoxtralModel, init_tables, prepare_for_inference
 from voxtral.quantization.fit import quantize_weight, stored_precision
 

@@ -27,7 +27,6 @@ from voxtral.loading.checkpoint import (
     quantized_tensors,
 )
 from voxtral.loading.params import QUANTIZATION_FORMAT
-from voxtral.model.linear import Int8Weight
 from voxtral.quantization.fit import quantize_weight, stored_precision
 
 # Beside weights, sizes, tokenizer and voices: what says whose work it is and how it may be used.
@@ -146,10 +145,8 @@ def _fit(
     value = TensorReader(checkpoint).read(name)
     check_finite(name, value)
     weight = quantize_weight(value.to(device), precision, group_size)
-    is_int8 = isinstance(weight, Int8Weight)
-    parts = (weight.values, weight.scale) if is_int8 else (weight.packed, weight.scale, weight.zero)
     names = quantized_tensors(name, checkpoint.tensors[name].shape, precision, group_size)
-    yield from zip(names, parts, strict=True)
+    yield from zip(names, weight.parts, strict=True)
 
 
 def _copy(source: Path, start: int, size: int, file: BinaryIO) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from voxtral.config import ModelConfig, Precision, QuantizationConfig
 from voxtral.errors import OptionError
-from voxtral.model.linear import Int4Weight, Int8Weight, QuantizedWeight, pack_nibbles
+from voxtral.model.linear_weights import Int4Weight, Int8Weight, QuantizedWeight, pack_nibbles
 
 # What can be asked for by name: the precision of the backbone and of the acoustic transformer.
 RECIPES: dict[str, tuple[Precision, Precision]] = {
