@@ -33,7 +33,7 @@ from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
 from voxtral.model.kernels.window import attend_in_window
 from voxtral.model.linear_cpu import prepare_weight
 from voxtral.model.linear_weights import QuantizedWeight
-from voxtral.quantization.fit import GROUP_SIZES
+from voxtral.quantization.recipes import GROUP_SIZES
 
 # Positions in each stream's cache, and in a page.
 _CONTEXT, _PAGE_SIZE = 600, 64

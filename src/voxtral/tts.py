@@ -18,22 +18,19 @@ import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-import voxtral
 from voxtral.audio.read import AudioLimits, read_audio
 from voxtral.config import ModelConfig
-from voxtral.device import ComputePlan, codec_dtype_for, plan_compute, probe_device, resolve_device, run_aside
+from voxtral.device import ComputePlan, codec_dtype_for, plan_compute, probe_device, resolve_device
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import SeededNoise, derive_seed
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.errors import (
-    CheckpointError,
     EncoderMissingError,
     EngineError,
     EngineStoppedError,
@@ -44,7 +41,8 @@ from voxtral.errors import (
     VoiceError,
     VoxtralWarning,
 )
-from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, fingerprint, load_model, open_checkpoint
+from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
+from voxtral.loading.load import keep_voices_on_disk, load_as_planned, open_tokenizer
 from voxtral.loading.locate import locate_model
 from voxtral.loading.memory import check_precision, choose_quantization, limit_device_memory
 from voxtral.model.codebooks import CodeRangeError, check_codes
@@ -68,7 +66,7 @@ from voxtral.text.language import LANGUAGES, check_speakable, is_speakable, reso
 from voxtral.text.normalize import normalize, write_in_kana
 from voxtral.text.prompt import build_prompt
 from voxtral.text.segment import TextSegment, split_text
-from voxtral.text.tokenizer import SpeechTokenizer, load_tokenizer
+from voxtral.text.tokenizer import SpeechTokenizer
 from voxtral.types import AudioChunk, SpeechRequest
 from voxtral.voices.presets import VoiceInfo, default_voice, describe_presets, list_presets, voice_language
 from voxtral.voices.prompt import VoicePrompt, check_voice, load_voice
@@ -88,10 +86,6 @@ _DECODE_FRAMES = 100
 # Segments of one text that are made side by side: as many as pay where nobody listens yet; where somebody does, the
 # next one only, so that it does not slow the one that is heard.
 _SEGMENTS_IN_FLIGHT, _SEGMENTS_IN_FLIGHT_HELD = 2, 8
-
-# Above this many parameters a CPU keeps the keys and values of preset voices on disk.
-_KEPT_VOICE_PARAMETERS = 500_000_000
-_CACHE_VARIABLE = "VOXTRAL_CACHE"
 
 # `synthesize` keeps the whole result in memory: this much text is about 4 hours, 1.5 GB of samples.
 _MAX_CHARS_IN_MEMORY = 200_000
@@ -136,7 +130,7 @@ class VoxtralTTS:
             options = replace(options, num_threads=compute.num_threads)
         if options.kv_cache_bytes is None:
             options = replace(options, kv_cache_bytes=compute.kv_cache_bytes)
-        options = _keep_voices_on_disk(options, checkpoint, compute)
+        options = keep_voices_on_disk(options, checkpoint, compute)
         self._set_engine(Engine(model, options))
 
     @classmethod
@@ -189,7 +183,7 @@ class VoxtralTTS:
             announce=announce or _tell_on_stderr,
         )
         checkpoint = open_checkpoint(folder)
-        tokenizer = _open_tokenizer(checkpoint)
+        tokenizer = open_tokenizer(checkpoint)
         compute = plan_compute(device, dtype, num_parameters=checkpoint.num_parameters)
         compute = choose_quantization(checkpoint, compute, quantize, max_memory)
         if max_memory is not None:
@@ -819,51 +813,6 @@ class SpeechStream:
     def close(self) -> None:
         """Stop before the next frame, for `contextlib.closing`."""
         self.cancel()
-
-
-def load_as_planned(checkpoint: Checkpoint, compute: ComputePlan) -> VoxtralModel:
-    """Load the weights for speaking: where and in which precision a plan says, prepared, in a thread of its own.
-
-    Raises:
-        CheckpointError: a file is damaged, or a value does not fit the dtype.
-    """
-    return run_aside(
-        lambda: load_model(
-            checkpoint,
-            device=compute.device,
-            dtype=compute.dtype,
-            codec_dtype=compute.codec_dtype,
-            quantization=compute.quantization,
-            prepared=True,
-        )
-    )
-
-
-def _keep_voices_on_disk(options: EngineOptions, checkpoint: Checkpoint, compute: ComputePlan) -> EngineOptions:
-    """Let a large model on a CPU keep the voices' part of the prompt, which takes it seconds."""
-    is_slow = compute.device.type == "cpu" and checkpoint.num_parameters > _KEPT_VOICE_PARAMETERS
-    folder = os.environ.get(_CACHE_VARIABLE)
-    if options.prefix_folder is not None or not is_slow or folder == "":
-        return options
-    base = Path(folder) if folder else Path.home() / ".cache" / "voxtral"
-    made_by = f"{voxtral.__version__} {compute.quantization} {fingerprint(checkpoint)}"
-    return replace(options, prefix_folder=base / "voices", prefix_fingerprint=made_by)
-
-
-def _open_tokenizer(checkpoint: Checkpoint) -> SpeechTokenizer:
-    tokenizer = load_tokenizer(checkpoint.folder / TOKENIZER_FILE)
-    config = checkpoint.config
-    if tokenizer.tokens.audio != config.audio_token_id:
-        raise CheckpointError(
-            f"tekken.json has [AUDIO] at {tokenizer.tokens.audio}, params.json at {config.audio_token_id}; both must "
-            "come from one checkpoint; download it again"
-        )
-    if tokenizer.vocab_size > config.backbone.vocab_size:
-        raise CheckpointError(
-            f"tekken.json has {tokenizer.vocab_size} tokens, the model {config.backbone.vocab_size}; both must come "
-            "from one checkpoint; download it again"
-        )
-    return tokenizer
 
 
 def _tell_on_stderr(line: str) -> None:

@@ -12,7 +12,8 @@ import torch
 from voxtral import SamplingOptions, SpeechRequest, VoxtralTTS
 from voxtral.doctor.vectors import load_vectors, run_vectors
 from voxtral.engine.options import EngineOptions
-from voxtral.loading.checkpoint import load_model, open_checkpoint
+from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.loading.load import load_model
 
 pytestmark = [
     pytest.mark.cuda,

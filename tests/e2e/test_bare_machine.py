@@ -120,6 +120,6 @@ def test_importing_what_everybody_imports_loads_nothing_heavy(module: str) -> No
 
 
 def test_the_model_imports_on_a_bare_machine() -> None:
-    names = "checkpoint voices device engine.engine model.voxtral text.prompt doctor.command"
+    names = "loading.load voices.prompt device engine.engine model.voxtral text.prompt doctor.command"
     finished = run_python(BARE + "\n".join(f"import voxtral.{name}" for name in names.split()))
     assert (finished.returncode, finished.stderr) == (0, "")

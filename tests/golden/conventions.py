@@ -26,7 +26,7 @@ from voxtral.audio import read
 from voxtral.config import CodebookConfig, CodecConfig, GenerationDefaults
 from voxtral.engine.frame import compute_frame
 from voxtral.engine.runner import Runner
-from voxtral.loading import checkpoint, params
+from voxtral.loading import load, params
 from voxtral.model import acoustic, attention, codebooks, codec, codec_encoder, layers
 from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, BidirectionalAttention
 from voxtral.model.backbone import Backbone, BackboneAttention, BackboneLayer
@@ -1002,7 +1002,7 @@ DECODER = (
         "weight norm of transposed convolutions is over the input channels",
         "Codec decoder",
         edit(
-            checkpoint._fold_weight_norm,
+            load._fold_weight_norm,
             ("weight.flatten(1).norm(dim=1)[:, None, None]", "weight.norm(dim=(0, 2), keepdim=True)"),
         ),
         "codec/decoder_block2_weight",
@@ -1011,14 +1011,14 @@ DECODER = (
     Convention(
         "weight norm is over the whole weight",
         "Codec decoder",
-        edit(checkpoint._fold_weight_norm, ("weight.flatten(1).norm(dim=1)[:, None, None]", "weight.norm()")),
+        edit(load._fold_weight_norm, ("weight.flatten(1).norm(dim=1)[:, None, None]", "weight.norm()")),
         "codec/decoder_block0_weight",
         at_load=True,
     ),
     Convention(
         "gains of weight norm are taken as positive",
         "Codec decoder",
-        edit(checkpoint._fold_weight_norm, ("gain.float()", "gain.float().abs()")),
+        edit(load._fold_weight_norm, ("gain.float()", "gain.float().abs()")),
         "codec/decoder_block0_weight",
         at_load=True,
     ),

@@ -27,7 +27,8 @@ from voxtral.doctor.checks import (
     end_row,
 )
 from voxtral.doctor.vectors import EntryResult, VectorReport, _compare, _Failure, _judge, _Quirk, _Skip, load_vectors
-from voxtral.loading.checkpoint import Checkpoint, load_model, open_checkpoint
+from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
+from voxtral.loading.load import load_model
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.tokenizer import load_tokenizer
 

@@ -22,7 +22,9 @@ from voxtral.config import END_AUDIO, NUM_SPECIAL_CODES, Precision, Quantization
 from voxtral.engine.engine import Engine
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace
 from voxtral.errors import CheckpointError
-from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, load_model
+from voxtral.loading.checkpoint import Checkpoint
+from voxtral.loading.files import TOKENIZER_FILE
+from voxtral.loading.load import load_model
 from voxtral.model.acoustic import embed_time, time_inverse_frequencies
 from voxtral.model.codec import ConvBlock
 from voxtral.model.layers import apply_rope, rope_inverse_frequencies, rope_rotation

@@ -15,8 +15,9 @@ import torch
 from voxtral.config import BackboneConfig, ModelConfig, QuantizationConfig
 from voxtral.device import ComputePlan, available_memory, dtype_name
 from voxtral.errors import DeviceError, OptionError
-from voxtral.loading.checkpoint import TEXT_EMBEDDINGS, Checkpoint, expected_tensors, quantized_tensors
-from voxtral.quantization.fit import RECIPES, choose_recipe, stored_precision
+from voxtral.loading.checkpoint import Checkpoint
+from voxtral.loading.inventory import TEXT_EMBEDDINGS, expected_tensors, quantized_tensors
+from voxtral.quantization.recipes import RECIPES, choose_recipe, stored_precision
 
 # What "auto" tries, in this order; the first that fits is taken.
 _AUTO = (None, "int8", "int4")
@@ -31,7 +32,6 @@ _STREAM_POSITIONS = 2048
 _PASS_POSITIONS, _PASS_FRAMES = 256, 25
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_STORED_BYTES = {"I8": 1, "U8": 1, "F16": 2, "BF16": 2, "F32": 4}
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def plan_memory(
         precision = stored_precision(name, quantization)
         if quantization is not None and precision is not None:
             stored = quantized_tensors(name, shape, precision, quantization.group_size)
-            parts[kind] += sum(_STORED_BYTES[rule.dtype or "F32"] * math.prod(rule.shape) for rule in stored.values())
+            parts[kind] += sum(part.num_bytes for part in stored.values())
         else:
             stored_in = codec_dtype if kind == "codec" else dtype
             # The table of semantic codes is computed from what the file holds, and kept in float32.

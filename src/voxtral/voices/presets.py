@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxtral.errors import VoiceError
-from voxtral.loading.checkpoint import VOICE_FOLDER
+from voxtral.loading.files import VOICE_FOLDER
 
 _LANGUAGE_PREFIX = re.compile(r"([a-z]{2})_")
 

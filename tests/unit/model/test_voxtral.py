@@ -11,7 +11,8 @@ import torch
 from checkpoints import TINY
 from voxtral.engine.engine import Engine
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationTrace
-from voxtral.loading.checkpoint import load_model, open_checkpoint
+from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.loading.load import load_model
 from voxtral.loading.params import parse_config
 from voxtral.model.codebooks import CodeRangeError
 from voxtral.model.layers import RMSNorm

@@ -1,0 +1,6 @@
+"""The names of what a checkpoint folder holds."""
+
+PARAMS_FILE = "params.json"
+WEIGHTS_FILE = "consolidated.safetensors"
+TOKENIZER_FILE = "tekken.json"
+VOICE_FOLDER = "voice_embedding"
