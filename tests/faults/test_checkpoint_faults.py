@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from voxtral.errors import CheckpointError, ConfigError
 from voxtral.loading.checkpoint import TensorReader, open_checkpoint
 from voxtral.loading.header import read_header
 from voxtral.loading.inventory import TEXT_EMBEDDINGS
-from voxtral.loading.load import load_model
+from voxtral.loading.load import load_model, open_tokenizer
 
 WEIGHTS = "consolidated.safetensors"
 WQ = "layers.1.attention.wq.weight"
@@ -268,6 +269,21 @@ def test_broken_params_are_a_config_error(folder: Path) -> None:
     (folder / "params.json").write_text('{"dim": 64}', encoding="utf-8")
     with pytest.raises(ConfigError, match="multimodal"):
         open_checkpoint(folder)
+
+
+# The tokenizer beside it.
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"audio_token_id": 23}, r"\[AUDIO\] at 24, params\.json at 23"), ({}, "has 4096 tokens, the model 4000")],
+    ids=["another id", "too few rows"],
+)
+def test_a_tokenizer_of_another_checkpoint(change: dict[str, Any], said: str) -> None:
+    checkpoint = open_checkpoint(TINY)
+    config = replace(checkpoint.config, backbone=replace(checkpoint.config.backbone, vocab_size=4000), **change)
+    with pytest.raises(CheckpointError, match=said):
+        open_tokenizer(replace(checkpoint, config=config))
 
 
 # Values.

@@ -52,8 +52,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     """Read params.json and the header of the weights, and check the inventory.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or a tensor is missing, extra, misshapen, of a
-            wrong dtype or cut off; the message names it.
+        CheckpointError: a file is missing, damaged or cut off, or a tensor is missing, extra, misshapen or of a wrong
+            dtype; the message names it.
         ConfigError: params.json breaks a rule.
     """
     if not folder.is_dir():
