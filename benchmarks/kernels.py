@@ -31,8 +31,9 @@ from voxtral.model.kernels.matmul import quantized_matmul
 from voxtral.model.kernels.paged import attend_to_pages, rotate_and_store
 from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
 from voxtral.model.kernels.window import attend_in_window
-from voxtral.model.linear import Int4Weight, Int8Weight, prepare_weight
-from voxtral.quantization.fit import GROUP_SIZES
+from voxtral.model.linear_cpu import prepare_weight
+from voxtral.model.linear_weights import QuantizedWeight
+from voxtral.quantization.recipes import GROUP_SIZES
 
 # Positions in each stream's cache, and in a page.
 _CONTEXT, _PAGE_SIZE = 600, 64
@@ -255,7 +256,7 @@ def products(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
             yield _product(f"{precision} {name} {shape[0]} x {shape[1]}{grid}", draw, x, weight)
 
 
-def _product(operation: str, draw: Inputs, x: Tensor, weight: Int8Weight | Int4Weight) -> Case:
+def _product(operation: str, draw: Inputs, x: Tensor, weight: QuantizedWeight) -> Case:
     """Multiply with few bits as the product does here, and with the same numbers in the dtype of the activations."""
     dense = weight.dense().to(draw.dtype)
     library = f"{draw.label}, library"
@@ -266,9 +267,7 @@ def _product(operation: str, draw: Inputs, x: Tensor, weight: Int8Weight | Int4W
         ways[prepared.name] = lambda: prepared.matmul(x)
         num_bytes[prepared.name] = prepared.num_bytes
         return Case(operation, x.shape[0], ways, num_bytes)
-    is_int8 = isinstance(weight, Int8Weight)
-    parts = (weight.values, weight.scale, None) if is_int8 else (weight.packed, weight.scale, weight.zero)
-    for way, function in torch_and_triton(draw, partial(quantized_matmul, x, *parts)).items():
+    for way, function in torch_and_triton(draw, partial(quantized_matmul, x, *weight.parts)).items():
         ways[way], num_bytes[way] = function, weight.num_bytes
     return Case(operation, x.shape[0], ways, num_bytes)
 

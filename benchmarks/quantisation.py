@@ -29,14 +29,19 @@ from benchmarks.random_checkpoint import published_params, random_tensor
 from benchmarks.report import ROOT, Report
 from benchmarks.subjects import random_model
 from voxtral.bench import round_figure
-from voxtral.config import END_AUDIO, NUM_SPECIAL_CODES, ModelConfig, QuantizationConfig, parse_config
+from voxtral.config import END_AUDIO, NUM_SPECIAL_CODES, ModelConfig, QuantizationConfig
 from voxtral.engine.noise import SeededNoise
-from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, TensorReader, load_model, open_checkpoint
+from voxtral.loading.checkpoint import Checkpoint, TensorReader, open_checkpoint
+from voxtral.loading.files import TOKENIZER_FILE
+from voxtral.loading.load import load_model
 from voxtral.loading.locate import locate_model
+from voxtral.loading.params import parse_config
 from voxtral.model.kernels.flow import round_to_codes
 from voxtral.model.linear import QuantizedLinear
 from voxtral.model.voxtral import VoxtralModel, prepare_for_inference
-from voxtral.quantization.fit import choose_recipe, fit_int4, fit_int8, quantize_weight, stored_precision
+from voxtral.quantization.fit import fit_int4, fit_int8
+from voxtral.quantization.recipes import choose_recipe, stored_precision
+from voxtral.quantization.schemes import SCHEMES
 from voxtral.text.prompt import build_prompt
 from voxtral.text.tokenizer import load_tokenizer
 from voxtral.voices.presets import list_presets
@@ -256,7 +261,7 @@ def _quantise_model(model: VoxtralModel, recipe: QuantizationConfig | None) -> N
         precision = stored_precision(f"{path}.weight".removeprefix("backbone."), recipe)
         if recipe is not None and precision is not None and isinstance(module, torch.nn.Linear):
             parent, _, attribute = path.rpartition(".")
-            weight = quantize_weight(module.weight, precision, recipe.group_size)
+            weight = SCHEMES[precision].fit(module.weight, recipe.group_size)
             setattr(model.get_submodule(parent), attribute, QuantizedLinear(weight))
 
 

@@ -21,8 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from voxtral.config import END_AUDIO, ModelConfig, parse_config
-from voxtral.loading.checkpoint import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE, expected_tensors
+from voxtral.config import END_AUDIO, ModelConfig
+from voxtral.loading.files import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE
+from voxtral.loading.inventory import expected_tensors
+from voxtral.loading.params import parse_config
 
 TINY = Path(__file__).parents[1] / "tests" / "golden" / "tiny"
 

@@ -13,14 +13,19 @@ from pathlib import Path
 import torch
 
 from benchmarks.random_checkpoint import TINY, published_params, random_tensor, random_voice
-from voxtral.config import ModelConfig, QuantizationConfig, load_config, parse_config
+from voxtral.config import ModelConfig, QuantizationConfig
 from voxtral.device import codec_dtype_for, plan_compute
-from voxtral.loading.checkpoint import PARAMS_FILE, expected_tensors, load_model, open_checkpoint
+from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.loading.files import PARAMS_FILE
+from voxtral.loading.inventory import expected_tensors
+from voxtral.loading.load import load_model
 from voxtral.loading.locate import locate_model
+from voxtral.loading.params import load_config, parse_config
 from voxtral.model.codebooks import semantic_table
-from voxtral.model.linear import Int4Weight, Int8Weight, QuantizedLinear
+from voxtral.model.linear import QuantizedLinear
+from voxtral.model.linear_weights import Int4Weight, Int8Weight, QuantizedWeight
 from voxtral.model.voxtral import VoxtralModel, init_tables, prepare_for_inference
-from voxtral.quantization.fit import choose_recipe, stored_precision
+from voxtral.quantization.recipes import choose_recipe, stored_precision
 from voxtral.voices.presets import list_presets
 from voxtral.voices.prompt import VoicePrompt, load_voice
 
@@ -158,7 +163,7 @@ def random_model(
 
 def random_weight(
     shape: tuple[int, ...], precision: str, group_size: int, generator: torch.Generator
-) -> Int8Weight | Int4Weight:
+) -> QuantizedWeight:
     """Draw a matrix [N, K] of few bits whose products keep activations of order one."""
     num_outputs, num_inputs = shape
     device = generator.device

@@ -85,7 +85,7 @@ def store_voices(folder: Path, num_voices: int) -> None:
     import torch
     from safetensors.torch import save
 
-    from voxtral.config import load_config
+    from voxtral.loading.params import load_config
 
     rows = torch.zeros(_ROWS, load_config(_params()).backbone.dim, dtype=torch.bfloat16)
     facts = dict.fromkeys(("language", "description", "ref_text", "mime_type"), "") | {"consent": "true"}

@@ -13,7 +13,8 @@ from hypothesis import settings
 
 from checkpoints import TINY
 from voxtral.engine.options import EngineOptions
-from voxtral.loading.checkpoint import Checkpoint, load_model, open_checkpoint
+from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
+from voxtral.loading.load import load_model
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.tts import VoxtralTTS
 

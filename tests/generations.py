@@ -13,7 +13,8 @@ from voxtral.engine.engine import Engine
 from voxtral.engine.noise import SeededNoise
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest
-from voxtral.loading.checkpoint import Checkpoint, load_model
+from voxtral.loading.checkpoint import Checkpoint
+from voxtral.loading.load import load_model
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.prompt import build_prompt
 from voxtral.text.tokenizer import load_tokenizer

@@ -119,7 +119,7 @@ def quantized(draw: Inputs, num_columns: int, depth: int, group: int) -> tuple[T
     weight = draw.integers(0, 256, num_columns, depth // 2, dtype=torch.uint8)
     scales = draw.normal(num_columns, depth // group, dtype=torch.float32).abs() * 0.01
     zeros = draw.normal(num_columns, depth // group, dtype=torch.float32) + 7.5
-    # The dtypes of voxtral.model.linear.Int4Weight.
+    # The dtypes of voxtral.model.linear_weights.Int4Weight.
     return weight, scales.bfloat16(), zeros.half()
 
 

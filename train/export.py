@@ -28,22 +28,14 @@ from train.shape import NUM_SPECIAL_TOKENS, make_params
 from train.teacher import ESPEAK, SpeakingTeacher, TeacherSource
 from train.texts import load_texts
 from train.tokenizer import build_vocabulary, write_tekken
-from voxtral.config import parse_config
-from voxtral.loading.checkpoint import (
-    PARAMS_FILE,
-    TEXT_EMBEDDINGS,
-    TOKENIZER_FILE,
-    VOICE_FOLDER,
-    WEIGHTS_FILE,
-    load_model,
-    open_checkpoint,
-)
+from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.loading.files import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE
+from voxtral.loading.inventory import AUDIO_EMBEDDINGS, CODEBOOK, DIRECTION, GAIN, TEXT_EMBEDDINGS
+from voxtral.loading.load import load_model
+from voxtral.loading.params import parse_config
 from voxtral.model.voxtral import VoxtralModel
 
-_AUDIO = "mm_audio_embeddings.audio_codebook_embeddings.embeddings.weight"
-_CODEBOOK = "audio_tokenizer.quantizer.semantic_codebook."
-_GAIN, _DIRECTION = ".parametrizations.weight.original0", ".parametrizations.weight.original1"
-_IN_FLOAT32 = (_GAIN, "cluster_usage")
+_IN_FLOAT32 = (GAIN, "cluster_usage")
 
 _REFERENCE_SECONDS = (3.3, 4.1)
 
@@ -56,13 +48,16 @@ _LANGUAGE_NAMES = {
 
 def _named_weights(codec: TrainableCodec, model: SpeechModel) -> dict[str, Tensor]:
     """Name what is trained by the names of the file, weight norm folded: the tensors themselves, no copies."""
-    weights: dict[str, Tensor] = {TEXT_EMBEDDINGS: model.text_embeddings.weight, _AUDIO: model.audio_embeddings.weight}
+    weights: dict[str, Tensor] = {
+        TEXT_EMBEDDINGS: model.text_embeddings.weight,
+        AUDIO_EMBEDDINGS: model.audio_embeddings.weight,
+    }
     weights |= dict(model.backbone.named_parameters())
     weights |= {f"acoustic_transformer.{name}": value for name, value in model.acoustic_transformer.named_parameters()}
     for network in (codec.encoder, codec.decoder):
         weights |= {f"audio_tokenizer.{name}": value for name, value in network.named_parameters()}
     for name in ("embedding_sum", "cluster_usage"):
-        weights[f"{_CODEBOOK}{name}"] = codec.codebook.get_buffer(name)
+        weights[f"{CODEBOOK}{name}"] = codec.codebook.get_buffer(name)
     return weights
 
 
@@ -73,8 +68,8 @@ def checkpoint_tensors(codec: TrainableCodec, model: SpeechModel) -> dict[str, T
         if name.endswith(".conv.weight"):
             stem = name.removesuffix(".weight")
             rounded = value.detach().bfloat16().float()
-            tensors[f"{stem}{_GAIN}"] = rounded.flatten(1).norm(dim=1)[:, None, None]
-            tensors[f"{stem}{_DIRECTION}"] = rounded
+            tensors[f"{stem}{GAIN}"] = rounded.flatten(1).norm(dim=1)[:, None, None]
+            tensors[f"{stem}{DIRECTION}"] = rounded
         else:
             tensors[name] = value
     return {
@@ -92,7 +87,7 @@ def split_checkpoint(tensors: dict[str, Tensor], codec: TrainableCodec, model: S
     with torch.no_grad():
         for name, target in _named_weights(codec, model).items():
             stem = name.removesuffix(".weight")
-            target.copy_(tensors[f"{stem}{_DIRECTION}"] if f"{stem}{_DIRECTION}" in tensors else tensors[name])
+            target.copy_(tensors[f"{stem}{DIRECTION}"] if f"{stem}{DIRECTION}" in tensors else tensors[name])
 
 
 def reference_clip(teacher: SpeakingTeacher, voice: Voice, seed: int = 0) -> np.ndarray:

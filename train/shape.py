@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from train.texts import LANGUAGES
-from voxtral.config import ModelConfig, parse_config
+from voxtral.config import ModelConfig
+from voxtral.loading.params import parse_config
 
 NUM_SPECIAL_TOKENS = 64
 DIM = 256

@@ -21,7 +21,8 @@ from benchmarks.quality.acoustics import SAMPLE_RATE
 from benchmarks.quality.cases import Case
 from benchmarks.random_checkpoint import random_tensor
 from voxtral.errors import GenerationError
-from voxtral.loading.checkpoint import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE, open_checkpoint
+from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.loading.files import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE
 from voxtral.tts import VoxtralTTS
 from voxtral.voices.prompt import VoicePrompt
 

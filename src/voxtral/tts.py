@@ -14,21 +14,20 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Unpack
 
 import torch
 
-import voxtral
 from voxtral.audio.read import AudioSource
 from voxtral.config import ModelConfig
-from voxtral.device import ComputePlan, plan_compute, run_aside
+from voxtral.device import ComputePlan, plan_compute
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
-from voxtral.errors import CheckpointError, VoxtralWarning
+from voxtral.errors import VoxtralWarning
 from voxtral.jobs.run import BatchProgress, BatchReport
 from voxtral.jobs.synthesize import Texts, synthesize_files
-from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, fingerprint, load_model, open_checkpoint
+from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
+from voxtral.loading.load import keep_voices_on_disk, load_as_planned, open_tokenizer
 from voxtral.loading.locate import locate_model
 from voxtral.loading.memory import check_precision, choose_quantization, limit_device_memory
 from voxtral.loading.running import RunningModel
@@ -39,15 +38,11 @@ from voxtral.speech.planner import Planner, Warn
 from voxtral.speech.result import Audio
 from voxtral.speech.speaker import Speaker
 from voxtral.speech.utterance import SpeechHandle
-from voxtral.text.tokenizer import SpeechTokenizer, load_tokenizer
+from voxtral.text.tokenizer import SpeechTokenizer
 from voxtral.types import SpeechRequest, Voice
 from voxtral.voices.library import VoiceLibrary
 from voxtral.voices.presets import VoiceInfo
 from voxtral.voices.prompt import VoicePrompt
-
-# Above this many parameters a CPU keeps the keys and values of preset voices on disk.
-_KEPT_VOICE_PARAMETERS = 500_000_000
-_CACHE_VARIABLE = "VOXTRAL_CACHE"
 
 
 class VoxtralTTS(Speaker):
@@ -75,7 +70,7 @@ class VoxtralTTS(Speaker):
             options = replace(options, num_threads=compute.num_threads)
         if options.kv_cache_bytes is None:
             options = replace(options, kv_cache_bytes=compute.kv_cache_bytes)
-        self._running = RunningModel(model, compute, _keep_voices_on_disk(options, checkpoint, compute))
+        self._running = RunningModel(model, compute, keep_voices_on_disk(options, checkpoint, compute))
         self._library = VoiceLibrary(checkpoint.folder, checkpoint.config)
         self._coder = Coder(checkpoint, name, self._library.names, self._running.call)
         self._planner = Planner(checkpoint.config, tokenizer, self._library, self._coder.create_voice)
@@ -132,7 +127,7 @@ class VoxtralTTS(Speaker):
             announce=announce or _tell_on_stderr,
         )
         checkpoint = open_checkpoint(folder)
-        tokenizer = _open_tokenizer(checkpoint)
+        tokenizer = open_tokenizer(checkpoint)
         compute = plan_compute(device, dtype, num_parameters=checkpoint.num_parameters)
         compute = choose_quantization(checkpoint, compute, quantize, max_memory)
         if max_memory is not None:
@@ -324,51 +319,6 @@ class VoxtralTTS(Speaker):
             CodeRangeError: a code is outside its codebook.
         """
         return self._coder.decode(codes)
-
-
-def load_as_planned(checkpoint: Checkpoint, compute: ComputePlan) -> VoxtralModel:
-    """Load the weights for speaking: where and in which precision a plan says, prepared, in a thread of its own.
-
-    Raises:
-        CheckpointError: a file is damaged, or a value does not fit the dtype.
-    """
-    return run_aside(
-        lambda: load_model(
-            checkpoint,
-            device=compute.device,
-            dtype=compute.dtype,
-            codec_dtype=compute.codec_dtype,
-            quantization=compute.quantization,
-            prepared=True,
-        )
-    )
-
-
-def _keep_voices_on_disk(options: EngineOptions, checkpoint: Checkpoint, compute: ComputePlan) -> EngineOptions:
-    """Let a large model on a CPU keep the voices' part of the prompt, which takes it seconds."""
-    is_slow = compute.device.type == "cpu" and checkpoint.num_parameters > _KEPT_VOICE_PARAMETERS
-    folder = os.environ.get(_CACHE_VARIABLE)
-    if options.prefix_folder is not None or not is_slow or folder == "":
-        return options
-    base = Path(folder) if folder else Path.home() / ".cache" / "voxtral"
-    made_by = f"{voxtral.__version__} {compute.quantization} {fingerprint(checkpoint)}"
-    return replace(options, prefix_folder=base / "voices", prefix_fingerprint=made_by)
-
-
-def _open_tokenizer(checkpoint: Checkpoint) -> SpeechTokenizer:
-    tokenizer = load_tokenizer(checkpoint.folder / TOKENIZER_FILE)
-    config = checkpoint.config
-    if tokenizer.tokens.audio != config.audio_token_id:
-        raise CheckpointError(
-            f"tekken.json has [AUDIO] at {tokenizer.tokens.audio}, params.json at {config.audio_token_id}; both must "
-            "come from one checkpoint; download it again"
-        )
-    if tokenizer.vocab_size > config.backbone.vocab_size:
-        raise CheckpointError(
-            f"tekken.json has {tokenizer.vocab_size} tokens, the model {config.backbone.vocab_size}; both must come "
-            "from one checkpoint; download it again"
-        )
-    return tokenizer
 
 
 def _tell_on_stderr(line: str) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from benchmarks.random_checkpoint import published_params
 from benchmarks.roofline import PRECISIONS, Rates, frame_cost, kv_bytes_per_position, layer_weights, prefill_flops
-from voxtral.config import parse_config
+from voxtral.loading.params import parse_config
 
 PUBLISHED = parse_config(published_params())
 # Measured copying of one H200 and its bfloat16 products, as published; not our measurement.

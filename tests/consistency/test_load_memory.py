@@ -24,9 +24,11 @@ CHILD = """
 import json, sys, threading, time
 from pathlib import Path
 import torch
-from voxtral.loading.checkpoint import load_model, open_checkpoint
-from voxtral.model.linear import QuantizedLinear, cpu_kernels
-from voxtral.quantization.fit import choose_recipe
+from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.loading.load import load_model
+from voxtral.model.linear import QuantizedLinear
+from voxtral.model.linear_cpu import cpu_kernels
+from voxtral.quantization.recipes import choose_recipe
 
 def anonymous():
     with open("/proc/self/status", encoding="ascii") as file:

@@ -23,7 +23,8 @@ import sys
 import numpy as np
 import torch
 from pathlib import Path
-from voxtral.loading.checkpoint import load_model, open_checkpoint
+from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.loading.load import load_model
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import SeededNoise
 from voxtral.engine.sequence import GenerationRequest

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from golden.judge import load_vectors, run_vectors
-from voxtral import SamplingOptions, SpeechRequest, VoxtralTTS
+from voxtral import VoxtralTTS
 from voxtral.engine.options import EngineOptions
-from voxtral.loading.checkpoint import load_model, open_checkpoint
+from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.loading.load import load_model
+from voxtral.types import SamplingOptions, SpeechRequest
 
 pytestmark = [
     pytest.mark.cuda,

@@ -23,7 +23,7 @@ import soundfile
 
 import voxtral
 from checkpoints import TINY
-from voxtral import SpeechRequest, VoxtralTTS
+from voxtral import VoxtralTTS
 from voxtral.audio.file import AudioFileWriter
 from voxtral.cli.main import run
 from voxtral.engine.options import EngineOptions
@@ -31,6 +31,7 @@ from voxtral.errors import BatchError, EngineStoppedError, RequestError, TextErr
 from voxtral.jobs.manifest import Manifest
 from voxtral.speech.batch import item_seed
 from voxtral.speech.utterance import SpeechHandle
+from voxtral.types import SpeechRequest
 
 ON_TINY = ("--model", str(TINY), "--device", "cpu")
 SOURCE = Path(voxtral.__file__).parents[1]

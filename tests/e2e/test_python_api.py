@@ -21,7 +21,7 @@ import torch
 
 import voxtral
 from checkpoints import TINY
-from voxtral import SamplingOptions, SpeechRequest, VoicePrompt, VoxtralTTS
+from voxtral import VoxtralTTS
 from voxtral.engine.options import EngineOptions
 from voxtral.errors import (
     CancelledError,
@@ -36,6 +36,8 @@ from voxtral.errors import (
     VoiceError,
     VoxtralWarning,
 )
+from voxtral.types import SamplingOptions, SpeechRequest
+from voxtral.voices.prompt import VoicePrompt
 
 LONG = "This is a sentence of a longer text, and it has some words. " * 12
 
@@ -645,7 +647,7 @@ def test_closed_and_dropped_models_leave_no_thread(tiny_folder: Path) -> None:
 
 
 def test_a_large_model_keeps_its_preset_voices_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voxtral.tts._KEPT_VOICE_PARAMETERS", 0)
+    monkeypatch.setattr("voxtral.loading.load._KEPT_VOICE_PARAMETERS", 0)
     monkeypatch.setenv("VOXTRAL_CACHE", str(tmp_path / "cache"))
     clip = (clip_of(3.0), 24000)
     with VoxtralTTS.from_pretrained(TINY, device="cpu") as model:
@@ -659,7 +661,7 @@ def test_a_large_model_keeps_its_preset_voices_and_no_others(tmp_path: Path, mon
 
 
 def test_keeping_voices_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voxtral.tts._KEPT_VOICE_PARAMETERS", 0)
+    monkeypatch.setattr("voxtral.loading.load._KEPT_VOICE_PARAMETERS", 0)
     monkeypatch.setenv("VOXTRAL_CACHE", "")
     monkeypatch.setenv("HOME", str(tmp_path))
     with VoxtralTTS.from_pretrained(TINY, device="cpu") as model:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from torch import Tensor
 
 from checkpoints import TINY
 from voxtral.errors import CheckpointError, ConfigError
-from voxtral.loading.checkpoint import TEXT_EMBEDDINGS, TensorReader, load_model, open_checkpoint, read_header
+from voxtral.loading.checkpoint import TensorReader, open_checkpoint
+from voxtral.loading.header import read_header
+from voxtral.loading.inventory import TEXT_EMBEDDINGS
+from voxtral.loading.load import load_model, open_tokenizer
 
 WEIGHTS = "consolidated.safetensors"
 WQ = "layers.1.attention.wq.weight"
@@ -123,7 +127,23 @@ def with_header(text: bytes, data: bytes = b"") -> bytes:
 )
 def test_a_header_that_makes_no_sense(folder: Path, text: bytes) -> None:
     (folder / WEIGHTS).write_bytes(with_header(text, bytes(2)))
-    assert_refused(folder, WEIGHTS, "no readable safetensors header")
+    assert_refused(folder, WEIGHTS, "no safetensors file, or is damaged")
+
+
+@pytest.mark.parametrize(
+    ("offsets", "num_bytes"),
+    [
+        pytest.param([(0, 4), (6, 10)], 10, id="a hole"),
+        pytest.param([(2, 6), (6, 10)], 10, id="a hole before the first"),
+        pytest.param([(0, 4), (2, 6)], 6, id="an overlap"),
+        pytest.param([(0, 4), (0, 4)], 4, id="the same place"),
+        pytest.param([(0, 4), (4, 8)], 9, id="a byte after the last"),
+    ],
+)
+def test_tensors_that_do_not_lie_end_to_end(folder: Path, offsets: list[tuple[int, int]], num_bytes: int) -> None:
+    header = {f"x{n}": {"dtype": "F32", "shape": [1], "data_offsets": place} for n, place in enumerate(offsets)}
+    (folder / WEIGHTS).write_bytes(with_header(json.dumps(header).encode(), bytes(num_bytes)))
+    assert_refused(folder, WEIGHTS, "damaged or cut off", f"{8 + len(json.dumps(header)) + num_bytes} bytes")
 
 
 @given(content=st.binary(max_size=200), honest_length=st.booleans())
@@ -164,11 +184,11 @@ def test_a_file_cut_off_inside_its_header(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("position", [0, 1, 141, 283], ids=lambda n: f"tensor {n}")
-def test_a_file_cut_off_inside_a_tensor_names_it(folder: Path, position: int) -> None:
+def test_a_file_cut_off_inside_a_tensor(folder: Path, position: int) -> None:
     entry = sorted(read_header(folder / WEIGHTS).values(), key=lambda entry: entry.start)[position]
     with (folder / WEIGHTS).open("r+b") as file:
         file.truncate(entry.stop - 1)
-    assert_refused(folder, "is cut off", entry.name, f"ends at byte {entry.stop}", f"at {entry.stop - 1}")
+    assert_refused(folder, WEIGHTS, "cut off", f"{entry.stop - 1} bytes", "download")
 
 
 def test_a_file_cut_off_between_opening_and_reading(folder: Path) -> None:
@@ -249,6 +269,21 @@ def test_broken_params_are_a_config_error(folder: Path) -> None:
     (folder / "params.json").write_text('{"dim": 64}', encoding="utf-8")
     with pytest.raises(ConfigError, match="multimodal"):
         open_checkpoint(folder)
+
+
+# The tokenizer beside it.
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"audio_token_id": 23}, r"\[AUDIO\] at 24, params\.json at 23"), ({}, "has 4096 tokens, the model 4000")],
+    ids=["another id", "too few rows"],
+)
+def test_a_tokenizer_of_another_checkpoint(change: dict[str, Any], said: str) -> None:
+    checkpoint = open_checkpoint(TINY)
+    config = replace(checkpoint.config, backbone=replace(checkpoint.config.backbone, vocab_size=4000), **change)
+    with pytest.raises(CheckpointError, match=said):
+        open_tokenizer(replace(checkpoint, config=config))
 
 
 # Values.

@@ -18,7 +18,10 @@ import pytest
 
 from loopback_hub import LoopbackHub, SeenRequest, client_of, fake_checkpoint, sha256
 from voxtral.errors import DownloadError
-from voxtral.loading.hub import CANONICAL_ID, PINNED_REVISION, download, find_cached, plan_download
+from voxtral.loading.hub import download
+from voxtral.loading.hub.cache import find_cached
+from voxtral.loading.hub.names import CANONICAL_ID, PINNED_REVISION
+from voxtral.loading.hub.plan import plan_download
 from voxtral.loading.locate import locate_model
 
 OTHER = "someone/finetune"

@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import save_file
 
 from checkpoints import TINY
-from voxtral.config import ModelConfig, load_config
+from voxtral.config import ModelConfig
 from voxtral.errors import VoiceError
+from voxtral.loading.params import load_config
 from voxtral.voices.presets import default_voice
 from voxtral.voices.prompt import VoicePrompt, check_voice, load_voice
 

@@ -26,7 +26,7 @@ from voxtral.audio import read
 from voxtral.config import CodebookConfig, CodecConfig, GenerationDefaults
 from voxtral.engine.frame import compute_frame
 from voxtral.engine.runner import Runner
-from voxtral.loading import checkpoint
+from voxtral.loading import load, params
 from voxtral.model import acoustic, attention, codebooks, codec, codec_encoder, layers
 from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, BidirectionalAttention
 from voxtral.model.backbone import Backbone, BackboneAttention, BackboneLayer
@@ -291,14 +291,14 @@ BACKBONE = (
     Convention(
         "norm epsilon of the backbone is 1e-2",
         "Backbone",
-        edit(config._parse_backbone, ('top.number("norm_eps")', "1e-2")),
+        edit(params._parse_backbone, ('top.number("norm_eps")', "1e-2")),
         _LAYER0,
         at_load=True,
     ),
     Convention(
         "norm epsilon of the backbone is 1e-6",
         "Backbone",
-        edit(config._parse_backbone, ('top.number("norm_eps")', "1e-6")),
+        edit(params._parse_backbone, ('top.number("norm_eps")', "1e-6")),
         f"{_UNIT}/test_voxtral.py::test_each_norm_has_the_epsilon_of_its_network",
     ),
     Convention(
@@ -849,14 +849,14 @@ FLOW = (
     Convention(
         "norm epsilon of the acoustic transformer is 1e-2",
         "Acoustic transformer",
-        edit(config._parse_acoustic, ('args.number("norm_eps", 1e-5)', "1e-2")),
+        edit(params._parse_acoustic, ('args.number("norm_eps", 1e-5)', "1e-2")),
         _VELOCITY,
         at_load=True,
     ),
     Convention(
         "norm epsilon of the acoustic transformer is 1e-6",
         "Acoustic transformer",
-        edit(config._parse_acoustic, ('args.number("norm_eps", 1e-5)', "1e-6")),
+        edit(params._parse_acoustic, ('args.number("norm_eps", 1e-5)', "1e-6")),
         f"{_UNIT}/test_voxtral.py::test_each_norm_has_the_epsilon_of_its_network",
     ),
     Convention(
@@ -994,7 +994,7 @@ DECODER = (
         "weight norm of transposed convolutions is over the input channels",
         "Codec decoder",
         edit(
-            checkpoint._fold_weight_norm,
+            load._fold_weight_norm,
             ("weight.flatten(1).norm(dim=1)[:, None, None]", "weight.norm(dim=(0, 2), keepdim=True)"),
         ),
         "codec/decoder_block2_weight",
@@ -1003,28 +1003,28 @@ DECODER = (
     Convention(
         "weight norm is over the whole weight",
         "Codec decoder",
-        edit(checkpoint._fold_weight_norm, ("weight.flatten(1).norm(dim=1)[:, None, None]", "weight.norm()")),
+        edit(load._fold_weight_norm, ("weight.flatten(1).norm(dim=1)[:, None, None]", "weight.norm()")),
         "codec/decoder_block0_weight",
         at_load=True,
     ),
     Convention(
         "gains of weight norm are taken as positive",
         "Codec decoder",
-        edit(checkpoint._fold_weight_norm, ("gain.float()", "gain.float().abs()")),
+        edit(load._fold_weight_norm, ("gain.float()", "gain.float().abs()")),
         "codec/decoder_block0_weight",
         at_load=True,
     ),
     Convention(
         "norm epsilon of the codec is 1e-5",
         "Codec decoder",
-        edit(config._parse_codec, ('args.number("norm_eps", 1e-2)', "1e-5")),
+        edit(params._parse_codec, ('args.number("norm_eps", 1e-2)', "1e-5")),
         f"{_T7}/block1",
         at_load=True,
     ),
     Convention(
         "epsilon of the norms of q and k is 1e-2",
         "Codec decoder",
-        edit(config._parse_codec, ('args.number("qk_norm_eps", 1e-6)', "1e-2")),
+        edit(params._parse_codec, ('args.number("qk_norm_eps", 1e-6)', "1e-2")),
         f"{_T7}/block1",
         at_load=True,
     ),
@@ -1128,7 +1128,7 @@ DECODER = (
         "windows of the decoder shrink with the rate",
         "Codec decoder",
         edit(
-            config._decoder_blocks,
+            params._decoder_blocks,
             ("blocks: list[CodecBlock] =", "window *= 8\n    blocks: list[CodecBlock] ="),
             ("up=True", "up=False"),
         ),
@@ -1138,7 +1138,7 @@ DECODER = (
     Convention(
         "all windows are 16",
         "Codec decoder",
-        edit(config._scaled_window, ("if not halve or stride == 1", "if True")),
+        edit(params._scaled_window, ("if not halve or stride == 1", "if True")),
         f"{_T7}/block1",
         at_load=True,
     ),
@@ -1264,7 +1264,7 @@ ENCODER = (
         "windows of the encoder grow as the rate falls",
         "Codec encoder",
         edit(
-            config._encoder_blocks,
+            params._encoder_blocks,
             ("blocks: list[CodecBlock] =", "window //= 8\n    blocks: list[CodecBlock] ="),
             ("up=False", "up=True"),
             ("return tuple(blocks), window", "return tuple(blocks), window // 8"),

@@ -27,7 +27,9 @@ from voxtral.engine.engine import Engine
 from voxtral.engine.kv_cache import Span, SpanMemory, StepMemory, make_pages
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace
 from voxtral.errors import CheckpointError, TokenizerMissingError
-from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, load_model
+from voxtral.loading.checkpoint import Checkpoint
+from voxtral.loading.files import TOKENIZER_FILE
+from voxtral.loading.load import load_model
 from voxtral.model.acoustic import embed_time, time_inverse_frequencies
 from voxtral.model.codec import ConvBlock
 from voxtral.model.layers import apply_rope, rope_inverse_frequencies, rope_rotation

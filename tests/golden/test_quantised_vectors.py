@@ -11,9 +11,10 @@ import torch
 from checkpoints import TINY
 from golden import judge
 from golden.judge import VectorReport, load_vectors, run_vectors
-from voxtral.loading.checkpoint import Checkpoint, load_model, open_checkpoint
+from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
+from voxtral.loading.load import load_model
 from voxtral.model.voxtral import VoxtralModel, prepare_for_inference
-from voxtral.quantization.fit import choose_recipe
+from voxtral.quantization.recipes import choose_recipe
 
 GOLDEN = Path(__file__).parent / "data"
 ODD = Path(__file__).parent / "odd"

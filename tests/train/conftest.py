@@ -16,7 +16,9 @@ from train.language_model import SpeechModel
 from train.shape import NUM_SPECIAL_TOKENS, nano_config
 from train.teacher import Speaker
 from train.tokenizer import build_vocabulary
-from voxtral.loading.checkpoint import WEIGHTS_FILE, load_model, open_checkpoint
+from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.loading.files import WEIGHTS_FILE
+from voxtral.loading.load import load_model
 
 
 @pytest.fixture(scope="session")

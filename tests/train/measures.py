@@ -19,7 +19,8 @@ from train.shape import NUM_SPECIAL_TOKENS, nano_config
 from train.spectra import SpectralLoss
 from train.teacher import TeacherSource
 from train.tokenizer import build_vocabulary
-from voxtral.loading.checkpoint import load_model, open_checkpoint
+from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.loading.load import load_model
 
 _FRESH_SEED = 77
 _COPIED_SECONDS = 10

@@ -20,7 +20,9 @@ from train.language_model import SpeechModel
 from train.loop import load_weights
 from train.shape import nano_config
 from train.teacher import Speaker, Utterance
-from voxtral.loading.checkpoint import WEIGHTS_FILE, expected_tensors, open_checkpoint
+from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.loading.files import WEIGHTS_FILE
+from voxtral.loading.inventory import expected_tensors
 from voxtral.voices.presets import list_presets
 from voxtral.voices.prompt import load_voice
 

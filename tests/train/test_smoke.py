@@ -23,7 +23,8 @@ from train import codec, data, encode, export, language_model, recogniser
 from train.corpus import Corpus, open_corpus
 from train.teacher import ESPEAK
 from voxtral import VoxtralTTS
-from voxtral.loading.checkpoint import load_model, open_checkpoint
+from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.loading.load import load_model
 
 ROOT = Path(__file__).parents[2]
 NUM_HELD = 16

@@ -4,7 +4,8 @@
 Never run. What goes wrong at run time is in tests/unit/test_options.py.
 """
 
-from voxtral import SpeechRequest, VoxtralTTS
+from voxtral import VoxtralTTS
+from voxtral.types import SpeechRequest
 
 
 async def make_mistakes(model: VoxtralTTS) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from voxtral import SamplingOptions, SpeechRequest, VoxtralTTS, options
+from voxtral import VoxtralTTS, options
 from voxtral.cli.batch import batch
 from voxtral.cli.speak import speak
 from voxtral.errors import OptionError
@@ -19,6 +19,7 @@ from voxtral.jobs.inputs import KEYS
 from voxtral.options import OPTIONS, POSITIONAL, SEED, CommonOptions, Option, SpeechOptions
 from voxtral.server.schema import SpeechFields
 from voxtral.speech.request import check_options, make_request
+from voxtral.types import SamplingOptions, SpeechRequest
 
 ROOT = Path(__file__).parents[2]
 KEYWORDS = {option.name for option in OPTIONS} - {option.name for option in POSITIONAL}

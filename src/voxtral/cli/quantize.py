@@ -56,7 +56,7 @@ def quantize(
     from voxtral.loading.convert import check_conversion, write_quantized
     from voxtral.loading.locate import locate_model
     from voxtral.loading.memory import format_bytes
-    from voxtral.quantization.fit import choose_recipe
+    from voxtral.quantization.recipes import choose_recipe
 
     tell = reporter(is_quiet=is_quiet)
     chosen_device, reason = resolve_device(device)

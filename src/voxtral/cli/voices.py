@@ -29,8 +29,8 @@ def voices(
     name = resolve_model_name(model, say)
     folder = locate_model(name, allow_download=False)
 
-    from voxtral.config import load_config
-    from voxtral.loading.checkpoint import PARAMS_FILE
+    from voxtral.loading.files import PARAMS_FILE
+    from voxtral.loading.params import load_config
     from voxtral.voices.presets import default_voice, describe_preset, list_presets, voice_language
 
     languages = load_config(folder / PARAMS_FILE).languages

@@ -22,7 +22,9 @@ from voxtral.engine.noise import SeededNoise
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.errors import CheckpointError, TokenizerMissingError, VoiceError
-from voxtral.loading.checkpoint import TOKENIZER_FILE, Checkpoint, expected_tensors
+from voxtral.loading.checkpoint import Checkpoint
+from voxtral.loading.files import TOKENIZER_FILE
+from voxtral.loading.inventory import expected_tensors
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.prompt import build_prompt
 from voxtral.text.tokenizer import SpeechTokenizer, load_tokenizer

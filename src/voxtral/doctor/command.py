@@ -20,10 +20,10 @@ from voxtral.device import ComputePlan, describe_machine, dtype_name, plan_compu
 from voxtral.doctor.checks import Check, check_model
 from voxtral.errors import OptionError, VoxtralError
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
+from voxtral.loading.load import load_as_planned
 from voxtral.loading.locate import choose_model, locate_model
 from voxtral.loading.memory import check_precision, choose_quantization
 from voxtral.model.linear import describe_products
-from voxtral.tts import load_as_planned
 
 _EXAMPLES = """examples:
   voxtral doctor                                     this machine, and the model that would be used

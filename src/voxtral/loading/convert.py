@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from voxtral.config import QUANTIZATION_FORMAT, Precision, QuantizationConfig
+from voxtral.config import Precision, QuantizationConfig
 from voxtral.errors import CheckpointError, OptionError
-from voxtral.loading.checkpoint import (
-    PARAMS_FILE,
-    TOKENIZER_FILE,
-    VOICE_FOLDER,
-    WEIGHTS_FILE,
-    Checkpoint,
-    StoredAs,
-    TensorReader,
-    check_finite,
-    quantized_tensors,
-)
-from voxtral.model.linear import Int8Weight
-from voxtral.quantization.fit import quantize_weight, stored_precision
+from voxtral.loading.checkpoint import Checkpoint, TensorReader, check_finite
+from voxtral.loading.files import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE
+from voxtral.loading.header import DTYPES
+from voxtral.loading.inventory import StoredAs, quantized_tensors
+from voxtral.loading.params import QUANTIZATION_FORMAT
+from voxtral.quantization.recipes import stored_precision
+from voxtral.quantization.schemes import SCHEMES
 
 # Beside weights, sizes, tokenizer and voices: what says whose work it is and how it may be used.
 _KEPT_FILES = (TOKENIZER_FILE, "README.md", "LICENSE", "LICENSE.txt", "NOTICE")
 
-_ITEM_BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "I8": 1, "U8": 1}
 _COPY_BYTES = 2**24
 
 # Gets the bytes of the source that are done, and all of them.
@@ -99,11 +92,12 @@ def _write_weights(
     checkpoint: Checkpoint, quantization: QuantizationConfig, path: Path, device: torch.device, on_progress: Progress
 ) -> int:
     layout = _lay_out(checkpoint, quantization)
-    header, position = {}, 0
+    header: dict[str, dict[str, Any]] = {}
+    position = 0
     for name, stored in layout.items():
-        size = math.prod(stored.shape) * _ITEM_BYTES[stored.dtype or ""]
-        header[name] = {"dtype": stored.dtype, "shape": stored.shape, "data_offsets": [position, position + size]}
-        position += size
+        stop = position + stored.num_bytes
+        header[name] = {"dtype": stored.dtype, "shape": stored.shape, "data_offsets": [position, stop]}
+        position = stop
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     data_start = 8 + len(text)
@@ -136,7 +130,7 @@ def _lay_out(checkpoint: Checkpoint, quantization: QuantizationConfig) -> dict[s
             layout[name] = StoredAs(entry.dtype, entry.shape)
         else:
             layout |= quantized_tensors(name, entry.shape, precision, quantization.group_size)
-    return dict(sorted(layout.items(), key=lambda item: -_ITEM_BYTES[item[1].dtype or ""]))
+    return dict(sorted(layout.items(), key=lambda item: -DTYPES[item[1].dtype].itemsize))
 
 
 def _fit(
@@ -144,11 +138,9 @@ def _fit(
 ) -> Iterator[tuple[str, Tensor]]:
     value = TensorReader(checkpoint).read(name)
     check_finite(name, value)
-    weight = quantize_weight(value.to(device), precision, group_size)
-    is_int8 = isinstance(weight, Int8Weight)
-    parts = (weight.values, weight.scale) if is_int8 else (weight.packed, weight.scale, weight.zero)
+    weight = SCHEMES[precision].fit(value.to(device), group_size)
     names = quantized_tensors(name, checkpoint.tensors[name].shape, precision, group_size)
-    yield from zip(names, parts, strict=True)
+    yield from zip(names, weight.parts, strict=True)
 
 
 def _copy(source: Path, start: int, size: int, file: BinaryIO) -> None:
@@ -163,13 +155,7 @@ def _copy(source: Path, start: int, size: int, file: BinaryIO) -> None:
 
 
 def _write_rest(checkpoint: Checkpoint, quantization: QuantizationConfig, folder: Path) -> None:
-    block = {
-        "format": QUANTIZATION_FORMAT,
-        "backbone": quantization.backbone,
-        "acoustic": quantization.acoustic,
-        "semantic_head": quantization.semantic_head,
-        "group_size": quantization.group_size,
-    }
+    block = {"format": QUANTIZATION_FORMAT, **asdict(quantization)}
     params = {**checkpoint.config.raw, "quantization": block}
     (folder / PARAMS_FILE).write_text(json.dumps(params, indent=2) + "\n", encoding="utf-8")
     for name in _KEPT_FILES:

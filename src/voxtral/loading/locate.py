@@ -12,7 +12,7 @@ from pathlib import Path
 
 from voxtral.errors import ModelNotFoundError, OptionError
 from voxtral.loading import hub
-from voxtral.loading.hub.names import REQUIRED_FILES, VOICE_FOLDER
+from voxtral.loading.files import REQUIRED_FILES, VOICE_FOLDER
 
 # Checkpoints inside the package.
 _BUILT_IN = {"nano": ("data", "nano")}

@@ -17,9 +17,10 @@ from voxtral.device import ComputePlan, available_memory, dtype_name
 from voxtral.engine.kv_cache import kv_bytes_per_position
 from voxtral.engine.options import POSITIONS_PER_SEQUENCE, EngineOptions
 from voxtral.errors import DeviceError, OptionError
-from voxtral.loading.checkpoint import TEXT_EMBEDDINGS, Checkpoint, expected_tensors, quantized_tensors
+from voxtral.loading.checkpoint import Checkpoint
+from voxtral.loading.inventory import TEXT_EMBEDDINGS, expected_tensors, quantized_tensors
 from voxtral.model.codec import FRAMES_PER_PASS
-from voxtral.quantization.fit import RECIPES, choose_recipe, stored_precision
+from voxtral.quantization.recipes import RECIPES, choose_recipe, stored_precision
 
 # What "auto" tries, in this order; the first that fits is taken.
 _AUTO = (None, "int8", "int4")
@@ -28,7 +29,6 @@ _AUTO = (None, "int8", "int4")
 _SHARE_OF_FREE = 0.9
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_STORED_BYTES = {"I8": 1, "U8": 1, "F16": 2, "BF16": 2, "F32": 4}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def plan_memory(
         precision = stored_precision(name, quantization)
         if quantization is not None and precision is not None:
             stored = quantized_tensors(name, shape, precision, quantization.group_size)
-            parts[kind] += sum(_STORED_BYTES[rule.dtype or "F32"] * math.prod(rule.shape) for rule in stored.values())
+            parts[kind] += sum(part.num_bytes for part in stored.values())
         else:
             stored_in = codec_dtype if kind == "codec" else dtype
             # The table of semantic codes is computed from what the file holds, and kept in float32.

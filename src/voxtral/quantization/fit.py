@@ -1,29 +1,15 @@
-"""Choosing the numbers of a matrix of few bits, and which matrices of a model get how many.
+"""Choosing the numbers of a matrix of few bits.
 
-Only the two transformers and the semantic head are quantised: they are what a frame reads. Norms, embeddings, the
-small projections and the codec stay as they are. The forms themselves are in `voxtral.model.linear`.
+What is fitted, and in which form it is kept, is in `voxtral.quantization.schemes`; how the fits compare with others is
+in docs/QUANTIZATION.md.
 """
 
 from __future__ import annotations
 
-import re
-
 import torch
 from torch import Tensor
 
-from voxtral.config import ModelConfig, Precision, QuantizationConfig
-from voxtral.errors import OptionError
-from voxtral.model.linear import Int4Weight, Int8Weight, QuantizedWeight, pack_nibbles
-
-# What can be asked for by name: the precision of the backbone and of the acoustic transformer.
-RECIPES: dict[str, tuple[Precision, Precision]] = {
-    "int8": ("int8", "int8"),
-    "int4": ("int4", "int8"),
-    "int4-all": ("int4", "int4"),
-}
-
-# In the order of preference; 64 and 32 are what small models are multiples of.
-GROUP_SIZES = (64, 32)
+from voxtral.model.linear_weights import Int4Weight, Int8Weight, pack_nibbles
 
 # Parts of the widest grid that a fit starts from, and how often each is refined.
 _STARTS = (1.0, 0.9, 0.8)
@@ -33,60 +19,6 @@ _ROUNDS = 4
 _BLOCK_NUMBERS = 2**18
 
 _MAX_QUANTISED = 15
-
-_MATRIX = r"layers\.\d+\.(attention\.w[qkvo]|feed_forward\.w[123])\.weight"
-_BACKBONE_MATRIX = re.compile(_MATRIX)
-_ACOUSTIC_MATRIX = re.compile(rf"acoustic_transformer\.{_MATRIX}")
-_SEMANTIC_HEAD = "acoustic_transformer.semantic_codebook_output.weight"
-
-
-def choose_recipe(name: str, config: ModelConfig, group_size: int | None = None) -> QuantizationConfig:
-    """Turn the name of a recipe into what it means for a model.
-
-    Args:
-        name: one of `RECIPES`.
-        config: sizes; the widths decide which groups fit.
-        group_size: inputs that share a scale in int4; by default the first of `GROUP_SIZES` that fits.
-
-    Raises:
-        OptionError: there is no such recipe, or no group fits the widths.
-    """
-    if name not in RECIPES:
-        raise OptionError(f"quantize is {name!r}; it must be one of {', '.join(RECIPES)}, auto or none")
-    backbone, acoustic = RECIPES[name]
-    widths = {
-        width
-        for part, precision in ((config.backbone, backbone), (config.acoustic, acoustic))
-        if precision == "int4"
-        for width in (part.dim, part.hidden_dim, part.num_heads * part.head_dim)
-    }
-    candidates = GROUP_SIZES if group_size is None else (group_size,)
-    fitting = next((size for size in candidates if all(width % size == 0 for width in widths)), None)
-    if fitting is None:
-        raise OptionError(
-            f"{name} needs groups of {' or '.join(map(str, candidates))} inputs, and the widths of this model are "
-            f"{', '.join(map(str, sorted(widths)))}; they must be multiples of it; use int8"
-        )
-    return QuantizationConfig(backbone=backbone, acoustic=acoustic, semantic_head="int8", group_size=fitting)
-
-
-def stored_precision(name: str, quantization: QuantizationConfig | None) -> Precision | None:
-    """Tell how a tensor of a checkpoint is quantised, by its plain name; None if it is not."""
-    if quantization is None:
-        return None
-    if _BACKBONE_MATRIX.fullmatch(name):
-        return quantization.backbone
-    if _ACOUSTIC_MATRIX.fullmatch(name):
-        return quantization.acoustic
-    return quantization.semantic_head if name == _SEMANTIC_HEAD else None
-
-
-def quantize_weight(weight: Tensor, precision: Precision, group_size: int) -> QuantizedWeight:
-    """Fit a matrix [N, K] of any dtype; the result depends on its values alone, row by row.
-
-    The matrix must be finite; K is even, and in int4 a multiple of `group_size`.
-    """
-    return fit_int8(weight) if precision == "int8" else fit_int4(weight, group_size)
 
 
 def fit_int8(weight: Tensor) -> Int8Weight:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from voxtral.errors import VoiceError
-from voxtral.loading.checkpoint import VOICE_FOLDER
+from voxtral.loading.files import VOICE_FOLDER
 
 _LANGUAGE_PREFIX = re.compile(r"([a-z]{2})_")
 

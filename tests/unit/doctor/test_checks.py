@@ -22,7 +22,8 @@ from voxtral.doctor.checks import (
     check_voices,
     end_row,
 )
-from voxtral.loading.checkpoint import Checkpoint, load_model, open_checkpoint
+from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
+from voxtral.loading.load import load_model
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.tokenizer import load_tokenizer
 

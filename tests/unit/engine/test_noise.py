@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxtral.engine.noise import MAX_SEED, SeededNoise, derive_seed
+from voxtral.engine.noise import SeededNoise, derive_seed
+from voxtral.options import MAX_SEED
 
 
 def test_known_values_never_change() -> None:

@@ -16,11 +16,12 @@ from voxtral.cli.main import run
 from voxtral.doctor import command
 from voxtral.errors import CheckpointError, ConfigError, OptionError
 from voxtral.loading import convert
-from voxtral.loading.checkpoint import load_model, open_checkpoint
+from voxtral.loading.checkpoint import open_checkpoint
 from voxtral.loading.convert import write_quantized
+from voxtral.loading.load import load_model
 from voxtral.model.linear import QuantizedLinear
 from voxtral.model.voxtral import VoxtralModel
-from voxtral.quantization.fit import choose_recipe
+from voxtral.quantization.recipes import choose_recipe
 from voxtral.tts import VoxtralTTS
 
 CPU = torch.device("cpu")

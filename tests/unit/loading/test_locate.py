@@ -13,7 +13,7 @@ from checkpoints import TINY
 from loopback_hub import FILES, NEEDED, OTHER, LoopbackHub, contents, put_in_cache
 from voxtral.errors import DeviceError, ModelNotFoundError, OptionError
 from voxtral.loading import hub
-from voxtral.loading.hub import CANONICAL_ID, PINNED_REVISION
+from voxtral.loading.hub.names import CANONICAL_ID, PINNED_REVISION
 from voxtral.loading.locate import choose_model, is_built_in, locate_model
 
 ALIAS = "mistralai/Voxtral-TTS"

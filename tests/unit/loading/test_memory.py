@@ -12,18 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints import TINY
-from voxtral.config import BackboneConfig, ModelConfig, parse_config
+from voxtral.config import BackboneConfig, ModelConfig
 from voxtral.device import ComputePlan, plan_compute
 from voxtral.engine.blocks import SCRATCH_BLOCK
 from voxtral.engine.memory import DeviceMemory
 from voxtral.engine.options import POSITIONS_PER_SEQUENCE, EngineOptions
 from voxtral.errors import DeviceError, OptionError
 from voxtral.loading import memory
-from voxtral.loading.checkpoint import Checkpoint, load_model, open_checkpoint
+from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
+from voxtral.loading.load import load_model
 from voxtral.loading.memory import choose_quantization, parse_memory, plan_memory
+from voxtral.loading.params import parse_config
 from voxtral.model.linear import QuantizedLinear
 from voxtral.model.voxtral import VoxtralModel
-from voxtral.quantization.fit import choose_recipe
+from voxtral.quantization.recipes import choose_recipe
 from voxtral.tts import VoxtralTTS
 
 CPU = torch.device("cpu")

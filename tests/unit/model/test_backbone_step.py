@@ -8,7 +8,8 @@ import torch
 
 from checkpoints import TINY
 from voxtral.engine.kv_cache import Span, SpanMemory, StepMemory, kv_slot, make_pages
-from voxtral.loading.checkpoint import load_model, open_checkpoint
+from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.loading.load import load_model
 from voxtral.model.voxtral import VoxtralModel, prepare_for_inference
 
 CPU = torch.device("cpu")

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints import TINY
-from voxtral.config import CodebookConfig, parse_config
+from voxtral.config import CodebookConfig
 from voxtral.errors import CodeRangeError
+from voxtral.loading.params import parse_config
 from voxtral.model.codebooks import Quantizer, check_codes, semantic_table
 
 BOOKS = CodebookConfig(semantic_size=40, acoustic_size=21, num_acoustic=5)

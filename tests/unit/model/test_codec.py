@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from checkpoints import TINY
 from voxtral.config import CodecConfig
-from voxtral.loading.checkpoint import load_model, open_checkpoint
+from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.loading.load import load_model
 from voxtral.model.codec import (
     CodecAttention,
     CodecDecoder,

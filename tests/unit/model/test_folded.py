@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxtral.config import AcousticConfig, CodebookConfig
-from voxtral.loading.checkpoint import Checkpoint, load_model
+from voxtral.loading.checkpoint import Checkpoint
+from voxtral.loading.load import load_model
 from voxtral.model import folded as folded_flow
 from voxtral.model import layers
 from voxtral.model.acoustic import AcousticTransformer
@@ -18,7 +19,7 @@ from voxtral.model.folded import FoldedFlow
 from voxtral.model.kernels import dispatch
 from voxtral.model.layers import last
 from voxtral.model.voxtral import VoxtralModel, prepare_for_inference
-from voxtral.quantization.fit import choose_recipe
+from voxtral.quantization.recipes import choose_recipe
 
 BOOKS = CodebookConfig(semantic_size=50, acoustic_size=5, num_acoustic=6)
 

@@ -1,33 +1,13 @@
-"""Matrices of few bits: every form multiplies with the same numbers, and each row for itself."""
+"""Linear layers of few bits, and layers joined into one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from voxtral.model import linear
-from voxtral.model.linear import (
-    CpuInt4Weight,
-    CpuInt8Weight,
-    CpuKernels,
-    Int4Weight,
-    Int8Weight,
-    QuantizedLinear,
-    QuantizedWeight,
-    concatenate_linears,
-    cpu_kernels,
-    pack_nibbles,
-    prepare_weight,
-)
+from voxtral.model.linear import QuantizedLinear, concatenate_linears
 from voxtral.quantization.fit import fit_int4, fit_int8
-
-needs_int8 = pytest.mark.skipif(not cpu_kernels().has_int8, reason="this processor has no fast int8 product")
-needs_int4 = pytest.mark.skipif(cpu_kernels().int4_block is None, reason="this processor has no packed int4 product")
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -36,148 +16,6 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 def relative(got: Tensor, expected: Tensor) -> float:
     return float((got.float() - expected.float()).norm() / expected.float().norm())
-
-
-# The canonical forms.
-
-
-@given(st.integers(1, 5), st.integers(1, 40), st.integers(0, 2**31))
-def test_nibbles_are_unpacked_as_they_were_packed(num_rows: int, num_pairs: int, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    quantised = torch.randint(0, 16, (num_rows, 2 * num_pairs), generator=generator, dtype=torch.uint8)
-    ones = torch.ones(num_rows, 1)
-    weight = Int4Weight(pack_nibbles(quantised), ones.bfloat16(), ones.half())
-    assert torch.equal(weight.quantised(), quantised)
-    assert torch.equal(weight.dense(), quantised.float() - 1)
-
-
-def test_an_int4_weight_is_its_number_less_zero_times_scale() -> None:
-    quantised = torch.arange(16, dtype=torch.uint8).repeat(2, 2)  # [2, 32], groups of 16
-    scale = torch.tensor([[0.5, 2.0], [1.0, 0.25]])
-    zero = torch.tensor([[8.0, 7.5], [0.0, 15.0]])
-    weight = Int4Weight(pack_nibbles(quantised), scale.bfloat16(), zero.half())
-    assert weight.shape == (2, 32)
-    assert weight.group_size == 16
-    assert weight.dense()[0, [0, 15, 16, 31]].tolist() == [-4.0, 3.5, -15.0, 15.0]
-    assert weight.dense()[1, [0, 15, 16, 31]].tolist() == [0.0, 15.0, -3.75, 0.0]
-
-
-@pytest.mark.parametrize("weight", [fit_int8(randn(70, 64)), fit_int4(randn(70, 64), 32)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_reference_multiplies_with_the_dequantised_matrix(weight: QuantizedWeight, dtype: torch.dtype) -> None:
-    x = randn(3, 64, seed=1).to(dtype)
-    products = weight.matmul(x)
-    assert products.dtype == dtype
-    assert relative(products, x.float() @ weight.dense().T) < (1e-6 if dtype == torch.float32 else 0.01)
-
-
-def test_the_reference_multiplies_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    weight, x = fit_int8(randn(70, 64)), randn(3, 64, seed=1)
-    whole = weight.matmul(x)
-    monkeypatch.setattr(linear, "_ROWS_PER_BLOCK", 32)
-    assert relative(weight.matmul(x), whole) < 1e-6
-
-
-# The fast forms.
-
-
-@needs_int8
-@pytest.mark.parametrize("shape", [(70, 36), (512, 256)])
-def test_fast_int8_is_as_exact_as_two_bytes_of_activations(shape: tuple[int, int]) -> None:
-    weight = fit_int8(randn(*shape))
-    fast = CpuInt8Weight.pack(weight)
-    x = randn(7, shape[1], seed=1)
-    assert torch.equal(fast.dense(), weight.dense())
-    assert fast.shape == weight.shape
-    assert relative(fast.matmul(x), x @ weight.dense().T) < 5e-5
-
-
-@needs_int8
-def test_rows_of_fast_int8_do_not_depend_on_their_neighbours() -> None:
-    fast = prepare_weight(fit_int8(randn(96, 64)))
-    x = randn(20, 64, seed=1)
-    x[3] *= 1000
-    together = fast.matmul(x)
-    for first, last in ((0, 1), (3, 4), (2, 9), (5, 20)):
-        assert torch.equal(fast.matmul(x[first:last]), together[first:last])
-
-
-@needs_int8
-def test_fast_int8_keeps_zeros_and_what_is_not_finite() -> None:
-    fast = prepare_weight(fit_int8(randn(96, 64)))
-    x = randn(3, 64, seed=1)
-    x[0] = 0
-    x[1, 5] = torch.nan
-    products = fast.matmul(x)
-    assert products[0].eq(0).all()
-    assert not products[1].isfinite().any()
-    assert products[2].isfinite().all()
-
-
-@needs_int4
-@pytest.mark.parametrize("group_size", [32, 64])
-def test_fast_int4_agrees_with_the_reference_at_every_number_of_rows(group_size: int) -> None:
-    weight = fit_int4(randn(192, 128), group_size)
-    fast = prepare_weight(weight)
-    assert isinstance(fast, CpuInt4Weight)
-    assert fast.shape == weight.shape
-    assert relative(fast.dense(), weight.dense()) < 0.002
-    x = randn(60, 128, seed=1)
-    expected = x @ weight.dense().T
-    for num_rows in (1, 2, 7, 60):
-        assert relative(fast.matmul(x[:num_rows]), expected[:num_rows]) < 0.01
-
-
-@needs_int4
-def test_rows_of_packed_int4_do_not_depend_on_their_neighbours() -> None:
-    fast = prepare_weight(fit_int4(randn(128, 64), 64))
-    x = randn(20, 64, seed=1)
-    together = fast.matmul(x)
-    for first, last in ((0, 1), (3, 4), (2, 9), (5, 20)):
-        assert torch.equal(fast.matmul(x[first:last]), together[first:last])
-
-
-def test_a_shape_that_the_packed_product_does_not_know_stays_canonical() -> None:
-    for weight in (fit_int4(randn(70, 64), 32), fit_int4(randn(64, 64), 16)):
-        assert prepare_weight(weight) is weight
-
-
-def test_without_fast_products_the_reference_computes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear, "cpu_kernels", lambda: CpuKernels(False, None))
-    for weight in (fit_int8(randn(64, 64)), fit_int4(randn(64, 64), 64)):
-        assert prepare_weight(weight) is weight
-
-
-def test_a_product_that_cuts_off_sums_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a processor without VNNI does: sums of two products are held in 16 bits."""
-    exact = CpuInt8Weight.matmul
-    monkeypatch.setattr(CpuInt8Weight, "matmul", lambda self, x: exact(self, x).clamp(-1e5, 1e5))
-    assert not cpu_kernels.__wrapped__().has_int8
-
-
-def test_a_product_that_is_not_there_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(self: object, x: Tensor) -> Tensor:
-        raise NotImplementedError("no such operator")
-
-    monkeypatch.setattr(CpuInt8Weight, "matmul", absent)
-    monkeypatch.setattr(CpuInt4Weight, "matmul", absent)
-    assert cpu_kernels.__wrapped__() == CpuKernels(False, None)
-
-
-def test_a_product_in_another_layout_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    rightly = CpuInt4Weight.dense
-    monkeypatch.setattr(CpuInt4Weight, "dense", lambda self: rightly(self).flip(0))
-    assert cpu_kernels.__wrapped__().int4_block is None
-
-
-@pytest.mark.parametrize("fit", [fit_int8, lambda weight: fit_int4(weight, 64)])
-def test_rows_may_lie_apart_in_memory(fit: Callable[[Tensor], QuantizedWeight]) -> None:
-    fast = prepare_weight(fit(randn(128, 64)))
-    x = randn(3, 5, 64, seed=1).to(torch.bfloat16)
-    assert torch.equal(fast.matmul(x[:, 0]), fast.matmul(x[:, 0].contiguous()))
-
-
-# Layers.
 
 
 def test_a_quantised_layer_adds_its_bias_and_keeps_leading_axes() -> None:
@@ -213,16 +51,3 @@ def test_forms_that_differ_cannot_be_joined() -> None:
     int8, int4 = fit_int8(randn(64, 64)), fit_int4(randn(64, 64), 64)
     with pytest.raises(AssertionError, match="one canonical form"):
         concatenate_linears([QuantizedLinear(int8), QuantizedLinear(int4)])
-
-
-def test_bytes_are_counted_in_every_form() -> None:
-    int8, int4 = fit_int8(randn(64, 128)), fit_int4(randn(64, 128), 64)
-    assert int8.num_bytes == 64 * 128 + 64 * 4
-    assert int4.num_bytes == 64 * 64 + 64 * 2 * 4
-    assert prepare_weight(int4).num_bytes == int4.num_bytes
-    assert int8.num_bytes <= prepare_weight(int8).num_bytes <= int8.num_bytes + 8 * 64
-
-
-def test_a_weight_knows_its_form() -> None:
-    assert isinstance(fit_int8(randn(4, 8)), Int8Weight)
-    assert isinstance(fit_int4(randn(4, 8), 8), Int4Weight)

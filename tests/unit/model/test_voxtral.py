@@ -10,11 +10,12 @@ import torch
 
 from checkpoints import TINY
 from golden.judge import PagedSequence
-from voxtral.config import parse_config
 from voxtral.engine.engine import Engine
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationTrace
 from voxtral.errors import CodeRangeError
-from voxtral.loading.checkpoint import load_model, open_checkpoint
+from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.loading.load import load_model
+from voxtral.loading.params import parse_config
 from voxtral.model.layers import RMSNorm
 from voxtral.model.voxtral import VoxtralModel, move_model
 from voxtral.text.prompt import prompt_from_ids

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from checkpoints import TINY
-from voxtral.config import PUBLISHED_LANGUAGES, ModelConfig, load_config
+from voxtral.config import PUBLISHED_LANGUAGES, ModelConfig
+from voxtral.loading.params import load_config
 from voxtral.voices.presets import default_voice, describe_preset, list_presets, voice_language
 from voxtral.voices.prompt import VoicePrompt, check_voice, load_voice
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from checkpoints import TINY
-from voxtral.config import ModelConfig, load_config
+from voxtral.config import ModelConfig
 from voxtral.errors import (
     VoiceError,
     VoiceNameTakenError,
@@ -25,6 +25,7 @@ from voxtral.errors import (
     VoiceStoreFullError,
     VoiceUnknownError,
 )
+from voxtral.loading.params import load_config
 from voxtral.voices import folder as folder_module
 from voxtral.voices import store as store_module
 from voxtral.voices.facts import VoiceFacts
@@ -386,7 +387,7 @@ import os, sys, threading, time
 from pathlib import Path
 import torch
 from checkpoints import TINY
-from voxtral.config import load_config
+from voxtral.loading.params import (load_config)
 from voxtral.voices.facts import VoiceFacts
 from voxtral.voices.prompt import VoicePrompt
 from voxtral.voices.store import VoiceStore
@@ -413,7 +414,7 @@ from itertools import count
 from pathlib import Path
 import torch
 from checkpoints import TINY
-from voxtral.config import load_config
+from voxtral.loading.params import (load_config)
 from voxtral.voices.facts import VoiceFacts
 from voxtral.voices.prompt import VoicePrompt
 from voxtral.voices.store import VoiceStore

@@ -9,16 +9,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from voxtral.loading.hub.names import (
-    ALIASES,
-    CANONICAL_ID,
-    PINNED_REVISION,
-    REQUIRED_FILES,
-    VOICE_FOLDER,
-    canonical_id,
-    is_commit,
-    is_revision,
-)
+from voxtral.loading.files import REQUIRED_FILES, VOICE_FOLDER
+from voxtral.loading.hub.names import ALIASES, CANONICAL_ID, PINNED_REVISION, canonical_id, is_commit, is_revision
 
 
 def find_cached(model_id: str, *, revision: str | None = None) -> Path | None:

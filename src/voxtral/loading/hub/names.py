@@ -1,4 +1,4 @@
-"""Names of models, revisions and the files of a checkpoint, told apart without disk or network."""
+"""Names of models and revisions, told apart without disk or network."""
 
 from __future__ import annotations
 
@@ -13,10 +13,6 @@ PINNED_REVISION = "b81be46c3777f88621676791b512bb01dc1cb970"
 ALIASES: Mapping[str, str] = MappingProxyType(
     {"mistralai/Voxtral-TTS": CANONICAL_ID, "4b": CANONICAL_ID, "4B": CANONICAL_ID}
 )
-
-WEIGHTS = "consolidated.safetensors"
-REQUIRED_FILES = ("params.json", "tekken.json", WEIGHTS)
-VOICE_FOLDER = "voice_embedding"
 
 # Source: the naming rules of the hub, as huggingface_hub checks them before each request.
 _REPO_ID = re.compile(r"\w(?:[\w.-]{0,94}\w)?/\w(?:[\w.-]{0,94}\w)?", re.ASCII)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from voxtral.errors import DownloadError
+from voxtral.loading.files import REQUIRED_FILES, VOICE_FOLDER, WEIGHTS_FILE
 from voxtral.loading.hub.messages import disk_errors, explain, human_size, not_a_hub, transport_error
-from voxtral.loading.hub.names import CANONICAL_ID, REQUIRED_FILES, VOICE_FOLDER, WEIGHTS, is_commit
+from voxtral.loading.hub.names import CANONICAL_ID, is_commit
 from voxtral.loading.hub.source import Source, open_source
 from voxtral.loading.hub.store import HubFile, Store
 
@@ -132,7 +133,7 @@ def _select(source: Source, info: ModelInfo) -> tuple[HubFile, ...]:
             f"{', '.join(REQUIRED_FILES)} and {VOICE_FOLDER}/*; check the id and the revision "
             f"(the original model is {CANONICAL_ID})"
         )
-    return tuple(sorted(files, key=lambda file: (file.name == WEIGHTS, file.name)))
+    return tuple(sorted(files, key=lambda file: (file.name == WEIGHTS_FILE, file.name)))
 
 
 def _licence(repo: str, card: Any) -> str:

@@ -46,6 +46,10 @@ def quantized_matmul(
 
 def dequantize(weight: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
     """Make the float32 matrix [N, K] of an int4 one; arguments as in `quantized_matmul`."""
-    numbers = torch.stack((weight & 0xF, weight >> 4), dim=-1).flatten(1).float()  # [N, K]
-    groups = numbers.unflatten(1, (scales.shape[1], -1))
+    groups = unpack_nibbles(weight).float().unflatten(1, (scales.shape[1], -1))
     return ((groups - zeros.float()[..., None]) * scales.float()[..., None]).flatten(1)
+
+
+def unpack_nibbles(packed: Tensor) -> Tensor:
+    """Unpack [N, K / 2] uint8 to [N, K], 0 .. 15; the low half of a byte is the even column."""
+    return torch.stack((packed & 0xF, packed >> 4), dim=-1).flatten(1)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from loopback_hub import COMMIT, FILES, OTHER, put_in_cache
-from voxtral.loading.hub import CANONICAL_ID, PINNED_REVISION, find_cached
+from voxtral.loading.hub.cache import find_cached
+from voxtral.loading.hub.names import CANONICAL_ID, PINNED_REVISION
 
 ALIAS = "mistralai/Voxtral-TTS"
 

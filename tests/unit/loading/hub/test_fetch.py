@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from loopback_hub import COMMIT, FILES, NEEDED, OTHER, LoopbackHub, contents, fake_checkpoint
-from voxtral.loading.hub import CANONICAL_ID, PINNED_REVISION, download, find_cached
+from voxtral.loading.hub import download
+from voxtral.loading.hub.cache import find_cached
+from voxtral.loading.hub.names import CANONICAL_ID, PINNED_REVISION
 
 ALIAS = "mistralai/Voxtral-TTS"
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from loopback_hub import COMMIT, FILES, NEEDED, OTHER, LoopbackHub, git_blob_id, sha256
-from voxtral.loading.hub import CANONICAL_ID, PINNED_REVISION, download, plan_download
+from voxtral.loading.hub import download
+from voxtral.loading.hub.names import CANONICAL_ID, PINNED_REVISION
+from voxtral.loading.hub.plan import plan_download
 from voxtral.loading.hub.store import HubFile
 
 

@@ -8,7 +8,9 @@ import pytest
 
 from loopback_hub import FILES, NEEDED, OTHER, LoopbackHub, contents
 from voxtral.errors import DownloadError, ModelNotFoundError
-from voxtral.loading.hub import CANONICAL_ID, PINNED_REVISION, download, plan_download
+from voxtral.loading.hub import download
+from voxtral.loading.hub.names import CANONICAL_ID, PINNED_REVISION
+from voxtral.loading.hub.plan import plan_download
 from voxtral.loading.hub.source import open_source
 
 

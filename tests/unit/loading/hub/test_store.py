@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from loopback_hub import COMMIT, FILES, NEEDED, OTHER, LoopbackHub, contents, git_blob_id, sha256
-from voxtral.loading.hub import download, find_cached
+from voxtral.loading.hub import download
+from voxtral.loading.hub.cache import find_cached
 from voxtral.loading.hub.store import HubFile
 from voxtral.loading.locate import locate_model
 

@@ -1,0 +1,80 @@
+"""The header of a safetensors file: which tensors lie where.
+
+Whether header and file fit each other is for the safetensors library to say; what the tensors must be is in
+`voxtral.loading.inventory`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from voxtral.errors import CheckpointError
+
+# What plain weights may be stored as, and what numbers of few bits are besides, as safetensors files name it.
+FLOAT_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+DTYPES = FLOAT_DTYPES | {"I8": torch.int8, "U8": torch.uint8}
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor as the header of a safetensors file describes it; offsets in bytes from file start.
+
+    Its name and its fields go into `voxtral.loading.checkpoint.fingerprint`, which users' folders are named after.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the data."""
+        return self.stop - self.start
+
+
+def read_header(path: Path) -> dict[str, TensorEntry]:
+    """Read the header of a safetensors file and check that all its data is there, end to end, and nothing else.
+
+    Raises:
+        CheckpointError: the file is missing, is no safetensors file, is damaged or cut off.
+    """
+    try:
+        with path.open("rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+            _check_layout(path)
+            # The offsets, which the library keeps to itself.
+            header: dict[str, Any] = json.loads(file.read(header_bytes))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path} is missing; a checkpoint folder needs it; download the checkpoint again"
+        ) from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); download the checkpoint again") from error
+    header.pop("__metadata__", None)
+    data_start = 8 + header_bytes
+    return {name: _entry(name, value, data_start) for name, value in header.items()}
+
+
+def _check_layout(path: Path) -> None:
+    """Let the library compare the header with the file: sizes, holes, overlaps, and where it ends."""
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path} is no safetensors file, or is damaged or cut off ({path.stat().st_size} bytes; {error}); download "
+            "the checkpoint again"
+        ) from error
+
+
+def _entry(name: str, value: dict[str, Any], data_start: int) -> TensorEntry:
+    start, stop = value["data_offsets"]
+    return TensorEntry(name, value["dtype"], tuple(value["shape"]), data_start + start, data_start + stop)
