@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from voxtral.audio.encode import FORMATS, _set_page_latency, encode, format_for_path, open_encoder
+from voxtral.audio.encode import FORMATS, encode, format_for_path, open_encoder
 from voxtral.audio.pcm import from_int16, to_int16
 from voxtral.audio.read import read_audio
+from voxtral.audio.writers import _set_page_latency
 from voxtral.errors import AudioError
 
 RATE = 24000
