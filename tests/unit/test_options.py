@@ -83,17 +83,9 @@ def test_a_line_of_a_batch_has_the_same_keys() -> None:
     assert set(KEYS) == {"text", "name"} | {option.name for option in OPTIONS if option.is_key}
 
 
-def rows_naming(page: str, option: Option) -> list[str]:
-    return [line for line in (ROOT / page).read_text(encoding="utf-8").splitlines() if f"`{option.name}`" in line]
-
-
-@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_every_page_names_it(option: Option) -> None:
-    assert rows_naming("docs/OPTIONS.md", option)
-    if option.is_field:
-        assert rows_naming("docs/SERVER.md", option)
-    if option.is_key:
-        assert rows_naming("docs/BATCH.md", option)
+@pytest.mark.parametrize("page", ["README.md", "docs/SERVER.md", "docs/BATCH.md"])
+def test_pages_send_to_the_page_that_is_written_from_the_table(page: str) -> None:
+    assert "OPTIONS.md)" in (ROOT / page).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("option", RANGED, ids=lambda option: option.name)
