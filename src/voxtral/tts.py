@@ -177,9 +177,7 @@ class VoxtralTTS(Speaker):
             return self._coder.is_decoding or any(handle.is_open for handle in self._handles)
 
     def restart_engine(self) -> None:
-        """Give the model a new engine where the old one has failed (`engine.failure`); the weights stay.
-
-        Whoever had something under way has been told. A working engine is left alone.
+        """Start a new engine where the old one has failed (`engine.failure`); a working one is left alone.
 
         Raises:
             DeviceError: the device does not answer any more: end the process.
@@ -237,11 +235,26 @@ class VoxtralTTS(Speaker):
     # Speaking.
 
     def check(self, request: SpeechRequest, *, warn: Warn | None = None) -> None:
-        """Refuse what `submit` would refuse, and speak nothing; see `Speaker.check`."""
+        """Refuse what `submit` would refuse, and speak nothing.
+
+        Raises:
+            RequestError: as `submit`.
+        """
         self._planner.plan(request, hold_segments=True, warn=warn or _warn)
 
     def submit(self, request: SpeechRequest, *, hold_segments: bool = False, warn: Warn | None = None) -> SpeechHandle:
-        """Check a request, start it and return at once; see `Speaker.submit`."""
+        """Check a request, start it and return at once.
+
+        Args:
+            request: what to speak.
+            hold_segments: see SpeechPlan; for results that nobody hears before they are whole.
+            warn: gets what the caller should know and what does not stop the work; default: a VoxtralWarning.
+
+        Raises:
+            RequestError: text, voice, language, reference audio or an option breaks a rule.
+            DeadlineError: the deadline passed while the request was checked.
+            EngineStoppedError: the model has been closed, or its engine has failed.
+        """
         accepted_at = time.perf_counter()
         plan = self._planner.plan(request, hold_segments=hold_segments, warn=warn or _warn)
         handle = SpeechHandle(plan, self.engine, accepted_at=accepted_at, owner=self._running)
@@ -300,7 +313,18 @@ class VoxtralTTS(Speaker):
         *,
         warn: Warn | None = None,
     ) -> VoicePrompt:
-        """Clone a voice from a clip of 1 to 30 seconds; see `Speaker.create_voice`."""
+        """Clone a voice from a clip of 1 to 30 seconds; 3 and more are good.
+
+        Args:
+            reference_audio: path, bytes, or (samples, sample rate); any format and rate, mono or more.
+            name: how the voice is called.
+            metadata: kept with the voice when it is saved.
+            warn: see `submit`.
+
+        Raises:
+            EncoderMissingError: the checkpoint holds no encoder.
+            ReferenceAudioError: the clip cannot be read, or its length breaks the rule.
+        """
         return self._coder.create_voice(reference_audio, name, metadata, warn=warn or _warn)
 
     def encode(self, audio: AudioSource) -> torch.Tensor:

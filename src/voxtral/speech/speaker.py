@@ -1,6 +1,6 @@
 """Speaker: everything that can be made of `submit`: audio in memory, files, streams, batches.
 
-Whoever can submit a request speaks in all of these ways: the model in this process (`voxtral.tts`), or one elsewhere.
+Whoever can submit a request speaks in all of these ways. `voxtral.tts` is the model of this process.
 """
 
 # pyright: reportUnnecessaryIsInstance=false
@@ -56,30 +56,11 @@ class Speaker(ABC):
 
     @abstractmethod
     def check(self, request: SpeechRequest, *, warn: Warn | None = None) -> None:
-        """Refuse what `submit` would refuse, and speak nothing.
-
-        Args:
-            request: what would be spoken.
-            warn: see `submit`.
-
-        Raises:
-            RequestError: as `submit`.
-        """
+        """Refuse what `submit` would refuse, and speak nothing; see `VoxtralTTS.check`."""
 
     @abstractmethod
     def submit(self, request: SpeechRequest, *, hold_segments: bool = False, warn: Warn | None = None) -> SpeechHandle:
-        """Check a request, start it and return at once.
-
-        Args:
-            request: what to speak.
-            hold_segments: see SpeechPlan; for results that nobody hears before they are whole.
-            warn: gets what the caller should know and what does not stop the work; default: a VoxtralWarning.
-
-        Raises:
-            RequestError: text, voice, language, reference audio or an option breaks a rule.
-            DeadlineError: the deadline passed while the request was checked.
-            EngineStoppedError: the model has been closed, or its engine has failed.
-        """
+        """Check a request, start it and return at once; see `VoxtralTTS.submit`."""
 
     @abstractmethod
     def create_voice(
@@ -90,18 +71,7 @@ class Speaker(ABC):
         *,
         warn: Warn | None = None,
     ) -> VoicePrompt:
-        """Clone a voice from a clip of 1 to 30 seconds; 3 and more are good.
-
-        Args:
-            reference_audio: path, bytes, or (samples, sample rate); any format and rate, mono or more.
-            name: how the voice is called.
-            metadata: kept with the voice when it is saved.
-            warn: see `submit`.
-
-        Raises:
-            EncoderMissingError: the checkpoint holds no encoder.
-            ReferenceAudioError: the clip cannot be read, or its length breaks the rule.
-        """
+        """Clone a voice from a clip; see `VoxtralTTS.create_voice`."""
 
     def synthesize(
         self,

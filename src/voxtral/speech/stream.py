@@ -6,6 +6,7 @@ Work begins when a handle is made; what is here waits for its audio. Read next: 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
 from typing import Generic, TypeVar
@@ -70,12 +71,13 @@ class SpeechReader(Generic[T]):
         self.cancel()
         if self._work is not None:
             await asyncio.wait([self._work])
-            if not self._work.cancelled():
-                self._work.exception()  # whoever waited for it has gone; asyncio need not tell
         self.cancel()
 
     async def _in_thread(self, function: Callable[[], T | None]) -> T | None:
-        self._work = asyncio.get_running_loop().run_in_executor(self._executor, function)
+        in_context = contextvars.copy_context().run
+        self._work = asyncio.get_running_loop().run_in_executor(self._executor, in_context, function)
+        # Whoever waits for it may leave first: asyncio need not tell that nobody saw how it failed.
+        self._work.add_done_callback(lambda work: work.cancelled() or work.exception())
         return await asyncio.shield(self._work)
 
     def _open(self) -> T | None:

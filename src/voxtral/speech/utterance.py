@@ -52,7 +52,7 @@ class SpeechHandle:
     ) -> None:
         self._plan = plan
         self._engine = engine
-        self._owner = owner
+        self._owner = owner  # never read: it is to be kept
         self._submitted_at = time.perf_counter() if accepted_at is None else accepted_at
         self._deadline_s = math.inf if plan.deadline_s is None else plan.deadline_s
         self._is_taken = False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import gc
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -123,3 +125,46 @@ def test_a_reader_who_leaves_lets_the_thread_end_by_itself() -> None:
         assert left.is_set()
 
     asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_a_loop_that_is_cancelled_leaves_no_complaint_about_what_nobody_saw() -> None:
+    may_end = threading.Event()
+    complaints: list[dict[str, Any]] = []
+
+    def pieces() -> Iterator[int]:
+        yield 1
+        may_end.wait(10)
+        raise CancelledError("the request was cancelled by its caller")
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        reader = reader_of(pieces())
+        await reader.open()
+        reading = asyncio.create_task(reader.read())
+        await asyncio.sleep(0.01)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        work = reader._work
+        may_end.set()
+        assert work is not None
+        await asyncio.wait([work])
+        await asyncio.sleep(0)
+        del work, reader
+        gc.collect()
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+    assert complaints == []
+
+
+def test_what_is_read_sees_the_context_of_its_reader() -> None:
+    name: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="nobody")
+
+    def pieces() -> Iterator[int]:
+        yield len(name.get())
+
+    async def run() -> None:
+        name.set("somebody")
+        assert await reader_of(pieces()).open() == len("somebody")
+
+    asyncio.run(run())
