@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 
 # Anonymous memory only: pages of the mapped file belong to the system's cache, not to the process.
 CHILD = """
-import json, sys, threading, time
+import json, os, sys, threading, time
 from pathlib import Path
 import torch
 from voxtral.loading.checkpoint import open_checkpoint
@@ -51,31 +51,39 @@ def mapping_of(address):
             elif first == "Anonymous:" and name:
                 return Path(name).name, int(line.split()[1]) * 1024
 
+def measure(dtype, recipe):
+    quantization = choose_recipe(recipe, checkpoint.config) if recipe else None
+    before = anonymous()
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    model = load_model(
+        checkpoint, device=torch.device("cpu"), dtype=dtype, codec_dtype=dtype, quantization=quantization, prepared=True
+    )
+    done.set()
+    sampler.join()
+    tensors = [*model.parameters(), *model.buffers()]
+    rows = model.embed_text(torch.arange(model.text_embeddings.shape[0]))
+    assert rows.abs().sum() > 0
+    return {
+        "model": sum(tensor.nbytes for tensor in tensors)
+        + sum(part.quantized_weight.num_bytes for part in model.modules() if isinstance(part, QuantizedLinear)),
+        "peak": max(samples) - before,
+        "num_samples": len(samples),
+        "text": mapping_of(model.text_embeddings.data_ptr()),
+    }
+
 torch.set_num_threads(1)
-folder, dtype = Path(sys.argv[1]), getattr(torch, sys.argv[2])
-checkpoint = open_checkpoint(folder)
+samples, done = [], threading.Event()
+checkpoint = open_checkpoint(Path(sys.argv[1]))
 # Whatever torch sets up at its first product, cast and norm is not the checkpoint's.
 torch.ones(8, 8).bfloat16().float() @ torch.ones(8, 8)
 cpu_kernels()
-quantization = choose_recipe(sys.argv[3], checkpoint.config) if sys.argv[3] else None
-before, samples, done = anonymous(), [], threading.Event()
-sampler = threading.Thread(target=sample)
-sampler.start()
-model = load_model(
-    checkpoint, device=torch.device("cpu"), dtype=dtype, codec_dtype=dtype, quantization=quantization, prepared=True
-)
-done.set()
-sampler.join()
-tensors = [*model.parameters(), *model.buffers()]
-rows = model.embed_text(torch.arange(model.text_embeddings.shape[0]))
-assert rows.abs().sum() > 0
-print(json.dumps({
-    "model": sum(tensor.nbytes for tensor in tensors)
-    + sum(part.quantized_weight.num_bytes for part in model.modules() if isinstance(part, QuantizedLinear)),
-    "peak": max(samples) - before,
-    "num_samples": len(samples),
-    "text": mapping_of(model.text_embeddings.data_ptr()),
-}))
+for name in sys.argv[2:]:
+    if (pid := os.fork()) == 0:
+        dtype, _, recipe = name.partition("/")
+        print(json.dumps(measure(getattr(torch, dtype), recipe)), flush=True)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
 """
 
 # Loads, speaks and drops a model, as a server that is idle does.
@@ -141,16 +149,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @functools.cache
-def load(folder: Path, dtype: str, recipe: str = "") -> dict[str, Any]:
-    """Load in a process of its own, once for each dtype, and return what it measured."""
-    command = [sys.executable, "-c", CHILD, str(folder), dtype, recipe]
+def load(folder: Path, *names: str) -> dict[str, dict[str, Any]]:
+    """Load in processes of their own, forked from one that has imported everything; return what each measured.
+
+    Args:
+        folder: of the checkpoint.
+        names: a dtype, and a recipe after a slash.
+    """
+    command = [sys.executable, "-c", CHILD, str(folder), *names]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
-    return json.loads(finished.stdout.splitlines()[-1])
+    return dict(zip(names, map(json.loads, finished.stdout.splitlines()), strict=True))
+
+
+# In one process, whose start takes longer than what it measures.
+LOADED = ("bfloat16", "float32", "bfloat16/int4")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_loading_peaks_at_little_more_than_the_model(folder: Path, dtype: str) -> None:
-    memory = load(folder, dtype)
+    memory = load(folder, *LOADED)[dtype]
     assert memory["num_samples"] > 20  # otherwise a peak could hide between two looks
     # 6 MiB for what does not grow with the model: the tree of modules, and the samples taken here (5.1 seen once).
     # The 15 percent hold one tensor as it is stored, or folded in float32, beside its final form.
@@ -159,7 +176,8 @@ def test_loading_peaks_at_little_more_than_the_model(folder: Path, dtype: str) -
 
 @pytest.mark.parametrize("recipe", [pytest.param("int8", marks=pytest.mark.slow), "int4"])
 def test_quantising_while_loading_peaks_at_little_more_than_the_result(folder: Path, recipe: str) -> None:
-    memory = load(folder, "bfloat16", recipe)
+    name = f"bfloat16/{recipe}"
+    memory = load(folder, *(LOADED if name in LOADED else [name]))[name]
     # Without the text embeddings, which are not loaded.
     plain = (folder / "consolidated.safetensors").stat().st_size - 32768 * 768 * 2
     assert memory["model"] < {"int8": 0.7, "int4": 0.58}[recipe] * plain
@@ -181,4 +199,4 @@ def test_a_model_that_is_dropped_gives_its_memory_back(folder: Path) -> None:
 
 def test_text_embeddings_stay_in_the_file(folder: Path) -> None:
     # All rows have been looked up by then, and none of them has been copied.
-    assert load(folder, "float32")["text"] == ["consolidated.safetensors", 0]
+    assert load(folder, *LOADED)["float32"]["text"] == ["consolidated.safetensors", 0]

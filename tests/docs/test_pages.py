@@ -38,9 +38,30 @@ def test_the_readme_opens_with_the_two_commands() -> None:
     assert [line.split("#")[0].strip() for line in lines[:4]] == ["```", "make speak", "make test", "```"]
 
 
-def test_ci_calls_the_readmes_test_command() -> None:
+def test_ci_calls_make_check_and_then_the_readmes_test_command() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert re.search(r"^make test$", script, re.MULTILINE)
+    assert re.findall(r"^make (\w+)$", script, re.MULTILINE) == ["check", "test"]
+    # A failure of either must end the script.
+    assert "set -euo pipefail" in script.splitlines()
+
+
+def test_the_map_names_every_module() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    lines = page.split("## Map")[1].split("```")[1].strip().splitlines()
+    named: set[str] = set()
+    folder = ""
+    for line in lines:
+        if not line.startswith(" "):  # a folder or a module, and what it is
+            folder = line.split()[0]
+            named.add(folder)
+            continue
+        inner, _, names = line.rpartition(":")
+        named |= {"/".join(filter(None, (folder, inner.strip(), name))) for name in names.split()}
+    package = ROOT / "src" / "voxtral"
+    modules = [path.relative_to(package) for path in package.rglob("*.py") if not path.stem.startswith("__")]
+    there = {path.with_suffix("").as_posix().removesuffix("_triton") for path in modules}
+    there |= {path.parts[0] for path in modules if len(path.parts) > 1}
+    assert there == named, f"it lacks {sorted(there - named)}, and names {sorted(named - there)}, which are not there"
 
 
 def test_sizes_live_in_config_alone() -> None:

@@ -34,7 +34,6 @@ from voxtral.speech.utterance import SpeechHandle
 from voxtral.types import SpeechRequest
 
 ON_TINY = ("--model", str(TINY), "--device", "cpu")
-SOURCE = Path(voxtral.__file__).parents[1]
 TEXTS = ["It was a dark night.", "The hero took a step.", "Nobody was there.", "Or so it seemed."]
 
 
@@ -349,7 +348,6 @@ def test_after_a_kill_the_same_command_makes_the_same_files_to_the_byte(batch: C
     command = ("batch", "book.txt", "-o", "killed", "--in-flight", "4", "--batch-invariant", *ON_TINY)
     done = subprocess.run(
         [sys.executable, "-c", KILLED_BETWEEN_LINE_AND_MOVE, *command],
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         check=False,
         capture_output=True,
     )
@@ -376,7 +374,6 @@ def test_kills_at_any_moment_change_no_byte(batch: Command) -> None:
         before = len(audio_of(Path("killed"))) if Path("killed").exists() else 0
         program = subprocess.Popen(
             [sys.executable, "-m", "voxtral", "batch", "book.txt", "-o", "killed", "-q", "--batch-invariant", *ON_TINY],
-            env={**os.environ, "PYTHONPATH": str(SOURCE)},
         )
         deadline = time.monotonic() + 60
         while program.poll() is None and (not Path("killed").exists() or len(audio_of(Path("killed"))) == before):

@@ -50,7 +50,6 @@ TEXT = "Hello there, this is a test."
 LONG = "This is a sentence of a longer text, and it has some words. " * 2000
 # Checked options of every test: loaded quickly, the same everywhere.
 ON_TINY = ("--model", str(TINY), "--device", "cpu")
-SOURCE = Path(voxtral.__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def clip(workplace: Path) -> Path:
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
     """Start the program itself."""
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONWARNINGS": "default"}
+    environment = {**os.environ, "PYTHONWARNINGS": "default"}
     return subprocess.Popen(
         [sys.executable, "-m", "voxtral", *arguments],
         env=environment,
@@ -147,8 +146,7 @@ def test_help_loads_nothing_heavy() -> None:
         "import sys; from voxtral.cli.main import run; code = run(['--help']); "
         "print(code, sorted({'torch', 'numpy', 'rich', 'huggingface_hub', 'voxtral.cli.speak'} & set(sys.modules)))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
     assert done.stdout.splitlines()[-1] == "0 []"
 
 

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[2]
 
 # Loaded at start-up of the new environment: whoever tries to leave the machine fails loudly.
 NO_NETWORK = """
-import socket
+import atexit, gc, socket
+atexit.register(gc.freeze)  # as tests/at_start has it
 def refuse(self, address, *rest):
     raise OSError(f"this test has no network, and something connects to {address}")
 socket.socket.connect = socket.socket.connect_ex = refuse

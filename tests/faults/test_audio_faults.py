@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 import soundfile
 
-import voxtral
 from hostile_clips import flac_bomb, opus_bomb, wav
 from voxtral.audio.encode import encode, open_encoder
 from voxtral.audio.file import AudioFileWriter
@@ -149,7 +148,6 @@ def test_bombs_cost_little_memory(tmp_path):
         (tmp_path / name).write_bytes(data)
     result = subprocess.run(
         [sys.executable, "-c", READ_AND_MEASURE, *(str(tmp_path / name) for name in files)],
-        env={**os.environ, "PYTHONPATH": str(Path(voxtral.__path__[0]).parent)},
         capture_output=True,
         text=True,
         check=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,10 @@ def run(
         return model
 
     monkeypatch.setattr(judge, "load_model", load)
-    return run_vectors(open_checkpoint(folder), load_vectors(golden), torch.device("cpu"))
+    vectors = load_vectors(golden)
+    if recipe is not None:  # bounds are for float32, and the bfloat16 entries take as long as all others
+        vectors = replace(vectors, entries={k: v for k, v in vectors.entries.items() if not k.startswith("bf16/")})
+    return run_vectors(open_checkpoint(folder), vectors, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

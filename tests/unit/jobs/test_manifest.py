@@ -13,11 +13,8 @@ from pathlib import Path
 import filelock
 import pytest
 
-import voxtral
 from voxtral.errors import AudioError
 from voxtral.jobs.manifest import MANIFEST_FILE, Manifest, open_folder
-
-SOURCE = Path(voxtral.__file__).parents[1]
 
 # As version 0.1.0 wrote it: claimed, made, failed, made again, and killed in the middle of a line.
 OLD_JOURNAL = """\
@@ -58,7 +55,6 @@ def test_a_journal_of_an_older_version_is_gone_on_with(tmp_path: Path) -> None:
 def test_the_lock_is_refused_at_once_and_goes_with_its_process(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLDS, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         stdout=subprocess.PIPE,
         text=True,
     ) as program:
