@@ -75,6 +75,7 @@ model.synthesize_files("c.txt", "killed", seed=4, max_in_flight=1, on_progress=k
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+@pytest.mark.slow  # quickly: the same kill of the command, in test_batch
 def test_after_a_kill_the_same_call_makes_the_same_files_to_the_byte(tts: VoxtralTTS) -> None:
     done = subprocess.run(
         [sys.executable, "-c", KILLED_IN_THE_MIDDLE, str(TINY)],
