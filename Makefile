@@ -34,7 +34,7 @@ speak: $(READY)
 	$(BIN)/voxtral speak "Hello! This is Voxtral, speaking on your own machine." -o hello.wav
 
 test: $(READY_DEV)
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadscope --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "not slow" --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
 soak: $(READY_DEV)
 	$(BIN)/python -m pytest -m slow --timeout 1800 -s

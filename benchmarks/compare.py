@@ -83,7 +83,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="written at the end")
     parser.add_argument("--short", action="store_true", help="few and small pairs: to see that it runs")
     arguments = parser.parse_args(words)
-    num_pairs, num_utterances, repeats = (2, 1, 1) if arguments.short else (arguments.pairs, 9, 4)
+    num_pairs, num_utterances, repeats = (2, 1, 1) if arguments.short else (arguments.pairs, 7, 1)
     report = Report("compare", arguments)
     sides = {"this": ROOT, "other": arguments.against}
     found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
@@ -91,7 +91,7 @@ def main(words: Sequence[str] | None = None) -> None:
         # Who is first changes, so that what the first does to the machine falls on both.
         for side in list(sides) if pair % 2 else list(sides)[::-1]:
             found[side].append(_run(sides[side], arguments.model, num_utterances, repeats))
-        print(f"pair {pair + 1} of {num_pairs}", file=sys.stderr)
+        print(f"pair {pair + 1} of {num_pairs}: {found['this'][-1]} {found['other'][-1]}", file=sys.stderr)
     for figure in found["this"][0]:
         this, other = ([run[figure] for run in found[side]] for side in sides)
         ratios = [mine / theirs for mine, theirs in zip(this, other, strict=True)]

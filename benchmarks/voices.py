@@ -155,12 +155,16 @@ def serve(folder: Path) -> None:
 
 def _open(folder: Path) -> dict[str, Callable[[str], Any]]:
     """Open the folder with whatever version of the package is here."""
-    config = import_module("voxtral.config").load_config(_params())
+    try:
+        reader = import_module("voxtral.loading.params")
+    except ModuleNotFoundError:
+        reader = import_module("voxtral.config")
+    config = reader.load_config(_params())
     presets = [SimpleNamespace(name="preset", language="en", is_default=True, description="")]
     try:
         store = import_module("voxtral.voices.store").VoiceStore(folder)
         book = import_module("voxtral.voices.book").VoiceBook(config, presets, store)
-    except ModuleNotFoundError:  # where they were until December 2026
+    except ModuleNotFoundError:  # where they were before the folders
         store = import_module("voxtral.server.voice_store").VoiceStore(folder)
         book = import_module("voxtral.server.voice_book").VoiceBook(
             SimpleNamespace(config=config, voices=presets), store
