@@ -30,10 +30,10 @@ ROOT = Path(__file__).parents[2]
 NUM_HELD = 16
 
 
-def run_recipe(folder: Path, *, recogniser_steps: int, codec_steps: int, language_steps: int) -> Path:
+def run_recipe(folder: Path, *, hours: float, recogniser_steps: int, codec_steps: int, language_steps: int) -> Path:
     """Run all stages as the recipe does, for a fixed number of steps: the same work on every machine."""
     where, alone = str(folder), ("--processes", "1")
-    data.main([f"{where}/data", "--hours", "0.1", "--parts", "1", "--no-word-lists"], source=STAND_IN)
+    data.main([f"{where}/data", "--hours", str(hours), "--parts", "1", "--no-word-lists"], source=STAND_IN)
     recogniser.main([where, "--steps", str(recogniser_steps), "--batch-seconds", "8", *alone])
     codec.main([where, "--steps", str(codec_steps), "--batch", "2", "--rate", "2e-3", *alone])
     encode.main([where, *alone])
@@ -49,13 +49,15 @@ def run_recipe(folder: Path, *, recogniser_steps: int, codec_steps: int, languag
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recipe in few steps: every stage takes what the one before it made."""
-    return run_recipe(tmp_path_factory.mktemp("few"), recogniser_steps=2, codec_steps=2, language_steps=12)
+    return run_recipe(tmp_path_factory.mktemp("few"), hours=0.04, recogniser_steps=2, codec_steps=2, language_steps=12)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recipe in as many steps as it takes to beat random weights."""
-    return run_recipe(tmp_path_factory.mktemp("many"), recogniser_steps=60, codec_steps=80, language_steps=70)
+    return run_recipe(
+        tmp_path_factory.mktemp("many"), hours=0.1, recogniser_steps=60, codec_steps=80, language_steps=70
+    )
 
 
 @pytest.fixture(scope="module")
