@@ -20,9 +20,6 @@ from voxtral.types import SamplingOptions, SpeechRequest
 if TYPE_CHECKING:
     from voxtral.audio.read import AudioSource
 
-# Words for the lists of choices in messages: "off" or "auto".
-_OR = " or "
-
 
 def check_options(request: SpeechRequest) -> None:
     """Check what can be checked of a request without a model.
@@ -46,7 +43,7 @@ def check_option(option: Option, value: Any) -> None:
     """
     if option.kind == "choice":
         if value not in option.choices:
-            choices = _OR.join(f'"{choice}"' for choice in option.choices)
+            choices = " or ".join(f'"{choice}"' for choice in option.choices)
             raise OptionError(f"{option.name} is {value!r}; it must be {choices}")
     elif option.low is not None and option.high is not None:
         if value is None and option.default is not None:

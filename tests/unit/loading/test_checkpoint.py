@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 
-from checkpoints import TINY
+from checkpoints import TINY, tiny_params, tiny_tensors, write_checkpoint
 from voxtral.loading.checkpoint import TensorReader, fingerprint, open_checkpoint
 from voxtral.loading.header import read_header
-
-WEIGHTS = "consolidated.safetensors"
-
-
-def write_checkpoint(folder: Path, tensors: dict[str, Tensor], params: dict[str, Any] | None = None) -> Path:
-    folder.mkdir(exist_ok=True)
-    if params is None:
-        shutil.copyfile(TINY / "params.json", folder / "params.json")
-    else:
-        (folder / "params.json").write_text(json.dumps(params), encoding="utf-8")
-    save_file(tensors, folder / WEIGHTS)
-    return folder
-
-
-def tiny_tensors() -> dict[str, Tensor]:
-    return load_file(TINY / WEIGHTS)
-
-
-def tiny_params() -> dict[str, Any]:
-    return json.loads((TINY / "params.json").read_text(encoding="utf-8"))
 
 
 def test_tiny_opens_with_its_encoder() -> None:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from checkpoints import TINY
+from checkpoints import tiny_params
 from voxtral.config import ModelConfig
 from voxtral.loading.inventory import ENCODER_PREFIXES, expected_tensors
 from voxtral.loading.params import parse_config
-
-
-def tiny_params() -> dict[str, Any]:
-    return json.loads((TINY / "params.json").read_text(encoding="utf-8"))
-
 
 # The published inventory.
 

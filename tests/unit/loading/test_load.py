@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from checkpoints import TINY
+from checkpoints import TINY, WEIGHTS, tiny_params, tiny_tensors, write_checkpoint
 from voxtral.loading.checkpoint import open_checkpoint
 from voxtral.loading.inventory import ENCODER_PREFIXES, TEXT_EMBEDDINGS, TIME_TABLE
 from voxtral.loading.load import load_model
 from voxtral.model.voxtral import VoxtralModel
-
-WEIGHTS = "consolidated.safetensors"
-
-
-def write_checkpoint(folder: Path, tensors: dict[str, Tensor], params: dict[str, Any] | None = None) -> Path:
-    folder.mkdir(exist_ok=True)
-    if params is None:
-        shutil.copyfile(TINY / "params.json", folder / "params.json")
-    else:
-        (folder / "params.json").write_text(json.dumps(params), encoding="utf-8")
-    save_file(tensors, folder / WEIGHTS)
-    return folder
-
-
-def tiny_tensors() -> dict[str, Tensor]:
-    return load_file(TINY / WEIGHTS)
-
-
-def tiny_params() -> dict[str, Any]:
-    return json.loads((TINY / "params.json").read_text(encoding="utf-8"))
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32, codec_dtype: torch.dtype | None = None) -> VoxtralModel:

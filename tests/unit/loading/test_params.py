@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkpoints import TINY
+from checkpoints import tiny_params
 from voxtral.config import (
     CodebookConfig,
     ConvBlockConfig,
@@ -27,10 +27,6 @@ from voxtral.loading.params import load_config, parse_config
 AUDIO = ("multimodal", "audio_model_args")
 ACOUSTIC = (*AUDIO, "acoustic_transformer_args")
 CODEC = ("multimodal", "audio_tokenizer_args")
-
-
-def tiny_params() -> dict[str, Any]:
-    return json.loads((TINY / "params.json").read_text(encoding="utf-8"))
 
 
 def changed(*path: str, to: Any) -> dict[str, Any]:
