@@ -14,7 +14,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import torch
 
@@ -24,8 +24,6 @@ from voxtral.device import ComputePlan, plan_compute
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
 from voxtral.errors import VoxtralWarning
-from voxtral.jobs.run import BatchProgress, BatchReport
-from voxtral.jobs.synthesize import Texts, synthesize_files
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
 from voxtral.loading.load import keep_voices_on_disk, load_as_planned, open_tokenizer
 from voxtral.loading.locate import locate_model
@@ -43,6 +41,10 @@ from voxtral.types import SpeechRequest, Voice
 from voxtral.voices.library import VoiceLibrary
 from voxtral.voices.presets import VoiceInfo
 from voxtral.voices.prompt import VoicePrompt
+
+if TYPE_CHECKING:
+    from voxtral.jobs.run import BatchProgress, BatchReport
+    from voxtral.jobs.synthesize import Texts
 
 
 class VoxtralTTS(Speaker):
@@ -281,6 +283,8 @@ class VoxtralTTS(Speaker):
 
         See `voxtral.jobs.synthesize.synthesize_files` for arguments, result and errors, and docs/BATCH.md.
         """
+        from voxtral.jobs.synthesize import synthesize_files  # here, because most who load a model write no files
+
         return synthesize_files(
             self,
             texts,

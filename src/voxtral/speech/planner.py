@@ -20,7 +20,6 @@ from voxtral.config import ModelConfig
 from voxtral.errors import LanguageError, TextError
 from voxtral.speech.plan import PlannedSegment, SegmentTemplate, SpeechPlan
 from voxtral.speech.request import check_number, check_options
-from voxtral.text.kana import LETTERS_PER_KANA
 from voxtral.text.language import LANGUAGES, check_speakable, is_speakable, resolve_language, script_mismatch
 from voxtral.text.normalize import normalize, write_in_kana
 from voxtral.text.prompt import build_prompt
@@ -159,6 +158,9 @@ class Planner:
     def _split(self, text: str, *, in_kana: bool) -> Iterator[TextSegment]:
         max_chars = self._config.generation.max_segment_chars
         if in_kana:
+            # Here, because no published weights speak Japanese.
+            from voxtral.text.kana import LETTERS_PER_KANA
+
             max_chars = max(1, max_chars // LETTERS_PER_KANA)
         # Sentences are gathered up to a quarter of the longest segment, so that short ones keep their melody.
         parts = split_text(text, min_chars=max(1, max_chars // 4), max_chars=max_chars)

@@ -7,7 +7,6 @@ Knows nothing of texts: `language.py`, `spelling.py`, `abbreviations.py` and `ka
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
@@ -190,6 +189,9 @@ def parse_language(source: str, name: str) -> LanguageData:
     Raises:
         LanguageFileError: it is no TOML, or a key is unknown, missing or of the wrong kind, or a list has a word twice.
     """
+    # Here, because a language is first needed long after the import.
+    import tomllib
+
     try:
         table = tomllib.loads(source)
     except tomllib.TOMLDecodeError as error:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from voxtral.text.edits import Draft, Edit
-from voxtral.text.kana import to_kana
 from voxtral.text.language import resolve_language
 from voxtral.text.markup import strip_markup
 from voxtral.text.numbers import spell_numbers
@@ -133,7 +132,7 @@ def normalize(text: str, language: str, *, in_kana: bool = False) -> NormalizedT
     draft = _remove_unspoken(Draft.of(text))
     # Entities such as "&#8203;" can hide what the first pass removes.
     draft = _remove_unspoken(strip_markup(draft, code))
-    draft = to_kana(draft) if in_kana else spell_numbers(draft, code)
+    draft = _to_kana(draft) if in_kana else spell_numbers(draft, code)
     draft = draft.apply(_space_edits(draft.text))
     return NormalizedText(draft.text, tuple(_runs(draft.source_starts, draft.source_ends)))
 
@@ -147,8 +146,15 @@ def write_in_kana(text: str) -> NormalizedText:
     >>> write_in_kana("りんごを 3つ ください。").text
     'りんごを みっつ ください。'
     """
-    draft = to_kana(Draft.of(text))
+    draft = _to_kana(Draft.of(text))
     return NormalizedText(draft.text, tuple(_runs(draft.source_starts, draft.source_ends)))
+
+
+def _to_kana(draft: Draft) -> Draft:
+    # Imported here, because its tables take 7 ms and no published weights speak Japanese.
+    from voxtral.text.kana import to_kana
+
+    return to_kana(draft)
 
 
 def _remove_unspoken(draft: Draft) -> Draft:
