@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpoints import TINY
+from checkpoints import BRIEF, TINY
 
 # Imported where they are needed: the process that hands tests out to others runs none, and starts sooner without torch.
 if TYPE_CHECKING:
@@ -93,13 +93,13 @@ def tiny_model(tiny_checkpoint: Checkpoint) -> VoxtralModel:
 
 @pytest.fixture(scope="session")
 def tts() -> Iterator[VoxtralTTS]:
-    """The tiny model behind the public API; shared, so tests must not move or close it."""
+    """Tiny in two steps behind the public API; shared, so tests must not move or close it."""
     from voxtral.engine.options import EngineOptions
     from voxtral.tts import VoxtralTTS
 
     # Tests compare samples, which only this option makes equal to the bit whatever else runs.
     options = EngineOptions(batch_invariant=True, max_batch=4)
-    model = VoxtralTTS.from_pretrained(TINY, device="cpu", options=options)
+    model = VoxtralTTS.from_pretrained(BRIEF, device="cpu", options=options)
     yield model
     model.close()
 

@@ -21,7 +21,7 @@ import httpx2
 import uvicorn
 from fastapi import FastAPI
 
-from checkpoints import TINY
+from checkpoints import BRIEF
 from voxtral.server.application import create_app
 from voxtral.server.options import ServerOptions
 from voxtral.server.service import SpeechService
@@ -130,7 +130,7 @@ def program(*command: str, environment: dict[str, str] | None = None) -> Iterato
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("VOXTRAL_")}
     with tempfile.TemporaryDirectory() as folder:
         data_dir, log = Path(folder, "data"), Path(folder, "log")
-        variables = {"VOXTRAL_DATA_DIR": str(data_dir), "VOXTRAL_MODEL": str(TINY), "VOXTRAL_DEVICE": "cpu"}
+        variables = {"VOXTRAL_DATA_DIR": str(data_dir), "VOXTRAL_MODEL": str(BRIEF), "VOXTRAL_DEVICE": "cpu"}
         with (
             log.open("wb") as output,
             subprocess.Popen(

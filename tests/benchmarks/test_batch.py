@@ -7,11 +7,11 @@ import json
 import pytest
 
 from benchmarks import batch
-from checkpoints import TINY
+from checkpoints import BRIEF
 
 
 def test_batches_are_compared_with_the_loop(capsys: pytest.CaptureFixture[str]) -> None:
-    batch.main(["--short", "--model", str(TINY), "--device", "cpu", "--speak", "0"])
+    batch.main(["--short", "--model", str(BRIEF), "--device", "cpu", "--speak", "0"])
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report["is_complete"]
     cells = {cell["what"]: cell for cell in report["cells"]}

@@ -8,13 +8,13 @@ import pytest
 
 from benchmarks import http
 from benchmarks.http import lowest_lead_s
-from checkpoints import TINY
+from checkpoints import BRIEF
 from voxtral.bench import StreamTiming, count_underruns
 
 
 @pytest.mark.slow  # three seconds; the short form of a benchmark, for make soak
 def test_the_server_is_timed_as_a_client_hears_it(capsys: pytest.CaptureFixture[str]) -> None:
-    http.main(["--short", "--model", str(TINY), "--device", "cpu"])
+    http.main(["--short", "--model", str(BRIEF), "--device", "cpu"])
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report["is_complete"]
     first = [cell for cell in report["cells"] if cell["what"] == "first audio"]

@@ -22,7 +22,7 @@ import pytest
 import soundfile
 
 import voxtral
-from checkpoints import TINY
+from checkpoints import BRIEF
 from voxtral import VoxtralTTS
 from voxtral.audio.file import AudioFileWriter
 from voxtral.cli.main import run
@@ -33,7 +33,7 @@ from voxtral.speech.batch import item_seed
 from voxtral.speech.utterance import SpeechHandle
 from voxtral.types import SpeechRequest
 
-ON_TINY = ("--model", str(TINY), "--device", "cpu")
+ON_TINY = ("--model", str(BRIEF), "--device", "cpu")
 TEXTS = ["It was a dark night.", "The hero took a step.", "Nobody was there.", "Or so it seemed."]
 
 
@@ -55,7 +55,7 @@ Command = Callable[..., Result]
 def tts() -> Iterator[VoxtralTTS]:
     """The tiny model, whose samples do not depend on what else is spoken: files are compared byte by byte."""
     options = EngineOptions(batch_invariant=True)
-    with VoxtralTTS.from_pretrained(TINY, device="cpu", options=options) as model:
+    with VoxtralTTS.from_pretrained(BRIEF, device="cpu", options=options) as model:
         yield model
 
 

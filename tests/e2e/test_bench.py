@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from checkpoints import TINY
+from checkpoints import BRIEF
 from voxtral.cli.main import run
 
-QUICK = ("bench", "--model", str(TINY), "--device", "cpu", "--seconds", "0.4", "--rounds", "2")
+QUICK = ("bench", "--model", str(BRIEF), "--device", "cpu", "--seconds", "0.4", "--rounds", "2")
 
 
 def test_json_has_one_stream_several_memory_and_cost(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,7 +28,7 @@ def test_the_table_says_what_ran_where(capsys: pytest.CaptureFixture[str]) -> No
     assert run([*QUICK, "--streams", "1", "--quiet"]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
-    assert captured.out.startswith(f"{TINY} on cpu, float32\nmachine ")
+    assert captured.out.startswith(f"{BRIEF} on cpu, float32\nmachine ")
     assert "1 stream     RTF " in captured.out
     assert "per million" not in captured.out
 

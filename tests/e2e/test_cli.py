@@ -32,7 +32,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 import voxtral
-from checkpoints import TINY
+from checkpoints import BRIEF
 from loopback_hub import LoopbackHub, client_of
 from voxtral import VoxtralTTS
 from voxtral.audio.encode import ContainerEncoder
@@ -49,7 +49,7 @@ COMMANDS = ("speak", "batch", "voices", "clone", "download", "encode", "decode",
 TEXT = "Hello there, this is a test."
 LONG = "This is a sentence of a longer text, and it has some words. " * 2000
 # Checked options of every test: loaded quickly, the same everywhere.
-ON_TINY = ("--model", str(TINY), "--device", "cpu")
+ON_TINY = ("--model", str(BRIEF), "--device", "cpu")
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def test_json_describes_the_audio_and_each_segment(speak: Cli, workplace: Path) 
         "seed": 3,
         "voice": "casual_male",
         "language": "en",
-        "model": str(TINY),
+        "model": str(BRIEF),
     }
     segments = report["segments"]
     assert len(segments) > 1
@@ -476,8 +476,8 @@ def test_without_a_model_the_choice_is_said_once(cli: Cli, monkeypatch: pytest.M
     assert "robotic demo voice" in choice
     assert "`voxtral download 4b`" in choice
     assert summary.startswith("voxtral.wav: ")
-    monkeypatch.setenv("VOXTRAL_MODEL", str(TINY))
-    assert cli("speak", TEXT).lines[0] == f"model: {TINY}; VOXTRAL_MODEL names it"
+    monkeypatch.setenv("VOXTRAL_MODEL", str(BRIEF))
+    assert cli("speak", TEXT).lines[0] == f"model: {BRIEF}; VOXTRAL_MODEL names it"
 
 
 def test_a_model_of_the_environment_is_never_downloaded(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -489,7 +489,7 @@ def test_a_model_of_the_environment_is_never_downloaded(cli: Cli, monkeypatch: p
 
 
 def test_a_cached_model_is_taken_where_a_gpu_is(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "find_cached", lambda *_, **__: TINY)
+    monkeypatch.setattr(hub, "find_cached", lambda *_, **__: BRIEF)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     # Nothing is loaded for a list of voices, so that no GPU is needed.
     result = cli("voices", "--json")
@@ -501,7 +501,7 @@ def test_a_cached_model_is_taken_where_a_gpu_is(cli: Cli, monkeypatch: pytest.Mo
 def test_a_cached_model_without_gpu_is_mentioned_and_used_only_if_named(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "find_cached", lambda *_, **__: TINY)
+    monkeypatch.setattr(hub, "find_cached", lambda *_, **__: BRIEF)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     chosen = cli("speak", TEXT, "--max-frames", "2", "--json")
     assert chosen.json["model"] == "nano"
@@ -513,7 +513,7 @@ def test_a_cached_model_without_gpu_is_mentioned_and_used_only_if_named(
 
 
 def test_a_gpu_counts_only_if_the_speech_is_made_on_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "find_cached", lambda *_, **__: TINY)
+    monkeypatch.setattr(hub, "find_cached", lambda *_, **__: BRIEF)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert cli("speak", TEXT, "--max-frames", "2", "--device", "cpu", "--json").json["model"] == "nano"
 
@@ -775,7 +775,7 @@ def test_a_terminal_sees_progress_but_not_with_json_or_quiet(speak: Cli, monkeyp
 
 
 def test_voices_are_listed_as_a_table(cli: Cli) -> None:
-    result = cli("voices", "--model", TINY)
+    result = cli("voices", "--model", BRIEF)
     assert [line.split() for line in result.stdout.decode().splitlines()] == [
         ["VOICE", "LANGUAGE", "DEFAULT"],
         ["casual_male", "en", "(English)"],
@@ -784,12 +784,12 @@ def test_voices_are_listed_as_a_table(cli: Cli) -> None:
 
 
 def test_voices_are_listed_as_json_like_the_python_api_does(cli: Cli, tts: VoxtralTTS) -> None:
-    result = cli("voices", "--model", TINY, "--json").json
+    result = cli("voices", "--model", BRIEF, "--json").json
     expected = [
         {"name": voice.name, "language": voice.language, "is_default": voice.is_default, "description": ""}
         for voice in tts.voices
     ]
-    assert result == {"model": str(TINY), "voices": expected}
+    assert result == {"model": str(BRIEF), "voices": expected}
 
 
 def test_a_clone_is_saved_and_spoken_with(cli: Cli, speak: Cli, clip: Path, workplace: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from checkpoints import TINY
+from checkpoints import BRIEF
 from voxtral import VoxtralTTS
 from voxtral.cli.main import run
 from voxtral.errors import VoxtralWarning
@@ -32,7 +32,7 @@ def command(tts: VoxtralTTS, monkeypatch: pytest.MonkeyPatch, folder: str) -> No
         loaded.setattr(VoxtralTTS, "from_pretrained", lambda *_, **__: tts)
         loaded.setattr(VoxtralTTS, "__exit__", lambda *_: None)
         options = ["--seed", "4", "--voice", "casual_male", "--speed", "2", "--max-frames", "4"]
-        assert run(["batch", "c.txt", "-o", folder, *options, "--model", str(TINY), "--device", "cpu"]) == 0
+        assert run(["batch", "c.txt", "-o", folder, *options, "--model", str(BRIEF), "--device", "cpu"]) == 0
 
 
 def audio_of(folder: str) -> dict[str, bytes]:
@@ -78,7 +78,7 @@ model.synthesize_files("c.txt", "killed", seed=4, max_in_flight=1, on_progress=k
 @pytest.mark.slow  # quickly: the same kill of the command, in test_batch
 def test_after_a_kill_the_same_call_makes_the_same_files_to_the_byte(tts: VoxtralTTS) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", KILLED_IN_THE_MIDDLE, str(TINY)],
+        [sys.executable, "-c", KILLED_IN_THE_MIDDLE, str(BRIEF)],
         check=False,
         capture_output=True,
     )

@@ -20,7 +20,7 @@ import soundfile
 import torch
 
 import voxtral
-from checkpoints import TINY
+from checkpoints import BRIEF
 from voxtral import VoxtralTTS
 from voxtral.engine.options import EngineOptions
 from voxtral.errors import (
@@ -651,12 +651,12 @@ def test_a_large_model_keeps_its_preset_voices_and_no_others(tmp_path: Path, mon
     monkeypatch.setattr("voxtral.loading.load._KEPT_VOICE_PARAMETERS", 0)
     monkeypatch.setenv("VOXTRAL_CACHE", str(tmp_path / "cache"))
     clip = (clip_of(3.0), 24000)
-    with VoxtralTTS.from_pretrained(TINY, device="cpu") as model:
+    with VoxtralTTS.from_pretrained(BRIEF, device="cpu") as model:
         model.synthesize("Cloned.", reference_audio=clip, seed=1, max_frames=2)
         assert not (tmp_path / "cache").exists()
         first = model.synthesize("Kept.", seed=1, max_frames=2).numpy()
     assert len(list((tmp_path / "cache" / "voices").iterdir())) == 1
-    with VoxtralTTS.from_pretrained(TINY, device="cpu") as model:
+    with VoxtralTTS.from_pretrained(BRIEF, device="cpu") as model:
         assert np.array_equal(model.synthesize("Kept.", seed=1, max_frames=2).numpy(), first)
     assert len(list((tmp_path / "cache" / "voices").iterdir())) == 1
 
@@ -665,6 +665,6 @@ def test_keeping_voices_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("voxtral.loading.load._KEPT_VOICE_PARAMETERS", 0)
     monkeypatch.setenv("VOXTRAL_CACHE", "")
     monkeypatch.setenv("HOME", str(tmp_path))
-    with VoxtralTTS.from_pretrained(TINY, device="cpu") as model:
+    with VoxtralTTS.from_pretrained(BRIEF, device="cpu") as model:
         model.synthesize("Not kept.", seed=1, max_frames=2)
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from checkpoints import TINY
+from checkpoints import BRIEF
 from voxtral.engine.options import EngineOptions
 from voxtral.errors import DeviceError, EngineStoppedError
 from voxtral.tts import VoxtralTTS
@@ -24,7 +24,7 @@ REQUEST = SpeechRequest("Hello there.", seed=3, sampling=SamplingOptions(max_fra
 def own_tts() -> Iterator[VoxtralTTS]:
     """A model that a test may break."""
     options = EngineOptions(batch_invariant=True, max_batch=2)
-    with VoxtralTTS.from_pretrained(TINY, device="cpu", options=options) as model:
+    with VoxtralTTS.from_pretrained(BRIEF, device="cpu", options=options) as model:
         yield model
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from benchmarks.loopback import Answer, Exchange, ask
-from checkpoints import TINY
+from checkpoints import BRIEF
 from crowd import SENTENCE, SPEECH, Order, SlowSteps, ask_all, check_nothing_is_left, speak_to_the_limit
 from serving import Serving, serving, wait_for
 from voxtral.audio.encode import ContainerEncoder
@@ -42,7 +42,7 @@ def lasting_speech(monkeypatch: pytest.MonkeyPatch) -> None:
 def own_tts() -> Iterator[VoxtralTTS]:
     """A model that a test may break."""
     options = EngineOptions(batch_invariant=True, max_batch=4)
-    with VoxtralTTS.from_pretrained(TINY, device="cpu", options=options) as tts:
+    with VoxtralTTS.from_pretrained(BRIEF, device="cpu", options=options) as tts:
         tts.synthesize("Ready.", max_frames=1)
         yield tts
 
@@ -181,7 +181,7 @@ def test_a_deadline_before_the_first_audio_has_a_status() -> None:
     """The second waits inside the engine, which computes one at a time here."""
     options = EngineOptions(max_batch=1)
     with (
-        VoxtralTTS.from_pretrained(TINY, device="cpu", options=options) as tts,
+        VoxtralTTS.from_pretrained(BRIEF, device="cpu", options=options) as tts,
         serving(tts, max_streams=2, deadline_s=0.8) as running,
     ):
         steps = SlowSteps(tts, 0.05)
@@ -351,7 +351,7 @@ def test_an_idle_model_is_freed_and_loaded_again(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(VoxtralTTS, "from_pretrained", load_noted)
     monkeypatch.setattr(VoxtralTTS, "close", close_slowly)
-    with serving(model=str(TINY), device="cpu", unload_after_s=0.3, batch_invariant=True) as running:
+    with serving(model=str(BRIEF), device="cpu", unload_after_s=0.3, batch_invariant=True) as running:
         host = running.service.host
         body = ask_one(running, SHORT).body
         wait_for(lambda: "close" in events)
@@ -376,7 +376,7 @@ def test_who_leaves_while_the_model_loads_leaves_nothing_behind(monkeypatch: pyt
         return load(*words, **options)
 
     monkeypatch.setattr(VoxtralTTS, "from_pretrained", load_on_a_sign)
-    with serving(model=str(TINY), device="cpu", unload_after_s=0.2, max_streams=1) as running:
+    with serving(model=str(BRIEF), device="cpu", unload_after_s=0.2, max_streams=1) as running:
         service = running.service
         wait_for(lambda: service.host.state == "unloaded")
         may_load.clear()
@@ -397,7 +397,7 @@ def test_who_leaves_while_the_model_loads_leaves_nothing_behind(monkeypatch: pyt
 
 
 def test_a_model_that_speaks_is_not_idle() -> None:
-    with serving(model=str(TINY), device="cpu", unload_after_s=0.2) as running:
+    with serving(model=str(BRIEF), device="cpu", unload_after_s=0.2) as running:
         loaded = running.service.host._loaded
         assert loaded is not None
         SlowSteps(loaded.tts, 0.05)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.loopback import Answer, BrokenBodyError, Exchange, ServerProcess, ask, served
-from checkpoints import TINY
+from checkpoints import BRIEF
 from crowd import SENTENCE, SPEECH
 
 # Said in every place of a request where somebody's words may be.
@@ -122,7 +122,7 @@ def test_no_word_of_a_client_is_written_anywhere(tmp_path: Path) -> None:
             await ask(port, "/v1/audio/voices", {"name": SECRET, "consent": SECRET, "audio_sample": SECRET}, bearer),
         ]
 
-    words = ("--model", str(TINY), "--log-format", "json")
+    words = ("--model", str(BRIEF), "--log-format", "json")
     with served(*words, api_key=key, data_dir=tmp_path, max_chars=50_000) as server:
         answers = asyncio.run(talk(server.wait_until_ready()))
         server.send_signal(signal.SIGTERM)

@@ -19,7 +19,7 @@ TEXT = "Hello world"
 
 
 def expected(tts: VoxtralTTS, text: str = TEXT, **options: object) -> np.ndarray:
-    return to_int16(tts.synthesize(text, "en", seed=7, max_frames=12, **options).samples)
+    return to_int16(tts.synthesize(text, "en", seed=6, max_frames=12, **options).samples)
 
 
 def samples_of(wav: bytes) -> np.ndarray:
@@ -29,7 +29,7 @@ def samples_of(wav: bytes) -> np.ndarray:
     return np.frombuffer(wav[44:], dtype="<i2")
 
 
-OPTIONS = {"seed": "7", "max_frames": "12"}
+OPTIONS = {"seed": "6", "max_frames": "12"}
 
 
 def test_the_guides_curl_line(server: Serving, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_text_comes_by_query_form_or_json(server: Serving, tts: VoxtralTTS, way:
         "query": {"params": fields},
         "form": {"data": fields},
         "multipart": {"files": {name: (None, value) for name, value in fields.items()}},
-        "json": {"json": {**fields, "seed": 7, "max_frames": 12}},
+        "json": {"json": {**fields, "seed": 6, "max_frames": 12}},
     }[way]
     with server.client() as client:
         answer = client.post("/synthesize", **sent)
@@ -86,7 +86,7 @@ def test_health_is_json_and_ok_in_plain_text(server: Serving, tts: VoxtralTTS) -
 def test_a_held_answer_has_length_and_statistics(server: Serving, tts: VoxtralTTS) -> None:
     with server.client() as client:
         answer = client.post(
-            "/synthesize", json={"text": TEXT, "language": "en", "seed": 7, "max_frames": 12, "stream": False}
+            "/synthesize", json={"text": TEXT, "language": "en", "seed": 6, "max_frames": 12, "stream": False}
         )
     with wave.open(io.BytesIO(answer.content)) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
@@ -133,7 +133,7 @@ def test_what_is_wrong_is_said_before_any_work(server: Serving, fields: dict, st
 def test_long_text_is_spoken_in_order_without_gaps(server: Serving, tts: VoxtralTTS) -> None:
     text = "This is a sentence that has some length to it, and a comma. " * 12
     with server.client() as client:
-        answer = client.post("/synthesize", json={"text": text, "language": "en", "seed": 7, "max_frames": 12})
+        answer = client.post("/synthesize", json={"text": text, "language": "en", "seed": 6, "max_frames": 12})
     made = expected(tts, text)
-    assert len(tts.synthesize(text, "en", seed=7, max_frames=12).segments) > 1
+    assert len(tts.synthesize(text, "en", seed=6, max_frames=12).segments) > 1
     assert np.array_equal(samples_of(answer.content), made)

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.http import lowest_lead_s
 from benchmarks.loopback import Exchange
-from checkpoints import TINY
+from checkpoints import BRIEF
 from crowd import (
     MOMENTS,
     SENTENCE,
@@ -130,7 +130,7 @@ def test_speech_stops_within_two_frames_of_a_departure(num_pieces: int, is_reset
         exchange.leave(is_reset=is_reset)
         return time.perf_counter()
 
-    with VoxtralTTS.from_pretrained(TINY, device="cpu", options=options) as tts, serving(tts) as running:
+    with VoxtralTTS.from_pretrained(BRIEF, device="cpu", options=options) as tts, serving(tts) as running:
         steps = SlowSteps(tts, STEP_S)
         left_at = asyncio.run(listen(running.port, steps))
         running.wait_until_idle()
@@ -156,7 +156,7 @@ def test_who_leaves_the_queue_is_never_spoken_to() -> None:
         return before.body, after.body
 
     with (
-        VoxtralTTS.from_pretrained(TINY, device="cpu", options=options) as tts,
+        VoxtralTTS.from_pretrained(BRIEF, device="cpu", options=options) as tts,
         serving(tts, max_streams=1, max_queue=4) as running,
     ):
         steps = SlowSteps(tts, STEP_S / 3)

@@ -196,7 +196,7 @@ def test_models_are_listed_and_described(client: openai.OpenAI) -> None:
     for name in names:
         model = client.models.retrieve(name)
         assert (model.id, model.object) == (name, "model")
-        assert model.to_dict()["root"] == names[0] == "tiny"  # and not the path of its folder
+        assert model.to_dict()["root"] == names[0] == "brief"  # and not the path of its folder
     with pytest.raises(openai.NotFoundError) as caught:
         client.models.retrieve("gpt-4")
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")

@@ -27,7 +27,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from checkpoints import TINY
+from checkpoints import BRIEF
 from serving import Serving, serving
 from voxtral.engine.options import EngineOptions
 from voxtral.tts import VoxtralTTS
@@ -54,7 +54,7 @@ class BriefTTS(VoxtralTTS):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Serving]:
-    tts = BriefTTS.from_pretrained(TINY, device="cpu", options=EngineOptions(max_batch=4))
+    tts = BriefTTS.from_pretrained(BRIEF, device="cpu", options=EngineOptions(max_batch=4))
     with serving(tts, max_chars=300, max_voices=10_000) as running:
         yield running
     tts.close()

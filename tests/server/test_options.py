@@ -26,9 +26,9 @@ def ask(server: Serving, path: str, field: str, **options: Any) -> Any:
     [
         {"pause": 0.01},
         {"noise_scale": 0.5},
-        {"num_euler_steps": 2},
+        {"num_euler_steps": 1},
         {"guidance_scale": 2.0, "speed": 1.5},
-        {"pause": 0.0, "noise_scale": 0.0, "num_euler_steps": 1},
+        {"pause": 0.0, "noise_scale": 0.0, "guidance_scale": 1.0},
     ],
     ids=lambda options: "-".join(options),
 )
