@@ -1,4 +1,4 @@
-"""The exceptions that voxtral raises, and nothing else.
+"""The exceptions that voxtral raises, how their messages quote what was got, and nothing else.
 
 Every message says what was got, what the rule is and what to do. `code` is stable and meant for
 programs; `retryable` says whether the same call may succeed later without a change.
@@ -36,7 +36,11 @@ programs; `retryable` says whether the same call may succeed later without a cha
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, ClassVar
+
+# Of what a message repeats: enough to know it again, and never an answer as long as the question.
+_QUOTED_CHARS = 64
 
 
 class VoxtralError(Exception):
@@ -242,3 +246,33 @@ class EngineStoppedError(EngineError):
 
 class VoxtralWarning(UserWarning):
     """Something that the caller should know and that does not stop the work."""
+
+
+def shortened(text: str) -> str:
+    """Cut a name that somebody sent to its first 64 characters."""
+    return text if len(text) <= _QUOTED_CHARS else f"{text[:_QUOTED_CHARS]}..."
+
+
+def quoted(value: object) -> str:
+    """Write what was got, for a message: as `repr` does, of a long text the first 64 characters and its length.
+
+    Every message that repeats what somebody sent repeats it through here, so that none is as long as its cause.
+
+    >>> quoted("alloy"), quoted("x" * 1000).replace("x" * 64, "64 of them")
+    ("'alloy'", "'64 of them'... (1000 characters)")
+    >>> quoted(10**5000)
+    'an integer of 16610 bits'
+    """
+    if isinstance(value, str | bytes):
+        if len(value) <= _QUOTED_CHARS:
+            return repr(value)
+        return f"{value[:_QUOTED_CHARS]!r}... ({len(value)} {'characters' if isinstance(value, str) else 'bytes'})"
+    if isinstance(value, int) and value.bit_length() > 3 * _QUOTED_CHARS:
+        return f"an integer of {value.bit_length()} bits"  # Python refuses to write out thousands of digits
+    return shortened(_SHORT.repr(value))
+
+
+# Of what is no text, such as a list where a name belongs: only so many elements are looked at.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+_SHORT.maxstring = _SHORT.maxother = _QUOTED_CHARS

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from voxtral.audio.containers import has_frame_count, is_cut_short, recognise, skip_id3
-from voxtral.errors import OptionError, ReferenceAudioError
+from voxtral.errors import OptionError, ReferenceAudioError, quoted
 
 # Every format has one decoder: these go to FFmpeg, the others to libsndfile. FFmpeg is told which demuxer to use
 # and never asked to guess, because its playlist formats open further files and addresses.
@@ -145,7 +145,7 @@ def _read_path(path: str | os.PathLike[str], limits: AudioLimits) -> bytes:
         # Only the scheme is named, because addresses carry keys and messages end up in logs.
         scheme = name.lstrip().split(":")[0][:20]
         raise ReferenceAudioError(
-            f"got an address that starts with {scheme + ':'!r}; reference audio is never fetched: "
+            f"got an address that starts with {quoted(scheme + ':')}; reference audio is never fetched: "
             "download it, and pass a path or bytes"
         )
     if "\0" in name:

@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
-from voxtral.errors import BatchError, CancelledError, OptionError, RequestError, TextError, VoxtralError
+from voxtral.errors import BatchError, CancelledError, OptionError, RequestError, TextError, VoxtralError, quoted
 from voxtral.options import MAX_SEED, SEED
 from voxtral.speech.request import check_option, check_options, make_request
 from voxtral.types import SpeechRequest
@@ -316,7 +316,7 @@ def item_options(given: object) -> dict[str, Any]:
         kind = "missing" if "text" not in own else f"a {type(own['text']).__name__}"
         raise TextError(f"the text is {kind}; an item is a str, a dict with the str `text`, or a SpeechRequest")
     if odd := [key for key in own if not isinstance(key, str)]:
-        raise OptionError(f"option {odd[0]!r} is unknown; options are named by str; check the spelling")
+        raise OptionError(f"option {quoted(odd[0])} is unknown; options are named by str; check the spelling")
     return own
 
 
@@ -339,7 +339,7 @@ def own_name(given: object) -> str | None:
     mapping = _as_mapping(given)
     name = None if mapping is None else mapping.get("name")
     if name is not None and not isinstance(name, str):
-        raise OptionError(f"name is {name!r}; it must be a str")
+        raise OptionError(f"name is {quoted(name)}; it must be a str")
     return name
 
 

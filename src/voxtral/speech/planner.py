@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 
 from voxtral.audio.read import AudioSource
 from voxtral.config import ModelConfig
-from voxtral.errors import LanguageError, TextError
+from voxtral.errors import LanguageError, TextError, quoted
 from voxtral.speech.plan import PlannedSegment, SegmentTemplate, SpeechPlan
 from voxtral.speech.request import check_number, check_options
 from voxtral.text.language import LANGUAGES, check_speakable, is_speakable, resolve_language, script_mismatch
@@ -113,7 +113,9 @@ class Planner:
         if request.language is None:
             return None
         if not isinstance(request.language, str):
-            raise LanguageError(f"language is {request.language!r}; it must be a name or code, such as en or English")
+            raise LanguageError(
+                f"language is {quoted(request.language)}; it must be a name or code, such as en or English"
+            )
         languages = self._config.languages
         # A checkpoint may speak languages that this package has no name for.
         language = request.language if request.language in languages else resolve_language(request.language)
@@ -122,7 +124,8 @@ class Planner:
             # The users' guide lists Japanese, the published weights do not know it.
             if language != "ja":
                 raise LanguageError(
-                    f"language {request.language!r} is not spoken by this checkpoint; it speaks {spoken}; choose one"
+                    f"language {quoted(request.language)} is not spoken by this checkpoint; it speaks {spoken}; "
+                    "choose one"
                 )
             warn(f"the weights were not trained on {LANGUAGES[language]}; expect poor speech; they speak {spoken}")
         mismatch = script_mismatch(request.text, language) if language in LANGUAGES else None

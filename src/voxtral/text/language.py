@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
-from voxtral.errors import LanguageError, TextError
+from voxtral.errors import LanguageError, TextError, quoted
 from voxtral.text.language_data import load_language
 
 # The nine languages of the model card, and Japanese, which the users' guide lists and the published weights do not
@@ -36,6 +36,7 @@ LANGUAGES: Mapping[str, str] = MappingProxyType(
 # The first word of the Unicode name of a letter is its script, once compatibility forms are folded.
 _SCRIPT_NAMES: Mapping[str, str] = MappingProxyType({"CJK": "Han"})
 
+_MAX_NAME_CHARS = 256
 _TAG = re.compile(r"([a-z]{2,3})(?:[-_][a-z0-9]{2,8})*(?:\.[a-z0-9-]+)?")
 _SPEAKABLE = re.compile(r"[^\W_]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -64,7 +65,8 @@ def resolve_language(value: str) -> str:
     >>> resolve_language("en-US"), resolve_language("Deutsch"), resolve_language("francais")
     ('en', 'de', 'fr')
     """
-    wanted = _fold(value)
+    # What is longer than any name would be folded for nothing.
+    wanted = _fold(value) if len(value) <= _MAX_NAME_CHARS else ""
     tag = _TAG.fullmatch(wanted)
     primary = tag.group(1) if tag else wanted
     if primary in LANGUAGES:
@@ -74,7 +76,7 @@ def resolve_language(value: str) -> str:
         return code
     known = ", ".join(f"{code} ({name})" for code, name in LANGUAGES.items())
     raise LanguageError(
-        f"unknown language {_quote(value)}; the known ones are {known}; pass one of these codes or names, "
+        f"unknown language {quoted(value)}; the known ones are {known}; pass one of these codes or names, "
         "or leave the language out"
     )
 
@@ -168,11 +170,6 @@ def check_speakable(text: str) -> None:
         )
     if not is_speakable(text):
         raise TextError(
-            f"the text {_quote(text)} has no letter and no digit; symbols alone make the model babble; "
+            f"the text {quoted(text)} has no letter and no digit; symbols alone make the model babble; "
             "write it in words"
         )
-
-
-def _quote(value: str) -> str:
-    shown = value if len(value) <= 40 else value[:40] + "..."
-    return repr(shown)

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 from voxtral.config import ModelConfig
-from voxtral.errors import VoiceError
+from voxtral.errors import VoiceError, quoted
 from voxtral.types import Voice
 from voxtral.voices.presets import VoiceInfo, default_voice, describe_presets, list_presets
 from voxtral.voices.prompt import VoicePrompt, check_voice, load_voice
@@ -59,7 +59,7 @@ class VoiceLibrary:
         name = os.fspath(voice) if isinstance(voice, str | os.PathLike) else None
         if not isinstance(name, str):
             raise VoiceError(
-                f"voice is {voice!r}; it must be a preset's name, the path of a saved voice or a VoicePrompt"
+                f"voice is {quoted(voice)}; it must be a preset's name, the path of a saved voice or a VoicePrompt"
             )
         if name in self._paths:
             with self._lock:
@@ -70,7 +70,7 @@ class VoiceLibrary:
             return load_voice(name, self._config)
         known = ", ".join(self._paths) or "none"
         raise VoiceError(
-            f"voice {name!r} is unknown; this checkpoint has: {known}; name one of them or the path of a saved "
+            f"voice {quoted(name)} is unknown; this checkpoint has: {known}; name one of them or the path of a saved "
             ".safetensors voice"
         )
 
