@@ -123,6 +123,11 @@ def busy(message: str, *, code: str, status: int = 503, retry_after_s: float = _
     return HttpError(status, f"{message}; try again in {seconds} s", code=code, headers={"Retry-After": str(seconds)})
 
 
+def client_gone() -> HttpError:
+    """Name the end of a request whose client hung up before all of it had come; nobody reads this."""
+    return HttpError(499, "the client went away before its request was complete", code="client_gone")
+
+
 def shutting_down() -> HttpError:
     """Make the answer of a server that finishes what runs and takes no more."""
     return busy("the server is shutting down", code="shutting_down")

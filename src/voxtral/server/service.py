@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from voxtral.audio.encode import ContainerEncoder
-from voxtral.errors import AudioError, CancelledError, EncoderMissingError, OptionError, TextError
+from voxtral.errors import AudioError, CancelledError, EncoderMissingError, OptionError, TextError, quoted
 from voxtral.server.admission import Admission
 from voxtral.server.errors import HttpError
 from voxtral.server.keys import Client
@@ -141,8 +141,6 @@ class SpeechService:
             HttpError: 404, the model is not this one; 413, the text is too long.
         """
         text = order.request.text
-        if not text or not text.strip():
-            raise TextError("the text is empty; it must hold something to speak; send some text")
         limit = min(self.options.max_chars, MAX_HELD_CHARS) if order.is_held else self.options.max_chars
         if len(text) > limit:
             way_out = "stream it" if order.is_held and len(text) <= self.options.max_chars else "send it in parts"
@@ -152,6 +150,8 @@ class SpeechService:
                 code="text_too_long",
                 param="input",
             )
+        if not text or not text.strip():
+            raise TextError("the text is empty; it must hold something to speak; send some text")
         check_options(order.request)
         if order.request.reference_audio is not None:
             self.check_cloning_is_on()
@@ -192,7 +192,7 @@ class SpeechService:
             return
         raise HttpError(
             404,
-            f"the model {name!r} is not here; this server has {card.id}, also called {', '.join(MODEL_ALIASES)}",
+            f"the model {quoted(name)} is not here; this server has {card.id}, also called {', '.join(MODEL_ALIASES)}",
             code="model_not_found",
             param="model",
         )

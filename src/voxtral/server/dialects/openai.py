@@ -90,7 +90,7 @@ def routes(service: SpeechService) -> APIRouter:
         """Speak a text."""
         body = validate(SpeechBody, await read_fields(request))
         limit = service.options.max_upload_bytes
-        clip = read_clip(body.ref_audio, limit, "ref_audio").data if body.ref_audio else None
+        clip = (await read_clip(request, body.ref_audio, limit, "ref_audio")).data if body.ref_audio else None
         order = SpeechOrder(
             body.speech_request(body.input, body.voice_name, clip, service.options.normalize),
             format=body.response_format,
