@@ -26,13 +26,14 @@ _MEANINGS = {
     415: "The body is of a kind that is not read here.",
     421: "The Host header names another host.",
     429: "The key has all its streams under way.",
+    431: "The request has too many headers.",
     500: "The server or the model failed.",
     503: "There is no room now, or no model.",
     504: "The deadline passed.",
 }
 
 # What may be answered before a route is reached, while a body is read, and when something is to be spoken.
-DOOR = (401, 403, 421, 500)
+DOOR = (401, 403, 421, 431, 500, 503)
 READING = (400, 408, 413, 415, 503)
 SPEAKING = (400, 404, 413, 429, 503, 504)
 
