@@ -11,6 +11,7 @@ programs; `retryable` says whether the same call may succeed later without a cha
     │   ├── LanguageError            a language the checkpoint does not speak
     │   ├── VoiceError               an unknown voice, or a voice file that does not fit
     │   │   ├── VoiceUnknownError    no stored voice has that id
+    │   │   ├── VoiceUnreadableError a voice, or the folder of them, cannot be read now
     │   │   ├── VoiceNameTakenError  another voice has that name
     │   │   └── VoiceStoreFullError  as many voices are stored as are allowed
     │   ├── ReferenceAudioError      reference audio that cannot be read or used
@@ -25,6 +26,7 @@ programs; `retryable` says whether the same call may succeed later without a cha
     ├── AudioError                   audio that cannot be encoded or written
     ├── DeviceError                  a device or dtype that this machine does not have
     ├── VoiceStoreError              the folder of stored voices cannot be written
+    │   └── VoiceStoreBusyError      for the moment: another process writes, or the machine is short of something
     ├── BatchError                   items of a batch failed; it has the results of the others
     └── EngineError                  a request that was accepted and did not finish
         ├── GenerationError          runaway or silent speech, after one retry
@@ -90,6 +92,16 @@ class VoiceUnknownError(VoiceError):
     """No stored voice has that id."""
 
     code = "voice_not_found"
+
+
+class VoiceUnreadableError(VoiceError):
+    """A voice, or the folder of stored voices, is there or may be, and cannot be read now.
+
+    Nothing is said of what is in it: it is neither absent nor damaged.
+    """
+
+    code = "voice_unreadable"
+    retryable = True
 
 
 class VoiceNameTakenError(VoiceError):
@@ -175,6 +187,13 @@ class VoiceStoreError(VoxtralError):
     """The folder of voices cannot be written."""
 
     code = "voice_store_failed"
+
+
+class VoiceStoreBusyError(VoiceStoreError):
+    """The folder of voices cannot be written for the moment."""
+
+    code = "voice_store_busy"
+    retryable = True
 
 
 class BatchError(VoxtralError):

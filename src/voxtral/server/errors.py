@@ -28,6 +28,8 @@ from voxtral.errors import (
     RequestError,
     TextError,
     VoiceError,
+    VoiceStoreBusyError,
+    VoiceUnreadableError,
     VoxtralError,
 )
 
@@ -41,6 +43,7 @@ _TYPES = {
 # The first that fits: status, and the parameter to blame.
 _STATUSES: tuple[tuple[type[VoxtralError], int, str | None], ...] = (
     (TextError, 400, "input"),
+    (VoiceUnreadableError, 503, None),
     (VoiceError, 400, "voice"),
     (LanguageError, 400, "language"),
     (ReferenceAudioError, 400, "reference"),
@@ -53,6 +56,7 @@ _STATUSES: tuple[tuple[type[VoxtralError], int, str | None], ...] = (
     (CheckpointError, 503, None),
     (DownloadError, 503, None),
     (DeviceError, 503, None),
+    (VoiceStoreBusyError, 503, None),
     (AudioError, 500, None),
 )
 

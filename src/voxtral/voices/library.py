@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 from voxtral.config import ModelConfig
-from voxtral.errors import VoiceError, quoted
+from voxtral.errors import VoiceError, VoiceUnreadableError, quoted
 from voxtral.types import Voice
 from voxtral.voices.presets import VoiceInfo, default_voice, describe_presets, list_presets
 from voxtral.voices.prompt import VoicePrompt, check_voice, load_voice
@@ -52,6 +52,7 @@ class VoiceLibrary:
 
         Raises:
             VoiceError: there is no such voice, or it does not fit this checkpoint.
+            VoiceUnreadableError: its file cannot be read now.
         """
         if isinstance(voice, VoicePrompt):
             check_voice(voice, self._config)
@@ -64,7 +65,7 @@ class VoiceLibrary:
         if name in self._paths:
             with self._lock:
                 if name not in self._loaded:
-                    self._loaded[name] = load_voice(self._paths[name], self._config)
+                    self._loaded[name] = self._load_preset(name)
                 return self._loaded[name]
         if name.endswith(".safetensors"):
             return load_voice(name, self._config)
@@ -73,6 +74,17 @@ class VoiceLibrary:
             f"voice {quoted(name)} is unknown; this checkpoint has: {known}; name one of them or the path of a saved "
             ".safetensors voice"
         )
+
+    def _load_preset(self, name: str) -> VoicePrompt:
+        try:
+            return load_voice(self._paths[name], self._config)
+        except VoiceUnreadableError as error:
+            # Clients of a server read this too, and where a checkpoint lies is not for them.
+            reason = getattr(error.__cause__, "strerror", None) or type(error.__cause__).__name__
+            raise VoiceUnreadableError(
+                f"the preset {name} cannot be read now ({reason}); its file must be readable; check the checkpoint's "
+                "permissions and the disk, or try again"
+            ) from error
 
     def is_preset(self, voice: VoicePrompt) -> bool:
         """Tell whether a voice is one that `load` read from the checkpoint."""
