@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 # What the system says of a name that leads nowhere; every other error leaves open what is there.
 ABSENT = (FileNotFoundError, NotADirectoryError)
@@ -21,7 +21,7 @@ class UnfitFileError(ValueError):
     """What has the name is no regular file, or is too large; the message goes after the name."""
 
 
-def open_regular(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> BufferedReader:
     """Open a regular file for reading, without ever waiting.
 
     Args:

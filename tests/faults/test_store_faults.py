@@ -1,4 +1,4 @@
-"""Stored voices where the machine refuses: what cannot be read is not absent and not damaged, and no name goes twice."""
+"""Stored voices where the machine refuses: what cannot be read is neither absent nor damaged, no name goes twice."""
 
 from __future__ import annotations
 
@@ -363,14 +363,16 @@ def small_disk(folder: Path, kilobytes: int, *options: str) -> Iterator[None]:
 def test_a_disk_that_is_really_full(tmp_path: Path, config: ModelConfig) -> None:
     with small_disk(tmp_path / "disk", 64):
         store = VoiceStore(tmp_path / "disk" / "voices")
-        kept = []
+        kept: list[Any] = []
+
+        def fill() -> None:
+            while len(kept) < 20:
+                kept.append(store.add(voice(50), named(f"v{len(kept)}")))
+
         with pytest.raises(VoiceStoreError):
-            for number in range(20):
-                kept.append(store.add(voice(50), named(f"v{number}")))
+            fill()
         assert kept
-        assert (
-            store.list() == VoiceStore(store.folder).list() == tuple(sorted(kept, key=lambda v: (v.created_at, v.id)))
-        )
+        assert set(store.list()) == set(VoiceStore(store.folder).list()) == set(kept)
         assert all(store.load(each.id, config).key == voice(50).key for each in kept)
         assert not list(store.folder.glob("*.part"))
         store.delete(kept[0].id)
@@ -476,7 +478,6 @@ def archive(pickled: bytes) -> bytes:
         for name, content in (
             ("data.pkl", pickled),
             ("byteorder", b"little"),
-            ("data/0", numbers),
             ("version", b"3\n"),
         ):
             members.writestr(f"v/{name}", content)

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from voxtral.audio.containers import has_frame_count, is_cut_short, recognise, skip_id3
+from voxtral.audio.quiet import without_remarks
 from voxtral.errors import OptionError, ReferenceAudioError, quoted
 
 # Every format has one decoder: these go to FFmpeg, the others to libsndfile. FFmpeg is told which demuxer to use
@@ -227,7 +228,8 @@ def _decode(data: bytes, limits: AudioLimits) -> tuple[np.ndarray, int]:
     if is_cut_short(data, kind):
         raise _damaged(kind)
     if kind not in _AV_DEMUXERS:
-        return _collect(_soundfile_blocks(data, kind, limits), limits)
+        with without_remarks():
+            return _collect(_soundfile_blocks(data, kind, limits), limits)
     if not _has_av():
         raise ReferenceAudioError(
             f"got {kind} audio, which needs PyAV; without it {_KNOWN_FORMATS} can be read: "

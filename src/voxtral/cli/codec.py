@@ -14,6 +14,7 @@ import typer
 from voxtral.cli.files import check_safetensors_target, check_target, writing
 from voxtral.cli.loading import DeviceOption, DtypeOption, LoadOptions, ModelOption, open_model
 from voxtral.cli.terminal import deferred_interrupts, say
+from voxtral.disk import UnfitFileError, open_regular
 from voxtral.errors import RequestError
 
 if TYPE_CHECKING:
@@ -91,18 +92,17 @@ def _read_codes(path: Path) -> tuple[Tensor, int]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        size = path.stat().st_size
-        if size > _MAX_CODES_BYTES:
-            raise _no_codes(path, f"it has {size} bytes, and {_MAX_CODES_BYTES} are allowed")
+        open_regular(path, max_bytes=_MAX_CODES_BYTES).close()
         with safe_open(path, framework="pt") as file:
             header: dict[str, str] = file.metadata() or {}
             codes = file.get_tensor("codes") if "codes" in file.keys() else None  # noqa: SIM118 - it is no dict
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch says so where the library cannot open the file again
         raise RequestError(
-            f"{path} cannot be read ({error.strerror or error}); codes come from a file; check the path"
+            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); codes come from a "
+            "file; check the path"
         ) from error
-    except SafetensorError as error:
-        raise _no_codes(path, str(error)) from error
+    except (UnfitFileError, SafetensorError) as error:
+        raise _no_codes(path, f"it {error}" if isinstance(error, UnfitFileError) else str(error)) from error
     if header.get("format") != _FORMAT:
         raise _no_codes(path, f"its format is {header.get('format')!r}, not {_FORMAT!r}")
     if codes is None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from voxtral.cli.terminal import say
+from voxtral.disk import temporary_beside
 from voxtral.errors import AudioError
 from voxtral.text import files
 
@@ -62,7 +62,7 @@ def writing(target: Path) -> Iterator[Path]:
     """
     from safetensors import SafetensorError
 
-    partial = target.with_name(f".{target.stem}.{os.getpid()}.part.safetensors")
+    partial = temporary_beside(target, ".safetensors")
     try:
         yield partial
         partial.replace(target)

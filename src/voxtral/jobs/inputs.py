@@ -16,11 +16,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast
 
+from voxtral.disk import UnfitFileError, is_file, is_folder, look, open_regular
 from voxtral.errors import RequestError, TextError
 from voxtral.options import OPTIONS
 from voxtral.speech.batch import BatchItem, item_options, item_seed, merge_options, own_name
 from voxtral.speech.request import check_options, make_request
-from voxtral.text.files import read_text
+from voxtral.text.files import read_text, unreadable
+from voxtral.text.graphemes import find_invisible
 from voxtral.text.language import check_speakable, resolve_language
 from voxtral.types import SpeechRequest
 
@@ -104,8 +106,12 @@ def read_entries(source: Path, split: Split | None) -> tuple[list[Entry], list[P
     """
     entries: list[Entry] = []
     problems: list[Problem] = []
-    if source.is_dir():
-        texts = sorted(path for path in source.iterdir() if _is_text(path))
+    try:
+        texts = sorted(path for path in source.iterdir() if _is_text(path)) if is_folder(source) else None
+        is_there = look(source) is not None
+    except OSError as error:
+        raise unreadable(str(source), error) from error
+    if texts is not None:
         if not texts:
             raise TextError(f"the folder {source} holds no .txt file; each text is a file of its own; add some")
         for path in texts:
@@ -115,8 +121,8 @@ def read_entries(source: Path, split: Split | None) -> tuple[list[Entry], list[P
                 problems.append(Problem(path.name, str(error)))
         return entries, problems
     kind = source.suffix.lower()
-    if not source.exists() or kind not in (".txt", ".jsonl"):
-        what = f"is a {kind or 'file without an extension'}" if source.exists() else "does not exist"
+    if not is_there or kind not in (".txt", ".jsonl"):
+        what = f"is a {kind or 'file without an extension'}" if is_there else "does not exist"
         raise TextError(f"{source} {what}; a batch is a .txt file, a .jsonl file or a folder of .txt files; name one")
     if kind == ".txt":
         return list(_read_txt(source, split or Split.LINES)), problems
@@ -201,6 +207,8 @@ def check_name(name: str, extension: str) -> str | None:
     shown = name if len(name) <= 60 else name[:60] + "..."
     if odd := next((character for character in name if character in _UNSAFE or not character.isprintable()), None):
         return f"the name {shown!r} holds {odd!r}; {rule}"
+    if invisible := find_invisible(name):
+        return f"the name {shown!r} holds {invisible!a}, which nobody sees; {rule}"
     if not name or name != name.strip() or name[0] in ".-":
         return f"the name {shown!r} is empty, begins with a dot or dash, or has spaces around it; {rule}"
     if _RESERVED.fullmatch(name):
@@ -236,13 +244,24 @@ def name_files(files: Sequence[str]) -> str:
 
 
 def _is_text(path: Path) -> bool:
-    return path.suffix.lower() == ".txt" and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() == ".txt" and not path.name.startswith(".") and is_file(path)
+
+
+def _read_regular_text(path: Path) -> str:
+    """Read a text that a later run can read again; errors as in `read_text`, and what is no regular file is refused."""
+    try:
+        open_regular(path).close()
+    except UnfitFileError as error:
+        raise TextError(f"{path} {error}; a batch reads its texts again when it goes on; name a file") from error
+    except OSError as error:
+        raise unreadable(str(path), error) from error
+    return read_text(path)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Give the lines that are not blank, with their numbers."""
     # Not splitlines: a form feed or U+2028 may stand inside a text.
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    for number, line in enumerate(_read_regular_text(path).split("\n"), start=1):
         if line.strip():
             yield number, line.strip()
 
@@ -250,7 +269,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _paragraphs(path: Path) -> Iterator[tuple[int, str]]:
     """Give what stands between blank lines, with the number of its first line."""
     lines: list[str] = []
-    for number, line in enumerate([*read_text(path).split("\n"), ""], start=1):
+    for number, line in enumerate([*_read_regular_text(path).split("\n"), ""], start=1):
         if line.strip():
             lines.append(line.rstrip())
         elif lines:
@@ -260,7 +279,7 @@ def _paragraphs(path: Path) -> Iterator[tuple[int, str]]:
 
 def _read_txt(path: Path, split: Split) -> Iterator[Entry]:
     if split is Split.NONE:
-        yield Entry(path.name, path.stem, {"text": read_text(path)})
+        yield Entry(path.name, path.stem, {"text": _read_regular_text(path)})
         return
     parts = _lines(path) if split is Split.LINES else _paragraphs(path)
     for part, (number, text) in enumerate(parts, start=1):
@@ -318,7 +337,14 @@ def _make_checked(common: Mapping[str, Any], own: Mapping[str, Any] | SpeechRequ
 
 def _check_clip(clip: Any) -> None:
     if isinstance(clip, str | os.PathLike):
-        if not os.path.exists(cast("str | os.PathLike[str]", clip)):
+        try:
+            is_there = look(cast("str | os.PathLike[str]", clip)) is not None
+        except OSError as error:
+            raise RequestError(
+                f"the clip {os.fspath(clip)!r} cannot be looked at ({error.strerror}); check its permissions and "
+                "the disk"
+            ) from error
+        if not is_there:
             raise RequestError(f"the clip {os.fspath(clip)!r} does not exist; name an audio file to clone from")
     elif clip is not None and not isinstance(clip, bytes | bytearray | memoryview | tuple):
         raise RequestError(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import threading
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from voxtral.disk import is_file, is_folder
 from voxtral.errors import AudioError, VoxtralError
 
 MANIFEST_FILE = "batch.jsonl"
@@ -128,7 +130,11 @@ class Manifest:
             AudioError: a folder has the name of a file.
         """
         names = list(files)
-        if folder := next((name for name in names if (self._folder / name).is_dir()), None):
+        try:
+            folder = next((name for name in names if is_folder(self._folder / name)), None)
+        except OSError as error:
+            raise self._disk_error(self._folder, error) from error
+        if folder:
             raise AudioError(f"{self._folder / folder} is a folder; a file of audio is to have that name; move it away")
         return [name for name in names if self.state(name) == "foreign"]
 
@@ -170,16 +176,23 @@ class Manifest:
             return (self._folder / file).stat().st_size
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._disk_error(self._folder / file, error) from error
 
     def _open_locked(self) -> None:
         """Open the journal and lock it for this process; the system unlocks it when the process is gone."""
         # Here, because it costs more than the rest of a command that only reads its input.
         from filelock import lock_descriptor
 
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
         while True:
             self._descriptor = os.open(self._path, flags, 0o666)
             try:
+                if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+                    raise AudioError(
+                        f"{self._path} is no regular file; the output folder keeps its journal under that name; rename "
+                        "it, or choose another folder"
+                    )
                 # The journal itself, so that no other file comes to lie in the folder, or stays there after a kill.
                 if not lock_descriptor(self._descriptor, blocking=False):
                     raise AudioError(
@@ -222,7 +235,7 @@ class Manifest:
     def _complete(self) -> None:
         for file, record in self._records.items():
             part = self.part(file)
-            if record.digest is not None and part.is_file() and part.stat().st_size == record.bytes:
+            if record.digest is not None and is_file(part) and part.stat().st_size == record.bytes:
                 part.replace(self._folder / file)
         shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir()

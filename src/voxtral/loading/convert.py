@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from voxtral.config import Precision, QuantizationConfig
+from voxtral.disk import temporary_beside
 from voxtral.errors import CheckpointError, OptionError
 from voxtral.loading.checkpoint import Checkpoint, TensorReader, check_finite
 from voxtral.loading.files import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE
@@ -59,7 +60,7 @@ def write_quantized(
         CheckpointError: the source is damaged, or the disk refuses.
     """
     check_conversion(checkpoint, target)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    partial = temporary_beside(target)
     try:
         partial.mkdir()
         size = _write_weights(checkpoint, quantization, partial / WEIGHTS_FILE, device, on_progress)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
-from voxtral.errors import ModelNotFoundError, OptionError
+from voxtral.disk import is_folder, look
+from voxtral.errors import CheckpointError, ModelNotFoundError, OptionError
 from voxtral.loading import hub
 from voxtral.loading.files import REQUIRED_FILES, VOICE_FOLDER
 
@@ -43,6 +44,7 @@ def locate_model(
     Raises:
         ModelNotFoundError: nothing has this name, or it is not here and must not be downloaded.
         OptionError: a revision was given for a model that has none.
+        CheckpointError: the local cache cannot be read.
         DownloadError: the hub refused or broke off.
     """
     if not isinstance(model, str | os.PathLike):
@@ -53,7 +55,12 @@ def locate_model(
         return Path(str(files("voxtral").joinpath(*_BUILT_IN[str(model)])))
     name = os.fspath(model)
     folder = Path(os.path.expanduser(name))
-    if name and os.path.isdir(folder):
+    try:
+        is_there = bool(name) and is_folder(folder)
+        state = "does not exist" if look(folder) is None else "is not a folder"
+    except OSError as error:
+        is_there, state = False, f"cannot be looked at ({error.strerror})"
+    if is_there:
         if revision is not None:
             raise OptionError(
                 f"revision {revision!r} was given with the folder {name}; a folder has no revisions; "
@@ -61,7 +68,6 @@ def locate_model(
             )
         return folder
     if isinstance(model, os.PathLike) or _is_path(name):
-        state = "is not a folder" if os.path.exists(folder) else "does not exist"
         raise ModelNotFoundError(
             f"the folder {name} {state}; a model folder holds {', '.join(REQUIRED_FILES)} and {VOICE_FOLDER}/; "
             "check the path, or name a model by its hub id or as `4b`"
@@ -101,7 +107,11 @@ def choose_model(asked_for: str | None, device: str = "auto") -> tuple[str, str]
         return asked_for, "it was asked for"
     if from_environment := os.environ.get("VOXTRAL_MODEL"):
         return from_environment, "VOXTRAL_MODEL names it"
-    if hub.find_cached(hub.CANONICAL_ID) is None:
+    try:
+        cached = hub.find_cached(hub.CANONICAL_ID)
+    except CheckpointError as error:
+        return "nano", f"{_NANO_IS}; whether 4b, the real model, is here is not known: {error}"
+    if cached is None:
         return "nano", f"{_NANO_IS}; `voxtral download 4b` gets the real model (8 GB, CC BY-NC 4.0; wants a GPU)"
     # Here, because it imports torch, and only a downloaded 4B makes a GPU matter.
     from voxtral.device import resolve_device

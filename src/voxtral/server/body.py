@@ -195,6 +195,17 @@ class _MemoryFormParser(MultiPartParser):
         """Take note of the last boundary."""
         self._is_whole = True
 
+    def on_header_end(self) -> None:
+        """Refuse names that are not UTF-8, which would be read as another charset."""
+        _check_utf8(self._current_partial_header_value)
+        super().on_header_end()
+
+    def on_part_end(self) -> None:
+        """Refuse a text that is not UTF-8; the content of a file is its own."""
+        if self._current_part.file is None:
+            _check_utf8(self._current_part.data)
+        super().on_part_end()
+
     async def parse(self) -> FormData:
         """Read the form; one that is cut short would be without its last part."""
         form = await super().parse()
@@ -203,6 +214,13 @@ class _MemoryFormParser(MultiPartParser):
                 file.close()
             raise MultiPartException("its end is missing")
         return form
+
+
+def _check_utf8(data: bytes | bytearray) -> None:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MultiPartException("its names and texts must be UTF-8") from error
 
 
 async def read_fields(request: Request) -> dict[str, Any]:
@@ -339,15 +357,14 @@ def _read_urlencoded(data: bytes) -> dict[str, Any]:
     if data.count(b"&") >= _MAX_FIELDS:
         raise _malformed(f"it must have {_MAX_FIELDS} fields at most")
     try:
-        data.decode("utf-8")
+        pairs = (field.partition(b"=") for field in data.split(b"&") if field)
+        return {_unquote(name): _unquote(value) for name, _, value in pairs}
     except UnicodeDecodeError as error:
         raise _malformed("it must be UTF-8") from error
-    pairs = (field.partition(b"=") for field in data.split(b"&") if field)
-    return {_unquote(name): _unquote(value) for name, _, value in pairs}
 
 
 def _unquote(data: bytes) -> str:
-    """Decode what a form has in percent signs.
+    """Decode what a form has in percent signs; UnicodeDecodeError where it is not UTF-8.
 
     >>> _unquote(b"Gr%C3%BC%C3%9Fe+100%")
     'Grüße 100%'
@@ -361,7 +378,7 @@ def _unquote(data: bytes) -> str:
             end = cut  # not within a percent sign and its two digits
         decoded += unquote_to_bytes(data[start:end])
         start = end
-    return decoded.decode("utf-8", "replace")
+    return decoded.decode("utf-8")
 
 
 async def _read_multipart(request: Request) -> dict[str, Any]:

@@ -27,7 +27,7 @@ _CANONICAL_LICENCE = "CC BY-NC 4.0"
 _PLAN_TIMEOUT_S = 20.0
 
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_VOICE_FILE = re.compile(rf"{VOICE_FOLDER}/(?!\.\.?$)[^/\\:]+")
+_VOICE_FILE = re.compile(rf"{VOICE_FOLDER}/(?!\.\.?$)[^/\\:\x00-\x1f\x7f]{{1,200}}")
 
 
 @dataclass(frozen=True)
