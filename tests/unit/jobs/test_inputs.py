@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voxtral.jobs.inputs import Problem, describe_problems, list_entries, name_files, plan_files
+from voxtral.jobs.inputs import Problem, check_name, describe_problems, list_entries, name_files, plan_files
 from voxtral.speech.batch import item_seed
 from voxtral.types import SpeechRequest
 
@@ -75,3 +75,8 @@ def test_no_message_grows_without_end() -> None:
     assert lines[:2] == ["line 0 and 1 more: fault 0", "line 2 and 1 more: fault 1"]
     assert (len(lines), lines[-1]) == (21, "and 10 more faults")
     assert name_files([str(number) for number in range(21)]).endswith("18, 19, ...")
+
+
+@pytest.mark.parametrize("name", ["\u3164", "a\u115f", "\u2800", "a\ufe0f", "a\u202eb", "a\u200b", "a\U000e0100"])
+def test_a_name_that_nobody_sees_is_refused(name: str) -> None:
+    assert check_name(name, "wav") is not None

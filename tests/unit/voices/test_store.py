@@ -108,6 +108,8 @@ def test_names_of_any_script_are_taken(store: VoiceStore, name: str) -> None:
     "name",
     [
         *("", " ", "x" * 65, ".hidden", "-rf", "_", "a/b", "..", "../x", "a\\b", "a\0b", "a\nb", "a:b", "a%2fb"),
+        *("\u3164", "\u115f", "\u1160", "\uffa0", "a\u3164", "a\ufe0f", "a\u034f", "a\u180b", "a\u17b4", "a\U000e0100"),
+        *("a\u200bb", "a\u200fb", "a\u2066b", "\ufeffa", "a\u00adb", "a\u2060b", "\u2800", "\ue000", "a\u0378"),
         *("a\u202eb", "\ud800", "a\ud800", "\u0308a", "voice_0123456789abcdef", "VOICE_0123456789ABCDEF"),
     ],
 )
