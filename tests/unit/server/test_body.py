@@ -376,12 +376,10 @@ def test_a_malformed_form_is_refused_and_nothing_worse(data: bytes, kind: str) -
     assert (caught.value.status_code, caught.value.code) == (400, "invalid_form")
 
 
-@pytest.mark.parametrize("data", [b'{"a": "Zo\xeb"}', b'{"a": "\\ud800"}', b'{"\\udc00": 1}', b'{"a": ["x\\uD83D"]}'])
-def test_json_that_is_no_text_is_refused(data: bytes) -> None:
+def test_json_in_another_charset_is_refused() -> None:
     with pytest.raises(HttpError) as caught:
-        read_json(data)
+        read_json(b'{"a": "Zo\xeb"}')
     assert (caught.value.status_code, caught.value.code) == (400, "invalid_json")
-    assert read_json(b'{"a": "\\ud83d\\ude00"}') == {"a": "\U0001f600"}
 
 
 @given(st.binary(max_size=300), st.sampled_from([MULTIPART, FORM, JSON]), st.booleans())
