@@ -1,4 +1,7 @@
-"""Stored voices where the machine refuses: what cannot be read is neither absent nor damaged, no name goes twice."""
+"""Stored voices where the machine refuses: what cannot be read is neither absent nor damaged, no name goes twice.
+
+Longer than most, because one folder and its rules are put through every kind of fault.
+"""
 
 from __future__ import annotations
 
