@@ -12,6 +12,7 @@ let canClone = false;
 let whyNot = "";
 let microphone = null;
 let isOpening = false;
+let isKeeping = false;
 let onChange = () => {};
 let onKept = async () => {};
 
@@ -112,7 +113,7 @@ function showConsent() {
 async function keep() {
   clearError();
   setText("keep-status", "Making the voice…");
-  $("keep-it").disabled = true;
+  isKeeping = true;
   const body = new FormData();
   body.set("name", $("keep-name").value.trim());
   body.set("consent", consent());
@@ -125,12 +126,13 @@ async function keep() {
     for (const id of ["keep-name", "keep-speaker"]) $(id).value = "";
     showConsent();
     $("keep").open = false;
+    $("voice").focus();
     setText("keep-status", [`${made.name} is kept, and is the chosen voice now.`, ...made.warnings].join(" "));
   } catch (error) {
     setText("keep-status", "");
     showError(error.message);
   }
-  $("keep-it").disabled = false;
+  isKeeping = false;
 }
 
 // ---- Events ----
@@ -150,7 +152,7 @@ $("keep-speaker").addEventListener("input", () => {
 });
 $("keep-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (!$("keep-it").disabled) keep();
+  if (!isKeeping) keep();
 });
 $("keep").addEventListener("toggle", () => {
   $("keep-language").value ||= $("language").value;

@@ -56,14 +56,20 @@ export class History {
     $("history-keep").checked = isOn();
     $("history-clear").disabled = !entries.length;
     const rule = isOn()
-      ? `The last ${MAX_TEXTS} texts are kept in this browser alone, until they are cleared; whoever uses it can read them.`
+      ? `The last ${MAX_TEXTS} texts are kept in this browser alone until they are cleared; who uses it can read them.`
       : "What is spoken from now on is not kept.";
     setText("history-rule", notice || rule);
-    $("history-list").replaceChildren(...entries.map((entry) => this._row(entry)));
+    const list = $("history-list");
+    const focused = [...list.children].findIndex((row) => row.contains(document.activeElement));
+    const text = list.children[focused]?.firstChild.textContent;
+    list.replaceChildren(...entries.map((entry) => this._row(entry)));
+    // The new one is above, or what had the focus fell out at the end.
+    if (focused >= 0) [...list.children].find((row) => row.firstChild.textContent === text)?.firstChild.focus();
   }
 
   _row(entry) {
-    const button = make("button", { type: "button", className: "quiet", title: "Put it into the form", dir: "auto" }, entry.text);
+    const title = "Put it into the form";
+    const button = make("button", { type: "button", className: "quiet", title, dir: "auto" }, entry.text);
     button.addEventListener("click", () => this._use(entry));
     const when = new Date(entry.at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
     const how = [when, seconds(entry.duration), this._describe(entry)].filter(Boolean).join(" · ");

@@ -52,7 +52,7 @@ export class Microphone {
 
 function reason({ name, message }) {
   if (name === "NotAllowedError") {
-    return "The microphone was not lent to this page. Allow it in the browser's settings of the page, and record again.";
+    return "The microphone was not lent to this page. Allow it in the settings of the page, and record again.";
   }
   if (name === "NotFoundError") return "There is no microphone. Connect one, or choose a file.";
   return `The microphone cannot be used: ${message}`;

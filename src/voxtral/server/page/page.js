@@ -96,7 +96,10 @@ $("form").addEventListener("input", showCommand);
 $("language").addEventListener("change", showLanguage);
 $("voice").addEventListener("change", () => chooseVoice($("voice").value));
 $("preview").addEventListener("click", () => play(Speech.sample(voiceToHear())));
-$("stop").addEventListener("click", stop);
+$("stop").addEventListener("click", () => {
+  stop();
+  $("speak").focus(); // a button that goes off would take the focus with it
+});
 $("queue-add").addEventListener("click", () => {
   if (!$("form").reportValidity()) return;
   queue.add(readForm());

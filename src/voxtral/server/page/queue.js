@@ -9,12 +9,13 @@ export class Queue {
   // `stop()` ends what is heard; `describe(order)` says in a line how it is spoken.
   constructor({ speak, replay, stop, describe }) {
     this._items = []; // { order, state, error, speech }
+    this._shown = []; // the items of the rows that are on the page
     this._isRunning = false;
     this._speak = speak;
     this._replay = replay;
     this._stop = stop;
     this._describe = describe;
-    $("queue-speak").addEventListener("click", () => this.run());
+    $("queue-speak").addEventListener("click", () => (this._isRunning ? this._stop() : this._run()));
     $("queue-clear").addEventListener("click", () => this._clear());
   }
 
@@ -25,11 +26,12 @@ export class Queue {
   }
 
   // Speak all that is not spoken yet; if there is nothing such, all of it once more.
-  async run() {
-    if (this._isRunning) return;
+  async _run() {
     this._isRunning = true;
     const isRepeat = this._items.every(({ state }) => state === "done");
-    for (const item of this._items) if (isRepeat || item.state !== "done") Object.assign(item, { state: "waiting", error: "" });
+    for (const item of this._items) {
+      if (isRepeat || item.state !== "done") Object.assign(item, { state: "waiting", error: "" });
+    }
     let isStopped = false;
     // Looked for each time: the queue may be changed meanwhile.
     for (let item; !isStopped && (item = this._items.find(({ state }) => state === "waiting")); ) {
@@ -77,20 +79,26 @@ export class Queue {
     $("text").focus();
   }
 
-  // The list anew; the focus goes to a button of an item, as it is lost with the old list.
+  // The list anew, with the focus on the button that has it, or on the one that is named.
   _show(focused = null, name = "") {
+    const active = document.activeElement;
+    const at = [...$("queue-list").children].findIndex((row) => row.contains(active));
+    if (!focused && at >= 0) [focused, name] = [this._shown[at], active.dataset.name];
     $("queue").hidden = !this._items.length;
-    $("queue-speak").disabled = this._isRunning;
-    $("queue-list").replaceChildren(...this._items.map((item, at) => this._row(item, at)));
-    if (!focused) return;
-    const buttons = [...$("queue-list").children[this._items.indexOf(focused)].querySelectorAll("button:enabled")];
+    setText("queue-speak", this._isRunning ? "Stop the queue" : "Speak the queue");
+    $("queue-list").replaceChildren(...this._items.map((item, index) => this._row(item, index)));
+    this._shown = [...this._items];
+    if (!this._items.includes(focused)) return;
+    const row = $("queue-list").children[this._items.indexOf(focused)];
+    const buttons = [...row.querySelectorAll("button:enabled")];
     (buttons.find((button) => button.dataset.name === name) ?? buttons.at(-1)).focus();
   }
 
   _row(item, at) {
     const { order, state, error, speech } = item;
     const tool = (name, sign, label, act, disabled = false) => {
-      const button = make("button", { type: "button", className: "quiet", ariaLabel: `${label} text ${at + 1}`, disabled }, sign);
+      const ariaLabel = `${label} text ${at + 1}`;
+      const button = make("button", { type: "button", className: "quiet", ariaLabel, disabled }, sign);
       button.dataset.name = name;
       button.addEventListener("click", act);
       return button;

@@ -34,8 +34,8 @@ export class Speech {
 
   // What a voice says to be heard.
   static sample(voiceId) {
-    const path = `v1/audio/voices/${encodeURIComponent(voiceId)}/sample`;
-    return new Speech(({ response_format: format }, signal) => request(`${path}?response_format=${format}`, { signal }));
+    const path = `v1/audio/voices/${encodeURIComponent(voiceId)}/sample?response_format=`;
+    return new Speech(({ response_format: format }, signal) => request(path + format, { signal }));
   }
 
   get seed() {
