@@ -39,7 +39,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
-    "--use-fake-device-for-media-stream",  # a microphone that beeps
 ]
 PATIENCE_MS = 20_000
 
@@ -142,8 +141,15 @@ def visit(browser: Browser, server: Serving) -> Iterator[Callable[..., Visit]]:
     expect.set_options(timeout=PATIENCE_MS)
     opened: list[Visit] = []
 
-    def open_page(url: str = server.url, *, has_voices: bool = True, init_script: str = "", **options: object) -> Visit:
-        context = browser.new_context(**options)
+    def open_page(
+        url: str = server.url,
+        *,
+        has_voices: bool = True,
+        init_script: str = "",
+        by: Browser = browser,
+        **options: object,
+    ) -> Visit:
+        context = by.new_context(**options)
         context.set_default_timeout(PATIENCE_MS)
         context.add_init_script(init_script)
         seen = Visit(context.new_page())
@@ -418,7 +424,7 @@ def test_what_it_takes_for_granted_is_shown_and_can_be_said(
 
     def add_language(route: Route) -> None:
         answer = route.fetch()
-        language = {"X-Voxtral-Language": "fr", "X-Voxtral-Language-Guessed": "true"}
+        language = {"X-Voxtral-Language": "fr", "X-Voxtral-Language-Source": "text"}
         route.fulfill(response=answer, headers={**answer.headers, **language})
 
     seen.page.route("**/v1/audio/speech", add_language)
@@ -532,8 +538,17 @@ def test_what_the_server_does_not_do_is_not_offered(visit: Callable[..., Visit],
         seen.page.context.close()
 
 
-def test_the_microphone_makes_a_clip(visit: Callable[..., Visit]) -> None:
-    seen = visit()
+@pytest.fixture
+def beeping(browser: Browser) -> Iterator[Browser]:
+    """Open a browser with a microphone that beeps once a second; with it, sound is played in larger steps, too."""
+    flags = [*FLAGS, "--use-fake-device-for-media-stream"]
+    another = browser.browser_type.launch(executable_path=find_chromium(), args=flags)
+    yield another
+    another.close()
+
+
+def test_the_microphone_makes_a_clip(visit: Callable[..., Visit], beeping: Browser) -> None:
+    seen = visit(by=beeping)
     sent: list[str] = []
 
     def take(route: Route) -> None:
@@ -556,6 +571,7 @@ def test_the_microphone_makes_a_clip(visit: Callable[..., Visit]) -> None:
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(sent[0].split(",")[1])))
     assert len(samples) > rate
     assert np.abs(samples).max() > 0.1
+    seen.page.context.close()
 
 
 def test_texts_in_the_queue_are_spoken_one_after_another(visit: Callable[..., Visit], server: Serving) -> None:

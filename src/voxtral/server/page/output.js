@@ -5,6 +5,7 @@ import { Player } from "./player.js";
 import { Waveform } from "./waveform.js";
 
 const FORMAT_NAMES = { opus: "Opus" };
+const SOURCES = { text: ", guessed", voice: ", the voice’s", default: ", by default" };
 
 const player = new Player();
 const waveform = new Waveform($("wave"));
@@ -145,11 +146,12 @@ function showFacts() {
   setText("warning", speech.warning);
 }
 
+// The language that chose what was not said, and how the server came to it.
 function showLanguage(headers) {
   const code = headers.get("X-Voxtral-Language");
+  const source = SOURCES[headers.get("X-Voxtral-Language-Source")] ?? "";
   $("about-language").hidden = !code;
-  const isGuess = headers.get("X-Voxtral-Language-Guessed") === "true";
-  setText("fact-language", `${languageName(code)}${isGuess ? ", guessed" : ""}`);
+  setText("fact-language", languageName(code) + source);
 }
 
 function statusOf({ state, recording }) {
