@@ -24,7 +24,8 @@ from voxtral.text.kana import LETTERS_PER_KANA
 from voxtral.text.language import LANGUAGES, check_speakable, is_speakable, resolve_language, script_mismatch
 from voxtral.text.normalize import normalize, write_in_kana
 from voxtral.text.prompt import build_prompt
-from voxtral.text.segment import TextSegment, split_text
+from voxtral.text.cut_places import MayPart
+from voxtral.text.segment import TextSegment, split_between
 from voxtral.text.tokenizer import SpeechTokenizer
 from voxtral.types import SpeechRequest, Voice
 from voxtral.voices.library import VoiceLibrary
@@ -144,7 +145,7 @@ class Planner:
         if request.normalize == "off":
             check_speakable(request.text)
             if not in_kana:
-                return self._split(request.text, in_kana=False)
+                return self._split(request.text, None, in_kana=False)
             normalized = write_in_kana(request.text)
         else:
             normalized = normalize(request.text, language if language in LANGUAGES else "en", in_kana=in_kana)
@@ -154,14 +155,14 @@ class Planner:
             start, end = normalized.source_span(part.start, part.end)
             return TextSegment(text=part.text, start=start, end=end)
 
-        return map(in_source, self._split(normalized.text, in_kana=in_kana))
+        return map(in_source, self._split(normalized.text, normalized.may_part, in_kana=in_kana))
 
-    def _split(self, text: str, *, in_kana: bool) -> Iterator[TextSegment]:
+    def _split(self, text: str, may_part: MayPart | None, *, in_kana: bool) -> Iterator[TextSegment]:
         max_chars = self._config.generation.max_segment_chars
         if in_kana:
             max_chars = max(1, max_chars // LETTERS_PER_KANA)
         # Sentences are gathered up to a quarter of the longest segment, so that short ones keep their melody.
-        parts = split_text(text, min_chars=max(1, max_chars // 4), max_chars=max_chars)
+        parts = split_between(text, may_part, min_chars=max(1, max_chars // 4), max_chars=max_chars)
         return (part for part in parts if is_speakable(part.text))
 
     def _plan_segments(

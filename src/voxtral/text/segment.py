@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from voxtral.errors import OptionError
-from voxtral.text.cut_places import Rank, Scanner
+from voxtral.text.cut_places import MayPart, Rank, Scanner
 from voxtral.text.graphemes import grapheme_ends, starts_grapheme
 
 
@@ -50,20 +50,35 @@ def split_text(text: str, *, min_chars: int = 100, max_chars: int = 400) -> Iter
     >>> [segment.text for segment in split_text("One. Two. Three.", min_chars=5, max_chars=10)]
     ['One. Two.', 'Three.']
     """
+    return split_between(text, None, min_chars=min_chars, max_chars=max_chars)
+
+
+def split_between(text: str, may_part: MayPart | None, *, min_chars: int, max_chars: int) -> Iterator[TextSegment]:
+    """Cut a text as `split_text` does, but only where it may be.
+
+    Args:
+        text: the source.
+        may_part: see `MayPart`. What must not be parted and is longer than `max_chars` makes a longer segment.
+        min_chars: see `split_text`.
+        max_chars: see `split_text`.
+
+    Raises:
+        OptionError: the limits are not `1 <= min_chars <= max_chars`.
+    """
     if not 1 <= min_chars <= max_chars:
         raise OptionError(
             f"min_chars={min_chars} and max_chars={max_chars}; segments need 1 <= min_chars <= max_chars; "
             "change one of them"
         )
-    return _split(text, min_chars, max_chars)
+    return _split(text, may_part, min_chars, max_chars)
 
 
-def _split(text: str, min_chars: int, max_chars: int) -> Iterator[TextSegment]:
+def _split(text: str, may_part: MayPart | None, min_chars: int, max_chars: int) -> Iterator[TextSegment]:
     if len(text) <= max_chars:
         if text:
             yield TextSegment(text, 0, len(text))
         return
-    cutter = _Cutter(text, min_chars, max_chars)
+    cutter = _Cutter(text, may_part, min_chars, max_chars)
     start = cutter.skip_space(0)
     while start < cutter.text_end:
         end = cutter.next_cut(start)
@@ -78,11 +93,12 @@ class _Cutter:
     time for fixed limits.
     """
 
-    def __init__(self, text: str, min_chars: int, max_chars: int) -> None:
+    def __init__(self, text: str, may_part: MayPart | None, min_chars: int, max_chars: int) -> None:
         self._text = text
+        self._may_part = may_part
         self._min = min_chars
         self._max = max_chars
-        self._scanner = Scanner(text, max_chars)
+        self._scanner = Scanner(text, max_chars, may_part)
         self.text_end = self._scanner.text_end
 
     def skip_space(self, position: int) -> int:
@@ -209,10 +225,21 @@ class _Cutter:
             end = place
             while self._text[end - 1].isspace():
                 end -= 1
+            if not self._is_open(end, following):
+                continue
             if place == self.text_end or not _is_in_number(self._text, place):
                 return end
             last_end = last_end or end
-        return last_end or high
+        return last_end or self._next_open(high)
+
+    def _next_open(self, place: int) -> int:
+        """Find the first place at or after one that parts nothing which belongs together."""
+        while place < self.text_end and not self._is_open(place, self.skip_space(place)):
+            place += 1
+        return place
+
+    def _is_open(self, place: int, following: int) -> bool:
+        return self._may_part is None or self._may_part(place, following)
 
 
 _CLAUSES = (Rank.SOFT_END, Rank.CLAUSE, Rank.COMMA)
