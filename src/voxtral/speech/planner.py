@@ -24,8 +24,7 @@ from voxtral.text.kana import LETTERS_PER_KANA
 from voxtral.text.language import LANGUAGES, check_speakable, is_speakable, resolve_language, script_mismatch
 from voxtral.text.normalize import normalize, write_in_kana
 from voxtral.text.prompt import build_prompt
-from voxtral.text.cut_places import MayPart
-from voxtral.text.segment import TextSegment, split_between
+from voxtral.text.segment import Origin, TextSegment, split_rewritten
 from voxtral.text.tokenizer import SpeechTokenizer
 from voxtral.types import SpeechRequest, Voice
 from voxtral.voices.library import VoiceLibrary
@@ -145,7 +144,7 @@ class Planner:
         if request.normalize == "off":
             check_speakable(request.text)
             if not in_kana:
-                return self._split(request.text, None, in_kana=False)
+                return self._split(request.text, Origin(), in_kana=False)
             normalized = write_in_kana(request.text)
         else:
             normalized = normalize(request.text, language if language in LANGUAGES else "en", in_kana=in_kana)
@@ -155,14 +154,16 @@ class Planner:
             start, end = normalized.source_span(part.start, part.end)
             return TextSegment(text=part.text, start=start, end=end)
 
-        return map(in_source, self._split(normalized.text, normalized.may_part, in_kana=in_kana))
+        # Kana is longer than kanji by what is spoken, not by how it is written.
+        origin = Origin(normalized.may_part, None if in_kana else normalized.num_written)
+        return map(in_source, self._split(normalized.text, origin, in_kana=in_kana))
 
-    def _split(self, text: str, may_part: MayPart | None, *, in_kana: bool) -> Iterator[TextSegment]:
+    def _split(self, text: str, origin: Origin, *, in_kana: bool) -> Iterator[TextSegment]:
         max_chars = self._config.generation.max_segment_chars
         if in_kana:
             max_chars = max(1, max_chars // LETTERS_PER_KANA)
         # Sentences are gathered up to a quarter of the longest segment, so that short ones keep their melody.
-        parts = split_between(text, may_part, min_chars=max(1, max_chars // 4), max_chars=max_chars)
+        parts = split_rewritten(text, origin, min_chars=max(1, max_chars // 4), max_chars=max_chars)
         return (part for part in parts if is_speakable(part.text))
 
     def _plan_segments(

@@ -109,6 +109,11 @@ class NormalizedText:
             return True
         return self._source_of(end - 1)[1] <= self._source_of(start)[0]
 
+    def num_written(self, start: int, end: int) -> int:
+        """Count the characters of the source that a span came from."""
+        first, last = self.source_span(start, end)
+        return last - first
+
     @cached_property
     def _run_starts(self) -> array[int]:
         return array("I", (run.start for run in self.runs))

@@ -68,7 +68,15 @@ def test_what_is_held_may_be_made_without_a_reader() -> None:
         assert made.max_buffered_frames == (segment.max_frames if hold else None)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=2000))
+_PARTS = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=2000),
+    st.lists(st.sampled_from(["59.4 %", "$1,234.56", "9" * 30, "and so on", "In May.", "10-20"]), max_size=300).map(
+        " ".join
+    ),
+)
+
+
+@given(_PARTS)
 def test_parts_lie_in_the_text_as_given(text: str) -> None:
     try:
         planned = plan(SpeechRequest(text, seed=1, normalize="auto"))
