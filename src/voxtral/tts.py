@@ -316,7 +316,8 @@ class VoxtralTTS(Speaker):
         """Clone a voice from a clip of 1 to 30 seconds; 3 and more are good.
 
         Args:
-            reference_audio: path, bytes, or (samples, sample rate); any format and rate, mono or more.
+            reference_audio: path, bytes, or (samples, sample rate); wav, aiff, au, caf, flac, ogg or mp3, with the
+                extra `av` also aac, m4a and webm; any rate, mono or more.
             name: how the voice is called.
             metadata: kept with the voice when it is saved.
             warn: see `submit`.
