@@ -20,13 +20,21 @@ from voxtral.config import ModelConfig
 from voxtral.errors import LanguageError, TextError
 from voxtral.speech.plan import PlannedSegment, SegmentTemplate, SpeechPlan
 from voxtral.speech.request import check_number, check_options
+from voxtral.text.guess import guess_language
 from voxtral.text.kana import LETTERS_PER_KANA
-from voxtral.text.language import LANGUAGES, check_speakable, is_speakable, resolve_language, script_mismatch
+from voxtral.text.language import (
+    LANGUAGES,
+    check_speakable,
+    is_speakable,
+    resolve_language,
+    script_mismatch,
+    unknown_script,
+)
 from voxtral.text.normalize import normalize, write_in_kana
 from voxtral.text.prompt import build_prompt
 from voxtral.text.segment import Origin, TextSegment, split_rewritten
 from voxtral.text.tokenizer import SpeechTokenizer
-from voxtral.types import SpeechRequest, Voice
+from voxtral.types import SpeechRequest, SpokenLanguage, Voice
 from voxtral.voices.library import VoiceLibrary
 from voxtral.voices.presets import voice_language
 from voxtral.voices.prompt import VoicePrompt
@@ -86,9 +94,9 @@ class Planner:
         check_options(request)
         config, sampling = self._config, request.sampling
         check_number("max_frames", sampling.max_frames, 1, config.backbone.max_seq_len, whole=True)
-        language = self._check_language(request, warn)
-        parts = self._prepare_text(request, language or self._language_of(request.voice))
-        voice = self._resolve_voice(request, language, warn)
+        language = self._choose_language(request, warn)
+        parts = self._prepare_text(request, language.code)
+        voice = self._resolve_voice(request, language.code, warn)
         template = SegmentTemplate(
             voice=voice,
             is_voice_stored=self._voices.is_preset(voice),
@@ -100,6 +108,7 @@ class Planner:
         return SpeechPlan(
             segments=self._plan_segments(parts, template.voice.rows.shape[0], sampling.max_frames),
             template=template,
+            language=language,
             seed=secrets.randbits(32) if request.seed is None else int(request.seed),
             has_explicit_budget=sampling.max_frames is not None,
             speed=float(request.speed),
@@ -109,6 +118,30 @@ class Planner:
             hold_segments=hold_segments,
             segments_in_flight=_SEGMENTS_IN_FLIGHT_HELD if hold_segments else _SEGMENTS_IN_FLIGHT,
         )
+
+    def _choose_language(self, request: SpeechRequest, warn: Warn) -> SpokenLanguage:
+        """Take the language that is given, or that of the voice that is named, or that of the text where it is sure."""
+        if (given := self._check_language(request, warn)) is not None:
+            return SpokenLanguage(given, "given")
+        languages = self._config.languages
+        # A checkpoint may speak languages that this package knows nothing of.
+        is_known = all(code in LANGUAGES for code in languages)
+        strange = unknown_script(request.text, languages) if is_known else None
+        if strange is not None:
+            warn(strange)
+        voice = request.voice
+        is_silent = isinstance(voice, VoicePrompt) and not voice.metadata.get("language")
+        if voice is not None and not is_silent:
+            return SpokenLanguage(self._language_of(voice), "voice")
+        guess = guess_language(request.text)
+        if guess in languages:
+            return SpokenLanguage(guess, "text")
+        if guess is not None and strange is None:
+            warn(
+                f"the text looks {LANGUAGES[guess]}, which this checkpoint does not speak; expect poor speech; "
+                f"it speaks {', '.join(languages)}"
+            )
+        return SpokenLanguage(self._language_of(voice), "default")
 
     def _check_language(self, request: SpeechRequest, warn: Warn) -> str | None:
         if request.language is None:
@@ -185,12 +218,12 @@ class Planner:
         seconds = _BUDGET_BASE_S + _BUDGET_PER_CHAR_S * sum(map(_spoken_weight, text))
         return math.ceil(seconds * self._config.frame_rate)
 
-    def _resolve_voice(self, request: SpeechRequest, language: str | None, warn: Warn) -> VoicePrompt:
+    def _resolve_voice(self, request: SpeechRequest, language: str, warn: Warn) -> VoicePrompt:
         if request.reference_audio is not None:
             return self._clone(request.reference_audio, warn=warn)
         if request.voice is not None:
             return self._voices.load(request.voice)
-        name = self._voices.default_for(language or "en")
+        name = self._voices.default_for(language)
         if language in self._config.languages and voice_language(name, self._config.languages) != language:
             warn(f"this checkpoint has no {language} voice; {name} speaks with an accent; name another voice")
         return self._voices.load(name)
