@@ -320,7 +320,7 @@ class VoxtralTTS(Speaker):
         """Clone a voice from a clip of 1 to 30 seconds; 3 and more are good.
 
         Args:
-            reference_audio: path, bytes, or (samples, sample rate); any format and rate, mono or more.
+            reference_audio: path, bytes (wav, aiff, au, caf, flac, ogg, mp3; see docs/SERVER.md), or (samples, rate).
             name: how the voice is called.
             metadata: kept with the voice when it is saved.
             warn: see `submit`.

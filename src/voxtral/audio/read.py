@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from voxtral.audio.containers import has_frame_count, is_cut_short, recognise, skip_id3
+from voxtral.audio.containers import has_frame_count, is_cut_short, recognise, skip_id3, with_length
 from voxtral.audio.quiet import without_remarks
 from voxtral.errors import OptionError, ReferenceAudioError, quoted
 
@@ -25,7 +25,7 @@ from voxtral.errors import OptionError, ReferenceAudioError, quoted
 _AV_DEMUXERS = {"mp4": "mp4", "webm": "matroska", "aac": "aac"}
 _AV_CODECS = "aac,alac,flac,mp3,mp3float,opus,libopus,vorbis,libvorbis"
 
-_KNOWN_FORMATS = "wav, aiff, flac, ogg (vorbis, opus) and mp3"
+_KNOWN_FORMATS = "wav (also rf64 and w64), aiff, au, caf, flac, ogg (vorbis, opus) and mp3"
 _AV_HINT = "pip install voxtral-tts[av] adds aac, m4a and webm"
 
 _BLOCK_SAMPLES = 65536
@@ -229,7 +229,7 @@ def _decode(data: bytes, limits: AudioLimits) -> tuple[np.ndarray, int]:
         raise _damaged(kind)
     if kind not in _AV_DEMUXERS:
         with without_remarks():
-            return _collect(_soundfile_blocks(data, kind, limits), limits)
+            return _collect(_soundfile_blocks(with_length(data, kind), kind, limits), limits)
     if not _has_av():
         raise ReferenceAudioError(
             f"got {kind} audio, which needs PyAV; without it {_KNOWN_FORMATS} can be read: "

@@ -107,10 +107,11 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     spoken = _choose_text(text, forced_text)
     tell = reporter(is_quiet=is_quiet)
 
-    from voxtral.text.language import check_speakable, resolve_language
+    from voxtral.text.language import LANGUAGES, check_speakable, resolve_language
 
     # The model would say the same, after the time that a large one takes to load.
-    code = resolve_language(options["language"]) if options["language"] is not None else None
+    if options["language"] is not None:
+        resolve_language(options["language"])
     if options["normalize"] == "off":
         check_speakable(spoken)
 
@@ -123,8 +124,10 @@ def speak(  # noqa: PLR0913 - each parameter is an option
         raise ReferenceAudioError(f"the file {reference!s} does not exist; name an audio file to clone a voice from")
     with open_model(model, LoadOptions(device, dtype, quantize, max_memory), tell) as loaded:
         handle = loaded.submit(request, hold_segments=not destination.is_live)
+        if handle.language.source == "text" and handle.language.code != "en":
+            tell(f"language: {LANGUAGES[handle.language.code]}, by the text; --language chooses another")
         _speak(loaded, handle, request, destination, is_watched=not (is_quiet or as_json) and sys.stderr.isatty())
-        report = _report(loaded, handle, request, code, destination)
+        report = _report(loaded, handle, request, destination)
     tell(_summary(report, destination))
     if as_json:
         print(json.dumps(report))
@@ -340,7 +343,7 @@ def _speak(
 
 
 def _report(
-    loaded: VoxtralTTS, handle: SpeechHandle, request: SpeechRequest, language: str | None, destination: _Destination
+    loaded: VoxtralTTS, handle: SpeechHandle, request: SpeechRequest, destination: _Destination
 ) -> dict[str, Any]:
     """Gather what --json prints; the language as its code."""
     return {
@@ -349,7 +352,8 @@ def _report(
         "sample_rate": loaded.sample_rate,
         "seed": handle.seed,
         "voice": _name_voice(handle, request),
-        "language": language,
+        "language": handle.language.code,
+        "language_source": handle.language.source,
         "model": loaded.name,
         "finish_reason": handle.finish_reason,
         "segments": [

@@ -18,6 +18,7 @@ import numpy as np
 
 from voxtral.disk import ABSENT, UnfitFileError, open_regular
 from voxtral.errors import CheckpointError, RequestError
+from voxtral.text.guess import guess_language
 from voxtral.types import SpeechRequest
 
 # The weights are told apart by samples: reading all of a large model would take longer than a short batch.
@@ -49,6 +50,10 @@ class Digests:
         values = asdict(replace(request, voice=None, reference_audio=None, deadline_s=None))
         values["voice"] = voice if isinstance(voice, str) and voice in self._presets else self._of_voice(voice)
         values["reference_audio"] = self._of_clip(clip)
+        if request.language is None and voice is None and clip is None and isinstance(cast(Any, request.text), str):
+            # It chooses the voice. English is what stands where nothing is sure.
+            guess = guess_language(request.text)
+            values |= {"guess": guess} if guess not in (None, "en") else {}
         values |= {"model": self._fingerprint, "format": self._format}
         return hashlib.sha256(json.dumps(values, sort_keys=True, default=_plain).encode()).hexdigest()
 

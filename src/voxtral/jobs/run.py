@@ -22,7 +22,7 @@ from voxtral.jobs.digests import Digests
 from voxtral.jobs.inputs import BatchFile, Problem
 from voxtral.jobs.manifest import Manifest
 from voxtral.speech.batch import Batch, BatchItem, ClonedVoices, default_in_flight
-from voxtral.types import SpeechRequest, SpeechStats
+from voxtral.types import SpeechRequest, SpeechStats, SpokenLanguage
 
 if TYPE_CHECKING:
     from voxtral.audio.read import AudioSource
@@ -83,11 +83,13 @@ class MadeFile:
         file: its name in the folder.
         where: file and line of the text, or its place among items, for people.
         stats: what it took.
+        language: that chose the voice, and what chose it.
     """
 
     file: str
     where: str
     stats: SpeechStats
+    language: SpokenLanguage
 
 
 @dataclass(frozen=True)
@@ -299,7 +301,7 @@ class BatchRun:
                 file.write(chunk.samples)
         stats = handle.stats
         self._manifest.commit(planned.file, self._digests[planned.file], seed=stats.seed, duration_s=stats.duration_s)
-        made = MadeFile(planned.file, planned.where, stats)
+        made = MadeFile(planned.file, planned.where, stats, handle.language)
         self._made.append(made)
         return made
 

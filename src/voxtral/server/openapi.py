@@ -44,6 +44,8 @@ _AUDIO_TYPES = ("audio/mpeg", "audio/ogg", "audio/aac", "audio/flac", "audio/wav
 _AUDIO_HEADERS = {
     "X-Voxtral-Model": "Which model speaks.",
     "X-Voxtral-Voice": "Whose voice it is.",
+    "X-Voxtral-Language": "The language that chose what was not named.",
+    "X-Voxtral-Language-Source": "What chose the language: given, voice, text or default.",
     "X-Voxtral-Seed": "Makes the same speech again.",
     "X-Voxtral-Sample-Rate": "Samples per second.",
     "X-Voxtral-TTFA": "Seconds from the request to the first audio.",

@@ -178,6 +178,8 @@ def _opening_headers(opening: Opening, order: SpeechOrder) -> dict[str, str]:
     headers = {
         "X-Voxtral-Model": _safe(opening.model),
         "X-Voxtral-Voice": _safe(opening.voice),
+        "X-Voxtral-Language": _safe(opening.language.code),
+        "X-Voxtral-Language-Source": opening.language.source,
         "X-Voxtral-Seed": str(opening.seed),
         "X-Voxtral-Sample-Rate": str(opening.sample_rate),
         "X-Voxtral-TTFA": f"{opening.ttfa_s:.4f}",

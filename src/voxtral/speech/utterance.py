@@ -22,7 +22,7 @@ from voxtral.engine.sequence import GenerationHandle, GenerationStats, too_late
 from voxtral.errors import CancelledError, DeadlineError, EngineError, GenerationError
 from voxtral.speech.plan import PlannedSegment, SpeechPlan, generation_request
 from voxtral.text.segment import TextSegment
-from voxtral.types import AudioChunk, FinishReason, Mark, SegmentInfo, SpeechStats
+from voxtral.types import AudioChunk, FinishReason, Mark, SegmentInfo, SpeechStats, SpokenLanguage
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -90,6 +90,11 @@ class SpeechHandle:
     def voice(self) -> str:
         """The name of the voice that speaks, chosen by language if the caller named none."""
         return self._plan.template.voice.name
+
+    @property
+    def language(self) -> SpokenLanguage:
+        """The language that chose what the caller did not name, and what chose it."""
+        return self._plan.language
 
     @property
     def segments(self) -> tuple[SegmentInfo, ...]:

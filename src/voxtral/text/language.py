@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from types import MappingProxyType
 
@@ -106,12 +106,7 @@ def script_mismatch(text: str, language: str) -> str | None:
     """
     code = resolve_language(language)
     fitting = {script.upper() for script in load_language(code).scripts}
-    letters: Counter[str] = Counter()
-    # Counting characters first keeps the slow look-up of names to one per distinct character.
-    for char, count in Counter(text).items():
-        script = _script(char)
-        if script is not None:
-            letters[script] += count
+    letters = count_scripts(text)
     strange = sum(count for script, count in letters.items() if script not in fitting)
     if strange * 2 <= letters.total():
         return None
@@ -124,6 +119,44 @@ def script_mismatch(text: str, language: str) -> str | None:
     )
 
 
+def unknown_script(text: str, languages: Collection[str]) -> str | None:
+    """Say in a sentence that most letters of a text are of a script in which none of some languages is written.
+
+    Args:
+        text: any text; what is not a letter does not count.
+        languages: keys of `LANGUAGES`.
+
+    Returns:
+        A sentence for a warning, else None. Chinese characters without kana are no Japanese.
+    """
+    letters = count_scripts(text)
+    fitting = {script.upper() for code in languages for script in load_language(code).scripts}
+    if not letters["HIRAGANA"] + letters["KATAKANA"]:
+        fitting.discard("CJK")
+    strange = {name: count for name, count in letters.items() if name not in fitting}
+    if sum(strange.values()) * 2 <= letters.total():
+        return None
+    script = max(strange, key=strange.__getitem__)
+    hint = "; if it is Japanese, pass the language ja" if script == "CJK" and "ja" in languages else ""
+    return (
+        f"{100 * sum(strange.values()) // letters.total()} % of the letters, mostly {_script_name(script)}, are of no "
+        f"script of this checkpoint's languages ({', '.join(languages)}), and the speech may be unusable; write the "
+        f"text in one of these{hint}"
+    )
+
+
+def count_scripts(text: str) -> Counter[str]:
+    """Count the letters of each script, by the first word of their Unicode names."""
+    letters: Counter[str] = Counter()
+    # Counting characters first keeps the slow look-up of names to one per distinct character.
+    for char, count in Counter(text).items():
+        script = _script(char)
+        if script is not None:
+            letters[script] += count
+    return letters
+
+
+@cache
 def _script(char: str) -> str | None:
     """Name the script of a letter; None for anything else and for modifiers that all scripts share."""
     if not unicodedata.category(char).startswith("L"):
