@@ -24,6 +24,7 @@ import torch
 
 from voxtral.device import is_device_failure
 from voxtral.engine.options import EngineOptions
+from voxtral.engine.process import BoundToProcess
 from voxtral.engine.protocol import Counts, RowOutput, RowProtocol, RunnerProtocol, StepProtocol
 from voxtral.engine.runner import Runner
 from voxtral.engine.scheduler import Scheduler
@@ -38,8 +39,8 @@ _log = logging.getLogger(__name__)
 _Call = tuple[Callable[[VoxtralModel], Any], Future[Any]]
 
 
-class Engine:
-    """Runs requests on one model, many at once; safe to call from many threads.
+class Engine(BoundToProcess):
+    """Runs requests on one model, many at once; safe to call from many threads, and not from a forked child.
 
     The thread starts with the first request and ends with `close`.
 
@@ -56,6 +57,7 @@ class Engine:
         *,
         runner: RunnerProtocol[Any, Any] | None = None,
     ) -> None:
+        super().__init__()
         self.options = options or EngineOptions()
         chosen: RunnerProtocol[Any, Any] = runner or Runner(model, self.options)
         # It is only ever given its own rows and steps, whatever else those are.
@@ -76,8 +78,9 @@ class Engine:
 
         Raises:
             OptionError: the request is longer than the whole KV cache.
-            EngineStoppedError: the engine has been closed, or has failed.
+            EngineStoppedError: the engine has been closed, has failed, or is the parent's of a fork.
         """
+        self.check_process()
         self._runner.check(request)
         handle = GenerationHandle(self._wakeup, threading.Condition(self._lock))
         max_frames = request.max_buffered_frames or self.options.max_buffered_frames
@@ -93,9 +96,10 @@ class Engine:
         """Run a function of the model on the engine's thread, between two frames, and wait for it.
 
         Raises:
-            EngineStoppedError: the engine has been closed, or has failed.
+            EngineStoppedError: the engine has been closed, has failed, or is the parent's of a fork.
             Exception: whatever the function raises.
         """
+        self.check_process()
         future: Future[T] = Future()
         with self._wakeup:
             self._check_open()
@@ -111,12 +115,14 @@ class Engine:
     @property
     def num_active(self) -> int:
         """Requests that hold state of the model."""
+        self.check_process()
         with self._wakeup:
             return self._scheduler.num_admitted
 
     @property
     def num_unfinished(self) -> int:
         """Requests that wait or run."""
+        self.check_process()
         with self._wakeup:
             return self._scheduler.num_unfinished
 
@@ -137,6 +143,8 @@ class Engine:
 
     def close(self) -> None:
         """Stop the thread; unfinished requests fail with EngineStoppedError. May be called twice."""
+        if self.is_foreign:  # also when a forked child ends: the parent's goes on
+            return
         with self._wakeup:
             self._is_closed = True
             thread = self._thread

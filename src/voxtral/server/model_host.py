@@ -115,7 +115,13 @@ class ModelHost:
         self.on_fatal: Callable[[str], None] = _end_process
 
     async def start(self) -> None:
-        """Begin to load; returns at once."""
+        """Begin to load; returns at once.
+
+        Raises:
+            EngineStoppedError: the model was given, by the parent of this fork.
+        """
+        if self._given is not None:
+            self._given.check_process()  # here, so that a worker ends at its start and not at its first request
         self._begin_loading()
         self._watching = asyncio.create_task(self._watch())
 
