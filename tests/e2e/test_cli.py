@@ -138,7 +138,9 @@ def test_help_lists_every_command_and_exit_code(cli: Cli) -> None:
     assert result.code == 0
     for command in COMMANDS:
         assert re.search(rf"^  {command} +\S", result.stdout.decode(), re.MULTILINE)
-    assert re.findall(r"^ +(\d+) +\S", result.stdout.decode(), re.MULTILINE) == ["0", "1", "2", "130", "141", "143"]
+    assert re.findall(r"^ +(\d+) +\S", result.stdout.decode(), re.MULTILINE) == [
+        *("0", "1", "2", "129", "130", "141", "143")
+    ]
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -6,12 +6,14 @@ metadata `format` and `sample_rate`. It is checked before a model is loaded for 
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voxtral.cli.files import check_safetensors_target, check_target, writing
+from voxtral.cli.files import check_clip, check_safetensors_target, check_target, writing
 from voxtral.cli.loading import DeviceOption, DtypeOption, LoadOptions, ModelOption, open_model
 from voxtral.cli.terminal import deferred_interrupts, say
 from voxtral.errors import RequestError
@@ -40,6 +42,7 @@ def encode(
       voxtral encode clip.wav -o clip.safetensors --model ./my-model
     """
     check_safetensors_target(output)
+    check_clip(clip)
     with open_model(model, LoadOptions(device, dtype), say) as loaded:
         codes = loaded.encode(clip)
     _write_codes(output, codes, loaded.sample_rate)
@@ -50,7 +53,8 @@ def encode(
 def decode(
     codes_file: Annotated[Path, typer.Argument(metavar="CODES", help="A file that voxtral encode wrote.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The audio; the extension chooses the format.")
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="The audio; the extension chooses the format."),
     ],
     model: ModelOption = None,
     device: DeviceOption = "auto",
@@ -75,7 +79,7 @@ def decode(
         audio = loaded.decode(codes)
     with deferred_interrupts(lambda: None) as check_interrupt:
         audio.save(output)
-    check_interrupt()
+        check_interrupt()
     say(f"{output}: {audio.duration:.1f} s")
 
 
@@ -91,7 +95,12 @@ def _read_codes(path: Path) -> tuple[Tensor, int]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        size = path.stat().st_size
+        # By the system, which says why it cannot be opened, and without waiting for whoever writes to a pipe.
+        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+            status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise _no_codes(path, "it is a folder, a pipe or a device")
+        size = status.st_size
         if size > _MAX_CODES_BYTES:
             raise _no_codes(path, f"it has {size} bytes, and {_MAX_CODES_BYTES} are allowed")
         with safe_open(path, framework="pt") as file:

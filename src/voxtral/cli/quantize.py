@@ -12,7 +12,7 @@ import typer
 
 from voxtral.cli.loading import DeviceOption
 from voxtral.cli.options import QuietOption
-from voxtral.cli.terminal import reporter, say
+from voxtral.cli.terminal import deferred_interrupts, reporter, say
 
 if TYPE_CHECKING:
     from voxtral.loading.convert import Progress
@@ -64,8 +64,14 @@ def quantize(
     quantization = choose_recipe(bits, checkpoint.config, group_size)
     check_conversion(checkpoint, output)
     tell(f"{model}: {format_bytes(checkpoint.data_bytes)} to {bits}, fitted on {chosen_device} ({reason})")
-    with _show_bytes(is_quiet=is_quiet) as progress:
-        size = write_quantized(checkpoint, quantization, output, device=chosen_device, on_progress=progress)
+    with deferred_interrupts(lambda: None) as check_interrupt, _show_bytes(is_quiet=is_quiet) as show_progress:
+
+        def on_progress(done: int, total: int) -> None:
+            check_interrupt()
+            show_progress(done, total)
+
+        size = write_quantized(checkpoint, quantization, output, device=chosen_device, on_progress=on_progress)
+        check_interrupt()
     say(f"{output}: {format_bytes(size)}")
     tell(f'next: voxtral speak "Hello!" --model {shlex.quote(str(output))} -o hello.wav')
 

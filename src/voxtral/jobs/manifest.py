@@ -128,7 +128,7 @@ class Manifest:
             AudioError: a folder has the name of a file.
         """
         names = list(files)
-        if folder := next((name for name in names if (self._folder / name).is_dir()), None):
+        if folder := next((name for name in names if os.path.isdir(self._folder / name)), None):
             raise AudioError(f"{self._folder / folder} is a folder; a file of audio is to have that name; move it away")
         return [name for name in names if self.state(name) == "foreign"]
 
@@ -143,6 +143,18 @@ class Manifest:
         """
         known = [(file, self._size(file)) for file in files]
         self._append([Record(file, bytes=size) for file, size in known if size is not None or file in self._records])
+
+    def check_there(self) -> None:
+        """Refuse to go on where somebody has taken the folder away: no file could be made.
+
+        Raises:
+            AudioError: the folder is not there any more.
+        """
+        if not os.path.isdir(self._work):
+            raise AudioError(
+                f"{self._folder} was deleted or moved while files were made for it; what is made must have a place; "
+                "leave the folder where it is and run it again"
+            )
 
     def part(self, file: str) -> Path:
         """Give the path at which a file is to be made."""
@@ -170,6 +182,8 @@ class Manifest:
             return (self._folder / file).stat().st_size
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._disk_error(self._folder / file, error) from error
 
     def _open_locked(self) -> None:
         """Open the journal and lock it for this process; the system unlocks it when the process is gone."""
@@ -263,7 +277,7 @@ def open_folder(folder: Path) -> Generator[Manifest]:
     Raises:
         AudioError: the folder cannot be made, or as `Manifest`.
     """
-    is_new = not folder.exists()
+    is_new = not os.path.lexists(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

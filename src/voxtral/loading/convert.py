@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -59,7 +60,8 @@ def write_quantized(
         CheckpointError: the source is damaged, or the disk refuses.
     """
     check_conversion(checkpoint, target)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    # The name is not the target's, which may already have the greatest length that a name can have.
+    partial = target.with_name(f".voxtral-{secrets.token_hex(8)}.part")
     try:
         partial.mkdir()
         size = _write_weights(checkpoint, quantization, partial / WEIGHTS_FILE, device, on_progress)
@@ -82,10 +84,23 @@ def check_conversion(checkpoint: Checkpoint, target: Path) -> None:
             f"{checkpoint.folder} is quantised to {checkpoint.config.quantization.name} already; a checkpoint of plain "
             "weights is needed; use the one that it was made from"
         )
-    if target.exists():
+    try:
+        target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # as it must be
+    except (OSError, ValueError) as error:
+        raise OptionError(
+            f"{target} cannot be written ({error}); it must be the name of a new folder; choose another"
+        ) from error
+    else:
         raise OptionError(f"{target} is there already; the folder must be a new one; choose another name")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise OptionError(f"{target} cannot be written; its folder must exist; create {target.parent} first")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise OptionError(
+            f"{target} cannot be written; this user may not write to {target.parent}; choose another folder, or change "
+            "its permissions"
+        )
 
 
 def _write_weights(
