@@ -170,7 +170,7 @@ def test_without_typer_one_line_says_what_to_install_and_the_doctor_works(
 def test_the_doctor_gets_all_arguments_and_gives_the_exit_code(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     command = importlib.import_module("voxtral.doctor.command")
     seen: list[list[str]] = []
-    monkeypatch.setattr(command, "main", lambda arguments: seen.append(arguments) or 7)
+    monkeypatch.setattr(command, "main", lambda arguments, _: seen.append(arguments) or 7)
     assert cli("doctor", "--vectors", "folder", "--help").code == 7
     assert seen == [["--vectors", "folder", "--help"]]
 

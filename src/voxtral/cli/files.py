@@ -49,7 +49,7 @@ def check_target(target: Path) -> None:
             f"{target} cannot be written ({_reason(error)}); it must be the name of a file in a folder that may be "
             "written to; choose another"
         ) from error
-    if not os.access(target.parent, os.W_OK | os.X_OK):
+    if not _may_use(target.parent, os.W_OK | os.X_OK):
         raise AudioError(
             f"{target} cannot be written; this user may not write to {target.parent}; choose another folder, or change "
             "its permissions"
@@ -75,7 +75,7 @@ def check_clip(clip: str | Path) -> None:
     """
     try:
         os.stat(clip)
-        reason = None if os.access(clip, os.R_OK) else os.strerror(errno.EACCES)
+        reason = None if _may_use(clip, os.R_OK) else os.strerror(errno.EACCES)
     except FileNotFoundError as error:
         raise ReferenceAudioError(
             f"the file {clip} does not exist; name an audio file to clone a voice from"
@@ -111,6 +111,11 @@ def writing(target: Path) -> Iterator[Path]:
             ) from error
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _may_use(path: str | Path, mode: int) -> bool:
+    """Tell whether this user may read a path (os.R_OK) or write to it (os.W_OK), as far as can be told beforehand."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _is_folder(path: Path) -> bool:

@@ -107,7 +107,7 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[:1] == ["doctor"]:
         from voxtral.doctor import command
 
-        return command.main(arguments[1:])
+        return command.main(arguments[1:], _fetch)
     try:
         import typer  # noqa: F401 - whether it is there
     except ImportError:
@@ -116,6 +116,15 @@ def _dispatch(arguments: list[str]) -> int:
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     _build_app(chosen)(args=arguments, prog_name="voxtral")
     return 0
+
+
+def _fetch(name: str) -> None:
+    """See that a model is here, for the doctor, as the other commands do it."""
+    try:
+        from voxtral.cli.loading import fetch_if_agreed
+    except ImportError:
+        return  # without typer; a model that is not here is refused
+    fetch_if_agreed(name)
 
 
 def _build_app(chosen: str | None) -> typer.Typer:

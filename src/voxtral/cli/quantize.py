@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voxtral.cli.loading import DeviceOption
+from voxtral.cli.loading import DeviceOption, fetch_if_agreed
 from voxtral.cli.options import QuietOption
 from voxtral.cli.terminal import deferred_interrupts, reporter, say
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def quantize(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a hub id in the local cache, 4b or nano.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a hub id, 4b or nano.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="A new folder for the result.")],
     bits: Annotated[
         str,
@@ -44,7 +44,8 @@ def quantize(
     """Write a checkpoint whose large matrices have fewer bits.
 
     The result is a folder like any other model: it takes less memory and loads at once, where --quantize fits the
-    weights at every start. What it costs in closeness is in docs/QUANTIZATION.md. Nothing is downloaded.
+    weights at every start. What it costs in closeness is in docs/QUANTIZATION.md. Nothing is downloaded
+    unasked.
 
     Examples:
       voxtral quantize 4b -o voxtral-int4
@@ -60,6 +61,7 @@ def quantize(
 
     tell = reporter(is_quiet=is_quiet)
     chosen_device, reason = resolve_device(device)
+    fetch_if_agreed(model)
     checkpoint = open_checkpoint(locate_model(model, allow_download=False))
     quantization = choose_recipe(bits, checkpoint.config, group_size)
     check_conversion(checkpoint, output)

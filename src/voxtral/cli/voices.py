@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 from voxtral.cli.files import check_clip, check_safetensors_target, writing
-from voxtral.cli.loading import DeviceOption, DtypeOption, LoadOptions, ModelOption, open_model, resolve_model_name
+from voxtral.cli.loading import (
+    DeviceOption,
+    DtypeOption,
+    LoadOptions,
+    ModelOption,
+    fetch_if_agreed,
+    open_model,
+    resolve_model_name,
+)
 from voxtral.cli.terminal import say, show
 from voxtral.loading.locate import locate_model
 
@@ -20,13 +28,14 @@ def voices(
 ) -> None:
     """List the preset voices of a model, with the language of each and whether it is that language's default.
 
-    The weights are not loaded and nothing is downloaded.
+    The weights are not loaded and nothing is downloaded unasked.
 
     Examples:
       voxtral voices
       voxtral voices --model 4b --json
     """
     name = resolve_model_name(model, say)
+    fetch_if_agreed(name)
     folder = locate_model(name, allow_download=False)
 
     from voxtral.loading.files import PARAMS_FILE

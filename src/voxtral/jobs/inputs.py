@@ -250,7 +250,8 @@ def _check_readable(source: Path) -> None:
         return
     except OSError as error:
         raise unreadable(str(source), error) from error
-    if not os.access(source, os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)):
+    wanted = os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)
+    if not os.access(source, wanted, effective_ids=os.access in os.supports_effective_ids):
         raise unreadable(str(source), PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 

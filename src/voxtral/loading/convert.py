@@ -96,7 +96,7 @@ def check_conversion(checkpoint: Checkpoint, target: Path) -> None:
         raise OptionError(f"{target} is there already; the folder must be a new one; choose another name")
     if not os.path.isdir(target.parent):
         raise OptionError(f"{target} cannot be written; its folder must exist; create {target.parent} first")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
+    if not os.access(target.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise OptionError(
             f"{target} cannot be written; this user may not write to {target.parent}; choose another folder, or change "
             "its permissions"

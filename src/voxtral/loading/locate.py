@@ -87,6 +87,11 @@ def is_built_in(model: str | os.PathLike[str]) -> bool:
     return str(model) in _BUILT_IN and not Path(model).is_dir()
 
 
+def is_fetchable(model: str) -> bool:
+    """Tell whether a name is that of a model on a hub, which a download would get."""
+    return not is_built_in(model) and not _is_path(model) and hub.canonical_id(model) is not None
+
+
 def choose_model(asked_for: str | None, device: str = "auto") -> tuple[str, str]:
     """Choose the model of a command and say why: (name, reason).
 

@@ -231,7 +231,7 @@ class ModelHost:
                 dtype=options.dtype,
                 quantize=options.quantize,
                 max_memory=options.max_memory,
-                local_files_only=options.model is None,
+                local_files_only=True,  # whoever may be asked has been, before this began
                 announce=self._announce,
                 options=EngineOptions(max_batch=options.max_batch, batch_invariant=options.batch_invariant),
             )
@@ -293,9 +293,8 @@ class ModelHost:
     def _fail(self, error: Exception) -> None:
         self._problem = error
         self._set("failed")
-        message = str(error) if isinstance(error, VoxtralError) else type(error).__name__
-        _log.error("the model cannot be used: %s", message)
-        self.on_fatal(message)
+        # `on_fatal` says it, once.
+        self.on_fatal(str(error) if isinstance(error, VoxtralError) else type(error).__name__)
 
 
 def _speak_once(tts: VoxtralTTS) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from voxtral.loading.hub.cache import describe_search, find_cached
 from voxtral.loading.hub.fetch import download
 from voxtral.loading.hub.names import ALIASES, CANONICAL_ID, PINNED_REVISION, canonical_id, require_id
-from voxtral.loading.hub.plan import plan_download
+from voxtral.loading.hub.plan import DownloadPlan, plan_download
 
 __all__ = [
     "ALIASES",
     "CANONICAL_ID",
     "PINNED_REVISION",
+    "DownloadPlan",
     "canonical_id",
     "describe_search",
     "download",
