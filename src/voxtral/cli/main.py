@@ -45,6 +45,9 @@ _ERROR = 1
 # What becomes a line and an exit code. Anything else is a fault of this program, and is shown as such.
 _REPORTED = (VoxtralError, KeyboardInterrupt, OSError, MemoryError, ImportError)
 
+# Below this, numpy looks for memory for ever when it is imported; with torch and nano it takes about 1.2 GB.
+_LEAST_ADDRESS_SPACE = 256 * 10**6
+
 _HELP = "Voxtral TTS on your own machine: text to speech, from the command line."
 
 # The marker \b keeps the lines that follow as they are.
@@ -105,6 +108,7 @@ def run(arguments: list[str]) -> int:
 def _dispatch(arguments: list[str]) -> int:
     # Before typer is imported: `doctor` runs on machines with torch, numpy and safetensors alone.
     if arguments[:1] == ["doctor"]:
+        _check_address_space()
         from voxtral.doctor import command
 
         return command.main(arguments[1:], _fetch)
@@ -172,10 +176,14 @@ def _reporting(function: Callable[..., None]) -> Callable[..., None]:
         is_debugging = False
         try:
             is_debugging = _is_debugging()
+            _check_address_space()
             function(*args, **kwargs)
             # Inside, so that a reader who went away is noticed here and not by the interpreter at exit.
             sys.stdout.flush()
-        except _REPORTED as error:
+        except (*_REPORTED, RuntimeError) as error:
+            # The only one that does not speak of a fault here; typer's own ways out are others.
+            if isinstance(error, RuntimeError) and "can't start new thread" not in str(error):
+                raise
             if is_debugging:
                 traceback.print_exc()
             raise typer.Exit(_explain(error)) from error
@@ -190,6 +198,21 @@ def _reporting(function: Callable[..., None]) -> Callable[..., None]:
     reporting.__dict__["__signature__"] = signature
     reporting.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     return reporting
+
+
+def _check_address_space() -> None:
+    """Refuse to begin where the process may not even take what its libraries need.
+
+    Raises:
+        MemoryError: `ulimit -v` is too low.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such module, and no such limit
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < _LEAST_ADDRESS_SPACE:
+        raise MemoryError(f"this process may take {limit / 10**6:.0f} MB of address space (ulimit -v)")
 
 
 def _explain(error: BaseException) -> int:
@@ -208,11 +231,15 @@ def _explain(error: BaseException) -> int:
 
 
 def _what_went_wrong(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError | RuntimeError):
+        reason = f" ({error})" if str(error) else ""
         return (
-            "out of memory; the model and what it computes must fit; free some, or choose --quantize or a smaller model"
+            f"out of memory{reason}; the libraries, the model and what it computes must fit; free some, allow this "
+            "process more, or choose --quantize or a smaller model"
         )
-    if isinstance(error, ImportError):
+    # An OSError is what ctypes makes of a library that does not fit.
+    is_library = isinstance(error, OSError) and error.errno is None and ".so" in str(error)
+    if isinstance(error, ImportError) or is_library:
         return (
             f"a package cannot be loaded ({error}); all of them must be there and fit the memory; install voxtral-tts "
             "again, or allow more memory"

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from voxtral.device import is_device_failure
+from voxtral.device import is_device_failure, is_out_of_memory
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.process import BoundToProcess
 from voxtral.engine.protocol import Counts, RowOutput, RowProtocol, RunnerProtocol, StepProtocol
@@ -87,8 +87,8 @@ class Engine(BoundToProcess):
         sequence = Sequence(request, handle, trace, max_buffered=max_frames * self._samples_per_frame)
         with self._wakeup:
             self._check_open()
-            self._scheduler.add(sequence)
             self._start_thread()
+            self._scheduler.add(sequence)
             self._wakeup.notify_all()
         return handle
 
@@ -97,14 +97,15 @@ class Engine(BoundToProcess):
 
         Raises:
             EngineStoppedError: the engine has been closed, has failed, or is the parent's of a fork.
-            Exception: whatever the function raises.
+            EngineError: memory ran out.
+            Exception: whatever else the function raises.
         """
         self.check_process()
         future: Future[T] = Future()
         with self._wakeup:
             self._check_open()
-            self._calls.append((function, future))
             self._start_thread()
+            self._calls.append((function, future))
             self._wakeup.notify_all()
         return future.result()
 
@@ -162,16 +163,18 @@ class Engine(BoundToProcess):
         if self._thread is not None:
             return
         is_ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(is_ready,), name="voxtral-engine", daemon=True)
-        if self.options.num_threads is None:
-            self._thread.start()
-            return
+        thread = threading.Thread(target=self._run, args=(is_ready,), name="voxtral-engine", daemon=True)
         # Torch keeps a number for each thread, and one for threads to come. The engine sets both; what others
         # had is put back before anything else happens.
         others = torch.get_num_threads()
-        self._thread.start()
-        is_ready.wait()
-        torch.set_num_threads(others)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise _as_engine_error(error) from error  # there is no memory for one, or no more are allowed
+        self._thread = thread
+        if self.options.num_threads is not None:
+            is_ready.wait()
+            torch.set_num_threads(others)
 
     def _run(self, is_ready: threading.Event) -> None:
         cause: BaseException | None = None
@@ -392,7 +395,12 @@ class Engine(BoundToProcess):
             future.set_result(function(self._model))
         except BaseException as error:
             has_failed = is_device_failure(error)
-            future.set_exception(_stopped(error) if has_failed else error)
+            if has_failed:
+                future.set_exception(_stopped(error))
+            elif isinstance(error, Exception) and is_out_of_memory(error):
+                future.set_exception(_as_engine_error(error))
+            else:
+                future.set_exception(error)
             # An ordinary error belongs to the caller alone; anything else ends the thread too.
             if has_failed or not isinstance(error, Exception):
                 raise
@@ -445,8 +453,11 @@ def _as_engine_error(error: Exception) -> VoxtralError:
     _turn_frames_to_text(error)
     if isinstance(error, VoxtralError):
         return error
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        message = "out of memory; the model and the running requests must fit; close others or use a smaller dtype"
+    if is_out_of_memory(error):
+        message = (
+            f"out of memory ({str(error) or type(error).__name__}); the model and the running requests must fit; close "
+            "others or use a smaller dtype"
+        )
     else:
         message = f"the generation failed inside the engine ({type(error).__name__}: {error}); please report this"
     wrapped = EngineError(message)
