@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import gc
+import math
 import os
 import platform
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +50,9 @@ _NO_MEMORY = ("out of memory", "alloc_failed", "can't allocate memory", "can't s
 _ACCELERATOR_ERROR: type[Exception] | tuple[()] = getattr(torch, "AcceleratorError", ())
 
 _PROBE_TIMEOUT_S = 20.0
+
+# How long a signal may go unheard while something is waited for.
+_LISTEN_S = 0.1
 _PROBE_ANSWER = 14.0  # 0 + 1 + 4 + 9
 
 
@@ -206,7 +211,12 @@ def run_aside(function: Callable[[], T], *, timeout_s: float | None = None) -> T
     # A daemon, so that an interrupt need not wait for it.
     thread = threading.Thread(target=run, name="voxtral-load", daemon=True)
     thread.start()
-    result = future.result(timeout_s)
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    # A signal that comes just before a wait begins does not end it, and its handler runs only between two waits.
+    while not wait([future], min(_LISTEN_S, max(0.0, deadline - time.monotonic()))).done:
+        if time.monotonic() >= deadline:
+            raise TimeoutError
+    result = future.result()
     thread.join()
     return result
 

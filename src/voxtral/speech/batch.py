@@ -31,6 +31,9 @@ T = TypeVar("T")
 MAX_IN_FLIGHT = 512
 """Each utterance in flight has a thread that reads it and, in the engine, its cache."""
 
+# How long a signal may go unheard while something is waited for.
+_LISTEN_S = 0.5
+
 # How many items one message names.
 _MAX_NAMED = 10
 
@@ -138,7 +141,10 @@ class Batch(Generic[T]):
     def _finished(self) -> Iterator[tuple[BatchItem, T | VoxtralError]]:
         """Wait until something is done, and yield it."""
         self.check_cancelled()
-        for future in wait(list(self._open), return_when=FIRST_COMPLETED).done:
+        # A signal that comes just before a wait begins does not end it, and its handler runs only between two waits.
+        while not (done := wait(list(self._open), _LISTEN_S, FIRST_COMPLETED).done):
+            pass
+        for future in done:
             item, _ = self._open.pop(future)
             try:
                 outcome: T | VoxtralError = future.result()
