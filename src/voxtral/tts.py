@@ -23,6 +23,7 @@ from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, plan_compute
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
+from voxtral.engine.process import BoundToProcess
 from voxtral.errors import VoxtralWarning
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
 from voxtral.loading.load import keep_voices_on_disk, load_as_planned, open_tokenizer
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
     from voxtral.jobs.synthesize import Texts
 
 
-class VoxtralTTS(Speaker):
-    """A loaded model that speaks; safe to use from many threads.
+class VoxtralTTS(Speaker, BoundToProcess):
+    """A loaded model that speaks; safe to use from many threads, and not from a forked child.
 
     Example:
         model = VoxtralTTS.from_pretrained("mistralai/Voxtral-TTS")
@@ -65,6 +66,7 @@ class VoxtralTTS(Speaker):
         name: str,
         options: EngineOptions | None = None,
     ) -> None:
+        super().__init__()
         self.name = name
         self.checkpoint = checkpoint
         options = options or EngineOptions()
@@ -121,13 +123,8 @@ class VoxtralTTS(Speaker):
         """
         check_precision(quantize, max_memory)
         plan_compute(device, dtype)  # before a download: a device that is not there would be refused after it
-        folder = locate_model(
-            model,
-            revision=revision,
-            token=token,
-            allow_download=not local_files_only,
-            announce=announce or _tell_on_stderr,
-        )
+        may_fetch, announce = not local_files_only, announce or _tell_on_stderr
+        folder = locate_model(model, revision=revision, token=token, allow_download=may_fetch, announce=announce)
         checkpoint = open_checkpoint(folder)
         tokenizer = open_tokenizer(checkpoint)
         compute = plan_compute(device, dtype, num_parameters=checkpoint.num_parameters)
@@ -242,6 +239,7 @@ class VoxtralTTS(Speaker):
         Raises:
             RequestError: as `submit`.
         """
+        self.check_process()
         self._planner.plan(request, hold_segments=True, warn=warn or _warn)
 
     def submit(self, request: SpeechRequest, *, hold_segments: bool = False, warn: Warn | None = None) -> SpeechHandle:
@@ -255,8 +253,9 @@ class VoxtralTTS(Speaker):
         Raises:
             RequestError: text, voice, language, reference audio or an option breaks a rule.
             DeadlineError: the deadline passed while the request was checked.
-            EngineStoppedError: the model has been closed, or its engine has failed.
+            EngineStoppedError: the model has been closed, its engine has failed, or this is a forked child.
         """
+        self.check_process()
         accepted_at = time.perf_counter()
         plan = self._planner.plan(request, hold_segments=hold_segments, warn=warn or _warn)
         handle = SpeechHandle(plan, self.engine, accepted_at=accepted_at, owner=self._running)
@@ -283,6 +282,7 @@ class VoxtralTTS(Speaker):
 
         See `voxtral.jobs.synthesize.synthesize_files` for arguments, result and errors, and docs/BATCH.md.
         """
+        self.check_process()
         from voxtral.jobs.synthesize import synthesize_files  # here, because most who load a model write no files
 
         return synthesize_files(

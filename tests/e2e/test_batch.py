@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -388,7 +389,67 @@ def test_kills_at_any_moment_change_no_byte(batch: Command) -> None:
     assert sorted(os.listdir("killed")) == sorted(os.listdir("whole"))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("part", [1, 3])
+def test_a_kill_in_the_middle_of_a_file_costs_that_file_alone(
+    batch: Command, tts: VoxtralTTS, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    """What a kill leaves: the folder as it is at a write of the file that is under way, without any tidying up."""
+    write, left, writes = AudioFileWriter.write, Path("left"), 0
+
+    def write_and_copy(self: AudioFileWriter, samples: np.ndarray) -> None:
+        nonlocal writes
+        write(self, samples)
+        writes += len(list(Path("book").glob("*.wav"))) == part and not left.exists()
+        if writes == 1 and not left.exists():
+            shutil.copytree("book", left)
+
+    monkeypatch.setattr(AudioFileWriter, "write", write_and_copy)
+    assert batch("chapter1.txt", "-o", "book", "--in-flight", "1").code == 0
+    monkeypatch.setattr(AudioFileWriter, "write", write)
+    assert any(path.name.endswith(".part") for path in left.rglob("*"))
+    whole = audio_of(Path("book"))
+    assert len(audio_of(left)) == part
+    assert audio_of(left).items() < whole.items()
+    spoken: list[str] = []
+    submit = tts.submit
+
+    def watch(request: SpeechRequest, **options: Any) -> SpeechHandle:
+        spoken.append(request.text)
+        return submit(request, **options)
+
+    monkeypatch.setattr(tts, "submit", watch)
+    assert batch("chapter1.txt", "-o", "left").code == 0
+    assert sorted(spoken) == sorted(TEXTS[part:])
+    assert audio_of(left) == whole
+    assert sorted(os.listdir(left)) == sorted(os.listdir("book"))
+
+
+def test_a_folder_that_is_taken_away_ends_the_run_in_a_line(
+    batch: Command, tts: VoxtralTTS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, spoken, submit = Manifest.commit, [], tts.submit
+
+    def commit_and_lose(self: Manifest, *arguments: Any, **options: Any) -> None:
+        commit(self, *arguments, **options)
+        shutil.rmtree("book", ignore_errors=True)
+
+    def watch(request: SpeechRequest, **options: Any) -> SpeechHandle:
+        spoken.append(request.text)
+        return submit(request, **options)
+
+    Path("long.txt").write_text("\n".join(f"{text} Part {part}." for part in range(20) for text in TEXTS))
+    monkeypatch.setattr(Manifest, "commit", commit_and_lose)
+    monkeypatch.setattr(tts, "submit", watch)
+    result = batch("long.txt", "-o", "book", "--in-flight", "2")
+    assert result.code == 1
+    assert result.lines[-1].startswith("error: ")
+    assert "book" in result.lines[-1]
+    # Not for all 80 of them, which would have no place.
+    assert len(spoken) < 10
+    assert not Path("book").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
     batch: Command, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 
-from voxtral.device import is_device_failure, plan_compute, probe_device, run_aside
+from voxtral.device import (
+    _memory_limits,
+    available_memory,
+    is_device_failure,
+    is_out_of_memory,
+    plan_compute,
+    probe_device,
+    run_aside,
+)
 from voxtral.errors import DeviceError
 
 
@@ -92,3 +102,50 @@ def test_a_device_that_hangs_or_computes_nonsense_does_not_pass(monkeypatch: pyt
     monkeypatch.setattr(torch, "arange", lambda *_, **__: torch.ones(4))
     with pytest.raises(DeviceError, match=r"computes 4\.0"):
         probe_device(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("line", "top", "names"),
+    [
+        ("0::/a/b", ".", ("memory.max", "memory.current")),
+        ("4:memory:/a/b", "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")),
+    ],
+)
+def test_what_a_container_may_take_counts_and_files_that_it_has_read_do_not(
+    tmp_path: Path, line: str, top: str, names: tuple[str, str]
+) -> None:
+    own, root = tmp_path / "own", tmp_path / "groups"
+    own.write_text(f"9:cpu:/\n{line}\n")
+    group = root / top / "a"
+    (group / "b").mkdir(parents=True)
+    for folder, limit in ((group, "1000"), (group / "b", "max")):
+        for name, value in zip(names, (limit, "700"), strict=True):
+            (folder / name).write_text(value + "\n")
+    (group / "memory.stat").write_text("anon 500\ninactive_file 200\n")
+    assert list(_memory_limits(own, root)) == [(500, 1000)]
+    assert list(_memory_limits(tmp_path / "missing", root)) == []
+
+
+def test_free_memory_is_no_more_than_the_least_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = available_memory()
+    if before is None:
+        pytest.skip("this system does not tell")
+    monkeypatch.setattr("voxtral.device._memory_limits", lambda: [(3, 10), (5, 8)])
+    assert available_memory() == (3, 8)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_full"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (RuntimeError("can't start new thread"), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (RuntimeError("shapes do not fit"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_running_out_of_memory_is_told_apart(error: Exception, is_full: bool) -> None:
+    assert is_out_of_memory(error) == is_full

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from voxtral.cli.loading import (
 )
 from voxtral.cli.options import JsonOption, QuietOption, with_speech_options
 from voxtral.cli.progress import batch_line, clock, show_line
-from voxtral.cli.terminal import deferred_interrupts, reporter, say
+from voxtral.cli.terminal import deferred_interrupts, reporter, say, show
 from voxtral.engine.options import EngineOptions
 from voxtral.errors import AudioError, RequestError, VoxtralError
 from voxtral.jobs.inputs import KEYS, BatchFile, Problem, Split, describe_problems, name_files, plan_files, read_entries
@@ -47,7 +48,8 @@ _SEED = replace(
 def batch(  # noqa: PLR0913 - each parameter is an option
     *,
     source: Annotated[
-        Path, typer.Argument(metavar="FILE|DIR", help="A .txt file, a .jsonl file, or a folder of .txt files.")
+        Path,
+        typer.Argument(metavar="FILE|DIR", help="A .txt file, a .jsonl file, or a folder of .txt files."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A folder; made if it is not there.")],
     split: Annotated[
@@ -109,22 +111,31 @@ def batch(  # noqa: PLR0913 - each parameter is an option
     check_options(make_request("", seed=seed, **options))
     files = _read_input(source, split, options, seed, format)
     tell = reporter(is_quiet=is_quiet)
-    with open_folder(output) as manifest:
+    # Twice, so that nothing is there to be undone while the model is loaded: a signal then ends the process at once.
+    with deferred_interrupts(lambda: None) as check_interrupt, open_folder(output) as manifest:
         _check_folder(manifest, files, is_overwriting=overwrite)
-        engine = EngineOptions(batch_invariant=batch_invariant)
-        with open_model(model, LoadOptions(device, dtype, quantize, max_memory), tell, options=engine) as loaded:
-            run = BatchRun(loaded, manifest, files, format, overwrite=overwrite, max_in_flight=in_flight)
-            _check(run)
-            if run.num_changed:
-                tell(f"{output}: of the files that are there {run.num_changed} will be made again")
-            is_watched = not (is_quiet or as_json) and sys.stderr.isatty()
-            _make(run, is_watched=is_watched, is_overwriting=overwrite)
-            report = run.report()
+        check_interrupt()
+    engine = EngineOptions(batch_invariant=batch_invariant)
+    load = LoadOptions(device, dtype, quantize, max_memory)
+    with open_model(model, load, tell, options=engine) as loaded, ExitStack() as stack:
+        cancel = _Cancel()
+        check_interrupt = stack.enter_context(deferred_interrupts(cancel))
+        manifest = stack.enter_context(open_folder(output))
+        _check_folder(manifest, files, is_overwriting=overwrite)
+        run = BatchRun(loaded, manifest, files, format, overwrite=overwrite, max_in_flight=in_flight)
+        cancel.run = run
+        check_interrupt()
+        _check(run)
+        if run.num_changed:
+            tell(f"{output}: of the files that are there {run.num_changed} will be made again")
+        is_watched = not (is_quiet or as_json) and sys.stderr.isatty()
+        _make(run, check_interrupt, is_watched=is_watched, is_overwriting=overwrite)
+        report = run.report()
     tell(_summary(report))
     if report.left:
         tell(f"{output}: left as they are, their texts are no longer in {source}: {name_files(report.left)}")
     if as_json:
-        print(json.dumps(_as_json(report, loaded.name, format)))
+        show(json.dumps(_as_json(report, loaded.name, format)))
     if report.failed:
         for failed in report.failed:
             say(f"failed: {failed.file} ({failed.where}): {failed.error}")
@@ -173,10 +184,20 @@ def _check(run: BatchRun) -> None:
     _refuse(problems)
 
 
-def _make(run: BatchRun, *, is_watched: bool, is_overwriting: bool) -> None:
+class _Cancel:
+    """Ends a run, once there is one."""
+
+    run: BatchRun | None = None
+
+    def __call__(self) -> None:
+        if self.run is not None:
+            self.run.cancel()
+
+
+def _make(run: BatchRun, check_interrupt: Callable[[], None], *, is_watched: bool, is_overwriting: bool) -> None:
     """Make the files; after an interruption say how far it went and how to go on."""
     try:
-        with deferred_interrupts(run.cancel) as check_interrupt, ExitStack() as stack:
+        with ExitStack() as stack:
             if is_watched:
                 stack.enter_context(show_line(lambda: batch_line(run.progress)))
             for _ in stack.enter_context(closing(run.make())):

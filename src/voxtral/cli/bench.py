@@ -17,7 +17,7 @@ from voxtral.cli.loading import (
     QuantizeOption,
     open_model,
 )
-from voxtral.cli.terminal import reporter
+from voxtral.cli.terminal import reporter, show
 from voxtral.errors import OptionError, VoiceError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def bench(  # noqa: PLR0913 - they are the options of the command
         report = _measure(loaded, (1, streams), seconds, rounds, quiet)
     if price_per_hour is not None:
         report["cost"] = _cost(report["streams"], price_per_hour)
-    print(json.dumps(report) if as_json else _as_text(report))
+    show(json.dumps(report) if as_json else _as_text(report))
 
 
 def _measure(

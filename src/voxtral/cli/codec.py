@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voxtral.cli.files import check_safetensors_target, check_target, writing
+from voxtral.cli.files import check_clip, check_safetensors_target, check_target, writing
 from voxtral.cli.loading import DeviceOption, DtypeOption, LoadOptions, ModelOption, open_model
 from voxtral.cli.terminal import deferred_interrupts, say
 from voxtral.disk import UnfitFileError, open_regular
@@ -41,6 +41,7 @@ def encode(
       voxtral encode clip.wav -o clip.safetensors --model ./my-model
     """
     check_safetensors_target(output)
+    check_clip(clip)
     with open_model(model, LoadOptions(device, dtype), say) as loaded:
         codes = loaded.encode(clip)
     _write_codes(output, codes, loaded.sample_rate)
@@ -51,7 +52,8 @@ def encode(
 def decode(
     codes_file: Annotated[Path, typer.Argument(metavar="CODES", help="A file that voxtral encode wrote.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The audio; the extension chooses the format.")
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="The audio; the extension chooses the format."),
     ],
     model: ModelOption = None,
     device: DeviceOption = "auto",
@@ -76,7 +78,7 @@ def decode(
         audio = loaded.decode(codes)
     with deferred_interrupts(lambda: None) as check_interrupt:
         audio.save(output)
-    check_interrupt()
+        check_interrupt()
     say(f"{output}: {audio.duration:.1f} s")
 
 

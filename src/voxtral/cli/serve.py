@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voxtral.cli.loading import DeviceOption, DtypeOption, MaxMemoryOption, ModelOption, QuantizeOption
+from voxtral.cli.loading import (
+    DeviceOption,
+    DtypeOption,
+    MaxMemoryOption,
+    ModelOption,
+    QuantizeOption,
+    fetch_if_agreed,
+)
 from voxtral.cli.terminal import reporter
 from voxtral.errors import OptionError
+from voxtral.loading.locate import choose_model
 
 if TYPE_CHECKING:
     from voxtral.server.options import ServerOptions
@@ -138,6 +146,7 @@ def serve(  # noqa: PLR0913 - each parameter is an option
         log_format=log_format,
     )
     _check_exposure(options)
+    fetch_if_agreed(choose_model(options.model, options.device)[0], options.max_memory)
     from voxtral.server.run import run
 
     run(options, announce=reporter(is_quiet=quiet), is_quiet=quiet)

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -33,9 +33,15 @@ _EXAMPLES = """examples:
 """
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run the doctor; returns the exit code: 0 well, 1 something failed, 2 wrong usage."""
+def main(argv: Sequence[str], fetch: Callable[[str], None] | None = None) -> int:
+    """Run the doctor; returns the exit code: 0 well, 1 something failed, 2 wrong usage.
+
+    Args:
+        argv: the arguments.
+        fetch: sees that the model of a name is here, and may ask a person to agree to a download.
+    """
     arguments = _parse(argv)
+    arguments.fetch = fetch
     try:
         if arguments.vectors is not None:
             return _compare(arguments)
@@ -68,6 +74,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def _open(arguments: argparse.Namespace) -> tuple[Checkpoint, str, str]:
     name, reason = choose_model(arguments.model, arguments.device)
+    if arguments.fetch is not None:
+        arguments.fetch(name)
     return open_checkpoint(locate_model(name, allow_download=False)), name, reason
 
 

@@ -6,9 +6,11 @@ It knows no output folder; read next: `voxtral.jobs.run`, which makes the files.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -106,6 +108,7 @@ def read_entries(source: Path, split: Split | None) -> tuple[list[Entry], list[P
     """
     entries: list[Entry] = []
     problems: list[Problem] = []
+    _check_readable(source)
     try:
         texts = sorted(path for path in source.iterdir() if _is_text(path)) if is_folder(source) else None
         is_there = look(source) is not None
@@ -243,6 +246,23 @@ def name_files(files: Sequence[str]) -> str:
     return ", ".join(files[:_MAX_TOLD]) + (", ..." if len(files) > _MAX_TOLD else "")
 
 
+def _check_readable(source: Path) -> None:
+    """Refuse what is there and may not be read, or cannot be looked at; what is not there is no matter here.
+
+    Raises:
+        TextError: why it cannot be read.
+    """
+    try:
+        mode = source.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise unreadable(str(source), error) from error
+    wanted = os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)
+    if not os.access(source, wanted, effective_ids=os.access in os.supports_effective_ids):
+        raise unreadable(str(source), PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 def _is_text(path: Path) -> bool:
     return path.suffix.lower() == ".txt" and not path.name.startswith(".") and is_file(path)
 
@@ -337,15 +357,17 @@ def _make_checked(common: Mapping[str, Any], own: Mapping[str, Any] | SpeechRequ
 
 def _check_clip(clip: Any) -> None:
     if isinstance(clip, str | os.PathLike):
+        path = os.fspath(cast("str | os.PathLike[str]", clip))
         try:
-            is_there = look(cast("str | os.PathLike[str]", clip)) is not None
-        except OSError as error:
+            os.stat(path)
+        except FileNotFoundError as error:
+            raise RequestError(f"the clip {path!r} does not exist; name an audio file to clone from") from error
+        except (OSError, ValueError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             raise RequestError(
-                f"the clip {os.fspath(clip)!r} cannot be looked at ({error.strerror}); check its permissions and "
-                "the disk"
+                f"the clip {path!r} cannot be read ({reason}); a voice is cloned from an audio file; check the path "
+                "and its permissions"
             ) from error
-        if not is_there:
-            raise RequestError(f"the clip {os.fspath(clip)!r} does not exist; name an audio file to clone from")
     elif clip is not None and not isinstance(clip, bytes | bytearray | memoryview | tuple):
         raise RequestError(
             f"reference_audio is a {type(clip).__name__}; it must be a path, bytes or (samples, rate), which can be "

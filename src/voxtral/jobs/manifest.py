@@ -150,6 +150,18 @@ class Manifest:
         known = [(file, self._size(file)) for file in files]
         self._append([Record(file, bytes=size) for file, size in known if size is not None or file in self._records])
 
+    def check_there(self) -> None:
+        """Refuse to go on where somebody has taken the folder away: no file could be made.
+
+        Raises:
+            AudioError: the folder is not there any more.
+        """
+        if not os.path.isdir(self._work):
+            raise AudioError(
+                f"{self._folder} was deleted or moved while files were made for it; what is made must have a place; "
+                "leave the folder where it is and run it again"
+            )
+
     def part(self, file: str) -> Path:
         """Give the path at which a file is to be made."""
         return self._work / file
@@ -276,7 +288,7 @@ def open_folder(folder: Path) -> Generator[Manifest]:
     Raises:
         AudioError: the folder cannot be made, or as `Manifest`.
     """
-    is_new = not folder.exists()
+    is_new = not os.path.lexists(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

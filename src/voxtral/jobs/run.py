@@ -213,12 +213,16 @@ class BatchRun:
     def check(self) -> tuple[list[Problem], list[Problem]]:
         """Check with the model whatever is to be made, and speak nothing.
 
+        Raises:
+            CancelledError: `cancel` was called.
+
         Returns:
             All that is wrong, and all that should be known and stops nothing, the latter each once with the first
             text that causes it. If anything is wrong, `make` is not to be called.
         """
         problems: list[Problem] = []
         for planned in self._to_make:
+            self._batch.check_cancelled()  # a clip to clone takes a while
             self._warned.where = planned.where
             try:
                 self._speaker.check(self._voices.resolve(planned.item.request), warn=self._warned)
@@ -317,6 +321,7 @@ class BatchRun:
         # Where the disk or the engine is gone, the rest would fail in the same way.
         if isinstance(error, EngineStoppedError) or isinstance(error.__cause__, OSError):
             raise error
+        self._manifest.check_there()
         self._manifest.fail(planned.file, planned.item.request.seed, error)
         failed = FailedFile(planned.file, planned.where, error)
         self._failed.append(failed)

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from voxtral import __version__
 from voxtral.config import QuantizationConfig
-from voxtral.device import ComputePlan, run_aside
-from voxtral.errors import CheckpointError
+from voxtral.device import ComputePlan, is_out_of_memory, run_aside
+from voxtral.errors import CheckpointError, DeviceError
 from voxtral.loading.checkpoint import Checkpoint, TensorReader, check_finite, fingerprint
 from voxtral.loading.files import TOKENIZER_FILE
 from voxtral.loading.inventory import (
@@ -55,9 +55,11 @@ def load_as_planned(checkpoint: Checkpoint, compute: ComputePlan) -> VoxtralMode
 
     Raises:
         CheckpointError: a file is damaged, or a value does not fit the dtype.
+        DeviceError: memory ran out.
     """
-    return run_aside(
-        lambda: load_model(
+
+    def load() -> VoxtralModel:
+        return load_model(
             checkpoint,
             device=compute.device,
             dtype=compute.dtype,
@@ -65,7 +67,16 @@ def load_as_planned(checkpoint: Checkpoint, compute: ComputePlan) -> VoxtralMode
             quantization=compute.quantization,
             prepared=True,
         )
-    )
+
+    try:
+        return run_aside(load)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceError(
+            f"out of memory on {compute.device} while the model was loaded ({error}); all of it must fit; free some, "
+            "allow this process more, or choose fewer bits with quantize"
+        ) from error
 
 
 def load_model(

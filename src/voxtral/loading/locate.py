@@ -5,12 +5,14 @@ An id that was asked for is never replaced by another model.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
-from voxtral.disk import is_folder, look
+from voxtral.disk import look
 from voxtral.errors import CheckpointError, ModelNotFoundError, OptionError
 from voxtral.loading import hub
 from voxtral.loading.files import REQUIRED_FILES, VOICE_FOLDER
@@ -55,19 +57,16 @@ def locate_model(
         return Path(str(files("voxtral").joinpath(*_BUILT_IN[str(model)])))
     name = os.fspath(model)
     folder = Path(os.path.expanduser(name))
-    try:
-        is_there = bool(name) and is_folder(folder)
-        state = "does not exist" if look(folder) is None else "is not a folder"
-    except OSError as error:
-        is_there, state = False, f"cannot be looked at ({error.strerror})"
-    if is_there:
+    is_path = isinstance(model, os.PathLike) or _is_path(name)
+    if name and _is_folder(folder, name, is_path=is_path):
         if revision is not None:
             raise OptionError(
                 f"revision {revision!r} was given with the folder {name}; a folder has no revisions; "
                 "leave the revision out, or name the model by its hub id"
             )
         return folder
-    if isinstance(model, os.PathLike) or _is_path(name):
+    if is_path:
+        state = "is not a folder" if look(folder) is not None else "does not exist"
         raise ModelNotFoundError(
             f"the folder {name} {state}; a model folder holds {', '.join(REQUIRED_FILES)} and {VOICE_FOLDER}/; "
             "check the path, or name a model by its hub id or as `4b`"
@@ -88,6 +87,11 @@ def locate_model(
 def is_built_in(model: str | os.PathLike[str]) -> bool:
     """Tell whether a name means a checkpoint of this package; a folder of that name comes first."""
     return str(model) in _BUILT_IN and not Path(model).is_dir()
+
+
+def is_fetchable(model: str) -> bool:
+    """Tell whether a name is that of a model on a hub, which a download would get."""
+    return not is_built_in(model) and not _is_path(model) and hub.canonical_id(model) is not None
 
 
 def choose_model(asked_for: str | None, device: str = "auto") -> tuple[str, str]:
@@ -123,6 +127,27 @@ def choose_model(asked_for: str | None, device: str = "auto") -> tuple[str, str]
         f"{_NANO_IS}; 4b, the real model, is in the local cache but has no GPU (device cpu: {device_reason}); "
         "`--model 4b` uses it all the same, slowly"
     )
+
+
+def _is_folder(folder: Path, name: str, *, is_path: bool) -> bool:
+    """Tell whether a folder is there.
+
+    Raises:
+        ModelNotFoundError: it cannot be looked at, which is something else than not being there.
+    """
+    try:
+        return stat.S_ISDIR(os.stat(folder).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        is_no_name = isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG
+        if is_no_name and not is_path:
+            return False
+        raise ModelNotFoundError(
+            f"the folder {name} cannot be looked at ({reason}); a model folder must be one that this user may read; "
+            "check the path and its permissions"
+        ) from error
 
 
 def _is_path(name: str) -> bool:

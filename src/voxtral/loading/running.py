@@ -17,13 +17,14 @@ import torch
 from voxtral.device import ComputePlan, codec_dtype_for, probe_device, resolve_device
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
+from voxtral.engine.process import BoundToProcess
 from voxtral.errors import EngineError, EngineStoppedError
 from voxtral.model.voxtral import VoxtralModel, move_model
 
 T = TypeVar("T")
 
 
-class RunningModel:
+class RunningModel(BoundToProcess):
     """A model with its engine; safe to use from many threads. The engine stops when this is closed or forgotten.
 
     Attributes:
@@ -37,6 +38,7 @@ class RunningModel:
     """
 
     def __init__(self, model: VoxtralModel, compute: ComputePlan, options: EngineOptions) -> None:
+        super().__init__()
         self.compute = compute
         self.model = model
         self._lock = threading.Lock()
@@ -46,7 +48,8 @@ class RunningModel:
 
     @property
     def engine(self) -> Engine:
-        """The engine; another one after `restart`."""
+        """The engine; another one after `restart`. A forked child has none, and hears so before any lock is tried."""
+        self.check_process()
         return self._engine
 
     def call(self, function: Callable[[VoxtralModel], T]) -> T:
@@ -107,6 +110,7 @@ class RunningModel:
             DeviceError: the device does not answer any more: end the process.
             EngineStoppedError: the model has been closed.
         """
+        self.check_process()
         with self._restarting:
             failed = self._engine
             if failed.failure is None:
@@ -127,6 +131,8 @@ class RunningModel:
 
     def close(self) -> None:
         """Stop the engine; unfinished requests fail."""
+        if self.is_foreign:
+            return
         with self._lock:
             self._is_closed = True
         self._engine.close()

@@ -31,6 +31,9 @@ T = TypeVar("T")
 MAX_IN_FLIGHT = 512
 """Each utterance in flight has a thread that reads it and, in the engine, its cache."""
 
+# How long a signal may go unheard while something is waited for.
+_LISTEN_S = 0.5
+
 # How many items one message names.
 _MAX_NAMED = 10
 
@@ -110,7 +113,7 @@ class Batch(Generic[T]):
                 for item in items:
                     if len(self._open) >= self._max_in_flight:
                         yield from self._finished()
-                    self._check_cancelled()
+                    self.check_cancelled()
                     try:
                         handle = self._submit(item.request, hold_segments=True)
                     except VoxtralError as error:
@@ -119,7 +122,7 @@ class Batch(Generic[T]):
                     self._open[pool.submit(self._take, item, handle)] = (item, handle)
                 while self._open:
                     yield from self._finished()
-                self._check_cancelled()
+                self.check_cancelled()
             finally:
                 # Before the pool waits for its threads.
                 self.cancel()
@@ -137,18 +140,26 @@ class Batch(Generic[T]):
 
     def _finished(self) -> Iterator[tuple[BatchItem, T | VoxtralError]]:
         """Wait until something is done, and yield it."""
-        self._check_cancelled()
-        for future in wait(list(self._open), return_when=FIRST_COMPLETED).done:
+        self.check_cancelled()
+        # A signal that comes just before a wait begins does not end it, and its handler runs only between two waits.
+        while not (done := wait(list(self._open), _LISTEN_S, FIRST_COMPLETED).done):
+            pass
+        for future in done:
             item, _ = self._open.pop(future)
             try:
                 outcome: T | VoxtralError = future.result()
             except VoxtralError as error:
                 outcome = error
             if isinstance(outcome, CancelledError):
-                self._check_cancelled()
+                self.check_cancelled()
             yield item, outcome
 
-    def _check_cancelled(self) -> None:
+    def check_cancelled(self) -> None:
+        """Go on only if nobody has called `cancel`.
+
+        Raises:
+            CancelledError: somebody has.
+        """
         if self._is_cancelled:
             self.cancel()  # also what was submitted while the first call looked at what was there
             raise CancelledError("the batch was cancelled by its caller")

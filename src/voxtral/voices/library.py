@@ -10,13 +10,14 @@ import threading
 from pathlib import Path
 
 from voxtral.config import ModelConfig
+from voxtral.engine.process import BoundToProcess
 from voxtral.errors import VoiceError, VoiceUnreadableError, quoted
 from voxtral.types import Voice
 from voxtral.voices.presets import VoiceInfo, default_voice, describe_presets, list_presets
 from voxtral.voices.prompt import VoicePrompt, check_voice, load_voice
 
 
-class VoiceLibrary:
+class VoiceLibrary(BoundToProcess):
     """The voices of one checkpoint; safe to use from many threads. A preset is read once.
 
     Args:
@@ -25,6 +26,7 @@ class VoiceLibrary:
     """
 
     def __init__(self, folder: Path, config: ModelConfig) -> None:
+        super().__init__()
         self._config = config
         self._paths = list_presets(folder)
         self._loaded: dict[str, VoicePrompt] = {}
@@ -53,7 +55,9 @@ class VoiceLibrary:
         Raises:
             VoiceError: there is no such voice, or it does not fit this checkpoint.
             VoiceUnreadableError: its file cannot be read now.
+            EngineStoppedError: this is a forked child.
         """
+        self.check_process()
         if isinstance(voice, VoicePrompt):
             check_voice(voice, self._config)
             return voice
