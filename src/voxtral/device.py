@@ -97,6 +97,7 @@ def resolve_device(device: str | torch.device) -> tuple[torch.device, str]:
     """
     if str(device) == "auto":
         if torch.cuda.is_available():
+            _check_fork()
             return torch.device("cuda"), "a CUDA device is present"
         return torch.device("cpu"), "no CUDA device is present"
     try:
@@ -108,12 +109,26 @@ def resolve_device(device: str | torch.device) -> tuple[torch.device, str]:
         if (wanted.index or 0) >= count:
             build = "this torch is built for the CPU only" if torch.version.cuda is None else f"torch sees {count} GPUs"
             raise DeviceError(f"device {device} is not there ({build}); install a CUDA build of torch, or use cpu")
+        _check_fork()
     elif wanted.type == "mps":
         if not torch.backends.mps.is_available():
             raise DeviceError("device mps is not there; it needs a Mac with Apple silicon; use cpu")
     elif wanted.type != "cpu":
         raise DeviceError(f"device {device} is not supported; it must be auto, cpu, cuda, cuda:N or mps")
     return wanted, "it was asked for"
+
+
+def _check_fork() -> None:
+    """Refuse a GPU that the parent of this fork has used.
+
+    Raises:
+        DeviceError: the process can never use it.
+    """
+    if getattr(torch.cuda, "_is_in_bad_fork", bool)():
+        raise DeviceError(
+            "this process is a fork of one that has used the GPU, which no fork can use again; start the child with "
+            'multiprocessing.get_context("spawn"), or use the GPU in the child alone'
+        )
 
 
 def _resolve_dtype(dtype: str | torch.dtype, device: torch.device, num_parameters: int) -> tuple[torch.dtype, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from checkpoints import TINY
+from checkpoints import BRIEF
 from voxtral.cli.main import run
 from voxtral.cli.process import ENDING, end_at_once, end_on_signals, is_default
 from voxtral.cli.terminal import deferred_interrupts, say, show
@@ -23,7 +24,7 @@ from voxtral.errors import AudioError
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and file descriptors are those of POSIX")
 
-ON_TINY = ("--model", str(TINY), "--device", "cpu")
+ON_TINY = ("--model", str(BRIEF), "--device", "cpu")
 
 # Says when it has begun: nobody can do anything about what comes before the first line of a program.
 PROGRAM = "import os; os.write(1, b'.'); from voxtral.__main__ import main; "
@@ -189,7 +190,7 @@ def test_every_command_works_or_says_in_a_line_why_not(tmp_path: Path, command: 
     assert code in (0, 1)
     assert not any("Traceback" in line for line in lines)
     assert sum(line.startswith("error: ") for line in lines) <= 1
-    if not redirection.startswith(">") and command not in ("decode", "serve"):
+    if not re.search(r"(^| )>", redirection) and command not in ("decode", "serve"):
         assert code == 0
 
 
@@ -240,6 +241,8 @@ def test_whatever_memory_a_command_may_take_it_works_or_says_in_a_line_that_it_i
         check=False,
     )
     lines = done.stderr.decode().splitlines()
+    if lines[-1:] == ["cannot allocate memory for thread-local data: ABORT"]:
+        return  # by the C library, which lets nobody else say it
     assert done.returncode in (0, 1), lines
     if done.returncode == 1:
         (line,) = (line for line in lines if not line.startswith("model: "))

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from checkpoints import TINY
+from checkpoints import BRIEF
 from voxtral import VoxtralTTS
 from voxtral.errors import EngineStoppedError
 from voxtral.server.application import create_app
@@ -161,7 +161,7 @@ def test_a_child_that_loads_the_model_itself_speaks(tts: VoxtralTTS) -> None:
     expected = len(tts.synthesize(TEXT, seed=1).samples)
 
     def load_and_speak() -> None:
-        with VoxtralTTS.from_pretrained(TINY, device="cpu") as own:
+        with VoxtralTTS.from_pretrained(BRIEF, device="cpu") as own:
             assert len(own.synthesize(TEXT, seed=1).samples) == expected
 
     with held(*locks_of(tts)):

@@ -16,6 +16,7 @@ from voxtral.device import (
     is_out_of_memory,
     plan_compute,
     probe_device,
+    resolve_device,
     run_aside,
 )
 from voxtral.errors import DeviceError
@@ -149,3 +150,14 @@ def test_free_memory_is_no_more_than_the_least_limit(monkeypatch: pytest.MonkeyP
 )
 def test_running_out_of_memory_is_told_apart(error: Exception, is_full: bool) -> None:
     assert is_out_of_memory(error) == is_full
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
+def test_a_gpu_that_the_parent_of_a_fork_has_used_is_refused(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert resolve_device(device)[0].type == "cuda"
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    with pytest.raises(DeviceError, match="spawn"):
+        resolve_device(device)
+    assert resolve_device("cpu")[0].type == "cpu"
