@@ -274,6 +274,7 @@ class VoxtralTTS(Speaker):
         seed: int = 0,
         max_in_flight: int | None = None,
         overwrite: bool = False,
+        join: str | os.PathLike[str] | None = None,
         on_progress: Callable[[BatchProgress], None] | None = None,
         **options: Unpack[CommonOptions],
     ) -> BatchReport:
@@ -290,6 +291,7 @@ class VoxtralTTS(Speaker):
             seed=seed,
             max_in_flight=max_in_flight,
             overwrite=overwrite,
+            join=join,
             on_progress=on_progress,
             warn=_warn,
             common={"language": language, "reference_audio": reference_audio, **options},
@@ -316,8 +318,7 @@ class VoxtralTTS(Speaker):
         """Clone a voice from a clip of 1 to 30 seconds; 3 and more are good.
 
         Args:
-            reference_audio: path, bytes, or (samples, sample rate); wav, aiff, au, caf, flac, ogg or mp3, with the
-                extra `av` also aac, m4a and webm; any rate, mono or more.
+            reference_audio: path, bytes, or (samples, sample rate), of any rate; docs/SERVER.md has the formats.
             name: how the voice is called.
             metadata: kept with the voice when it is saved.
             warn: see `submit`.
