@@ -275,6 +275,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
         seed: int = 0,
         max_in_flight: int | None = None,
         overwrite: bool = False,
+        join: str | os.PathLike[str] | None = None,
         on_progress: Callable[[BatchProgress], None] | None = None,
         **options: Unpack[CommonOptions],
     ) -> BatchReport:
@@ -282,7 +283,6 @@ class VoxtralTTS(Speaker, BoundToProcess):
 
         See `voxtral.jobs.synthesize.synthesize_files` for arguments, result and errors, and docs/BATCH.md.
         """
-        self.check_process()
         from voxtral.jobs.synthesize import synthesize_files  # here, because most who load a model write no files
 
         return synthesize_files(
@@ -294,6 +294,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
             seed=seed,
             max_in_flight=max_in_flight,
             overwrite=overwrite,
+            join=join,
             on_progress=on_progress,
             warn=_warn,
             common={"language": language, "reference_audio": reference_audio, **options},
@@ -320,7 +321,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
         """Clone a voice from a clip of 1 to 30 seconds; 3 and more are good.
 
         Args:
-            reference_audio: path, bytes (wav, aiff, au, caf, flac, ogg, mp3; see docs/SERVER.md), or (samples, rate).
+            reference_audio: path, bytes, or (samples, sample rate), of any rate; docs/SERVER.md has the formats.
             name: how the voice is called.
             metadata: kept with the voice when it is saved.
             warn: see `submit`.

@@ -532,3 +532,75 @@ def test_a_terminal_sees_progress_of_all(batch: Command, monkeypatch: pytest.Mon
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert any("of 4 files" in line for line in batch("chapter1.txt", "-o", "book").lines)
     assert not any("of 4 files" in line for line in batch("chapter1.txt", "-o", "quiet", "-q").lines)
+
+
+# Joined.
+
+
+def test_parts_are_joined_in_the_order_of_the_texts(
+    batch: Command, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [{"text": text, "name": name} for text, name in zip(TEXTS[:3], "zax", strict=True)]
+    Path("l.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    result = batch("l.jsonl", "-o", "book", "--max-frames", "3", "--pause", "0.5", "--join", "book/all.wav", "--json")
+    assert (result.code, result.json["joined"]) == (0, "book/all.wav")
+    samples, rate = soundfile.read("book/all.wav")
+    parts = [soundfile.read(f"book/{name}.wav")[0] for name in "zax"]
+    silence = np.zeros(rate // 2)
+    wanted = np.concatenate([parts[0], silence, parts[1], silence, parts[2]])
+    assert np.abs(samples - wanted).max() < 2 / 32768
+
+    def join(*arguments: str) -> Result:
+        capsys.readouterr()
+        code = run(["join", *arguments])
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err.splitlines())
+
+    again = join("book", "-o", "book/again.wav", "--pause", "0.5", "--json")
+    assert (again.code, again.json["num_files"]) == (0, 3)
+    assert again.lines == ["book/again.wav: 0:01 of audio from 3 files"]
+    assert Path("book/again.wav").read_bytes() == Path("book/all.wav").read_bytes()
+    assert join("book/z.wav", "book", "-o", "four.flac", "-q").lines == []
+    Path("book/a.wav").unlink()
+    lacking = join("book", "-o", "book.mp3")
+    assert lacking.code == 1
+    assert "book lacks 1 of 3 files (a.wav)" in lacking.lines[0]
+    assert "has no batch.jsonl" in join(".", "-o", "book.mp3").lines[0]
+    assert not Path("book.mp3").exists()
+
+
+@pytest.mark.parametrize(
+    ("join", "message"),
+    [
+        ("all.xyz", "extension"),
+        ("none/all.mp3", "its folder must exist"),
+        ("book/chapter1_part0002.wav", "one of the files to be made"),
+    ],
+)
+def test_where_nothing_can_be_joined_is_told_before_anything_is_spoken(batch: Command, join: str, message: str) -> None:
+    result = batch("chapter1.txt", "-o", "book", "--join", join)
+    assert result.code == 1
+    assert message in result.lines[-1]
+    assert not Path("book").exists()
+
+
+def test_another_split_replaces_nothing_unasked(batch: Command) -> None:
+    Path("book.txt").write_text(
+        "It was a dark night, and\nthe hero took a step.\n\nNobody was there, or so it\nseemed."
+    )
+    first = batch("book.txt", "-o", "book", "--max-frames", "2")
+    assert first.lines[0] == "book.txt is wrapped text, 4 lines in 2 paragraphs: each paragraph is a file; see --split"
+    before = audio_of(Path("book"))
+    assert len(before) == 2
+    other = batch("book.txt", "-o", "book", "--max-frames", "2", "--split", "lines")
+    assert other.code == 1
+    assert "book has 2 finished files of texts that were cut another way" in other.lines[-1]
+    assert audio_of(Path("book")) == before
+    assert batch("book.txt", "-o", "book", "--max-frames", "2", "--split", "lines", "--overwrite").code == 0
+    assert len(audio_of(Path("book"))) == 4
+
+
+def test_the_languages_of_the_texts_are_told(batch: Command) -> None:
+    Path("de.txt").write_text("Das ist ein kurzer Satz, und er ist nicht auf Englisch.\nHamburg\n")
+    result = batch("de.txt", "-o", "book", "--max-frames", "2")
+    assert "book: languages by the texts: German 1; --language chooses another" in result.lines

@@ -748,6 +748,14 @@ def test_play_without_the_package_says_what_to_install_before_a_model_is_loaded(
     assert "pip install 'voxtral-tts[play]'" in line
 
 
+def test_the_language_of_a_text_is_told_where_it_was_guessed(speak: Cli) -> None:
+    german = "Das ist ein kurzer Satz, und er ist nicht auf Englisch."
+    result = speak(german, "-o", "out.wav", "--max-frames", "2", "--json")
+    assert "language: German, by the text; --language chooses another" in result.lines
+    assert (result.json["language"], result.json["language_source"]) == ("de", "text")
+    assert not any("language:" in line for line in speak(german, "-o", "out.wav", "--voice", "casual_male").lines)
+
+
 # Progress.
 
 

@@ -30,6 +30,7 @@ _COMMANDS = {
     "speak": ("voxtral.cli.speak", "Speak a text into a file, a pipe or the loudspeakers."),
     "serve": ("voxtral.cli.serve", "Serve speech over HTTP, with a page to try it."),
     "batch": ("voxtral.cli.batch", "Speak many texts into a folder of files."),
+    "join": ("voxtral.cli.join", "Join finished files of audio into one."),
     "voices": ("voxtral.cli.voices", "List the preset voices of a model."),
     "clone": ("voxtral.cli.voices", "Make a voice from a clip and save it."),
     "download": ("voxtral.cli.download", "Download a model."),

@@ -38,6 +38,10 @@ _MAX_NAME_BYTES = 255
 _UNSAFE = frozenset('/\\<>:"|?*')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 
+# How a line ends that ends a sentence.
+_ENDS = tuple(".!?…:;।॥。！？؟")
+_CLOSERS = "\"'”’“»«›‹)]}」』_* "
+
 # How many faults, or names of files, one message holds.
 _MAX_TOLD = 20
 
@@ -93,12 +97,53 @@ class BatchFile:
     file: str
 
 
+def choose_split(source: Path, split: Split | None) -> tuple[Split | None, str | None]:
+    """Choose how the texts of a source are cut where nobody says it.
+
+    Args:
+        source: as of `read_entries`.
+        split: what is said.
+
+    Returns:
+        The way; None for what is not cut. And what a person should know of it, with the numbers of files.
+
+    Raises:
+        TextError: it may not be read.
+    """
+    _check_readable(source)
+    if source.is_dir():
+        return split or Split.NONE, None
+    if split is not None or source.suffix.lower() != ".txt":
+        return split, None
+    try:
+        lines = [line for _, line in _lines(source)]
+        paragraphs = [text for _, text in _paragraphs(source)]
+    except TextError:
+        return Split.LINES, None  # told when it is read
+    if len(paragraphs) == len(lines):
+        return Split.LINES, None
+    # Within paragraphs: a line that is followed by another, and whether it leaves a sentence open.
+    inner = [line for text in paragraphs for line in text.split("\n")[:-1]]
+    is_wrapped = len(inner) > 1 and 2 * sum(not line.rstrip(_CLOSERS).endswith(_ENDS) for line in inner) >= len(inner)
+    if len(paragraphs) == 1 and not is_wrapped:
+        return Split.LINES, None
+    both = f"{len(lines)} lines in {len(paragraphs)} paragraphs"
+    if is_wrapped and len(paragraphs) > 1:
+        return Split.PARAGRAPHS, f"{source.name} is wrapped text, {both}: each paragraph is a file; see --split"
+    if is_wrapped:
+        return Split.LINES, (
+            f"warning: {source.name} has {len(lines)} lines, and most end inside of a sentence; each becomes a file; "
+            "with --split none all become one"
+        )
+    return Split.LINES, f"{source.name} has {both}: each line is a file; see --split"
+
+
 def read_entries(source: Path, split: Split | None) -> tuple[list[Entry], list[Problem]]:
     """Read a .txt file, a .jsonl file or a folder of .txt files.
 
     Args:
         source: the file or folder.
-        split: how texts are cut; None for lines of a file, whole files of a folder.
+        split: how texts are cut; None for what `choose_split` says.
 
     Returns:
         The entries in order, and what is wrong with the input.
@@ -128,7 +173,7 @@ def read_entries(source: Path, split: Split | None) -> tuple[list[Entry], list[P
         what = f"is a {kind or 'file without an extension'}" if is_there else "does not exist"
         raise TextError(f"{source} {what}; a batch is a .txt file, a .jsonl file or a folder of .txt files; name one")
     if kind == ".txt":
-        return list(_read_txt(source, split or Split.LINES)), problems
+        return list(_read_txt(source, split or choose_split(source, split)[0] or Split.LINES)), problems
     if split is not None:
         raise TextError(f"{source} is .jsonl, whose lines are texts already; --split is for .txt; leave it out")
     for number, line in _lines(source):
