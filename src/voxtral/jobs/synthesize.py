@@ -70,8 +70,8 @@ def synthesize_files(  # noqa: PLR0913 - each is an option of its own
             called part0001, part0002 and so on, by its place.
         folder: made if it is not there.
         format: wav, flac, mp3, opus, ogg, aac, m4a or pcm.
-        split: "lines", "paragraphs" or "none": what of a .txt becomes a file of audio; by default lines of a file,
-            whole texts of a folder. For paths only.
+        split: "lines", "paragraphs" or "none": what of a .txt becomes a file of audio; by default lines of a file
+            (paragraphs of wrapped text with blank lines), whole texts of a folder. For paths only.
         seed: a text without a seed of its own gets one that is derived from this and its name.
         max_in_flight: texts under way at a time, 1 to 512; a few more than the engine computes together by default.
         overwrite: make every file again, whatever is there.
