@@ -27,8 +27,8 @@ from voxtral.config import (
     TransformerBlockConfig,
 )
 from voxtral.disk import ABSENT, UnfitFileError, read_regular
-from voxtral.errors import ConfigError
-from voxtral.loading.section import Section, shorten
+from voxtral.errors import ConfigError, quoted
+from voxtral.loading.section import Section
 from voxtral.options import GUIDANCE_SCALE, NOISE_SCALE, NUM_EULER_STEPS
 
 # Far above any model of this family; a damaged file must not make us list millions of tensors.
@@ -121,12 +121,12 @@ def _refuse_unsupported(top: Section) -> None:
     model_type = top.get("model_type")
     if model_type not in (None, "voxtral_tts"):
         raise ConfigError(
-            f'params.json: model_type is {shorten(model_type)}; it must be "voxtral_tts"; choose a TTS checkpoint'
+            f'params.json: model_type is {quoted(model_type)}; it must be "voxtral_tts"; choose a TTS checkpoint'
         )
     # Each of these would change the numbers; ignoring them would speak, but not as this checkpoint does.
     for key in ("sliding_window", "rope_scaling", "yarn", "llama_4_scaling", "moe"):
         if top.get(key):
-            raise ConfigError(f"params.json: {key} is {shorten(top.get(key))}; this package computes without it only")
+            raise ConfigError(f"params.json: {key} is {quoted(top.get(key))}; this package computes without it only")
     if top.flag("use_biases", False):
         raise ConfigError("params.json: use_biases is true; the backbone of this model family has no biases")
     if not top.flag("causal", True):
@@ -175,15 +175,13 @@ def _parse_acoustic(args: Section) -> AcousticConfig:
 def _parse_codebooks(audio: Section) -> CodebookConfig:
     concat = audio.get("input_embedding_concat_type")
     if concat not in (None, "sum"):
-        raise ConfigError(
-            f'audio_model_args: input_embedding_concat_type is {shorten(concat)}; only "sum" is supported'
-        )
+        raise ConfigError(f'audio_model_args: input_embedding_concat_type is {quoted(concat)}; only "sum" is supported')
     legacy = audio.get("codebook_sizes")
     if legacy is not None:
         sizes = audio.integers("codebook_sizes", "", minimum=2)
         if len(sizes) < 2 or len(set(sizes[1:])) != 1:
             raise ConfigError(
-                f"audio_model_args: codebook_sizes is {shorten(legacy)}; acoustic codebooks must be of one size"
+                f"audio_model_args: codebook_sizes is {quoted(legacy)}; acoustic codebooks must be of one size"
             )
         return CodebookConfig(semantic_size=sizes[0], acoustic_size=sizes[1], num_acoustic=len(sizes) - 1)
     return CodebookConfig(
@@ -197,7 +195,7 @@ def _parse_codec(args: Section) -> CodecConfig:
     if not args.flag("causal", True):
         raise ConfigError("audio_tokenizer_args: causal is false; only the causal codec is supported")
     if args.integer("channels", 1) != 1:
-        raise ConfigError(f"audio_tokenizer_args: channels is {shorten(args.get('channels'))}; the codec is mono")
+        raise ConfigError(f"audio_tokenizer_args: channels is {quoted(args.get('channels'))}; the codec is mono")
     semantic_dim = args.integer("semantic_dim", 256)
     acoustic_dim = args.integer("acoustic_dim", 36)
     dim = args.integer("dim", 1024)
@@ -363,7 +361,7 @@ def _parse_quantization(top: Section, backbone: BackboneConfig, acoustic: Acoust
     args = top.section("quantization")
     if args.get("format") != QUANTIZATION_FORMAT:
         raise ConfigError(
-            f"params.json: quantization is {shorten(top.get('quantization'))}; this package reads "
+            f"params.json: quantization is {quoted(top.get('quantization'))}; this package reads "
             f"{QUANTIZATION_FORMAT!r} alone, which `voxtral quantize` writes; use the checkpoint that this one "
             "was made from"
         )
@@ -390,8 +388,8 @@ def _parse_languages(top: Section) -> tuple[str, ...]:
     if value is None:
         return PUBLISHED_LANGUAGES
     if not isinstance(value, list):
-        raise ConfigError(f"params.json: languages is {shorten(value)}; it must be a list of language codes")
+        raise ConfigError(f"params.json: languages is {quoted(value)}; it must be a list of language codes")
     codes = cast(list[Any], value)
     if not codes or not all(isinstance(code, str) for code in codes):
-        raise ConfigError(f"params.json: languages is {shorten(value)}; it must be a list of language codes")
+        raise ConfigError(f"params.json: languages is {quoted(value)}; it must be a list of language codes")
     return tuple(str(code) for code in codes)

@@ -5,29 +5,16 @@ Knows kinds and ranges of values, and nothing of what they mean. Read next: `vox
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
-from voxtral.errors import ConfigError
+from voxtral.errors import ConfigError, quoted
 from voxtral.options import Option
 
 Choice = TypeVar("Choice", bound=str)
 
 # Of a list, and of each of them: far above any model of this family.
 _MAX_NUMBERS, _MAX_NUMBER = 1000, 2**20
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 60
-
-
-def shorten(value: Any) -> str:
-    """Write a value for a message, which a file must not fill.
-
-    >>> shorten(64), shorten("x" * 100)
-    ('64', "'xxxxxxxxxxxxxxxxxxxxxxxxxxxx...xxxxxxxxxxxxxxxxxxxxxxxxxxxxx'")
-    """
-    return _SHORT.repr(value)
 
 
 class Section:
@@ -59,7 +46,7 @@ class Section:
             return {}
         if not isinstance(value, dict):
             raise ConfigError(
-                f"{self._path}: {key} is {shorten(value)}; it must be an object; use the checkpoint's own file"
+                f"{self._path}: {key} is {quoted(value)}; it must be an object; use the checkpoint's own file"
             )
         return cast(dict[str, Any], value)
 
@@ -68,7 +55,7 @@ class Section:
         value = self._values.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
             raise ConfigError(
-                f"{self._path}: {key} is {shorten(value)}; it must be a whole number from {minimum} to {maximum}"
+                f"{self._path}: {key} is {quoted(value)}; it must be a whole number from {minimum} to {maximum}"
             )
         return value
 
@@ -76,7 +63,7 @@ class Section:
         """Give a number above 0; without a default the key must be there."""
         value = self._values.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
-            raise ConfigError(f"{self._path}: {key} is {shorten(value)}; it must be a number above 0")
+            raise ConfigError(f"{self._path}: {key} is {quoted(value)}; it must be a number above 0")
         return float(value)
 
     def number_in(self, key: str, default: float, option: Option) -> float:
@@ -86,14 +73,14 @@ class Section:
             return default
         low, high = option.low or 0.0, option.high or 0.0
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise ConfigError(f"{self._path}: {key} is {shorten(value)}; it must be a number from {low:g} to {high:g}")
+            raise ConfigError(f"{self._path}: {key} is {quoted(value)}; it must be a number from {low:g} to {high:g}")
         return float(value) + 0.0  # no negative zero
 
     def choice(self, key: str, words: tuple[Choice, ...]) -> Choice:
         """Give one of some words."""
         value = self._values.get(key)
         if value not in words:
-            raise ConfigError(f"{self._path}: {key} is {shorten(value)}; it must be {' or '.join(map(repr, words))}")
+            raise ConfigError(f"{self._path}: {key} is {quoted(value)}; it must be {' or '.join(map(repr, words))}")
         return value
 
     def flag(self, key: str, default: bool) -> bool:
@@ -103,7 +90,7 @@ class Section:
         if value is None:
             return False
         if not isinstance(value, bool):
-            raise ConfigError(f"{self._path}: {key} is {shorten(value)}; it must be true or false")
+            raise ConfigError(f"{self._path}: {key} is {quoted(value)}; it must be true or false")
         return value
 
     def integers(self, key: str, default: str, *, minimum: int = 1) -> tuple[int, ...]:
@@ -116,7 +103,7 @@ class Section:
             numbers = ()
         if not 0 < len(numbers) <= _MAX_NUMBERS or min(numbers) < minimum or max(numbers) > _MAX_NUMBER:
             raise ConfigError(
-                f"{self._path}: {key} is {shorten(text)}; it must be whole numbers of at least {minimum} with commas "
+                f"{self._path}: {key} is {quoted(text)}; it must be whole numbers of at least {minimum} with commas "
                 "between"
             )
         return numbers
