@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 import torch
@@ -209,7 +210,7 @@ class FrameGraphs:
             frame = _StaticFrame(self.blank(num_rows, num_blocks).to(self.device))
             if self.recorder is not None:
                 try:
-                    frame.recording = self.recorder.record(lambda: self.compute(frame.inputs))
+                    frame.recording = self.recorder.record(partial(self.compute, frame.inputs))
                 except CaptureError as error:
                     # Once: from here on this size has a frame without a recording.
                     self.on_failure(str(error))
