@@ -23,8 +23,10 @@ from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, plan_compute
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
+from voxtral.engine.paths import Paths
 from voxtral.errors import VoxtralWarning
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
+from voxtral.loading.first_use import open_paths
 from voxtral.loading.load import keep_voices_on_disk, load_as_planned, open_tokenizer
 from voxtral.loading.locate import locate_model
 from voxtral.loading.memory import check_precision, choose_quantization, limit_device_memory
@@ -36,6 +38,7 @@ from voxtral.speech.planner import Planner, Warn
 from voxtral.speech.result import Audio
 from voxtral.speech.speaker import Speaker
 from voxtral.speech.utterance import SpeechHandle
+from voxtral.switches import check_variables
 from voxtral.text.tokenizer import SpeechTokenizer
 from voxtral.types import SpeechRequest, Voice
 from voxtral.voices.library import VoiceLibrary
@@ -64,6 +67,7 @@ class VoxtralTTS(Speaker):
         tokenizer: SpeechTokenizer,
         name: str,
         options: EngineOptions | None = None,
+        paths: Paths | None = None,
     ) -> None:
         self.name = name
         self.checkpoint = checkpoint
@@ -72,7 +76,7 @@ class VoxtralTTS(Speaker):
             options = replace(options, num_threads=compute.num_threads)
         if options.kv_cache_bytes is None:
             options = replace(options, kv_cache_bytes=compute.kv_cache_bytes)
-        self._running = RunningModel(model, compute, keep_voices_on_disk(options, checkpoint, compute))
+        self._running = RunningModel(model, compute, keep_voices_on_disk(options, checkpoint, compute), paths)
         self._library = VoiceLibrary(checkpoint.folder, checkpoint.config)
         self._coder = Coder(checkpoint, name, self._library.names, self._running.call)
         self._planner = Planner(checkpoint.config, tokenizer, self._library, self._coder.create_voice)
@@ -109,7 +113,8 @@ class VoxtralTTS(Speaker):
             revision: of a hub id; the published checkpoint is pinned by default.
             token: for the hub; HF_TOKEN by default.
             local_files_only: never download.
-            announce: gets what a person should know before a download starts; default: standard error.
+            announce: gets what a person should know while it waits: of a download, of what is tried and compiled on a
+                GPU; default: standard error.
             options: of the engine, such as max_batch or batch_invariant.
 
         Raises:
@@ -117,16 +122,19 @@ class VoxtralTTS(Speaker):
             DownloadError: the hub refused or broke off.
             CheckpointError: a file is damaged.
             DeviceError: the device or dtype is not available, or the model does not fit.
-            OptionError: quantize or max_memory is unknown, or contradicts the checkpoint.
+            OptionError: quantize or max_memory is unknown, or contradicts the checkpoint; or a variable of
+                `voxtral.switches` says neither yes nor no.
         """
+        check_variables()
         check_precision(quantize, max_memory)
+        announce = announce or _tell_on_stderr
         plan_compute(device, dtype)  # before a download: a device that is not there would be refused after it
         folder = locate_model(
             model,
             revision=revision,
             token=token,
             allow_download=not local_files_only,
-            announce=announce or _tell_on_stderr,
+            announce=announce,
         )
         checkpoint = open_checkpoint(folder)
         tokenizer = open_tokenizer(checkpoint)
@@ -134,8 +142,16 @@ class VoxtralTTS(Speaker):
         compute = choose_quantization(checkpoint, compute, quantize, max_memory)
         if max_memory is not None:
             limit_device_memory(compute.device, max_memory)
+        # Before the weights: what is tried needs memory, and may cost a process.
+        paths = open_paths(checkpoint, compute, options or EngineOptions(), announce)
         weights = load_as_planned(checkpoint, compute)
-        return cls(checkpoint, weights, compute, tokenizer, str(model), options)
+        loaded = cls(checkpoint, weights, compute, tokenizer, str(model), options, paths)
+        try:
+            loaded._running.prepare(announce)
+        except BaseException:
+            loaded.close()
+            raise
+        return loaded
 
     # Where and how it runs.
 
