@@ -113,8 +113,7 @@ class VoxtralTTS(Speaker):
             revision: of a hub id; the published checkpoint is pinned by default.
             token: for the hub; HF_TOKEN by default.
             local_files_only: never download.
-            announce: gets what a person should know while it waits: of a download, of what is tried and compiled on a
-                GPU; default: standard error.
+            announce: gets what a person should know while it waits; default: standard error.
             options: of the engine, such as max_batch or batch_invariant.
 
         Raises:
@@ -122,35 +121,23 @@ class VoxtralTTS(Speaker):
             DownloadError: the hub refused or broke off.
             CheckpointError: a file is damaged.
             DeviceError: the device or dtype is not available, or the model does not fit.
-            OptionError: quantize or max_memory is unknown, or contradicts the checkpoint; or a variable of
-                `voxtral.switches` says neither yes nor no.
+            OptionError: quantize, max_memory or a switch is unknown, or contradicts the checkpoint.
         """
         check_variables()
         check_precision(quantize, max_memory)
         announce = announce or _tell_on_stderr
         plan_compute(device, dtype)  # before a download: a device that is not there would be refused after it
-        folder = locate_model(
-            model,
-            revision=revision,
-            token=token,
-            allow_download=not local_files_only,
-            announce=announce,
+        checkpoint = open_checkpoint(
+            locate_model(model, revision=revision, token=token, allow_download=not local_files_only, announce=announce)
         )
-        checkpoint = open_checkpoint(folder)
         tokenizer = open_tokenizer(checkpoint)
         compute = plan_compute(device, dtype, num_parameters=checkpoint.num_parameters)
         compute = choose_quantization(checkpoint, compute, quantize, max_memory)
         if max_memory is not None:
             limit_device_memory(compute.device, max_memory)
-        # Before the weights: what is tried needs memory, and may cost a process.
         paths = open_paths(checkpoint, compute, options or EngineOptions(), announce)
-        weights = load_as_planned(checkpoint, compute)
-        loaded = cls(checkpoint, weights, compute, tokenizer, str(model), options, paths)
-        try:
-            loaded._running.prepare(announce)
-        except BaseException:
-            loaded.close()
-            raise
+        loaded = cls(checkpoint, load_as_planned(checkpoint, compute), compute, tokenizer, str(model), options, paths)
+        loaded._running.prepare(announce)
         return loaded
 
     # Where and how it runs.

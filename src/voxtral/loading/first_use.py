@@ -91,11 +91,16 @@ def open_paths(
         verdict = find_verdict(checkpoint, compute, options, announce)
     if verdict is None:
         return Paths(where)
-    for kernel, reason in verdict.kernels_off.items():
-        KERNELS.turn_off(kernel, device, reason)
+    apply_verdict(verdict, device)
     if not verdict.is_clean:
         announce(describe(verdict, where))
     return Paths(where, verdict.paths_off)
+
+
+def apply_verdict(verdict: Verdict, device: torch.device) -> None:
+    """Turn the kernels off that a verdict names; its paths are the engine's to close."""
+    for kernel, reason in verdict.kernels_off.items():
+        KERNELS.turn_off(kernel, device, reason)
 
 
 def describe(verdict: Verdict, where: str) -> str:
@@ -119,8 +124,14 @@ def find_verdict(
     key = machine_key(checkpoint.config, compute)
     folder = cache_folder()
     kept = None if folder is None else load_verdict(folder / _FILE, key)
-    if kept is not None:
-        return kept
+    return kept if kept is not None else make_verdict(checkpoint, compute, options, announce)
+
+
+def make_verdict(
+    checkpoint: Checkpoint, compute: ComputePlan, options: EngineOptions, announce: Callable[[str], None]
+) -> Verdict | None:
+    """Make a verdict in another process and keep it, over one that may be there; None where that is not possible."""
+    key, folder = machine_key(checkpoint.config, compute), cache_folder()
     gpu = read_gpu(compute.device)
     announce(f"trying what {gpu.name} computes and compiling kernels for it (once), about 20 s")
     quantization = compute.quantization

@@ -75,7 +75,8 @@ class RunningModel:
     def prepare(self, announce: Callable[[str], None]) -> None:
         """On a GPU, compare the paths on the weights that were loaded, and warm up; says how long that took.
 
-        What is wrong is closed. What fails otherwise is left to the first request, which will tell of it.
+        What is wrong is closed. What fails otherwise is left to the first request, which will tell of it. Where
+        the device has failed, the model is closed.
 
         Raises:
             EngineStoppedError: the device has failed.
@@ -89,6 +90,7 @@ class RunningModel:
             if self._engine.options.warm_up:
                 announce(f"warmed up: {self._engine.warm_up(_WARM_UP_S)}")
         except (EngineStoppedError, DeviceError):
+            self.close()
             raise
         # A warm-up that runs out of memory is no reason not to speak.
         except Exception as error:  # noqa: BLE001
