@@ -58,6 +58,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
         "VOXTRAL_LOG",
         "VOXTRAL_TRITON",
         "VOXTRAL_CUDA_GRAPHS",
+        "VOXTRAL_SELF_CHECK",
         "HF_TOKEN",
         "HF_ENDPOINT",
         "HF_HUB_CACHE",
