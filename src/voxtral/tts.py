@@ -13,7 +13,6 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
 import torch
@@ -23,10 +22,12 @@ from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, plan_compute
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
+from voxtral.engine.paths import Paths
 from voxtral.engine.process import BoundToProcess
 from voxtral.errors import VoxtralWarning
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
-from voxtral.loading.load import keep_voices_on_disk, load_as_planned, open_tokenizer
+from voxtral.loading.first_use import open_paths
+from voxtral.loading.load import load_as_planned, open_tokenizer, settle_options
 from voxtral.loading.locate import locate_model
 from voxtral.loading.memory import check_precision, choose_quantization, limit_device_memory
 from voxtral.loading.running import RunningModel
@@ -37,6 +38,7 @@ from voxtral.speech.planner import Planner, Warn
 from voxtral.speech.result import Audio
 from voxtral.speech.speaker import Speaker
 from voxtral.speech.utterance import SpeechHandle
+from voxtral.switches import check_variables
 from voxtral.text.tokenizer import SpeechTokenizer
 from voxtral.types import SpeechRequest, Voice
 from voxtral.voices.library import VoiceLibrary
@@ -65,16 +67,13 @@ class VoxtralTTS(Speaker, BoundToProcess):
         tokenizer: SpeechTokenizer,
         name: str,
         options: EngineOptions | None = None,
+        paths: Paths | None = None,
     ) -> None:
         super().__init__()
         self.name = name
         self.checkpoint = checkpoint
-        options = options or EngineOptions()
-        if options.num_threads is None:
-            options = replace(options, num_threads=compute.num_threads)
-        if options.kv_cache_bytes is None:
-            options = replace(options, kv_cache_bytes=compute.kv_cache_bytes)
-        self._running = RunningModel(model, compute, keep_voices_on_disk(options, checkpoint, compute))
+        options = settle_options(options or EngineOptions(), checkpoint, compute)
+        self._running = RunningModel(model, compute, options, paths)
         self._library = VoiceLibrary(checkpoint.folder, checkpoint.config)
         self._coder = Coder(checkpoint, name, self._library.names, self._running.call)
         self._planner = Planner(checkpoint.config, tokenizer, self._library, self._coder.create_voice)
@@ -111,7 +110,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
             revision: of a hub id; the published checkpoint is pinned by default.
             token: for the hub; HF_TOKEN by default.
             local_files_only: never download.
-            announce: gets what a person should know before a download starts; default: standard error.
+            announce: gets what a person should know while it waits; default: standard error.
             options: of the engine, such as max_batch or batch_invariant.
 
         Raises:
@@ -119,8 +118,9 @@ class VoxtralTTS(Speaker, BoundToProcess):
             DownloadError: the hub refused or broke off.
             CheckpointError: a file is damaged.
             DeviceError: the device or dtype is not available, or the model does not fit.
-            OptionError: quantize or max_memory is unknown, or contradicts the checkpoint.
+            OptionError: quantize, max_memory or a switch is unknown, or contradicts the checkpoint.
         """
+        check_variables()
         check_precision(quantize, max_memory)
         plan_compute(device, dtype)  # before a download: a device that is not there would be refused after it
         may_fetch, announce = not local_files_only, announce or _tell_on_stderr
@@ -131,8 +131,10 @@ class VoxtralTTS(Speaker, BoundToProcess):
         compute = choose_quantization(checkpoint, compute, quantize, max_memory)
         if max_memory is not None:
             limit_device_memory(compute.device, max_memory)
-        weights = load_as_planned(checkpoint, compute)
-        return cls(checkpoint, weights, compute, tokenizer, str(model), options)
+        paths = open_paths(checkpoint, compute, options or EngineOptions(), announce)
+        loaded = cls(checkpoint, load_as_planned(checkpoint, compute), compute, tokenizer, str(model), options, paths)
+        loaded._running.prepare(announce)
+        return loaded
 
     # Where and how it runs.
 

@@ -43,6 +43,7 @@ from voxtral.cli.terminal import deferred_interrupts, tidy_warnings
 from voxtral.errors import CancelledError, EngineStoppedError, VoxtralWarning
 from voxtral.loading import hub
 from voxtral.speech.utterance import SpeechHandle
+from voxtral.switches import SWITCHES, is_switched_off
 from voxtral.types import SegmentInfo, SpeechRequest, SpeechStats
 
 COMMANDS = ("speak", "batch", "voices", "clone", "download", "encode", "decode", "bench", "doctor")
@@ -1053,3 +1054,36 @@ def test_voices_downloads_nothing(cli: Cli, tiny_hub: LoopbackHub) -> None:
     assert result.code == 1
     assert "run `voxtral download someone/model`" in result.stderr
     assert tiny_hub.seen == []
+
+
+# Switches.
+
+
+@pytest.mark.parametrize("command", ["speak", "serve", "batch", "clone", "encode", "decode", "bench"])
+def test_every_command_that_loads_a_model_has_the_switches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(switch.flag in text for switch in SWITCHES.values())
+
+
+def test_a_switch_is_its_variable_while_the_command_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, bool] = {}
+
+    def load(*_: Any, **__: Any) -> None:
+        seen.update({name: is_switched_off(name) for name in SWITCHES})
+        raise EngineStoppedError("seen")
+
+    monkeypatch.setattr(VoxtralTTS, "from_pretrained", load)
+    monkeypatch.setenv("VOXTRAL_TRITON", "1")
+    assert run(["speak", "Hello.", "--model", str(BRIEF), "--no-graphs", "--no-triton"]) == 1
+    assert seen == {"cuda_graphs": True, "triton": True, "self_check": False}
+    assert os.environ["VOXTRAL_TRITON"] == "1"
+    assert "VOXTRAL_CUDA_GRAPHS" not in os.environ
+
+
+def test_a_switch_that_says_neither_is_refused_before_any_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOXTRAL_TRITON", "perhaps")
+    assert run(["speak", "Hello.", "--model", str(BRIEF)]) == 1
+    assert "VOXTRAL_TRITON is 'perhaps'; it must be 1 or 0" in capsys.readouterr().err

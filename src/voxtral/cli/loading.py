@@ -129,15 +129,17 @@ def open_model(
         asked_for: the value of --model.
         load: the values of --device, --dtype, --quantize and --max-memory.
         tell: gets lines for a person.
-        options: of the engine.
+        options: of the engine; without any, nothing is warmed up, for a single utterance would wait for it.
 
     Raises:
         VoxtralError: as `VoxtralTTS.from_pretrained`.
     """
     name = resolve_model_name(asked_for, tell, load.device)
     fetch_if_agreed(name, load.max_memory)
+    from voxtral.engine.options import EngineOptions
     from voxtral.tts import VoxtralTTS
 
+    options = options or EngineOptions(warm_up=False)
     loaded = VoxtralTTS.from_pretrained(name, **asdict(load), local_files_only=True, announce=say, options=options)
     if load.max_memory is not None and loaded.compute.device.type == "cpu":
         from voxtral.loading.memory import format_bytes, parse_memory

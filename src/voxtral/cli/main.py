@@ -41,6 +41,9 @@ _COMMANDS = {
     "doctor": ("voxtral.doctor.command", "Report on this machine and check the numbers of a model."),
 }
 
+# Those that compute with a model, and so can do without graphs or kernels.
+_LOAD_A_MODEL = frozenset({"speak", "serve", "batch", "clone", "encode", "decode", "bench"})
+
 _ERROR = 1
 
 # What becomes a line and an exit code. Anything else is a fault of this program, and is shown as such.
@@ -159,6 +162,10 @@ def _build_app(chosen: str | None) -> typer.Typer:
             app.command(name, short_help=summary, add_help_option=False)(_not_loaded)
             continue
         function = getattr(importlib.import_module(module), name)
+        if name in _LOAD_A_MODEL:
+            from voxtral.cli.options import with_switches
+
+            function = with_switches(function)
         text, _, examples = (inspect.getdoc(function) or "").partition(_EXAMPLES)
         app.command(name, help=text, epilog=f"\b\n{_EXAMPLES.strip()}\n{examples}")(_reporting(function))
     return app

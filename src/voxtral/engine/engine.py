@@ -24,6 +24,7 @@ import torch
 
 from voxtral.device import is_device_failure, is_out_of_memory
 from voxtral.engine.options import EngineOptions
+from voxtral.engine.paths import Paths
 from voxtral.engine.process import BoundToProcess
 from voxtral.engine.protocol import Counts, RowOutput, RowProtocol, RunnerProtocol, StepProtocol
 from voxtral.engine.runner import Runner
@@ -48,6 +49,7 @@ class Engine(BoundToProcess):
         model: not to be touched by others while the engine is open, except through `call`.
         options: see EngineOptions.
         runner: takes the place of the plain runner; the one seam that tests replace.
+        paths: ways of computing that are open; what fails is closed there, for later engines too.
     """
 
     def __init__(
@@ -56,10 +58,12 @@ class Engine(BoundToProcess):
         options: EngineOptions | None = None,
         *,
         runner: RunnerProtocol[Any, Any] | None = None,
+        paths: Paths | None = None,
     ) -> None:
         super().__init__()
         self.options = options or EngineOptions()
-        chosen: RunnerProtocol[Any, Any] = runner or Runner(model, self.options)
+        self.paths = paths or Paths()
+        chosen: RunnerProtocol[Any, Any] = runner or Runner(model, self.options, self.paths)
         # It is only ever given its own rows and steps, whatever else those are.
         self._runner: RunnerProtocol[RowProtocol, StepProtocol] = chosen
         self._model = model
@@ -112,6 +116,15 @@ class Engine(BoundToProcess):
     def weights_changed(self) -> None:
         """Forget what was computed from the weights: shared voices, tables. Within `call`, while nobody is active."""
         self._runner.weights_changed()
+
+    def warm_up(self, limit_s: float) -> str:
+        """Compile and capture what the first requests would wait for; says what, and how long it took.
+
+        Raises:
+            EngineStoppedError: the engine has been closed, or has failed.
+            Exception: whatever fails, and would fail in use too.
+        """
+        return self.call(lambda _: self._runner.warm_up(limit_s))
 
     @property
     def num_active(self) -> int:

@@ -391,5 +391,5 @@ def _parse_languages(top: Section) -> tuple[str, ...]:
         raise ConfigError(f"params.json: languages is {quoted(value)}; it must be a list of language codes")
     codes = cast(list[Any], value)
     if not codes or not all(isinstance(code, str) for code in codes):
-        raise ConfigError(f"params.json: languages is {quoted(value)}; it must be a list of language codes")
+        raise ConfigError(f"params.json: languages is {quoted(codes)}; it must be a list of language codes")
     return tuple(str(code) for code in codes)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from voxtral.errors import OptionError, quoted
+from voxtral.switches import parse_truth
 
 PREFIX = "VOXTRAL_"
 
@@ -192,13 +193,6 @@ def _parse(name: str, kind: Any, text: str) -> Any:
         ) from error
 
 
-def _parse_bool(text: str) -> bool:
-    values = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if text.lower() not in values:
-        raise ValueError(text)
-    return values[text.lower()]
-
-
 def _parse_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -213,7 +207,7 @@ _PARSERS: dict[Any, Callable[[str], Any]] = {
     int | None: int,
     float: float,
     float | None: float,
-    bool: _parse_bool,
+    bool: parse_truth,
     Path: _parse_path,
     Path | None: _parse_path,
     tuple[str, ...]: _parse_list,
