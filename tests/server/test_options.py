@@ -46,7 +46,10 @@ def test_an_option_does_what_it_does_in_python(
 @pytest.mark.parametrize(("path", "field"), WAYS)
 @pytest.mark.parametrize(
     "options",
-    [{"pause": -1}, {"pause": 61}, {"noise_scale": 2.1}, {"num_euler_steps": 0}, {"num_euler_steps": 2.5}],
+    [
+        *({"pause": -1}, {"pause": 61}, {"noise_scale": 2.1}, {"num_euler_steps": 0}, {"num_euler_steps": 2.5}),
+        *({name: True} for name in ("pause", "speed", "noise_scale", "guidance_scale", "max_frames", "seed")),
+    ],
     ids=str,
 )
 def test_what_is_outside_its_range_is_refused(server: Serving, path: str, field: str, options: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ def read_text(source: str) -> str:
     try:
         if sys.stdin.isatty():
             say("reading the text from the terminal; end it with Ctrl-D on a line of its own (Windows: Ctrl-Z)")
-        data = sys.stdin.buffer.read()
+        data = sys.stdin.buffer.read(files.MAX_TEXT_BYTES + 1)
     except OSError as error:
         raise files.unreadable("standard input", error) from error
     return files.decode_text(data, "standard input")

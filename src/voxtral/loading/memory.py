@@ -78,6 +78,8 @@ def parse_memory(text: str | int) -> int:
     size = int(float(match[1]) * _UNITS[(match[2] or "").upper()]) if match else 0
     if isinstance(text, bool) or size <= 0:
         raise OptionError(f"max_memory is {text!r}; it must be an amount such as 3GB, 2.5GiB or 800MB")
+    if isinstance(text, str) and match and not match[2] and size < 10**6:
+        raise OptionError(f"max_memory is {text!r}, which is {size} bytes; it needs a unit: write {text.strip()}GB")
     return size
 
 

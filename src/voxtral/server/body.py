@@ -270,6 +270,8 @@ def read_json(data: bytes, max_text_bytes: int = Decoding.max_text_bytes) -> dic
             raise _too_much_text(f"the body has {len(data)} bytes besides its longest value", max_text_bytes)
     try:
         value = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_float=_finite)
+    except UnicodeDecodeError as error:
+        raise _no_object("the body is not UTF-8, in which JSON is sent") from error
     except (ValueError, RecursionError) as error:
         raise _no_object("the body is no JSON") from error
     if not isinstance(value, dict):
@@ -354,6 +356,13 @@ def _finite(text: str) -> float:
 
 
 def _read_urlencoded(data: bytes) -> dict[str, Any]:
+    if data.lstrip()[:1] == b"{":
+        # What curl says of a body where nobody says otherwise.
+        raise HttpError(
+            415,
+            "the body looks like JSON and is said to be a form; send it with the header Content-Type: application/json",
+            code="unsupported_media_type",
+        )
     if data.count(b"&") >= _MAX_FIELDS:
         raise _malformed(f"it must have {_MAX_FIELDS} fields at most")
     try:

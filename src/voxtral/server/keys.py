@@ -56,6 +56,9 @@ class KeyRing:
         return found
 
 
+_MAX_KEY_FILE = 2**20
+
+
 def load_keys(options: ServerOptions) -> KeyRing:
     """Read the keys of `api_key` and `api_key_file`.
 
@@ -76,7 +79,14 @@ def load_keys(options: ServerOptions) -> KeyRing:
 
 def _read_file(clients: dict[str, Client], path: Path, limit: int | None) -> None:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # A pipe is as good as a file, for whoever keeps keys elsewhere; one that never ends is none.
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_MAX_KEY_FILE + 1)
+        if len(text) > _MAX_KEY_FILE:
+            raise OptionError(
+                f"the key file {path} has more than {_MAX_KEY_FILE} characters; it must be a list of keys"
+            )
+        lines = text.splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise OptionError(f"the key file {path} cannot be read ({error}); it must be a text file of keys") from error
     before = len(clients)

@@ -5,14 +5,17 @@ No FastAPI and no torch. `voxtral serve` and plain `uvicorn voxtral.server:app` 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+from voxtral.disk import look
 from voxtral.errors import OptionError, quoted
 from voxtral.switches import parse_truth
 
@@ -119,6 +122,7 @@ class ServerOptions:
             for value in getattr(self, name):
                 if not rule.fullmatch(value):
                     raise OptionError(f"{name} has {quoted(value)}; each must look like {example}; {_where(name)}")
+        self._check_data_dir()
         for value in self.proxies:
             try:
                 ip_network(value, strict=False)
@@ -127,6 +131,26 @@ class ServerOptions:
                     f"proxies has {quoted(value)}; each must be an address or network, such as 10.0.0.5 or "
                     f"172.16.0.0/12; {_where('proxies')}"
                 ) from error
+
+    def _check_data_dir(self) -> None:
+        """Refuse what can never be a folder; one that is not there yet, or not now, is a matter of each voice."""
+        for folder in (self.data_dir, *self.data_dir.parents):
+            try:
+                found = look(folder)
+            except OSError as error:
+                if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+                    raise OptionError(
+                        f"data_dir is {quoted(str(self.data_dir))}, which can be no folder ({error.strerror}); "
+                        f"{_where('data_dir')}"
+                    ) from error
+                return
+            if found is not None and not stat.S_ISDIR(found.st_mode):
+                raise OptionError(
+                    f"data_dir is {quoted(str(self.data_dir))}, and {quoted(str(folder))} is no folder; voices are kept "
+                    f"in one; {_where('data_dir')}"
+                )
+            if found is not None:
+                return
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **given: Any) -> ServerOptions:

@@ -36,11 +36,19 @@ def _empty_is_none(value: Any) -> Any:
     return None if value == "" else value
 
 
+def _no_truth(value: Any) -> Any:
+    """Refuse true and false for numbers, which Python takes for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("it must be a number, not true or false")
+    return value
+
+
 _EmptyIsNone = BeforeValidator(_empty_is_none)
+_NoTruth = BeforeValidator(_no_truth)
 
 OptionalStr = Annotated[str | None, _EmptyIsNone]
-OptionalFloat = Annotated[float | None, _EmptyIsNone]
-OptionalInt = Annotated[int | None, _EmptyIsNone]
+OptionalFloat = Annotated[float | None, _EmptyIsNone, _NoTruth]
+OptionalInt = Annotated[int | None, _EmptyIsNone, _NoTruth]
 
 
 def _field(option: Option, default: Any = None) -> Any:
@@ -59,8 +67,8 @@ class SpeechFields(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     language: OptionalStr = _field(options.LANGUAGE)
-    speed: Annotated[float, _default_for(options.SPEED)] = _field(options.SPEED, options.SPEED.default)
-    pause: Annotated[float, _default_for(options.PAUSE)] = _field(options.PAUSE, options.PAUSE.default)
+    speed: Annotated[float, _default_for(options.SPEED), _NoTruth] = _field(options.SPEED, options.SPEED.default)
+    pause: Annotated[float, _default_for(options.PAUSE), _NoTruth] = _field(options.PAUSE, options.PAUSE.default)
     seed: OptionalInt = _field(options.SEED)
     guidance_scale: OptionalFloat = _field(options.GUIDANCE_SCALE)
     noise_scale: OptionalFloat = _field(options.NOISE_SCALE)

@@ -6,15 +6,19 @@ from pathlib import Path
 
 from voxtral.errors import TextError
 
+MAX_TEXT_BYTES = 256 * 2**20
+"""Of a text in a file or a pipe: 50 times the longest novel; a device may give without end."""
+
 
 def read_text(path: Path) -> str:
     """Read a text file as UTF-8; a byte order mark is dropped.
 
     Raises:
-        TextError: it cannot be read, or is not UTF-8; the message says where.
+        TextError: it cannot be read, is not UTF-8, or has no end; the message says where.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_TEXT_BYTES + 1)
     except OSError as error:
         raise unreadable(str(path), error) from error
     return decode_text(data, str(path))
@@ -28,8 +32,10 @@ def decode_text(data: bytes, name: str) -> str:
         name: where it came from, for the message.
 
     Raises:
-        TextError: they are not UTF-8; the message says where.
+        TextError: they are not UTF-8, or too many; the message says where.
     """
+    if len(data) > MAX_TEXT_BYTES:
+        raise TextError(f"{name} has more than {MAX_TEXT_BYTES} bytes, which a text may have; cut it into several")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -140,7 +140,7 @@ def test_auto_looks_at_what_is_free(tiny_checkpoint: Checkpoint, monkeypatch: py
     assert choose(tiny_checkpoint, None, None).quantization is None
 
 
-@pytest.mark.parametrize("amount", ["", "3 apples", "-1GB", "0GB", 0, -5, True, "1e3GB"])
+@pytest.mark.parametrize("amount", ["", "3 apples", "-1GB", "0GB", 0, -5, True, "1e3GB", "12", " 3.5 ", "800000"])
 def test_amounts_that_are_none_are_refused(amount: str | int) -> None:
     with pytest.raises(OptionError, match="max_memory"):
         parse_memory(amount)

@@ -319,6 +319,18 @@ def test_forms_give_texts_and_files() -> None:
     assert fields_of(b"", JSON) == {}
 
 
+@pytest.mark.parametrize(
+    ("data", "kind", "words"),
+    [
+        (b' {"input": "Hello."}', FORM, "Content-Type: application/json"),
+        ('{"input": "Grüße"}'.encode("latin-1"), JSON, "not UTF-8"),
+    ],
+)
+def test_json_that_is_sent_as_something_else_is_told_so(data: bytes, kind: str, words: str) -> None:
+    with pytest.raises(HttpError, match=words):
+        fields_of(data, kind)
+
+
 def test_an_upload_never_reaches_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def roll_over(file: Any) -> None:
         raise AssertionError("the upload was about to be written to disk")

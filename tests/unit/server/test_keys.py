@@ -102,3 +102,8 @@ def test_options_and_ring_do_not_show_keys() -> None:
     options = ServerOptions(api_key=A)
     assert A not in repr(options)
     assert A not in repr(vars(load_keys(options)))
+
+
+def test_a_key_file_without_an_end_is_refused() -> None:
+    with pytest.raises(OptionError, match="must be a list of keys"):
+        load_keys(ServerOptions(api_key_file=Path("/dev/zero")))

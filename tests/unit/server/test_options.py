@@ -138,3 +138,12 @@ def test_a_value_of_another_kind_is_refused_with_the_kind_that_it_must_be(name: 
     with pytest.raises(OptionError) as caught:
         ServerOptions.from_environment({variable: text})
     assert str(caught.value) == f"{variable} is {text!r}; it must be a {kind}; correct or unset it"
+
+
+def test_a_folder_for_data_that_can_be_none_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("n" * 300)):
+        with pytest.raises(OptionError, match="data_dir"):
+            ServerOptions(data_dir=folder)
+    for folder in (tmp_path, tmp_path / "not" / "there" / "yet"):
+        assert ServerOptions(data_dir=folder).data_dir == folder
