@@ -41,7 +41,7 @@ class ServerOptions:
         api_key: one key or several, with commas between; each at least 16 characters.
         api_key_file: a file of lines `KEY`, `NAME KEY` or `NAME KEY STREAMS`.
         insecure: answer peers that are not this machine without any key.
-        allowed_hosts: names besides localhost and IP addresses that a Host header may have.
+        allowed_hosts: names in public DNS that a Host header may have; local names and IP addresses need no mention.
         allowed_origins: other sites whose pages may use this server, such as https://app.example; "CORS".
         max_streams: utterances under way at a time; None takes as many as the engine computes side by side.
         max_queue: requests that wait for their turn; None takes twice `max_streams`.
