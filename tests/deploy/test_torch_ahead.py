@@ -8,9 +8,9 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
-import pip
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bare") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)
     [packages] = folder.glob("lib/python*/site-packages")
-    (packages / "pip").symlink_to(Path(pip.__file__).parent)
+    (packages / "pip").symlink_to(metadata.distribution("pip").locate_file("pip"))
     return folder
 
 
