@@ -1,5 +1,6 @@
-# Every target sets up .venv first. PIP_ARGS goes to each pip install, for example
-#   make speak PIP_ARGS="--extra-index-url URL-OF-A-CPU-ONLY-TORCH-INDEX"
+# Every target sets up .venv first. PIP_ARGS goes to each pip install. PyPI's torch for Linux brings CUDA, 2.7 GB of it;
+# without an NVIDIA GPU:
+#   make speak PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
@@ -23,11 +24,12 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(READY): pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable .
+	@$(BIN)/python deploy/torch_ahead.py "$(MAKECMDGOALS)" $(PIP_ARGS)
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable .
 	@touch $@
 
 $(READY_DEV): $(READY)
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
 speak: $(READY)

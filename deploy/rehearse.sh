@@ -57,8 +57,9 @@ clean_up() {
 
 install_package() {
     say "installing into $folder"
-    local pip="$folder/venv/bin/python -m pip --disable-pip-version-check --quiet"
+    local pip="$folder/venv/bin/python -m pip --disable-pip-version-check"
     "$PYTHON" -m venv "$folder/venv"
+    # Not quiet: with CUDA it is gigabytes.
     if [ -n "${TORCH_INDEX:-}" ]; then
         $pip install --constraint constraints.txt --no-deps torch --index-url "$TORCH_INDEX"
     else
@@ -67,7 +68,7 @@ install_package() {
     "$PYTHON" -m venv "$folder/build"
     "$folder/build/bin/python" -m pip --disable-pip-version-check --quiet install --constraint constraints.txt hatchling
     "$folder/build/bin/python" -m pip --quiet wheel --no-deps --no-build-isolation --wheel-dir "$folder/wheel" .
-    $pip install --constraint constraints.txt "$folder"/wheel/*.whl
+    $pip install --quiet --constraint constraints.txt "$folder"/wheel/*.whl
     $pip check
 }
 

@@ -7,8 +7,10 @@ Run without TRITON_INTERPRET.
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,6 +39,9 @@ _TYPES = {
 }
 _OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
 
+# What Triton does that newer Pythons and libraries warn of is not ours to mend.
+warnings.filterwarnings("ignore", category=DeprecationWarning, module="triton")
+
 
 def argument_type(value: Any) -> str:
     if isinstance(value, Tensor):
@@ -48,13 +53,22 @@ def compile_launch(kernel: Any, arguments: tuple[Any, ...], named: dict[str, Any
     options = {name: named.pop(name) for name in _OPTIONS if name in named}
     values = dict(zip(kernel.arg_names, arguments, strict=False)) | named
     fixed = {kernel.arg_names[place]: values[kernel.arg_names[place]] for place in kernel.constexprs}
-    signature = {name: "constexpr" if name in fixed else argument_type(value) for name, value in values.items()}
+    signature = {name: argument_type(value) for name, value in values.items() if name not in fixed}
     # As a real launch finds them: memory and sizes are multiples of 16, so that loads are wide.
     is_wide = {
         name: isinstance(value, Tensor) or value % 16 == 0 for name, value in values.items() if name not in fixed
     }
-    attributes = {(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name, wide in is_wide.items() if wide}
-    source = ASTSource(kernel, signature=signature, constexprs=fixed, attrs=attributes)
+    places = [kernel.arg_names.index(name) for name, wide in is_wide.items() if wide]
+    make: Any = ASTSource
+    if "constexprs" in inspect.signature(make).parameters:
+        types = {name: "constexpr" if name in fixed else signature[name] for name in values}
+        attributes: Any = {(place,): [["tt.divisibility", 16]] for place in places}
+        source = make(kernel, signature=types, constexprs=fixed, attrs=attributes)
+    else:  # Triton 3.2, which torch 2.6 brings
+        from triton.backends.compiler import AttrsDescriptor
+
+        properties = {"arg_properties": {"tt.divisibility": places}, "cls": "AttrsDescriptor"}
+        source = make(kernel, signature=signature, constants=fixed, attrs=AttrsDescriptor.from_dict(properties))
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 

@@ -383,8 +383,10 @@ def client_of(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, home: Path) -> 
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
     monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(home / "stored_tokens"))
-    huggingface_hub.close_session()
+    # Before 1.0 its client was another, and this had another name.
+    close = getattr(huggingface_hub, "close_session", None) or huggingface_hub.utils.reset_sessions
+    close()
     try:
         yield
     finally:
-        huggingface_hub.close_session()
+        close()

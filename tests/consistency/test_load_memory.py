@@ -78,7 +78,10 @@ checkpoint = open_checkpoint(Path(sys.argv[1]))
 # Whatever torch sets up at its first product, cast and norm is not the checkpoint's.
 torch.ones(8, 8).bfloat16().float() @ torch.ones(8, 8)
 cpu_kernels()
-for name in sys.argv[2:]:
+# Nor what it imports at its first model: 2.6 brings in sympy, 35 MB. Kept, lest its memory be used again.
+first = {"device": torch.device("cpu"), "dtype": torch.bfloat16, "codec_dtype": torch.bfloat16}
+kept = load_model(open_checkpoint(Path(sys.argv[2])), **first)
+for name in sys.argv[3:]:
     if (pid := os.fork()) == 0:
         dtype, _, recipe = name.partition("/")
         print(json.dumps(measure(getattr(torch, dtype), recipe)), flush=True)
@@ -156,7 +159,7 @@ def load(folder: Path, *names: str) -> dict[str, dict[str, Any]]:
         folder: of the checkpoint.
         names: a dtype, and a recipe after a slash.
     """
-    command = [sys.executable, "-c", CHILD, str(folder), *names]
+    command = [sys.executable, "-c", CHILD, str(folder), str(TINY), *names]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
     return dict(zip(names, map(json.loads, finished.stdout.splitlines()), strict=True))
 

@@ -180,10 +180,25 @@ def test_compose_publishes_to_this_machine_alone_and_wants_a_key() -> None:
     assert set(services) == {"cpu", "gpu"}
     for name, service in services.items():
         assert service["profiles"] == [name]
-        assert service["ports"] == [f"127.0.0.1:{port}:{port}"]
+        assert service["ports"] == [f"${{PUBLISH_ON:-127.0.0.1}}:{port}:{port}"]
         assert service["environment"]["VOXTRAL_API_KEY"].startswith("${VOXTRAL_API_KEY:?")
         assert service["environment"]["VOXTRAL_INSECURE"] == "0"
         assert "network_mode" not in service
+
+
+def test_neighbours_reach_it_by_the_names_that_docker_gives_it(tts: VoxtralTTS) -> None:
+    """By the alias in compose, the names of services and containers, and the host's name in containers."""
+    names = {"host.docker.internal", "gateway.docker.internal", "host.containers.internal"}
+    for name, service in composed()["services"].items():
+        [alias] = service["networks"]["default"]["aliases"]
+        assert alias == "voxtral"
+        names |= {name, alias, f"voxtral-tts-{name}-1", f"voxtral-tts_{name}_1"}
+    port = instructions("EXPOSE")[0]
+    with serving(tts, insecure=True) as running, running.client() as client:
+        answers = {name: client.get("/v1/models", headers={"host": f"{name}:{port}"}).status_code for name in names}
+        stranger = client.get("/v1/models", headers={"host": f"voxtral.example:{port}"})
+    assert answers == dict.fromkeys(names, 200)
+    assert stranger.status_code == 421
 
 
 def test_compose_takes_rights_away() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from pinned import needs_pinned
 from voxtral.server.application import create_app
 from voxtral.server.options import ServerOptions
 
@@ -153,6 +154,7 @@ def test_the_document_still_says_all_that_it_said() -> None:
     assert find_losses(OLD_DOCUMENT, read_document()) == []
 
 
+@needs_pinned("typer")
 def test_every_help_text_still_says_all_that_it_said() -> None:
     writer = load_page_writer()
     assert {command_of(file) for file in OLD_HELP} >= {"", "speak", "serve", "batch", "doctor"}

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from pinned import needs_pinned
 from voxtral.server.application import create_app
 from voxtral.server.options import ServerOptions
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(("writer", "page"), [("write_cli", "CLI"), ("write_options", "OPTIONS")])
+@pytest.mark.parametrize(
+    ("writer", "page"), [pytest.param("write_cli", "CLI", marks=needs_pinned("typer")), ("write_options", "OPTIONS")]
+)
 def test_a_page_that_is_written_by_code_is_what_the_code_says(writer: str, page: str) -> None:
     spec = importlib.util.spec_from_file_location(writer, ROOT / "docs" / f"{writer}.py")
     assert spec is not None

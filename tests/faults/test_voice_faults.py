@@ -176,7 +176,10 @@ def test_rows_that_do_not_fit_the_checkpoint(config: ModelConfig, tmp_path: Path
     if suffix == ".pt":
         torch.save(tensor, path)
     else:
-        save_file({"rows": tensor.contiguous()}, path)
+        try:
+            save_file({"rows": tensor.contiguous()}, path)
+        except KeyError:
+            pytest.skip(f"this version of safetensors writes no {tensor.dtype}")
     assert_refused(path, config, "voice mine", named)
 
 

@@ -118,7 +118,7 @@ def test_security_headers_are_on_every_answer(guarded: Serving) -> None:
             client.get("/health/", follow_redirects=False),
             client.get("/health", headers=bearer("wrong")),
             client.get("/v1/models", headers=bearer("wrong")),
-            client.get("/health", headers={"host": "evil.example"}),
+            client.get("/v1/models", headers={"host": "evil.example"}),
             client.get("/health", headers={"origin": "http://evil.example"}),
             client.post("/v1/audio/speech", content=b" " * 16_000_000),
         ]
@@ -138,12 +138,12 @@ def test_security_headers_are_on_every_answer(guarded: Serving) -> None:
     [
         (b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 200),
         (b"GET /health HTTP/1.1\r\nHost: SPEECH.example.:443\r\nConnection: close\r\n\r\n", 200),
-        (b"GET /health HTTP/1.0\r\n\r\n", 421),
-        (b"GET /health HTTP/1.1\r\nHost:\r\n\r\n", 421),
+        (b"GET / HTTP/1.0\r\n\r\n", 421),
+        (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", 421),
         (b"GET /health HTTP/1.1\r\n\r\n", 400),
         (b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", 400),
-        (b"GET http://evil.example/health HTTP/1.1\r\nHost: evil.example\r\n\r\n", 421),
-        (b"GET /health HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: localhost\r\n\r\n", 421),
+        (b"GET http://evil.example/ HTTP/1.1\r\nHost: evil.example\r\n\r\n", 421),
+        (b"GET / HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: localhost\r\n\r\n", 421),
         (b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400),
         (b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", 400),
         (b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n", 400),
@@ -153,6 +153,66 @@ def test_security_headers_are_on_every_answer(guarded: Serving) -> None:
 def test_requests_as_no_browser_sends_them(guarded: Serving, request_: bytes, status: int) -> None:
     answer = talk(guarded.port, request_ if b"HTTP/1" in request_ else request_ + b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:100]
+
+
+# Public DNS can have none of these: neighbours call this machine by them.
+LOCAL_NAMES = [
+    *(
+        "voxtral",
+        "VOXTRAL",
+        "voxtral.",
+        "my_tts-1",
+        "gpu",
+        "localhost",
+        "a.localhost",
+        "127.0.0.1",
+        "[::1]",
+        "10.0.0.7",
+    ),
+    *("host.docker.internal", "Host.Docker.Internal.", "tts.internal", "raspberrypi.local", "nas.home.arpa"),
+    "voxtral.default.svc.cluster.local",
+]
+# Somebody may have bought these, or what they end in, and let them point here; or they are no names at all.
+STRANGE_NAMES = [
+    *("evil.example", "internal.example", "host.docker.internal.example", "local.example", "localhost.example"),
+    *("voxtral.com", "evilinternal.com", "home.arpa.evil.example", "evil.arpa", "xhome.arpa", "voxtral.internal.co"),
+    *(
+        "",
+        ".",
+        "..",
+        "voxtral:8000:8000",
+        "voxtral,evil.example",
+        "voxtral evil.example",
+        "evil.example:x@voxtral",
+        "[voxtral]",
+    ),
+    *("127.0.0.1.example", "[::1].example", "voxtral/evil.example", "evil.example#.internal", "évil"),
+]
+
+
+@pytest.mark.parametrize("options", [{}, {"insecure": True}, {"api_key": KEY_ONE}], ids=["plain", "insecure", "key"])
+def test_only_names_that_no_stranger_can_point_here_are_let_in(tts: VoxtralTTS, options: dict[str, Any]) -> None:
+    """And probes under any, because they have names of their own; of what they are told nothing is secret."""
+    with serving(tts, **options) as running, running.client(headers=bearer(KEY_ONE)) as client:
+        for path, port in (("/v1/models", ""), ("/v1/models", ":8000"), ("/", "")):
+            hosts = {name: {"host": f"{name}{port}".encode("latin-1")} for name in LOCAL_NAMES + STRANGE_NAMES}
+            statuses = {name: client.get(path, headers=headers).status_code for name, headers in hosts.items()}
+            assert {name for name, status in statuses.items() if status == 200} == set(LOCAL_NAMES)
+            assert {name for name, status in statuses.items() if status == 421} == set(STRANGE_NAMES)
+        for name in LOCAL_NAMES + STRANGE_NAMES:
+            for path in ("/health", "/livez", "/readyz"):
+                answer = client.get(path, headers={"host": name.encode("latin-1"), "authorization": ""})
+                assert answer.status_code == 200, (path, name)
+
+
+def test_a_page_that_lets_its_name_point_here_reads_no_more_than_health(server: Serving) -> None:
+    """A browser says of what such a page asks that it is the same site, under the name of that page."""
+    headers = {"host": "evil.example:8000", "origin": "http://evil.example:8000", "sec-fetch-site": "same-origin"}
+    with server.client(headers=headers) as client:
+        for method, path, _ in operations(server):
+            answer = client.request(method, path)
+            assert (answer.status_code == 421) == (path not in ("/health", "/livez", "/readyz")), path
+        assert set(client.get("/health").json()) == {"status", "model", "languages"}
 
 
 def talk(port: int, data: bytes) -> bytes:

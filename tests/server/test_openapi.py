@@ -15,7 +15,8 @@ import pytest
 import requests
 import schemathesis
 import soundfile
-from fastapi.routing import APIRoute, iter_route_contexts
+from fastapi import routing
+from fastapi.routing import APIRoute
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -172,7 +173,9 @@ def test_no_request_gets_a_server_error_or_what_the_document_does_not_say(
 
 def test_every_body_is_read_by_what_bounds_it(server: Serving) -> None:
     """A body that FastAPI parses is not looked at before: see `read_json`."""
-    routes = [context.original_route for context in iter_route_contexts(server.app.routes)]
+    # Where an application does not hold its routers' routes itself.
+    contexts = getattr(routing, "iter_route_contexts", None)
+    routes = [context.original_route for context in contexts(server.app.routes)] if contexts else server.app.routes
     routes = [route for route in routes if isinstance(route, APIRoute)]
     assert len(routes) > 10
     assert [route.path for route in routes if route.body_field is not None] == []

@@ -360,12 +360,12 @@ def _av_blocks(data: bytes, kind: str, limits: AudioLimits) -> Iterator[tuple[np
     import av.logging
 
     options = {"codec_whitelist": _AV_CODECS, "protocol_whitelist": ""}
+    # Titles in another encoding are no reason to refuse the sound; since 19 PyAV takes them without being told.
+    lenient: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
     try:
         with (
             av.logging.Capture(),  # else some versions print what FFmpeg thinks of the file
-            av.open(
-                io.BytesIO(data), "r", format=_AV_DEMUXERS[kind], options=options, metadata_errors="replace"
-            ) as file,
+            av.open(io.BytesIO(data), "r", format=_AV_DEMUXERS[kind], options=options, **lenient) as file,
         ):
             stream = _av_stream(file, kind)
             # The first frame decides, because the header of AAC may name half the rate and half the channels.

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes
 
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -402,6 +403,9 @@ async def _read_multipart(request: Request) -> dict[str, Any]:
         form = await parser.parse()
     except MultiPartException as error:
         raise _malformed(error.message) from error
+    except FormParserError as error:
+        # Starlette 1.3 passes on as it is what the parser below it says of bytes that are no form at all.
+        raise _malformed(str(error)) from error
     try:
         return {name: await _value(value) for name, value in form.multi_items()}
     finally:

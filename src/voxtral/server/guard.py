@@ -38,7 +38,13 @@ _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+?)\.?)(?::[0-9]*)?")
 # What proxies add. Whom such a request comes from is only a claim.
 _PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
 
-_OFTEN_ASKED = frozenset(("/livez", "/readyz", "/health", "/metrics"))
+# What a supervisor asks, by whatever name it has for this machine.
+_PROBES = frozenset(("/livez", "/readyz", "/health"))
+_OFTEN_ASKED = _PROBES | {"/metrics"}
+
+# Top-level names that public DNS never has, because they are kept for local use: .internal by ICANN's resolution of
+# July 2024, .local by RFC 6762 (also Kubernetes' cluster.local), home.arpa by RFC 8375, .localhost by RFC 6761.
+_LOCAL_SUFFIXES = (".internal", ".local", ".home.arpa", ".localhost")
 
 # Browsers send twenty, and a chain of proxies adds as many.
 _MAX_HEADERS = 128
@@ -195,7 +201,8 @@ class Guard:
                 f"{_HOW_TO_OPEN}",
                 code="remote_access_refused",
             )
-        self._check_host(headers)
+        if scope["path"] not in _PROBES:
+            self._check_host(headers)
         self._check_origin(scope, headers)
         # A browser asks before it sends a key along; whether it may is answered behind this.
         is_preflight = scope.get("method") == "OPTIONS" and "access-control-request-method" in headers
@@ -223,17 +230,21 @@ class Guard:
         return Client("remote", self._peer_share, home)
 
     def _check_host(self, headers: Headers) -> None:
-        """Refuse names that are not ours: a page elsewhere may have let its name point at this machine.
+        """Refuse names that a stranger may have let point at this machine.
 
-        An address is harmless, because that trick takes a name.
+        The trick (DNS rebinding): a page of evil.example is loaded, then evil.example points at this machine, and the
+        page may read what it asks here, for the browser takes both for one site. The browser says the name as Host,
+        and that gives it away. It takes a name in public DNS, so these are harmless: an address, this machine's own
+        names, and those that public DNS cannot have (see `_is_local_name`), by which containers and machines next to
+        this one call it.
         """
         name = _host_name(headers.get("host", ""))
-        if name in self._hosts or name.endswith(".localhost") or _is_address(name):
+        if name in self._hosts or _is_address(name) or _is_local_name(name):
             return
         raise HttpError(
             421,
             "the Host header names a host that this server does not know as itself; start it with "
-            "--allowed-host NAME (VOXTRAL_ALLOWED_HOSTS) or use its IP address",
+            "--allowed-host NAME (VOXTRAL_ALLOWED_HOSTS), or use its IP address or a name without a dot",
             code="unknown_host",
         )
 
@@ -358,6 +369,18 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_local_name(name: str) -> bool:
+    """Tell whether only the local network, or this machine, can have said where a name points.
+
+    Names of one label (a service of compose, a machine of the household) are not sold: ICANN forbids addresses at the
+    top level, and the few countries that have one there run it themselves. The rest is kept for local use.
+
+    >>> _is_local_name("voxtral"), _is_local_name("host.docker.internal"), _is_local_name("internal.example")
+    (True, True, False)
+    """
+    return bool(name) and ("." not in name or name.endswith(_LOCAL_SUFFIXES))
 
 
 def _same_host(origin: str, host: str) -> bool:

@@ -46,7 +46,7 @@ class ServerOptions:
         api_key: one key or several, with commas between; each at least 16 characters.
         api_key_file: a file of lines `KEY`, `NAME KEY` or `NAME KEY STREAMS`.
         insecure: answer peers that are not this machine without any key.
-        allowed_hosts: names besides localhost and IP addresses that a Host header may have.
+        allowed_hosts: names in public DNS that a Host header may have; local names and IP addresses need no mention.
         proxies: addresses or networks of proxies, such as 10.0.0.5 or 172.16.0.0/12, through which many ask: without
             keys, one address has half of all streams, and these have no such limit.
         allowed_origins: other sites whose pages may use this server, such as https://app.example; "CORS".
@@ -146,8 +146,8 @@ class ServerOptions:
                 return
             if found is not None and not stat.S_ISDIR(found.st_mode):
                 raise OptionError(
-                    f"data_dir is {quoted(str(self.data_dir))}, and {quoted(str(folder))} is no folder; voices are kept "
-                    f"in one; {_where('data_dir')}"
+                    f"data_dir is {quoted(str(self.data_dir))}, and {quoted(str(folder))} is no folder; voices "
+                    f"are kept in one; {_where('data_dir')}"
                 )
             if found is not None:
                 return

@@ -169,7 +169,7 @@ def test_targets_that_are_refused_before_any_work(tmp_path):
     refuse(tmp_path / "pipe.wav", "device, pipe or socket")
     refuse(tmp_path / "a.txt", "extension '.txt'")
     refuse(tmp_path / "a.wav", "format 'wma'", format="wma")
-    refuse("a\0b.wav", "null byte")
+    refuse("a\0b.wav", "must be a path to a file")  # Python's own word for it differs between versions
     refuse(tmp_path / ("a" * 300 + ".wav"), "cannot be looked at")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder.wav", "pipe.wav"]
 
