@@ -29,6 +29,7 @@ from voxtral.loading.load import keep_voices_on_disk, load_as_planned, open_toke
 from voxtral.loading.locate import locate_model
 from voxtral.loading.memory import check_precision, choose_quantization, limit_device_memory
 from voxtral.loading.running import RunningModel
+from voxtral.model.kernels.float8 import check_float8
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.options import CommonOptions
 from voxtral.speech.coding import Coder
@@ -120,7 +121,9 @@ class VoxtralTTS(Speaker):
             OptionError: quantize or max_memory is unknown, or contradicts the checkpoint.
         """
         check_precision(quantize, max_memory)
-        plan_compute(device, dtype)  # before a download: a device that is not there would be refused after it
+        planned = plan_compute(device, dtype)  # before a download: what is not there would be refused after it
+        if options is not None and options.flow_dtype == "float8":
+            check_float8(planned.device)
         folder = locate_model(
             model,
             revision=revision,

@@ -27,7 +27,7 @@ from voxtral.engine.sequence import GenerationRequest, GenerationTrace
 from voxtral.engine.transfer import mark, to_host
 from voxtral.engine.vocoder import Due, Outcome, Vocoder, not_finite
 from voxtral.errors import OptionError
-from voxtral.model.voxtral import VoxtralModel
+from voxtral.model.voxtral import VoxtralModel, round_flow_to_float8
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +73,18 @@ class Runner(RunnerProtocol[Row, Step]):
     Args:
         model: on its device, in its dtype.
         options: sizes and choices.
+
+    Raises:
+        DeviceError: the options want float8 of a GPU that has none.
+        OptionError: they want it of a flow that is quantised already.
     """
 
     def __init__(self, model: VoxtralModel, options: EngineOptions) -> None:
         self.model = model
         self._options = options
         self._made: _OnDevice | None = None
+        if options.flow_dtype == "float8":
+            round_flow_to_float8(model)
         folder = options.prefix_folder
         self._stored = None if folder is None else PrefixStore(folder, options.prefix_fingerprint)
 

@@ -1,0 +1,83 @@
+"""Count the kernels that a computation would launch on a GPU, without one: `count_launches`.
+
+Tensors are those of the meta device, which hold no values, and say that they are on a GPU. Each operation of torch that
+is no view counts as one kernel, each launch of a Triton kernel as one under the kernel's name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from triton.runtime.interpreter import InterpretedFunction
+from triton.runtime.jit import JITFunction
+
+# They change how a tensor is looked at, or only make room.
+_VIEWS = """
+    view _unsafe_view reshape transpose t permute unsqueeze squeeze slice select split split_with_sizes unbind expand
+    alias detach as_strided unfold _reshape_alias empty empty_like new_empty empty_strided lift_fresh
+"""
+_NO_KERNEL = frozenset(_VIEWS.split())
+
+PRODUCTS = frozenset({"mm", "addmm", "addmm_", "bmm", "_multiply"})
+ATTENTION = frozenset({"_attend_rotating", "_attend_spans", "_attend_between_tokens"})
+
+
+class _OnGpu(TorchFunctionMode):
+    """Says of every tensor that it is on a GPU."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        super().__init__()
+        self._counts = counts
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func == torch.Tensor.is_cuda.__get__:
+            return True
+        if func in (functional.rms_norm, torch.rms_norm):
+            # One kernel on a GPU (since torch 2.9); on the meta device it would fall apart.
+            self._counts["rms_norm"] += 1
+            return torch.empty_like(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+class _Counting(TorchDispatchMode):
+    def __init__(self, counts: Counter[str]) -> None:
+        super().__init__()
+        self._counts = counts
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.__name__.split(".")[0]
+        if name not in _NO_KERNEL:
+            self._counts[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def count_launches(compute: Callable[[], Any]) -> Counter[str]:
+    """Count by name what a computation on the meta device launches, once everything that it keeps has been made."""
+    counts: Counter[str] = Counter()
+
+    def launch(kernel: Any, *arguments: Any, grid: Any, warmup: bool = False, **named: Any) -> None:
+        assert all(side > 0 for side in grid)
+        assert all(argument.is_meta for argument in arguments if isinstance(argument, Tensor))
+        counts[kernel.fn.__name__] += 1
+
+    with ExitStack() as stack:
+        for kind in (JITFunction, InterpretedFunction):
+            stack.enter_context(mock.patch.object(kind, "run", launch))
+        stack.enter_context(mock.patch("torch.cuda.device_of", return_value=nullcontext()))
+        stack.enter_context(mock.patch("voxtral.model.kernels.dispatch.kernel_problem", return_value=None))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(_OnGpu(counts))
+        compute()
+        counts.clear()
+        stack.enter_context(_Counting(counts))
+        compute()
+    return counts
