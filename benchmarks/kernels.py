@@ -118,6 +118,8 @@ def all_cases(config: ModelConfig, device: torch.device, dtype: torch.dtype, all
         yield from codec_window(config, draw, rows)
     for rows in all_rows:
         yield from products(config, draw, rows)
+    for rows in all_rows:
+        yield from fused_products(config, draw, rows)
 
 
 class Inputs:
@@ -250,7 +252,7 @@ def matrices(config: ModelConfig) -> dict[str, tuple[int, int]]:
 
 def products(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
     """Activations times each matrix of a layer, in each form of the weights; the forms hold the same numbers."""
-    generator, net_eps = torch.Generator(draw.device).manual_seed(0), config.backbone.norm_eps
+    generator = torch.Generator(draw.device).manual_seed(0)
     for name, shape in matrices(config).items():
         x = draw.normal(rows, shape[1])
         group_size = next(size for size in (*GROUP_SIZES, 16) if shape[1] % size == 0)
@@ -258,17 +260,21 @@ def products(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
             weight = random_weight(shape, precision, group_size, generator)
             grid = f", groups of {group_size}" if precision == "int4" else ""
             yield _product(f"{precision} {name} {shape[0]} x {shape[1]}{grid}", draw, x, weight)
-        dense = draw.normal(*shape, scale=shape[1] ** -0.5)
-        # As a frame has them: behind a norm, gated, or added to the residual stream.
-        norm = (draw.normal(shape[1]), net_eps) if name in ("wqkv", "w13") and draw.dtype is not torch.float16 else None
-        residual = draw.normal(rows, shape[0]) if name in ("wo", "w2") else None
-        fused = partial(fused_product, x, (dense,), norm=norm, is_gated=name == "w13", residual=residual)
-        ways = torch_and_triton(draw, fused)
-        yield Case(f"fused {name} {shape[0]} x {shape[1]}", rows, ways, dict.fromkeys(ways, dense.nbytes))
+
+
+def fused_products(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
+    """Multiply as a frame does: behind a norm, gated, or added to the residual stream; and in float8."""
+    for name, shape in matrices(config).items():
+        x, dense = draw.normal(rows, shape[1]), draw.normal(*shape, scale=shape[1] ** -0.5)
+        is_gated, size = name == "w13", f"{name} {shape[0]} x {shape[1]}"
+        norm = (draw.normal(shape[1]), config.backbone.norm_eps) if name in ("wqkv", "w13") else None
+        residual = draw.normal(rows, shape[0]) if norm is None else None
+        fused = partial(fused_product, x, (dense,), norm=norm, is_gated=is_gated, residual=residual)
+        yield _case(f"fused {size}", rows, torch_and_triton(draw, fused), dense.nbytes)
         if draw.device.type == "cuda" and torch.cuda.get_device_capability(draw.device) >= LEAST_CAPABILITY:
             matrix = quantize_rows(dense, use_triton=False)
-            ways = torch_and_triton(draw, partial(_float8, x, matrix, is_gated=name == "w13"))
-            yield Case(f"float8 {name} {shape[0]} x {shape[1]}", rows, ways, dict.fromkeys(ways, matrix[0].nbytes))
+            ways = torch_and_triton(draw, partial(_float8, x, matrix, is_gated=is_gated))
+            yield _case(f"float8 {size}", rows, ways, matrix[0].nbytes)
 
 
 def _float8(x: Tensor, matrix: tuple[Tensor, Tensor], *, is_gated: bool, use_triton: bool) -> Tensor:

@@ -2,8 +2,8 @@
 
 Prints one JSON line for each launch: kernel, compute capability, dtype, bytes of shared memory, registers, and bytes
 that a thread spills into memory because its registers do not do. Launches are those of the published sizes; they
-compile and do not run. With `once` instead of `all`, the first launch of each kernel alone, without the last two numbers.
-Run without TRITON_INTERPRET.
+compile and do not run. With `once` instead of `all`, the first launch of each kernel alone, without the last two. Run
+without TRITON_INTERPRET.
 """
 
 from __future__ import annotations

@@ -25,11 +25,10 @@ from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
 from voxtral.errors import VoxtralWarning
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
-from voxtral.loading.load import keep_voices_on_disk, load_as_planned, open_tokenizer
+from voxtral.loading.load import check_flow_dtype, keep_voices_on_disk, load_as_planned, open_tokenizer
 from voxtral.loading.locate import locate_model
 from voxtral.loading.memory import check_precision, choose_quantization, limit_device_memory
 from voxtral.loading.running import RunningModel
-from voxtral.model.kernels.float8 import check_float8
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.options import CommonOptions
 from voxtral.speech.coding import Coder
@@ -121,9 +120,7 @@ class VoxtralTTS(Speaker):
             OptionError: quantize or max_memory is unknown, or contradicts the checkpoint.
         """
         check_precision(quantize, max_memory)
-        planned = plan_compute(device, dtype)  # before a download: what is not there would be refused after it
-        if options is not None and options.flow_dtype == "float8":
-            check_float8(planned.device)
+        check_flow_dtype(options, plan_compute(device, dtype).device)  # what is not there is refused before a download
         folder = locate_model(
             model,
             revision=revision,

@@ -67,10 +67,12 @@ def num_others(counts: Counter[str]) -> int:
     return counts.total() - sum(counts[name] for name in PRODUCTS | ATTENTION)
 
 
-@pytest.mark.parametrize("num_rows", [1, 8, 32])
-def test_a_static_frame_is_few_kernels(model: VoxtralModel, num_rows: int) -> None:
-    counts = count_frame(model, num_rows)
-    print(num_rows, counts.total(), num_others(counts), dict(counts))
+@pytest.fixture(scope="module")
+def of_one_row(model: VoxtralModel) -> Counter[str]:
+    return count_frame(model, 1)
+
+
+def check_static_frame(counts: Counter[str]) -> None:
     assert counts.total() <= 340, counts
     assert num_others(counts) <= 130, counts
     # One launch of attention for each layer: nothing is rotated, stored or joined beside it.
@@ -78,36 +80,37 @@ def test_a_static_frame_is_few_kernels(model: VoxtralModel, num_rows: int) -> No
     assert "_rotate_and_store" not in counts
 
 
-def test_of_few_rows_everything_between_two_products_is_part_of_one(model: VoxtralModel) -> None:
-    counts = count_frame(model, 1)
+def test_a_static_frame_is_few_kernels(of_one_row: Counter[str]) -> None:
+    check_static_frame(of_one_row)
     # The first layer of the flow has its projections once a frame, and one more product follows the last.
-    assert counts["_multiply"] == 4 * LAYERS + 7 * 4 * CONFIG.acoustic.num_layers + 1
-    assert "_silu_multiply" not in counts
-    # After the backbone, and once a frame for the tokens of the flow that no step changes.
-    assert counts["rms_norm"] == 2
+    assert of_one_row["_multiply"] == 4 * LAYERS + 7 * 4 * CONFIG.acoustic.num_layers + 1
+    # Everything between two products is part of one: norms are left after the backbone, and once a frame for the tokens
+    # of the flow that no step changes.
+    assert "_silu_multiply" not in of_one_row
+    assert of_one_row["rms_norm"] == 2
 
 
-@pytest.mark.parametrize("num_rows", [1, 32])
-def test_float8_adds_no_more_than_rounding_the_activations(model: VoxtralModel, num_rows: int) -> None:
+def test_a_static_frame_of_many_rows_is_few_kernels(model: VoxtralModel) -> None:
+    check_static_frame(count_frame(model, 32))
+
+
+def test_float8_adds_no_more_than_rounding_the_activations(model: VoxtralModel, of_one_row: Counter[str]) -> None:
     narrow = copy.deepcopy(model)
     round_to_float8(narrow.acoustic_transformer.layers)
-    before, counts = count_frame(model, num_rows), count_frame(narrow, num_rows)
-    print(num_rows, counts.total(), num_others(counts), dict(counts))
+    counts = count_frame(narrow, 1)
     # Each product of a layer rounds what it multiplies; the first layer's projections are made once a frame.
     assert counts["_quantize_rows"] == 7 * (4 * CONFIG.acoustic.num_layers - 1) + 1
-    assert counts.total() <= before.total() + counts["_quantize_rows"]
+    assert counts.total() <= of_one_row.total() + counts["_quantize_rows"]
 
 
 @pytest.mark.parametrize("num_spans", [1, 3])
-@pytest.mark.parametrize("num_before", [0, 150])
-def test_a_part_of_a_prompt_is_few_kernels(model: VoxtralModel, num_spans: int, num_before: int) -> None:
+def test_a_part_of_a_prompt_is_few_kernels(model: VoxtralModel, num_spans: int) -> None:
     num_each = 150 // num_spans
-    num_seen = num_before + num_each
-    starts = range(0, 150, num_each)
-    spans = [Span(start, start + num_each, LONG(-(-num_seen // 64)), num_seen) for start in starts]
+    # Behind a voice of as many positions.
+    num_seen = 150 + num_each
+    spans = [Span(start, start + num_each, LONG(-(-num_seen // 64)), num_seen) for start in range(0, 150, num_each)]
     pages, embeds, positions, slots = make_pages(), NUMBERS(150, DIM), LONG(150), LONG(150)
     counts = count_launches(lambda: model.backbone.extend(embeds, positions, SpanMemory(pages, slots, spans)))
-    print(counts.total(), dict(counts))
     assert counts.total() <= 600, counts
     # However many prompts share the pass.
     assert counts["_attend_spans"] == LAYERS

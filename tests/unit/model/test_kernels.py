@@ -105,21 +105,26 @@ def test_fused_product(shape: tuple[int, int, int], group: int | None) -> None:
 
 
 @interpreted
-@pytest.mark.parametrize("group", [None, 0])
-def test_programs_that_share_a_block_of_the_result_join_it(group: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_that_share_a_block_of_the_result_join_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from voxtral.model.kernels import launching, matmul_triton
 
-    tiles = matmul_triton.choose_tiles((5, 40, 4096), torch.float32, 32, group=0, has_norm=False, is_gated=False)
-    assert tiles.splits == 8
-    checks.check_fused_product(CPU, torch.float32, (5, 40, 4096), group=group)
-    counters = launching.arrivals(torch.zeros(0))
-    # The next launch finds them as this one did, and gives the same to the bit.
-    assert not counters.any()
-    x, weight = torch.randn(2, 4096), torch.randn(40, 4096)
+    def splits() -> int:
+        kinds = {"group": 0, "has_norm": False, "is_gated": False}
+        return matmul_triton.choose_tiles((3, 20, 600), torch.float32, 32, **kinds).splits
+
+    assert splits() == 1
+    x, weight = torch.randn(3, 600), torch.randn(20, 600)
+    alone = matmul_triton.multiply(x, (weight,))
+    monkeypatch.setattr(matmul_triton, "_LEAST_STEPS", 1)
+    assert splits() == 8
     first, second = (matmul_triton.multiply(x, (weight,)) for _ in range(2))
+    torch.testing.assert_close(first, alone, rtol=1e-5, atol=1e-4)
+    # The next launch finds the counters as this one did, and gives the same to the bit.
     assert torch.equal(first, second)
-    monkeypatch.setattr(matmul_triton, "_WANTED_PROGRAMS", 1)
-    torch.testing.assert_close(matmul_triton.multiply(x, (weight,)), first, rtol=1e-5, atol=1e-4)
+    assert not launching.arrivals(x).any()
+    checks.check_fused_product(CPU, torch.float32, (3, 20, 600), group=0)
+    # What is gated is whole, with a norm or without.
+    checks.check_fused_product(CPU, torch.float32, (3, 20, 600), is_gated=True)
 
 
 @interpreted

@@ -123,7 +123,8 @@ def _multiply(
         weights = _load_weights(
             weight_ptr, scales_ptr, zeros_ptr, columns, is_column, start, depth, GROUP, OPERAND, BLOCK_N, BLOCK_K
         )
-        result = tl.dot(x, tl.trans(weights), result, input_precision="ieee")
+        # Hopper sums float8 in fewer bits than 32 until it is told to add them up.
+        result = tl.dot(x, tl.trans(weights), result, input_precision="ieee", max_num_imprecise_acc=BLOCK_K)
         if IS_GATED:
             weights = _load_weights(
                 weight_ptr,
@@ -138,7 +139,7 @@ def _multiply(
                 BLOCK_N,
                 BLOCK_K,
             )
-            ups = tl.dot(x, tl.trans(weights), ups, input_precision="ieee")
+            ups = tl.dot(x, tl.trans(weights), ups, input_precision="ieee", max_num_imprecise_acc=BLOCK_K)
     is_last = True
     if SPLITS > 1:
         block = tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
@@ -205,7 +206,7 @@ def choose_tiles(
         weight_bits: of a number in the matrix.
         group: numbers that share a scale along the depth, or 0.
         has_norm: whether the root mean square of each row is found on the way; then a program reads whole rows.
-        is_gated: whether a block of the result needs two of the weights.
+        is_gated: whether a block of the result needs two of the weights, whose sums must both be whole.
     """
     num_rows, width, depth = shape
     rows = min(64, max(16, triton.next_power_of_2(num_rows)))
@@ -218,7 +219,7 @@ def choose_tiles(
     num_programs = triton.cdiv(num_rows, rows) * triton.cdiv(width, columns)
     num_steps = triton.cdiv(depth, step)
     splits = 1
-    if has_norm:
+    if has_norm or is_gated:
         while columns > 16 and num_programs < _WANTED_PROGRAMS:
             columns, num_programs = columns // 2, num_programs * 2
     else:
