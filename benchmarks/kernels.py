@@ -186,7 +186,7 @@ def _paged(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
     slots = last_page * _PAGE_SIZE + (_CONTEXT - 1) % _PAGE_SIZE
     rotate = partial(rotate_and_store, projections, (angles.cos(), angles.sin()), slots, keys, values)
     yield _case("rotate_and_store", rows, torch_and_triton(draw, rotate))
-    query = draw.normal(rows, net.num_heads, net.head_dim)
+    query = rotate(use_triton=False)  # and the caches hold the new positions
     rotation = (angles.cos(), angles.sin())
     attend = partial(attend_rotating, projections, rotation, slots, (keys, values), tables, lengths)
     ways = torch_and_triton(draw, attend)

@@ -1,14 +1,14 @@
-"""Count the kernels that a computation would launch on a GPU, without one: `count_launches`.
+"""Take the ways of a GPU without one (`as_on_gpu`), and count the kernels that it would launch (`count_launches`).
 
-Tensors are those of the meta device, which hold no values, and say that they are on a GPU. Each operation of torch that
-is no view counts as one kernel, each launch of a Triton kernel as one under the kernel's name.
+To count, tensors are those of the meta device, which hold no values. Each operation of torch that is no view counts as
+one kernel, each launch of a Triton kernel as one under the kernel's name.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
@@ -17,8 +17,6 @@ import torch.nn.functional as functional
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from triton.runtime.interpreter import InterpretedFunction
-from triton.runtime.jit import JITFunction
 
 # They change how a tensor is looked at, or only make room.
 _VIEWS = """
@@ -34,18 +32,36 @@ ATTENTION = frozenset({"_attend_rotating", "_attend_spans", "_attend_between_tok
 class _OnGpu(TorchFunctionMode):
     """Says of every tensor that it is on a GPU."""
 
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func == torch.Tensor.is_cuda.__get__:
+            return True
+        return func(*args, **(kwargs or {}))
+
+
+class _OneNorm(TorchFunctionMode):
+    """Counts a norm as the one kernel that it is on a GPU (since torch 2.9); on the meta device it would fall apart."""
+
     def __init__(self, counts: Counter[str]) -> None:
         super().__init__()
         self._counts = counts
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func == torch.Tensor.is_cuda.__get__:
-            return True
         if func in (functional.rms_norm, torch.rms_norm):
-            # One kernel on a GPU (since torch 2.9); on the meta device it would fall apart.
             self._counts["rms_norm"] += 1
             return torch.empty_like(args[0])
         return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def as_on_gpu() -> Iterator[None]:
+    """Take the ways of a GPU with tensors that are elsewhere; on a CPU Triton's kernels are interpreted."""
+    with (
+        mock.patch("torch.cuda.device_of", return_value=nullcontext()),
+        mock.patch("voxtral.model.kernels.dispatch.kernel_problem", return_value=None),
+        torch.no_grad(),
+        _OnGpu(),
+    ):
+        yield
 
 
 class _Counting(TorchDispatchMode):
@@ -62,6 +78,9 @@ class _Counting(TorchDispatchMode):
 
 def count_launches(compute: Callable[[], Any]) -> Counter[str]:
     """Count by name what a computation on the meta device launches."""
+    from triton.runtime.interpreter import InterpretedFunction
+    from triton.runtime.jit import JITFunction
+
     counts: Counter[str] = Counter()
 
     def launch(kernel: Any, *arguments: Any, grid: Any, warmup: bool = False, **named: Any) -> None:
@@ -72,10 +91,8 @@ def count_launches(compute: Callable[[], Any]) -> Counter[str]:
     with ExitStack() as stack:
         for kind in (JITFunction, InterpretedFunction):
             stack.enter_context(mock.patch.object(kind, "run", launch))
-        stack.enter_context(mock.patch("torch.cuda.device_of", return_value=nullcontext()))
-        stack.enter_context(mock.patch("voxtral.model.kernels.dispatch.kernel_problem", return_value=None))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(_OnGpu(counts))
+        stack.enter_context(as_on_gpu())
+        stack.enter_context(_OneNorm(counts))
         stack.enter_context(_Counting(counts))
         compute()
     return counts
