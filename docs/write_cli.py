@@ -15,6 +15,7 @@ COMMANDS = (
     "speak",
     "serve",
     "batch",
+    "join",
     "voices",
     "clone",
     "download",

@@ -25,8 +25,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
+from voxtral.model.kernels.dispatch import FLOAT8_CAPABILITY
 from voxtral.model.kernels.elementwise import silu_multiply
-from voxtral.model.kernels.float8 import LEAST_CAPABILITY, float8_product, quantize_rows
+from voxtral.model.kernels.float8 import float8_product, quantize_rows
 from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, finish_frame, guided_step
 from voxtral.model.kernels.matmul import fused_product, quantized_matmul
 from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
@@ -108,7 +109,7 @@ def launches(dtype: torch.dtype, capability: tuple[int, int]) -> Iterator[Any]:
         yield fused_product(x, int8, norm=norm, is_gated=True, use_triton=True)
         int4 = zeros(18432, 1536, dtype=torch.uint8), zeros(18432, 48, dtype=torch.bfloat16)
         yield fused_product(x, (*int4, int4[1].half()), norm=norm, is_gated=True, use_triton=True)
-        if capability >= LEAST_CAPABILITY:
+        if capability >= FLOAT8_CAPABILITY:
             rows = quantize_rows(x, (zeros(3072), 1e-5), use_triton=True)
             float8 = (zeros(18432, 3072, dtype=torch.float8_e4m3fn), zeros(18432, dtype=floats))
             yield float8_product(rows, float8, dtype, is_gated=True, use_triton=True)

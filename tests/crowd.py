@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -145,6 +148,64 @@ async def _read_up_to(exchange: Exchange, departure: Departure) -> None:
         is_last = b"speech.audio.done" in piece if departure.is_sse else num_bytes == departure.num_bytes
         if is_last or num_pieces == {"first audio": 1, "in the middle": 3}.get(departure.moment):
             return
+
+
+class SlowReader(threading.Thread):
+    """A client that reads so many bytes every so often, through a small buffer, until it is cut off or leaves.
+
+    Args:
+        port: of the server.
+        fields: what is asked for.
+        num_bytes: that are read at a time.
+        every_s: pause between two times, in seconds.
+        buffer_bytes: of the system, for what has come.
+
+    Attributes:
+        num_bytes: that have come, with those of HTTP.
+        is_whole: whether the body came to its end.
+        ended_at: when the connection ended, on the clock of time.monotonic; None before.
+    """
+
+    def __init__(
+        self, port: int, fields: Mapping[str, Any], *, num_bytes: int, every_s: float, buffer_bytes: int = 4096
+    ) -> None:
+        super().__init__(name="slow-reader", daemon=True)
+        self.num_bytes = 0
+        self.is_whole = False
+        self.ended_at: float | None = None
+        self._at_once = num_bytes
+        self._every_s = every_s
+        self._leaves = threading.Event()
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+        self._socket.settimeout(120)
+        self._socket.connect(("127.0.0.1", port))
+        body = json.dumps(fields).encode()
+        head = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        self._socket.sendall(f"POST {SPEECH} HTTP/1.1\r\n{head}".encode() + body)
+        self.start()
+
+    def run(self) -> None:
+        """Read."""
+        end = b""
+        try:
+            while not self._leaves.wait(self._every_s) and (piece := self._socket.recv(self._at_once)):
+                self.num_bytes += len(piece)
+                end = (end + piece)[-5:]
+                self.is_whole = end == b"0\r\n\r\n"
+                if self.is_whole:
+                    break
+        except OSError:
+            pass
+        self.ended_at = time.monotonic()
+        self._socket.close()
+
+    def leave(self) -> None:
+        """Go away, if it is still there."""
+        self._leaves.set()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self.join()
 
 
 class SlowSteps:

@@ -51,3 +51,42 @@ def flac_bomb(hours: float, rate: int = 8000) -> bytes:
         for _ in range(round(hours * 60)):
             encoder.write(silence)
     return file.getvalue()
+
+
+CONTAINERS = ("WAV", "RF64", "W64", "CAF", "AU", "AIFF")
+
+_SIZE_FIELDS = {
+    # The mark before the size of the samples, the distance to it, its form, and what it counts besides the samples.
+    "WAV": (b"data", 4, "<I", 0),
+    "RF64": (b"ds64", 16, "<Q", 0),
+    "W64": (b"data\xf3\xac", 16, "<Q", 24),
+    "CAF": (b"data", 4, ">Q", 4),
+    "AU": (b".snd", 8, ">I", 0),
+    "AIFF": (b"SSND", 4, ">I", 8),
+}
+
+
+def container(format: str, samples: np.ndarray, claimed: int | None = None) -> bytes:
+    """A 16-bit file of one of `CONTAINERS` whose samples claim so many bytes, as the field has it; None: the truth."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, RATE, format=format, subtype="PCM_16")
+    data = bytearray(file.getvalue())
+    if claimed is not None:
+        mark, distance, form, _ = _SIZE_FIELDS[format]
+        struct.pack_into(form, data, data.index(mark) + distance, claimed & (2 ** (8 * struct.calcsize(form)) - 1))
+    return bytes(data)
+
+
+def true_claim(format: str, num_samples: int) -> int:
+    """What the field of an honest file has."""
+    return 2 * num_samples + _SIZE_FIELDS[format][3]
+
+
+def recorder_left(format: str, samples: np.ndarray, claimed: int) -> bytes:
+    """What a recorder leaves that writes its header first and never comes back: no length is right."""
+    data = bytearray(container(format, samples, claimed))
+    if format in ("WAV", "AIFF", "RF64"):
+        struct.pack_into("<I", data, 4, claimed & 0xFFFFFFFF)
+    if format == "AIFF":
+        struct.pack_into(">I", data, data.index(b"COMM") + 10, 0)
+    return bytes(data)

@@ -23,7 +23,9 @@ from fastapi import FastAPI
 
 from checkpoints import BRIEF
 from voxtral.server.application import create_app
+from voxtral.server.connections import Connections
 from voxtral.server.options import ServerOptions
+from voxtral.server.run import configure, connect
 from voxtral.server.service import SpeechService
 from voxtral.tts import VoxtralTTS
 
@@ -42,12 +44,14 @@ class Serving:
         port: of it.
         app: the application.
         tts: the model, where the test gave one.
+        connections: as `voxtral serve` has them, where the test asked for that.
     """
 
     url: str
     port: int
     app: FastAPI
     tts: VoxtralTTS | None
+    connections: Connections | None = None
 
     @property
     def service(self) -> SpeechService:
@@ -64,32 +68,47 @@ class Serving:
 
 
 class _PromptServer(uvicorn.Server):
-    """Looks ten times as often whether it is to end."""
+    """Looks ten times as often whether it is to end, and after its connections."""
+
+    connections: Connections | None = None
 
     async def main_loop(self) -> None:
         while not await self.on_tick(0):
+            if self.connections:
+                self.connections.sweep()
             await asyncio.sleep(0.01)
 
 
 @contextmanager
-def serving(tts: VoxtralTTS | None = None, *, host: str = "127.0.0.1", **options: Any) -> Iterator[Serving]:
+def serving(
+    tts: VoxtralTTS | None = None, *, host: str = "127.0.0.1", is_guarded: bool = False, **options: Any
+) -> Iterator[Serving]:
     """Run a server until the block ends.
 
     Args:
         tts: a loaded model; None loads what the options name.
         host: address to listen on.
+        is_guarded: whether it looks after its connections, as `voxtral serve` does and plain uvicorn does not.
         options: of the server.
     """
     with tempfile.TemporaryDirectory() as folder:
-        app = create_app(ServerOptions(**({"data_dir": Path(folder)} | options)), tts)
-        server = _PromptServer(uvicorn.Config(app, host=host, port=0, log_config=None, access_log=False))
-        thread = threading.Thread(target=server.run, name="test-server")
+        chosen = ServerOptions(**({"data_dir": Path(folder)} | options))
+        app = create_app(chosen, tts)
+        connections = connect(app, chosen) if is_guarded else None
+        if connections:
+            server = _PromptServer(configure(app, chosen, connections))
+            server.connections = connections
+            sockets = connections.listen(host, 0)
+        else:
+            server = _PromptServer(uvicorn.Config(app, host=host, port=0, log_config=None, access_log=False))
+            sockets = None
+        thread = threading.Thread(target=server.run, args=(sockets,), name="test-server")
         thread.start()
         try:
             wait_for(lambda: server.started or not thread.is_alive())
             port = server.servers[0].sockets[0].getsockname()[1]
             wait_for(lambda: app.state.service.host.state != "loading")
-            yield Serving(f"http://{host}:{port}", port, app, tts)
+            yield Serving(f"http://{host}:{port}", port, app, tts, connections)
         finally:
             server.should_exit = True
             thread.join(_PATIENCE_S)

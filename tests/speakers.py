@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from voxtral.errors import CancelledError, EngineStoppedError, GenerationError, VoiceError
-from voxtral.types import AudioChunk, SpeechRequest, SpeechStats
+from voxtral.types import AudioChunk, SpeechRequest, SpeechStats, SpokenLanguage
 
 RATE = 8000
 SAMPLES_PER_LETTER = 80
@@ -23,6 +23,7 @@ class FakeHandle:
     def __init__(self, request: SpeechRequest) -> None:
         self.request = request
         self.segments = ()
+        self.language = SpokenLanguage("de", "text") if "deutsch" in request.text else SpokenLanguage("en", "default")
         self._num_samples = 0
         self._may_end = threading.Event()
         self._is_cancelled = False

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
+import math
 import os
 import platform
 import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -20,6 +24,7 @@ from voxtral.config import QuantizationConfig
 from voxtral.errors import DeviceError
 
 T = TypeVar("T")
+_Room = tuple[int, int]
 
 _DTYPES = {
     "float32": torch.float32,
@@ -39,12 +44,15 @@ _ONE_THREAD_PARAMETERS = 50_000_000
 
 # What the messages of torch, cuDNN and Triton hold when a device has failed, and when it only has no memory left.
 _DEVICE_FAILURES = ("CUDA error", "CUDA driver error", "device-side assert", "CUDNN_STATUS", "Triton Error [CUDA]")
-_NO_MEMORY = ("out of memory", "alloc_failed")
+_NO_MEMORY = ("out of memory", "alloc_failed", "can't allocate memory", "can't start new thread")
 
 # Newer versions of torch have a class for the first of these.
 _ACCELERATOR_ERROR: type[Exception] | tuple[()] = getattr(torch, "AcceleratorError", ())
 
 _PROBE_TIMEOUT_S = 20.0
+
+# How long a signal may go unheard while something is waited for.
+_LISTEN_S = 0.1
 _PROBE_ANSWER = 14.0  # 0 + 1 + 4 + 9
 
 
@@ -89,6 +97,7 @@ def resolve_device(device: str | torch.device) -> tuple[torch.device, str]:
     """
     if str(device) == "auto":
         if torch.cuda.is_available():
+            _check_fork()
             return torch.device("cuda"), "a CUDA device is present"
         return torch.device("cpu"), "no CUDA device is present"
     try:
@@ -100,12 +109,26 @@ def resolve_device(device: str | torch.device) -> tuple[torch.device, str]:
         if (wanted.index or 0) >= count:
             build = "this torch is built for the CPU only" if torch.version.cuda is None else f"torch sees {count} GPUs"
             raise DeviceError(f"device {device} is not there ({build}); install a CUDA build of torch, or use cpu")
+        _check_fork()
     elif wanted.type == "mps":
         if not torch.backends.mps.is_available():
             raise DeviceError("device mps is not there; it needs a Mac with Apple silicon; use cpu")
     elif wanted.type != "cpu":
         raise DeviceError(f"device {device} is not supported; it must be auto, cpu, cuda, cuda:N or mps")
     return wanted, "it was asked for"
+
+
+def _check_fork() -> None:
+    """Refuse a GPU that the parent of this fork has used.
+
+    Raises:
+        DeviceError: the process can never use it.
+    """
+    if getattr(torch.cuda, "_is_in_bad_fork", bool)():
+        raise DeviceError(
+            "this process is a fork of one that has used the GPU, which no fork can use again; start the child with "
+            'multiprocessing.get_context("spawn"), or use the GPU in the child alone'
+        )
 
 
 def _resolve_dtype(dtype: str | torch.dtype, device: torch.device, num_parameters: int) -> tuple[torch.dtype, str]:
@@ -116,9 +139,10 @@ def _resolve_dtype(dtype: str | torch.dtype, device: torch.device, num_parameter
             raise DeviceError(f"dtype {dtype!r} is unknown; it must be auto or one of {', '.join(_DTYPES)}")
         return _DTYPES[dtype], "it was asked for"
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported():
+        # With emulation every card would have it, and before Ampere no library has a fast product for it.
+        if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, "the GPU computes in bfloat16, the dtype of the weights"
-        return torch.float16, "the GPU has no bfloat16"
+        return torch.float16, "the GPU has no bfloat16 of its own"
     if device.type == "mps":
         return torch.float16, "half precision halves memory (untested on this device)"
     if num_parameters > _SMALL_MODEL_PARAMETERS:
@@ -130,9 +154,18 @@ def codec_dtype_for(device: torch.device, dtype: torch.dtype) -> tuple[torch.dty
     """Choose the codec's dtype beside a model dtype; float16 is never used, its activations overflow."""
     if dtype is not torch.float16:
         return dtype, "the same as the model"
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16, "float16 can overflow in the codec"
     return torch.float32, "float16 can overflow in the codec"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell an error that says no more than that memory ran out, of the machine or of a device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _NO_MEMORY)
 
 
 def is_device_failure(error: BaseException) -> bool:
@@ -141,7 +174,7 @@ def is_device_failure(error: BaseException) -> bool:
     Running out of memory is none: the next request may fit.
     """
     message = str(error)
-    if isinstance(error, torch.OutOfMemoryError) or any(sign in message.lower() for sign in _NO_MEMORY):
+    if is_out_of_memory(error):
         return False
     return isinstance(error, _ACCELERATOR_ERROR) or (
         isinstance(error, RuntimeError) and any(sign in message for sign in _DEVICE_FAILURES)
@@ -194,7 +227,12 @@ def run_aside(function: Callable[[], T], *, timeout_s: float | None = None) -> T
     # A daemon, so that an interrupt need not wait for it.
     thread = threading.Thread(target=run, name="voxtral-load", daemon=True)
     thread.start()
-    result = future.result(timeout_s)
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    # A signal that comes just before a wait begins does not end it, and its handler runs only between two waits.
+    while not wait([future], min(_LISTEN_S, max(0.0, deadline - time.monotonic()))).done:
+        if time.monotonic() >= deadline:
+            raise TimeoutError
+    result = future.result()
     thread.join()
     return result
 
@@ -228,13 +266,49 @@ def describe_machine() -> dict[str, str]:
 
 
 def available_memory() -> tuple[int, int] | None:
-    """Read (available, total) bytes of main memory, where the system tells."""
+    """Read (available, total) bytes of main memory, where the system tells; of a container, what that may take."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             values = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in file}
-        return values["MemAvailable"], values["MemTotal"]
+        available, total = values["MemAvailable"], values["MemTotal"]
     except (OSError, KeyError, ValueError, IndexError):
         return None
+    for free, limit in _memory_limits():
+        available, total = min(available, free), min(total, limit)
+    return available, total
+
+
+def _memory_limits(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[_Room]:
+    """Yield (free, allowed) bytes for each limit that control groups, of either version, put on this process.
+
+    Whoever goes above one is killed by the system, without a word.
+    """
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        return
+    for _, controllers, path in (line for line in lines if len(line) == 3):
+        if controllers == "":
+            top, limit_file, used_file = root, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            top, limit_file, used_file = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        # In a container the path may be that of the machine, and only the top is there.
+        group = top / path.strip().lstrip("/")
+        for folder in (group, *(parent for parent in group.parents if parent == top or top in parent.parents)):
+            with suppress(OSError, ValueError):  # no limit is the word "max"
+                limit, used = (int((folder / name).read_text()) for name in (limit_file, used_file))
+                yield max(0, limit - used + _reclaimable(folder)), limit
+
+
+def _reclaimable(group: Path) -> int:
+    """Read how many bytes of a group are of files, which the system drops when it needs room."""
+    with suppress(OSError, ValueError):
+        for line in (group / "memory.stat").read_text().splitlines():
+            if line.startswith("inactive_file "):
+                return int(line.split()[1])
+    return 0
 
 
 def device_memory() -> int:

@@ -1,4 +1,4 @@
-"""The exceptions that voxtral raises, and nothing else.
+"""The exceptions that voxtral raises, how their messages quote what was got, and nothing else.
 
 Every message says what was got, what the rule is and what to do. `code` is stable and meant for
 programs; `retryable` says whether the same call may succeed later without a change.
@@ -11,6 +11,7 @@ programs; `retryable` says whether the same call may succeed later without a cha
     │   ├── LanguageError            a language the checkpoint does not speak
     │   ├── VoiceError               an unknown voice, or a voice file that does not fit
     │   │   ├── VoiceUnknownError    no stored voice has that id
+    │   │   ├── VoiceUnreadableError a voice, or the folder of them, cannot be read now
     │   │   ├── VoiceNameTakenError  another voice has that name
     │   │   └── VoiceStoreFullError  as many voices are stored as are allowed
     │   ├── ReferenceAudioError      reference audio that cannot be read or used
@@ -25,6 +26,7 @@ programs; `retryable` says whether the same call may succeed later without a cha
     ├── AudioError                   audio that cannot be encoded or written
     ├── DeviceError                  a device or dtype that this machine does not have
     ├── VoiceStoreError              the folder of stored voices cannot be written
+    │   └── VoiceStoreBusyError      for the moment: another process writes, or the machine is short of something
     ├── BatchError                   items of a batch failed; it has the results of the others
     └── EngineError                  a request that was accepted and did not finish
         ├── GenerationError          runaway or silent speech, after one retry
@@ -36,7 +38,11 @@ programs; `retryable` says whether the same call may succeed later without a cha
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, ClassVar
+
+# Of what a message repeats: enough to know it again, and never an answer as long as the question.
+_QUOTED_CHARS = 64
 
 
 class VoxtralError(Exception):
@@ -86,6 +92,16 @@ class VoiceUnknownError(VoiceError):
     """No stored voice has that id."""
 
     code = "voice_not_found"
+
+
+class VoiceUnreadableError(VoiceError):
+    """A voice, or the folder of stored voices, is there or may be, and cannot be read now.
+
+    Nothing is said of what is in it: it is neither absent nor damaged.
+    """
+
+    code = "voice_unreadable"
+    retryable = True
 
 
 class VoiceNameTakenError(VoiceError):
@@ -173,6 +189,13 @@ class VoiceStoreError(VoxtralError):
     code = "voice_store_failed"
 
 
+class VoiceStoreBusyError(VoiceStoreError):
+    """The folder of voices cannot be written for the moment."""
+
+    code = "voice_store_busy"
+    retryable = True
+
+
 class BatchError(VoxtralError):
     """Items of a batch failed while they were spoken.
 
@@ -242,3 +265,33 @@ class EngineStoppedError(EngineError):
 
 class VoxtralWarning(UserWarning):
     """Something that the caller should know and that does not stop the work."""
+
+
+def shortened(text: str) -> str:
+    """Cut a name that somebody sent to its first 64 characters."""
+    return text if len(text) <= _QUOTED_CHARS else f"{text[:_QUOTED_CHARS]}..."
+
+
+def quoted(value: object) -> str:
+    """Write what was got, for a message: as `repr` does, of a long text the first 64 characters and its length.
+
+    Every message that repeats what somebody sent repeats it through here, so that none is as long as its cause.
+
+    >>> quoted("alloy"), quoted("x" * 1000).replace("x" * 64, "64 of them")
+    ("'alloy'", "'64 of them'... (1000 characters)")
+    >>> quoted(10**5000)
+    'an integer of 16610 bits'
+    """
+    if isinstance(value, str | bytes):
+        if len(value) <= _QUOTED_CHARS:
+            return repr(value)
+        return f"{value[:_QUOTED_CHARS]!r}... ({len(value)} {'characters' if isinstance(value, str) else 'bytes'})"
+    if isinstance(value, int) and value.bit_length() > 3 * _QUOTED_CHARS:
+        return f"an integer of {value.bit_length()} bits"  # Python refuses to write out thousands of digits
+    return shortened(_SHORT.repr(value))
+
+
+# Of what is no text, such as a list where a name belongs: only so many elements are looked at.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+_SHORT.maxstring = _SHORT.maxother = _QUOTED_CHARS

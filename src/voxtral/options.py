@@ -85,7 +85,8 @@ VOICE = Option(
 )
 LANGUAGE = Option(
     "language",
-    "Chooses the default voice and the rules of `normalize`; no model input.",
+    "Chooses the default voice and the rules of `normalize`; no model input. Without it: the language of the voice "
+    "that is named, else that of the text where it is sure, else English.",
     "text",
     flag=Flag("--language", "LANGUAGE", "Chooses the default voice and the rules of --normalize."),
     is_field=True,

@@ -13,7 +13,6 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
 import torch
@@ -23,9 +22,12 @@ from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, plan_compute
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
+from voxtral.engine.paths import Paths
+from voxtral.engine.process import BoundToProcess
 from voxtral.errors import VoxtralWarning
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
-from voxtral.loading.load import check_flow_dtype, keep_voices_on_disk, load_as_planned, open_tokenizer
+from voxtral.loading.first_use import open_paths
+from voxtral.loading.load import check_flow_dtype, load_as_planned, open_tokenizer, settle_options
 from voxtral.loading.locate import locate_model
 from voxtral.loading.memory import check_precision, choose_quantization, limit_device_memory
 from voxtral.loading.running import RunningModel
@@ -36,6 +38,7 @@ from voxtral.speech.planner import Planner, Warn
 from voxtral.speech.result import Audio
 from voxtral.speech.speaker import Speaker
 from voxtral.speech.utterance import SpeechHandle
+from voxtral.switches import check_variables
 from voxtral.text.tokenizer import SpeechTokenizer
 from voxtral.types import SpeechRequest, Voice
 from voxtral.voices.library import VoiceLibrary
@@ -47,8 +50,8 @@ if TYPE_CHECKING:
     from voxtral.jobs.synthesize import Texts
 
 
-class VoxtralTTS(Speaker):
-    """A loaded model that speaks; safe to use from many threads.
+class VoxtralTTS(Speaker, BoundToProcess):
+    """A loaded model that speaks; safe to use from many threads, and not from a forked child.
 
     Example:
         model = VoxtralTTS.from_pretrained("mistralai/Voxtral-TTS")
@@ -64,15 +67,13 @@ class VoxtralTTS(Speaker):
         tokenizer: SpeechTokenizer,
         name: str,
         options: EngineOptions | None = None,
+        paths: Paths | None = None,
     ) -> None:
+        super().__init__()
         self.name = name
         self.checkpoint = checkpoint
-        options = options or EngineOptions()
-        if options.num_threads is None:
-            options = replace(options, num_threads=compute.num_threads)
-        if options.kv_cache_bytes is None:
-            options = replace(options, kv_cache_bytes=compute.kv_cache_bytes)
-        self._running = RunningModel(model, compute, keep_voices_on_disk(options, checkpoint, compute))
+        options = settle_options(options or EngineOptions(), checkpoint, compute)
+        self._running = RunningModel(model, compute, options, paths)
         self._library = VoiceLibrary(checkpoint.folder, checkpoint.config)
         self._coder = Coder(checkpoint, name, self._library.names, self._running.call)
         self._planner = Planner(checkpoint.config, tokenizer, self._library, self._coder.create_voice)
@@ -109,7 +110,7 @@ class VoxtralTTS(Speaker):
             revision: of a hub id; the published checkpoint is pinned by default.
             token: for the hub; HF_TOKEN by default.
             local_files_only: never download.
-            announce: gets what a person should know before a download starts; default: standard error.
+            announce: gets what a person should know while it waits; default: standard error.
             options: of the engine, such as max_batch or batch_invariant.
 
         Raises:
@@ -117,25 +118,23 @@ class VoxtralTTS(Speaker):
             DownloadError: the hub refused or broke off.
             CheckpointError: a file is damaged.
             DeviceError: the device or dtype is not available, or the model does not fit.
-            OptionError: quantize or max_memory is unknown, or contradicts the checkpoint.
+            OptionError: quantize, max_memory or a switch is unknown, or contradicts the checkpoint.
         """
+        check_variables()
         check_precision(quantize, max_memory)
-        check_flow_dtype(options, plan_compute(device, dtype).device)  # what is not there is refused before a download
-        folder = locate_model(
-            model,
-            revision=revision,
-            token=token,
-            allow_download=not local_files_only,
-            announce=announce or _tell_on_stderr,
-        )
+        check_flow_dtype(options, plan_compute(device, dtype).device)  # else refused after a download
+        may_fetch, announce = not local_files_only, announce or _tell_on_stderr
+        folder = locate_model(model, revision=revision, token=token, allow_download=may_fetch, announce=announce)
         checkpoint = open_checkpoint(folder)
         tokenizer = open_tokenizer(checkpoint)
         compute = plan_compute(device, dtype, num_parameters=checkpoint.num_parameters)
         compute = choose_quantization(checkpoint, compute, quantize, max_memory)
         if max_memory is not None:
             limit_device_memory(compute.device, max_memory)
-        weights = load_as_planned(checkpoint, compute)
-        return cls(checkpoint, weights, compute, tokenizer, str(model), options)
+        paths = open_paths(checkpoint, compute, options or EngineOptions(), announce)
+        loaded = cls(checkpoint, load_as_planned(checkpoint, compute), compute, tokenizer, str(model), options, paths)
+        loaded._running.prepare(announce)
+        return loaded
 
     # Where and how it runs.
 
@@ -242,6 +241,7 @@ class VoxtralTTS(Speaker):
         Raises:
             RequestError: as `submit`.
         """
+        self.check_process()
         self._planner.plan(request, hold_segments=True, warn=warn or _warn)
 
     def submit(self, request: SpeechRequest, *, hold_segments: bool = False, warn: Warn | None = None) -> SpeechHandle:
@@ -255,8 +255,9 @@ class VoxtralTTS(Speaker):
         Raises:
             RequestError: text, voice, language, reference audio or an option breaks a rule.
             DeadlineError: the deadline passed while the request was checked.
-            EngineStoppedError: the model has been closed, or its engine has failed.
+            EngineStoppedError: the model has been closed, its engine has failed, or this is a forked child.
         """
+        self.check_process()
         accepted_at = time.perf_counter()
         plan = self._planner.plan(request, hold_segments=hold_segments, warn=warn or _warn)
         handle = SpeechHandle(plan, self.engine, accepted_at=accepted_at, owner=self._running)
@@ -276,6 +277,7 @@ class VoxtralTTS(Speaker):
         seed: int = 0,
         max_in_flight: int | None = None,
         overwrite: bool = False,
+        join: str | os.PathLike[str] | None = None,
         on_progress: Callable[[BatchProgress], None] | None = None,
         **options: Unpack[CommonOptions],
     ) -> BatchReport:
@@ -294,6 +296,7 @@ class VoxtralTTS(Speaker):
             seed=seed,
             max_in_flight=max_in_flight,
             overwrite=overwrite,
+            join=join,
             on_progress=on_progress,
             warn=_warn,
             common={"language": language, "reference_audio": reference_audio, **options},
@@ -320,7 +323,7 @@ class VoxtralTTS(Speaker):
         """Clone a voice from a clip of 1 to 30 seconds; 3 and more are good.
 
         Args:
-            reference_audio: path, bytes, or (samples, sample rate); any format and rate, mono or more.
+            reference_audio: path, bytes, or (samples, sample rate), of any rate; docs/SERVER.md has the formats.
             name: how the voice is called.
             metadata: kept with the voice when it is saved.
             warn: see `submit`.

@@ -24,10 +24,30 @@ if TYPE_CHECKING:
 FinishReason = Literal["end", "length", "retried"]
 """Why speech stopped: the model ended it, an explicit `max_frames` did, or it ended after a retry."""
 
+LanguageSource = Literal["given", "voice", "text", "default"]
+"""What chose a language: the caller, the voice that the caller named, a guess by the text, or nothing."""
+
 Normalize = Literal["off", "auto"]
 
 Voice: TypeAlias = "str | os.PathLike[str] | VoicePrompt"
 """A preset's name, the path of a saved voice, or a voice at hand."""
+
+
+@dataclass(frozen=True)
+class SpokenLanguage:
+    """The language that chose the voice and the rules of normalisation, unless they were named.
+
+    Attributes:
+        code: such as "de".
+        source: what chose it.
+    """
+
+    code: str
+    source: LanguageSource
+
+
+UNSAID = SpokenLanguage("en", "default")
+"""What stands where nothing chooses a language."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +70,8 @@ class SpeechRequest:
     Attributes:
         text: spoken verbatim unless `normalize` says otherwise.
         language: any spelling of a language; chooses the default voice and the rules of
-            normalisation; it is no model input.
+            normalisation; it is no model input. None: that of the voice, or, where none is named, that of the text
+            where it is sure, or English.
         voice: a preset's name, a path to a saved voice, or a VoicePrompt.
         reference_audio: a clip to clone: path, bytes, or (samples, sample rate).
         normalize: "off" speaks the text as it is; "auto" removes what cannot be spoken and writes

@@ -5,6 +5,9 @@ Skipped where there is no Chromium, unless VOXTRAL_REQUIRE_BROWSER=1 makes that 
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import os
 import re
 import shutil
@@ -19,10 +22,12 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import soundfile
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, expect, sync_playwright
 
 from serving import Serving, serving
+from voxtral.audio.encode import FORMATS
 from voxtral.audio.pcm import to_int16
+from voxtral.audio.writers import can_write
 from voxtral.server.service import Utterance
 from voxtral.tts import VoxtralTTS
 
@@ -105,6 +110,9 @@ class Visit:
         # expect() would look again only after up to a second.
         self.wait_for(f"() => document.getElementById('status').textContent === '{status}'")
 
+    def expect_text(self, name: str, part: str) -> None:
+        self.wait_for(f"() => document.getElementById('{name}').textContent.includes({json.dumps(part)})")
+
     def wait_for(self, script: str) -> None:
         # Not page.wait_for_function: it runs strings as code in the page, which the page's own policy forbids.
         deadline = time.monotonic() + PATIENCE_MS / 1000
@@ -133,8 +141,15 @@ def visit(browser: Browser, server: Serving) -> Iterator[Callable[..., Visit]]:
     expect.set_options(timeout=PATIENCE_MS)
     opened: list[Visit] = []
 
-    def open_page(url: str = server.url, *, has_voices: bool = True, init_script: str = "", **options: object) -> Visit:
-        context = browser.new_context(**options)
+    def open_page(
+        url: str = server.url,
+        *,
+        has_voices: bool = True,
+        init_script: str = "",
+        by: Browser = browser,
+        **options: object,
+    ) -> Visit:
+        context = by.new_context(**options)
         context.set_default_timeout(PATIENCE_MS)
         context.add_init_script(init_script)
         seen = Visit(context.new_page())
@@ -371,7 +386,8 @@ def test_the_key_is_asked_for_and_kept_in_the_tab_alone(visit: Callable[..., Vis
         seen.wait_for(HAS_VOICES)
         seen.speak(SHORT)
         seen.expect_status("Done")
-        assert seen.page.evaluate("() => [sessionStorage.length, localStorage.length, document.cookie]") == [1, 0, ""]
+        assert seen.page.evaluate("() => [sessionStorage.length, document.cookie]") == [1, ""]
+        assert "a-key-of-this-test" not in seen.page.evaluate("() => JSON.stringify(localStorage)")
         assert '-H "Authorization: Bearer $VOXTRAL_API_KEY"' in seen.command()
         refused = "Failed to load resource: the server responded with a status of 401 (Unauthorized)"
         assert seen.problems == [refused, refused]
@@ -379,11 +395,237 @@ def test_the_key_is_asked_for_and_kept_in_the_tab_alone(visit: Callable[..., Vis
         seen.page.context.close()
 
 
+def test_each_format_that_the_server_writes_can_be_downloaded(visit: Callable[..., Visit], tmp_path: Path) -> None:
+    seen = visit()
+    expect(seen.page.locator("#download")).to_be_disabled()
+    seen.speak("Hello.", seed="7", speed="2")
+    seen.expect_status("Done")
+    formats = seen.page.locator("#format option").evaluate_all("options => options.map(option => option.value)")
+    assert formats[:2] == ["wav", "mp3"]
+    assert set(formats) == set(FORMATS) - {"ogg", "m4a", *([] if can_write("aac") else ["aac"])}
+    for name in formats:
+        seen.page.select_option("#format", name)
+        file = seen.download(tmp_path)
+        assert file.name == f"voxtral-7.{name}"
+        if name in ("mp3", "flac", "opus"):
+            info = soundfile.info(file)
+            assert (info.format, info.subtype) == CONTAINERS[name]
+            assert info.duration == pytest.approx(soundfile.info(tmp_path / "voxtral-7.wav").duration, abs=0.1)
+    assert np.array_equal(np.fromfile(tmp_path / "voxtral-7.pcm", "<i2"), read(tmp_path / "voxtral-7.wav"))
+
+
+CONTAINERS = {"mp3": ("MP3", "MPEG_LAYER_III"), "flac": ("FLAC", "PCM_16"), "opus": ("OGG", "OPUS")}
+
+
+def test_what_it_takes_for_granted_is_shown_and_can_be_said(
+    visit: Callable[..., Visit], nano: VoxtralTTS, tmp_path: Path
+) -> None:
+    seen = visit()
+
+    def add_language(route: Route) -> None:
+        answer = route.fetch()
+        language = {"X-Voxtral-Language": "fr", "X-Voxtral-Language-Source": "text"}
+        route.fulfill(response=answer, headers={**answer.headers, **language})
+
+    seen.page.route("**/v1/audio/speech", add_language)
+    assert seen.page.locator("#language option:checked").text_content() == "Guess"
+    seen.page.check("#normalize")
+    seen.speak("Le 3 mai.", seed="7")
+    seen.expect_status("Done")
+    seen.expect_text("fact-language", "French, guessed")
+    expected = to_int16(nano.synthesize("Le 3 mai.", seed=7, normalize="auto").samples)
+    assert np.array_equal(read(seen.download(tmp_path)), expected)
+    assert '"normalize": "auto"' in seen.command()
+
+
+def test_a_voice_is_heard_before_it_is_used(visit: Callable[..., Visit], nano: VoxtralTTS) -> None:
+    seen = visit()
+    seen.page.select_option("#language", "fr")
+    with seen.page.expect_response("**/sample*") as info:
+        seen.page.press("#preview", "Enter")
+    default = next(voice.name for voice in nano.voices if voice.language == "fr" and voice.is_default)
+    assert urlsplit(info.value.url).path == f"/v1/audio/voices/{default}/sample"
+    seen.wait_for(f"() => ({POSITION})() > 0")
+    seen.expect_text("fact-voice", default)
+    seen.page.keyboard.press("Escape")
+    assert seen.page.locator("#history-list li").count() == 0
+
+
+def test_what_was_spoken_is_kept_in_the_browser_until_it_is_cleared(visit: Callable[..., Visit]) -> None:
+    seen = visit()
+    quoted = 'Say "<b>\\n@".'
+    kept = "() => JSON.parse(localStorage.getItem('voxtral.history'))"
+    seen.page.select_option("#voice", "de_m1")
+    seen.speak(quoted, seed="11", speed="1.5")
+    seen.expect_status("Done")
+    assert [(entry["text"], entry["seed"]) for entry in seen.page.evaluate(kept)] == [(quoted, "11")]
+    # As many as there may be, and what another version or a hand has written, are borne.
+    seen.page.evaluate(
+        """() => {
+            const [entry] = JSON.parse(localStorage.getItem("voxtral.history"));
+            const many = Array.from({ length: 49 }, (_, i) => ({ ...entry, text: `Old ${i}.` }));
+            localStorage.setItem("voxtral.history", JSON.stringify([entry, { text: 5 }, ...many]));
+        }"""
+    )
+    seen.page.reload()
+    seen.wait_for(HAS_VOICES)
+    seen.page.click("#history > summary")
+    expect(seen.page.locator("#history-list li")).to_have_count(50)
+    seen.page.click("#history-list li:first-child button")
+    values = {name: seen.page.input_value(f"#{name}") for name in ("text", "voice", "seed", "speed")}
+    assert values == {"text": quoted, "voice": "de_m1", "seed": "11", "speed": "1.5"}
+    seen.speak("New.")
+    seen.expect_status("Done")
+    assert [entry["text"] for entry in seen.page.evaluate(kept)] == ["New.", quoted, *(f"Old {i}." for i in range(48))]
+    seen.page.uncheck("#history-keep")
+    seen.speak("A secret.")
+    seen.expect_status("Done")
+    assert seen.page.evaluate(kept)[0]["text"] == "New."
+    seen.page.click("#history-clear")
+    assert seen.page.evaluate(kept) is None
+    expect(seen.page.locator("#history-list li")).to_have_count(0)
+
+
+# What a page at http and another machine's address sees.
+FAR_AWAY = """
+Object.defineProperty(window, "isSecureContext", { value: false });
+Object.defineProperty(Navigator.prototype, "mediaDevices", { value: undefined });
+"""
+
+
+def test_a_clip_is_kept_as_a_voice_with_consent_alone(
+    visit: Callable[..., Visit], nano: VoxtralTTS, server: Serving, tmp_path: Path
+) -> None:
+    nano.synthesize("Nobody on the stairs looked up.", "en", seed=3).save(tmp_path / "clip.wav")
+    seen = visit(init_script=FAR_AWAY)
+    seen.page.click("#cloning > summary")
+    assert seen.page.is_disabled("#record")
+    assert "https" in seen.page.inner_text("#record-why")
+    seen.page.set_input_files("#clip", tmp_path / "clip.wav")
+    seen.page.click("#keep > summary")
+    seen.page.fill("#keep-name", "Zoë")
+    seen.page.fill("#keep-speaker", "Zoë Martin")
+    seen.page.check("#keep-consent")
+    seen.page.fill("#keep-speaker", "Zoë's mother")
+    expect(seen.page.locator("#keep-consent")).not_to_be_checked()
+    sentence = seen.page.inner_text("#keep-sentence")
+    assert sentence.startswith("Zoë's mother agrees")
+    seen.page.press("#keep-name", "Enter")
+    with server.client() as client:
+        assert client.get("/v1/audio/voices?type=custom").json()["total"] == 0
+        seen.page.check("#keep-consent")
+        seen.page.press("#keep-name", "Enter")
+        seen.expect_text("keep-status", "Zoë is kept")
+        assert client.get("/v1/audio/voices/Zoë").json()["consent"] == sentence
+    assert seen.page.locator("#voice option:checked").text_content() == "Zoë"
+    seen.speak("Hello.")
+    seen.expect_text("fact-voice", "Zoë")
+
+
+def test_what_the_server_does_not_do_is_not_offered(visit: Callable[..., Visit], nano: VoxtralTTS) -> None:
+    with serving(nano, cloning=False, normalize="auto") as other:
+        seen = visit(other.url)
+        seen.wait_for("() => document.getElementById('normalize').checked")
+        assert "normalize" not in seen.command()
+        seen.page.uncheck("#normalize")
+        assert '"normalize": "off"' in seen.command()
+        assert seen.page.is_hidden("#cloning")
+        data = seen.page.evaluate_handle(
+            "() => { const data = new DataTransfer(); data.items.add(new File(['x'], 'x.wav')); return data; }"
+        )
+        seen.page.dispatch_event("body", "drop", {"dataTransfer": data})
+        seen.expect_text("error", "switched that off")
+        seen.page.context.close()
+
+
+@pytest.fixture
+def beeping(browser: Browser) -> Iterator[Browser]:
+    """Open a browser with a microphone that beeps once a second; with it, sound is played in larger steps, too."""
+    flags = [*FLAGS, "--use-fake-device-for-media-stream"]
+    another = browser.browser_type.launch(executable_path=find_chromium(), args=flags)
+    yield another
+    another.close()
+
+
+def test_the_microphone_makes_a_clip(visit: Callable[..., Visit], beeping: Browser) -> None:
+    seen = visit(by=beeping)
+    sent: list[str] = []
+
+    def take(route: Route) -> None:
+        sent.append(route.request.post_data_json["ref_audio"])
+        route.abort()
+
+    seen.page.route("**/v1/audio/speech", take)
+    seen.page.click("#cloning > summary")
+    seen.page.press("#record", "Enter")
+    seen.expect_text("error", "not lent to this page")  # whoever is not asked says no
+    seen.page.context.grant_permissions(["microphone"])
+    seen.page.press("#record", "Enter")
+    seen.expect_text("record-status", "Recording, 1 s")  # the next beep has come
+    seen.page.press("#record", "Enter")
+    seen.expect_text("clip-name", "recording.wav")
+    seen.speak(SHORT)
+    seen.expect_text("error", "gave no answer")
+    assert seen.problems == ["Failed to load resource: net::ERR_FAILED"]
+    seen.problems.clear()
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(sent[0].split(",")[1])))
+    assert len(samples) > rate
+    assert np.abs(samples).max() > 0.1
+    seen.page.context.close()
+
+
+def test_texts_in_the_queue_are_spoken_one_after_another(visit: Callable[..., Visit], server: Serving) -> None:
+    seen = visit()
+    page = seen.page
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.post_data_json["input"]) if request.post_data else None)
+    page.fill("#speed", "4")
+    for text, seed in (("One.", ""), ("Two.", "9" * 19), (LONG * 20, ""), ("Four.", ""), ("Five.", "")):
+        page.fill("#text", text)
+        page.fill("#seed", seed)
+        page.press("#queue-add", "Enter")
+    page.press("[aria-label='Move up text 2']", "Enter")
+    page.press("[aria-label='Move up text 5']", "Enter")
+    assert page.evaluate("() => document.activeElement.ariaLabel") == "Move up text 4"
+    page.press("[aria-label='Remove text 5']", "Enter")
+    texts = "() => [...document.querySelectorAll('#queue-list .text')].map(text => text.textContent)"
+    assert page.evaluate(texts) == (order := ["Two.", "One.", LONG * 20, "Five."])
+    page.press("#queue-speak", "Enter")
+    seen.wait_for("() => document.querySelector('#queue-list li.speaking:nth-child(3)') !== null")
+    page.keyboard.press("Escape")
+    seen.expect_text("queue-status", "Stopped: 1 spoken, 1 failed")
+    server.wait_until_idle()
+    assert asked == order[:3]
+    assert "seed: Input should be less than or equal to" in page.inner_text("#queue-list li.failed")
+    # It goes on with what is not spoken yet; what is taken out while it is spoken makes room for the next.
+    page.press("#queue-speak", "Enter")
+    seen.wait_for("() => document.querySelector('#queue-list li.speaking:nth-child(3)') !== null")
+    page.press("[aria-label='Remove text 3']", "Enter")
+    seen.expect_text("queue-status", "Finished: 2 spoken, 1 failed")
+    assert asked[3:] == ["Two.", *order[2:]]
+    refused = "Failed to load resource: the server responded with a status of 400 (Bad Request)"
+    assert seen.problems == [refused, refused]
+    seen.problems.clear()
+    page.press("[aria-label='Hear text 3']", "Enter")
+    seen.wait_for("() => document.getElementById('play').ariaLabel === 'Pause'")
+
+
 def test_it_fits_a_phone_in_both_colour_schemes(visit: Callable[..., Visit]) -> None:
     seen = visit(viewport={"width": 360, "height": 740}, color_scheme="dark")
     overflow = "() => document.documentElement.scrollWidth - innerWidth"
     assert seen.page.evaluate(overflow) <= 0
-    seen.page.click("summary")
+    for place in ("#cloning", "#history", "details:has(#command)"):
+        seen.page.press(f"{place} > summary", "Enter")
+    seen.page.fill("#text", "Donaudampfschifffahrtsgesellschaftskapitän" * 3)
+    seen.page.click("#queue-add")
+    seen.page.set_input_files("#clip", {"name": "a" * 80 + ".wav", "mimeType": "audio/wav", "buffer": b"RIFF"})
+    seen.page.press("#keep > summary", "Enter")
+    seen.page.fill("#keep-speaker", "b" * 200)
+    assert seen.page.evaluate(overflow) <= 0
+    # Whatever can be used has a name that is read aloud.
+    nameless = r"- (?:button|checkbox|combobox|option|slider|spinbutton|switch|textbox)(?: \[|:? *$)"
+    assert re.findall(nameless, seen.page.locator("body").aria_snapshot(), re.MULTILINE) == []
+    seen.page.click("#clip-remove")
     seen.speak("Donaudampfschifffahrtsgesellschaftskapitän", seed="9223372036854775807")
     seen.expect_status("Done")
     assert seen.page.evaluate(overflow) <= 0

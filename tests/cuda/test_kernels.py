@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import kernel_checks as checks
-from voxtral.model.kernels.float8 import LEAST_CAPABILITY
+from voxtral.model.kernels.dispatch import FLOAT8_CAPABILITY
 
 pytestmark = [
     pytest.mark.cuda,
@@ -72,7 +72,7 @@ def test_fused_product(dtype: torch.dtype, num_rows: int, group: int | None) -> 
 
 
 @pytest.mark.skipif(
-    torch.cuda.is_available() and torch.cuda.get_device_capability() < LEAST_CAPABILITY, reason="the GPU has no float8"
+    torch.cuda.is_available() and torch.cuda.get_device_capability() < FLOAT8_CAPABILITY, reason="the GPU has no float8"
 )
 @pytest.mark.parametrize("num_rows", [6, 64, 192])
 def test_float8(num_rows: int) -> None:

@@ -1,4 +1,4 @@
-"""The code blocks of the README, of docs/BATCH.md and of the users' guide run as they stand.
+"""The code blocks of the README, docs/BATCH.md, docs/FIRST_HOUR.md and the users' guide run as they stand.
 
 A hub cache is prepared that holds the tiny checkpoint under the guide's own id, so that the blocks
 need no network; a block that names no model gets nano, as its reader does. Where no GPU is present,
@@ -64,6 +64,7 @@ def read_blocks(path: Path, source: str) -> list[Block]:
 BLOCKS = [
     *read_blocks(ROOT / "README.md", "readme"),
     *read_blocks(ROOT / "docs" / "BATCH.md", "batch"),
+    *read_blocks(ROOT / "docs" / "FIRST_HOUR.md", "first_hour"),
     *read_blocks(GUIDE, "guide"),
 ]
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -388,7 +389,67 @@ def test_kills_at_any_moment_change_no_byte(batch: Command) -> None:
     assert sorted(os.listdir("killed")) == sorted(os.listdir("whole"))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("part", [1, 3])
+def test_a_kill_in_the_middle_of_a_file_costs_that_file_alone(
+    batch: Command, tts: VoxtralTTS, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    """What a kill leaves: the folder as it is at a write of the file that is under way, without any tidying up."""
+    write, left, writes = AudioFileWriter.write, Path("left"), 0
+
+    def write_and_copy(self: AudioFileWriter, samples: np.ndarray) -> None:
+        nonlocal writes
+        write(self, samples)
+        writes += len(list(Path("book").glob("*.wav"))) == part and not left.exists()
+        if writes == 1 and not left.exists():
+            shutil.copytree("book", left)
+
+    monkeypatch.setattr(AudioFileWriter, "write", write_and_copy)
+    assert batch("chapter1.txt", "-o", "book", "--in-flight", "1").code == 0
+    monkeypatch.setattr(AudioFileWriter, "write", write)
+    assert any(path.name.endswith(".part") for path in left.rglob("*"))
+    whole = audio_of(Path("book"))
+    assert len(audio_of(left)) == part
+    assert audio_of(left).items() < whole.items()
+    spoken: list[str] = []
+    submit = tts.submit
+
+    def watch(request: SpeechRequest, **options: Any) -> SpeechHandle:
+        spoken.append(request.text)
+        return submit(request, **options)
+
+    monkeypatch.setattr(tts, "submit", watch)
+    assert batch("chapter1.txt", "-o", "left").code == 0
+    assert sorted(spoken) == sorted(TEXTS[part:])
+    assert audio_of(left) == whole
+    assert sorted(os.listdir(left)) == sorted(os.listdir("book"))
+
+
+def test_a_folder_that_is_taken_away_ends_the_run_in_a_line(
+    batch: Command, tts: VoxtralTTS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, spoken, submit = Manifest.commit, [], tts.submit
+
+    def commit_and_lose(self: Manifest, *arguments: Any, **options: Any) -> None:
+        commit(self, *arguments, **options)
+        shutil.rmtree("book", ignore_errors=True)
+
+    def watch(request: SpeechRequest, **options: Any) -> SpeechHandle:
+        spoken.append(request.text)
+        return submit(request, **options)
+
+    Path("long.txt").write_text("\n".join(f"{text} Part {part}." for part in range(20) for text in TEXTS))
+    monkeypatch.setattr(Manifest, "commit", commit_and_lose)
+    monkeypatch.setattr(tts, "submit", watch)
+    result = batch("long.txt", "-o", "book", "--in-flight", "2")
+    assert result.code == 1
+    assert result.lines[-1].startswith("error: ")
+    assert "book" in result.lines[-1]
+    # Not for all 80 of them, which would have no place.
+    assert len(spoken) < 10
+    assert not Path("book").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
     batch: Command, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:
@@ -471,3 +532,75 @@ def test_a_terminal_sees_progress_of_all(batch: Command, monkeypatch: pytest.Mon
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert any("of 4 files" in line for line in batch("chapter1.txt", "-o", "book").lines)
     assert not any("of 4 files" in line for line in batch("chapter1.txt", "-o", "quiet", "-q").lines)
+
+
+# Joined.
+
+
+def test_parts_are_joined_in_the_order_of_the_texts(
+    batch: Command, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [{"text": text, "name": name} for text, name in zip(TEXTS[:3], "zax", strict=True)]
+    Path("l.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    result = batch("l.jsonl", "-o", "book", "--max-frames", "3", "--pause", "0.5", "--join", "book/all.wav", "--json")
+    assert (result.code, result.json["joined"]) == (0, "book/all.wav")
+    samples, rate = soundfile.read("book/all.wav")
+    parts = [soundfile.read(f"book/{name}.wav")[0] for name in "zax"]
+    silence = np.zeros(rate // 2)
+    wanted = np.concatenate([parts[0], silence, parts[1], silence, parts[2]])
+    assert np.abs(samples - wanted).max() < 2 / 32768
+
+    def join(*arguments: str) -> Result:
+        capsys.readouterr()
+        code = run(["join", *arguments])
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err.splitlines())
+
+    again = join("book", "-o", "book/again.wav", "--pause", "0.5", "--json")
+    assert (again.code, again.json["num_files"]) == (0, 3)
+    assert again.lines == ["book/again.wav: 0:01 of audio from 3 files"]
+    assert Path("book/again.wav").read_bytes() == Path("book/all.wav").read_bytes()
+    assert join("book/z.wav", "book", "-o", "four.flac", "-q").lines == []
+    Path("book/a.wav").unlink()
+    lacking = join("book", "-o", "book.mp3")
+    assert lacking.code == 1
+    assert "book lacks 1 of 3 files (a.wav)" in lacking.lines[0]
+    assert "has no batch.jsonl" in join(".", "-o", "book.mp3").lines[0]
+    assert not Path("book.mp3").exists()
+
+
+@pytest.mark.parametrize(
+    ("join", "message"),
+    [
+        ("all.xyz", "extension"),
+        ("none/all.mp3", "its folder must exist"),
+        ("book/chapter1_part0002.wav", "one of the files to be made"),
+    ],
+)
+def test_where_nothing_can_be_joined_is_told_before_anything_is_spoken(batch: Command, join: str, message: str) -> None:
+    result = batch("chapter1.txt", "-o", "book", "--join", join)
+    assert result.code == 1
+    assert message in result.lines[-1]
+    assert not Path("book").exists()
+
+
+def test_another_split_replaces_nothing_unasked(batch: Command) -> None:
+    Path("book.txt").write_text(
+        "It was a dark night, and\nthe hero took a step.\n\nNobody was there, or so it\nseemed."
+    )
+    first = batch("book.txt", "-o", "book", "--max-frames", "2")
+    assert first.lines[0] == "book.txt is wrapped text, 4 lines in 2 paragraphs: each paragraph is a file; see --split"
+    before = audio_of(Path("book"))
+    assert len(before) == 2
+    other = batch("book.txt", "-o", "book", "--max-frames", "2", "--split", "lines")
+    assert other.code == 1
+    assert "book has 2 finished files of texts that were cut another way" in other.lines[-1]
+    assert audio_of(Path("book")) == before
+    assert batch("book.txt", "-o", "book", "--max-frames", "2", "--split", "lines", "--overwrite").code == 0
+    assert len(audio_of(Path("book"))) == 4
+
+
+def test_the_languages_of_the_texts_are_told(batch: Command) -> None:
+    Path("de.txt").write_text("Das ist ein kurzer Satz, und er ist nicht auf Englisch.\nHamburg\n")
+    result = batch("de.txt", "-o", "book", "--max-frames", "2")
+    assert "book: languages by the texts: German 1; --language chooses another" in result.lines

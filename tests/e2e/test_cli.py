@@ -43,6 +43,7 @@ from voxtral.cli.terminal import deferred_interrupts, tidy_warnings
 from voxtral.errors import CancelledError, EngineStoppedError, VoxtralWarning
 from voxtral.loading import hub
 from voxtral.speech.utterance import SpeechHandle
+from voxtral.switches import SWITCHES, is_switched_off
 from voxtral.types import SegmentInfo, SpeechRequest, SpeechStats
 
 COMMANDS = ("speak", "batch", "voices", "clone", "download", "encode", "decode", "bench", "doctor")
@@ -80,12 +81,22 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+class Terminal(io.TextIOWrapper):
+    """What somebody types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.fixture
 def cli(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    def call(*arguments: str | Path, stdin: bytes = b"") -> Result:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+    def call(*arguments: str | Path, stdin: bytes = b"", is_terminal: bool = False) -> Result:
         capsysbinary.readouterr()
-        code = run([str(argument) for argument in arguments])
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdin", (Terminal if is_terminal else io.TextIOWrapper)(io.BytesIO(stdin)))
+            if is_terminal:
+                patched.setattr(sys.stderr, "isatty", lambda: True)
+            code = run([str(argument) for argument in arguments])
         captured = capsysbinary.readouterr()
         return Result(code, captured.out, captured.err.decode())
 
@@ -138,7 +149,9 @@ def test_help_lists_every_command_and_exit_code(cli: Cli) -> None:
     assert result.code == 0
     for command in COMMANDS:
         assert re.search(rf"^  {command} +\S", result.stdout.decode(), re.MULTILINE)
-    assert re.findall(r"^ +(\d+) +\S", result.stdout.decode(), re.MULTILINE) == ["0", "1", "2", "130", "141", "143"]
+    assert re.findall(r"^ +(\d+) +\S", result.stdout.decode(), re.MULTILINE) == [
+        *("0", "1", "2", "129", "130", "141", "143")
+    ]
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -168,7 +181,7 @@ def test_without_typer_one_line_says_what_to_install_and_the_doctor_works(
 def test_the_doctor_gets_all_arguments_and_gives_the_exit_code(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     command = importlib.import_module("voxtral.doctor.command")
     seen: list[list[str]] = []
-    monkeypatch.setattr(command, "main", lambda arguments: seen.append(arguments) or 7)
+    monkeypatch.setattr(command, "main", lambda arguments, _: seen.append(arguments) or 7)
     assert cli("doctor", "--vectors", "folder", "--help").code == 7
     assert seen == [["--vectors", "folder", "--help"]]
 
@@ -736,6 +749,14 @@ def test_play_without_the_package_says_what_to_install_before_a_model_is_loaded(
     assert "pip install 'voxtral-tts[play]'" in line
 
 
+def test_the_language_of_a_text_is_told_where_it_was_guessed(speak: Cli) -> None:
+    german = "Das ist ein kurzer Satz, und er ist nicht auf Englisch."
+    result = speak(german, "-o", "out.wav", "--max-frames", "2", "--json")
+    assert "language: German, by the text; --language chooses another" in result.lines
+    assert (result.json["language"], result.json["language_source"]) == ("de", "text")
+    assert not any("language:" in line for line in speak(german, "-o", "out.wav", "--voice", "casual_male").lines)
+
+
 # Progress.
 
 
@@ -921,13 +942,92 @@ def test_a_download_tells_size_and_licence_first_and_the_next_command_last(cli: 
     assert "download" not in spoken.stderr
 
 
-def test_a_model_that_is_named_is_downloaded_with_a_word_about_it_even_if_quiet(
+# Every command that takes a model, with what else it needs.
+WITH_A_MODEL = {
+    "speak": (TEXT, "-o", "a.wav"),
+    "batch": ("in.txt", "-o", "book"),
+    "voices": (),
+    "clone": ("clip.wav", "-o", "me.safetensors"),
+    "encode": ("clip.wav", "-o", "codes.safetensors"),
+    "decode": ("good.safetensors", "-o", "a.wav"),
+    "bench": (),
+    "quantize": (),
+    "serve": (),
+    "doctor": (),
+}
+
+
+def call_with_model(cli: Cli, command: str, answer: bytes | None = None) -> Result:
+    """Call a command without a terminal, or with one at which somebody types an answer."""
+    Path("in.txt").write_text(TEXT)
+    save_file({"codes": GOOD}, "good.safetensors", GOOD_HEADER)
+    if command == "quantize":
+        arguments = ("quantize", "someone/model", "-o", "small")
+    else:
+        arguments = (command, *WITH_A_MODEL[command], "--model", "someone/model")
+    return cli(*arguments, stdin=answer or b"", is_terminal=answer is not None)
+
+
+@pytest.mark.parametrize("command", WITH_A_MODEL)
+def test_nothing_is_downloaded_where_nobody_can_be_asked(
+    cli: Cli, tiny_hub: LoopbackHub, clip: Path, command: str
+) -> None:
+    result = call_with_model(cli, command)
+    assert result.code == 1
+    (said,) = (line for line in result.lines if "voxtral download" in line)
+    assert said.startswith("error: someone/model is not on this machine")
+    assert "run `voxtral download someone/model`" in said
+    assert tiny_hub.seen == []
+
+
+@pytest.mark.parametrize("command", WITH_A_MODEL)
+def test_a_person_is_asked_with_size_and_licence_and_no_is_no(
+    cli: Cli, tiny_hub: LoopbackHub, clip: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(hub, "download", lambda *_, **__: pytest.fail("a download was started"))
+    result = call_with_model(cli, command, answer=b"\n")
+    assert result.code == 1
+    shown, asked = result.stderr.split("[y/N]")
+    assert "MB to download, weights licensed CC BY-NC 4.0" in shown
+    assert "error: someone/model is not on this machine" in asked
+    assert "run `voxtral download someone/model`" in asked
+
+
+def test_who_agrees_gets_the_model_and_hears_its_size_once(cli: Cli, tiny_hub: LoopbackHub) -> None:
+    result = call_with_model(cli, "speak", answer=b"y\n")
+    assert result.code == 0
+    assert result.stderr.count("MB to download") == 1
+    assert Path("a.wav").exists()
+    assert "[y/N]" not in call_with_model(cli, "speak", answer=b"").stderr
+
+
+@pytest.mark.parametrize("answer", [b"", b"n\n", b"no\n", b"yesterday\n", b" \n"])
+def test_whatever_is_no_yes_is_a_no(cli: Cli, tiny_hub: LoopbackHub, answer: bytes) -> None:
+    result = call_with_model(cli, "voices", answer=answer)
+    assert result.code == 1
+    assert not [seen for seen in tiny_hub.seen if "resolve" in seen.path]
+
+
+def test_a_model_that_no_recipe_brings_below_the_budget_is_not_downloaded_for_it(
     cli: Cli, tiny_hub: LoopbackHub
 ) -> None:
-    result = cli("speak", TEXT, "--model", "someone/model", "--device", "cpu", "--quiet")
-    assert result.code == 0
-    (line,) = result.lines
-    assert "MB to download, weights licensed CC BY-NC 4.0" in line
+    arguments = ("speak", TEXT, "--model", "someone/model", "--max-memory", "100KB")
+    result = cli(*arguments, stdin=b"y\n", is_terminal=True)
+    assert result.code == 1
+    assert result.lines[-1].startswith("error: max_memory is 0 MB, and someone/model has ")
+    assert not [seen for seen in tiny_hub.seen if "resolve" in seen.path]
+
+
+def test_a_budget_that_the_process_alone_exceeds_is_not_taken_without_a_word(speak: Cli) -> None:
+    warned, _ = speak(TEXT, "-o", "a.wav", "--max-memory", "200MB").lines
+    assert warned.startswith("warning: --max-memory 200MB is for weights, cache and activations")
+    (_,) = speak(TEXT, "-o", "a.wav", "--max-memory", "400MB").lines
+
+
+def test_the_problem_of_a_server_is_said_once(cli: Cli) -> None:
+    for model in ("someone/model", "./missing", "nothing-of-that-name"):
+        (line,) = cli("serve", "--model", model).lines
+        assert line.startswith("error: ")
 
 
 def test_a_download_to_a_folder_is_found_by_its_path(cli: Cli, tiny_hub: LoopbackHub, workplace: Path) -> None:
@@ -954,3 +1054,36 @@ def test_voices_downloads_nothing(cli: Cli, tiny_hub: LoopbackHub) -> None:
     assert result.code == 1
     assert "run `voxtral download someone/model`" in result.stderr
     assert tiny_hub.seen == []
+
+
+# Switches.
+
+
+@pytest.mark.parametrize("command", ["speak", "serve", "batch", "clone", "encode", "decode", "bench"])
+def test_every_command_that_loads_a_model_has_the_switches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(switch.flag in text for switch in SWITCHES.values())
+
+
+def test_a_switch_is_its_variable_while_the_command_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, bool] = {}
+
+    def load(*_: Any, **__: Any) -> None:
+        seen.update({name: is_switched_off(name) for name in SWITCHES})
+        raise EngineStoppedError("seen")
+
+    monkeypatch.setattr(VoxtralTTS, "from_pretrained", load)
+    monkeypatch.setenv("VOXTRAL_TRITON", "1")
+    assert run(["speak", "Hello.", "--model", str(BRIEF), "--no-graphs", "--no-triton"]) == 1
+    assert seen == {"cuda_graphs": True, "triton": True, "self_check": False}
+    assert os.environ["VOXTRAL_TRITON"] == "1"
+    assert "VOXTRAL_CUDA_GRAPHS" not in os.environ
+
+
+def test_a_switch_that_says_neither_is_refused_before_any_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOXTRAL_TRITON", "perhaps")
+    assert run(["speak", "Hello.", "--model", str(BRIEF)]) == 1
+    assert "VOXTRAL_TRITON is 'perhaps'; it must be 1 or 0" in capsys.readouterr().err

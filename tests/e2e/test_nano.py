@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serving import serving
 from voxtral import VoxtralTTS
 from voxtral.config import PUBLISHED_LANGUAGES
 from voxtral.loading.locate import locate_model
 from voxtral.text.language import resolve_language
+from voxtral.types import SpokenLanguage
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,39 @@ def test_each_language_has_its_own_default_voice_and_no_warning(nano: VoxtralTTS
     (default,) = (voice.name for voice in nano.voices if voice.language == code and voice.is_default)
     named = nano.synthesize(text, voice=default, seed=1, max_frames=4)
     assert np.array_equal(audio.numpy(), named.numpy())
+
+
+GERMAN = "Das ist ein kurzer Satz, und er ist nicht auf Englisch."
+
+
+def test_a_text_without_a_language_gets_the_voice_of_its_own(nano: VoxtralTTS) -> None:
+    audio = nano.synthesize(GERMAN, seed=1, max_frames=2)
+    assert audio.language == SpokenLanguage("de", "text")
+    assert np.array_equal(audio.numpy(), nano.synthesize(GERMAN, "de", seed=1, max_frames=2).numpy())
+    (first, second) = nano.synthesize_batch([GERMAN, {"text": GERMAN, "voice": "en_m1"}], max_frames=2)
+    assert [part.language and part.language.code for part in (first, second)] == ["de", "en"]
+    assert nano.synthesize("Hamburg", seed=1, max_frames=2).language == SpokenLanguage("en", "default")
+
+
+def test_the_dialects_of_http_choose_and_tell_the_language(nano: VoxtralTTS) -> None:
+    common = {"seed": 1, "max_frames": 2}
+    with serving(nano) as server, server.client() as client:
+
+        def heads(path: str, **fields: object) -> list[str]:
+            answer = client.post(path, json={**common, **fields})
+            assert answer.status_code == 200, answer.text
+            names = ("language", "language-source", "voice")
+            return [answer.headers[f"x-voxtral-{name}"] for name in names]
+
+        for path, key in (("/synthesize", "text"), ("/v1/audio/speech", "input")):
+            assert heads(path, **{key: GERMAN}) == ["de", "text", "de_f1"]
+            assert heads(path, **{key: GERMAN}, language="fr")[:2] == ["fr", "given"]
+            assert heads(path, **{key: GERMAN}, voice="en_m1") == ["en", "voice", "en_m1"]
+            assert heads(path, **{key: "Hamburg"})[:2] == ["en", "default"]
+            # OpenAI's names stand for a voice of any language.
+            assert heads(path, **{key: GERMAN}, voice="alloy")[2].startswith("de_f")
+            warned = client.post(path, json={**common, key: "Все люди рождаются свободными."})
+            assert "Cyrillic" in warned.headers["x-voxtral-warning"]
 
 
 def test_it_clones(nano: VoxtralTTS) -> None:

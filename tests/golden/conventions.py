@@ -459,7 +459,9 @@ PROMPT = (
     Convention(
         "the tokenizer adds its own BOS before the text",
         "Prompt",
-        edit(tokenizer.load_tokenizer, ("bos=False", "bos=True")),
+        edit(
+            tokenizer.load_tokenizer, ("list(tokenizer.encode(text, bos=False", "list(tokenizer.encode(text, bos=True")
+        ),
         "prompt/00/ids",
         at_load=True,
     ),

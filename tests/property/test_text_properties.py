@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from voxtral.errors import TextError
 from voxtral.text.language import LANGUAGES, check_speakable, is_speakable, script_mismatch
 from voxtral.text.normalize import normalize
-from voxtral.text.segment import TextSegment, split_text
+from voxtral.text.segment import Origin, TextSegment, split_rewritten, split_text
 
 # Pieces that the rules look at, more often than chance would bring them.
 _PIECES = [
@@ -164,3 +164,37 @@ def test_speakable_texts_are_those_that_pass_the_check(text: str, language: str)
     else:
         assert is_speakable(text)
     assert script_mismatch(text, language) is None or any(char.isalpha() for char in text)
+
+
+_WRITTEN = st.lists(
+    st.one_of(
+        st.sampled_from(_PIECES),
+        st.sampled_from(
+            ["59,4 %", "1.234,56 €", "am 3. Mai ", "10-20", "½", "1, 2", " wort", "1" * 40, "0." + "12" * 20]
+        ),
+        st.integers(0, 10**17).map(str),
+        st.floats(0, 1e15).map(lambda value: f"{value:,.7f} %"),
+    ),
+    max_size=40,
+).map(lambda pieces: " ".join(pieces[::2]) + "".join(pieces[1::2]))
+
+
+@given(_WRITTEN, _LANGUAGES, st.sampled_from([1, 4, 30, 110]))
+@example("Der Anteil lag bei 59,4 % und stieg.", "de", 30)
+def test_segments_of_a_rewritten_text_part_none_of_its_edits(text: str, language: str, max_chars: int) -> None:
+    spoken = normalize(text, language)
+    origin = Origin(spoken.may_part, spoken.num_written)
+    segments = list(split_rewritten(spoken.text, origin, min_chars=max(1, max_chars // 4), max_chars=max_chars))
+    source_end = 0
+    for segment, following in pairwise(segments):
+        end, start = (
+            spoken.source_span(segment.start, segment.end)[1],
+            spoken.source_span(following.start, len(spoken.text))[0],
+        )
+        assert source_end <= end <= start
+        source_end = end
+        # What comes of one span of the source, of a number say, is on one side.
+        before = spoken.source_span(segment.end - 1, segment.end)
+        after = spoken.source_span(following.start, following.start + 1)
+        assert before != after or before[0] == before[1]
+    assert "".join("".join(segment.text.split()) for segment in segments) == "".join(spoken.text.split())

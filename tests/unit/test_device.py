@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 
-from voxtral.device import is_device_failure, plan_compute, probe_device, run_aside
+from voxtral.device import (
+    _memory_limits,
+    available_memory,
+    codec_dtype_for,
+    is_device_failure,
+    is_out_of_memory,
+    plan_compute,
+    probe_device,
+    resolve_device,
+    run_aside,
+)
 from voxtral.errors import DeviceError
 
 
@@ -41,6 +53,31 @@ def test_work_aside_is_not_waited_for_longer_than_allowed() -> None:
     with pytest.raises(TimeoutError):
         run_aside(lambda: gate.wait(20), timeout_s=0.05)
     gate.set()
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "codec_dtype"),
+    [
+        ((6, 1), torch.float16, torch.float32),
+        ((7, 5), torch.float16, torch.float32),
+        ((8, 0), torch.bfloat16, torch.bfloat16),
+        ((9, 0), torch.bfloat16, torch.bfloat16),
+    ],
+)
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float16(
+    capability: tuple[int, int], dtype: torch.dtype, codec_dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A T4 says that it supports bfloat16, and means emulation."""
+    properties = type("Properties", (), {"major": capability[0], "minor": capability[1]})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    compute = plan_compute("cuda:0", num_parameters=4_000_000_000)
+    assert (compute.dtype, compute.codec_dtype) == (dtype, codec_dtype)
+    assert codec_dtype_for(torch.device("cuda:0"), torch.float16)[0] is codec_dtype
 
 
 @pytest.mark.parametrize(
@@ -92,3 +129,61 @@ def test_a_device_that_hangs_or_computes_nonsense_does_not_pass(monkeypatch: pyt
     monkeypatch.setattr(torch, "arange", lambda *_, **__: torch.ones(4))
     with pytest.raises(DeviceError, match=r"computes 4\.0"):
         probe_device(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("line", "top", "names"),
+    [
+        ("0::/a/b", ".", ("memory.max", "memory.current")),
+        ("4:memory:/a/b", "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")),
+    ],
+)
+def test_what_a_container_may_take_counts_and_files_that_it_has_read_do_not(
+    tmp_path: Path, line: str, top: str, names: tuple[str, str]
+) -> None:
+    own, root = tmp_path / "own", tmp_path / "groups"
+    own.write_text(f"9:cpu:/\n{line}\n")
+    group = root / top / "a"
+    (group / "b").mkdir(parents=True)
+    for folder, limit in ((group, "1000"), (group / "b", "max")):
+        for name, value in zip(names, (limit, "700"), strict=True):
+            (folder / name).write_text(value + "\n")
+    (group / "memory.stat").write_text("anon 500\ninactive_file 200\n")
+    assert list(_memory_limits(own, root)) == [(500, 1000)]
+    assert list(_memory_limits(tmp_path / "missing", root)) == []
+
+
+def test_free_memory_is_no_more_than_the_least_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = available_memory()
+    if before is None:
+        pytest.skip("this system does not tell")
+    monkeypatch.setattr("voxtral.device._memory_limits", lambda: [(3, 10), (5, 8)])
+    assert available_memory() == (3, 8)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_full"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (RuntimeError("can't start new thread"), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (RuntimeError("shapes do not fit"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_running_out_of_memory_is_told_apart(error: Exception, is_full: bool) -> None:
+    assert is_out_of_memory(error) == is_full
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
+def test_a_gpu_that_the_parent_of_a_fork_has_used_is_refused(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert resolve_device(device)[0].type == "cuda"
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    with pytest.raises(DeviceError, match="spawn"):
+        resolve_device(device)
+    assert resolve_device("cpu")[0].type == "cpu"

@@ -14,7 +14,7 @@ import numpy as np
 
 from voxtral.audio.pcm import check_samples
 from voxtral.audio.writers import MemorySink, open_writer
-from voxtral.errors import AudioError
+from voxtral.errors import AudioError, quoted
 
 FORMATS: tuple[str, ...] = ("wav", "flac", "mp3", "opus", "ogg", "aac", "m4a", "pcm")
 """opus is Ogg Opus, ogg is Ogg Vorbis, aac is ADTS, m4a is AAC in MP4, pcm is 16-bit little-endian without a header."""
@@ -233,7 +233,7 @@ class ContainerEncoder:
 
 def _check_arguments(format: str, sample_rate: int) -> None:
     if format not in FORMATS:
-        raise AudioError(f"got the format {format!r}; it is one of {', '.join(FORMATS)}: choose one of these")
+        raise AudioError(f"got the format {quoted(format)}; it is one of {', '.join(FORMATS)}: choose one of these")
     if not isinstance(sample_rate, int) or not MIN_RATE <= sample_rate <= MAX_RATE:
         raise AudioError(
             f"got a sample rate of {sample_rate!r} Hz; it is a whole number from {MIN_RATE} to {MAX_RATE}: "

@@ -16,15 +16,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from voxtral.audio.containers import has_frame_count, is_cut_short, recognise, skip_id3
-from voxtral.errors import OptionError, ReferenceAudioError
+from voxtral.audio.containers import has_frame_count, is_cut_short, recognise, skip_id3, with_length
+from voxtral.audio.quiet import without_remarks
+from voxtral.errors import OptionError, ReferenceAudioError, quoted
 
 # Every format has one decoder: these go to FFmpeg, the others to libsndfile. FFmpeg is told which demuxer to use
 # and never asked to guess, because its playlist formats open further files and addresses.
 _AV_DEMUXERS = {"mp4": "mp4", "webm": "matroska", "aac": "aac"}
 _AV_CODECS = "aac,alac,flac,mp3,mp3float,opus,libopus,vorbis,libvorbis"
 
-_KNOWN_FORMATS = "wav, aiff, flac, ogg (vorbis, opus) and mp3"
+_KNOWN_FORMATS = "wav (also rf64 and w64), aiff, au, caf, flac, ogg (vorbis, opus) and mp3"
 _AV_HINT = "pip install voxtral-tts[av] adds aac, m4a and webm"
 
 _BLOCK_SAMPLES = 65536
@@ -145,7 +146,7 @@ def _read_path(path: str | os.PathLike[str], limits: AudioLimits) -> bytes:
         # Only the scheme is named, because addresses carry keys and messages end up in logs.
         scheme = name.lstrip().split(":")[0][:20]
         raise ReferenceAudioError(
-            f"got an address that starts with {scheme + ':'!r}; reference audio is never fetched: "
+            f"got an address that starts with {quoted(scheme + ':')}; reference audio is never fetched: "
             "download it, and pass a path or bytes"
         )
     if "\0" in name:
@@ -227,7 +228,8 @@ def _decode(data: bytes, limits: AudioLimits) -> tuple[np.ndarray, int]:
     if is_cut_short(data, kind):
         raise _damaged(kind)
     if kind not in _AV_DEMUXERS:
-        return _collect(_soundfile_blocks(data, kind, limits), limits)
+        with without_remarks():
+            return _collect(_soundfile_blocks(with_length(data, kind), kind, limits), limits)
     if not _has_av():
         raise ReferenceAudioError(
             f"got {kind} audio, which needs PyAV; without it {_KNOWN_FORMATS} can be read: "

@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from voxtral.audio.pcm import check_samples
-from voxtral.errors import AudioError, OptionError
+from voxtral.errors import AudioError, OptionError, quoted
 from voxtral.options import MAX_SPEED, MIN_SPEED
 
 # Two hops are one piece: 24 ms hold more than one period of the lowest voices. The search reaches
@@ -44,7 +44,7 @@ class TimeStretcher:
     def __init__(self, speed: float, sample_rate: int) -> None:
         if not isinstance(speed, (int, float)) or not MIN_SPEED <= speed <= MAX_SPEED:
             raise OptionError(
-                f"got speed {speed!r}; it is a number from {MIN_SPEED} to {MAX_SPEED}: choose one of these"
+                f"got speed {quoted(speed)}; it is a number from {MIN_SPEED} to {MAX_SPEED}: choose one of these"
             )
         if sample_rate <= 0:
             raise OptionError(

@@ -9,6 +9,7 @@ import os
 import struct
 from contextlib import suppress
 from fractions import Fraction
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -114,6 +115,11 @@ class Writer(Protocol):
     def close(self) -> None:
         """Write what is left, and the end."""
         ...
+
+
+def can_write(format: str) -> bool:
+    """Say whether what a format needs is installed; it is looked for, and not imported."""
+    return format not in _AV_FORMATS or find_spec("av") is not None
 
 
 def open_writer(format: str, rate: int, sink: MemorySink, *, is_seekable: bool) -> Writer:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,10 @@ from typing import Annotated, Any
 
 import typer
 
-from voxtral.audio.encode import FORMATS
+from voxtral.audio.encode import FORMATS, format_for_path
+from voxtral.audio.join import Joined, join_audio
+from voxtral.cli.files import check_target
+from voxtral.cli.join import describe_joined
 from voxtral.cli.loading import (
     DeviceOption,
     DtypeOption,
@@ -27,15 +32,26 @@ from voxtral.cli.loading import (
 )
 from voxtral.cli.options import JsonOption, QuietOption, with_speech_options
 from voxtral.cli.progress import batch_line, clock, show_line
-from voxtral.cli.terminal import deferred_interrupts, reporter, say
+from voxtral.cli.terminal import deferred_interrupts, reporter, say, show
 from voxtral.engine.options import EngineOptions
 from voxtral.errors import AudioError, RequestError, VoxtralError
-from voxtral.jobs.inputs import KEYS, BatchFile, Problem, Split, describe_problems, name_files, plan_files, read_entries
+from voxtral.jobs.inputs import (
+    KEYS,
+    BatchFile,
+    Problem,
+    Split,
+    choose_split,
+    describe_problems,
+    name_files,
+    plan_files,
+    read_entries,
+)
 from voxtral.jobs.manifest import Manifest, open_folder
 from voxtral.jobs.run import BatchReport, BatchRun
 from voxtral.options import SEED, Flag
 from voxtral.speech.batch import MAX_IN_FLIGHT
 from voxtral.speech.request import check_number, check_options, make_request
+from voxtral.text.language import LANGUAGES
 
 # An option of all texts together, from which each gets its own.
 _SEED = replace(
@@ -47,7 +63,8 @@ _SEED = replace(
 def batch(  # noqa: PLR0913 - each parameter is an option
     *,
     source: Annotated[
-        Path, typer.Argument(metavar="FILE|DIR", help="A .txt file, a .jsonl file, or a folder of .txt files.")
+        Path,
+        typer.Argument(metavar="FILE|DIR", help="A .txt file, a .jsonl file, or a folder of .txt files."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A folder; made if it is not there.")],
     split: Annotated[
@@ -82,6 +99,15 @@ def batch(  # noqa: PLR0913 - each parameter is an option
         bool,
         typer.Option("--batch-invariant", help="Make each file the same to the bit whatever is beside it; slower."),
     ] = False,
+    join: Annotated[
+        Path | None,
+        typer.Option(
+            "--join",
+            metavar="FILE",
+            help="When all is made, also write it as one file, whose extension chooses the format.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make every file again, whatever is there.")] = False,
     as_json: JsonOption = False,
     is_quiet: QuietOption = False,
@@ -95,10 +121,15 @@ def batch(  # noqa: PLR0913 - each parameter is an option
     what is finished is skipped, what was made from another text or with other options is made again. A text that
     fails does not keep the others from being spoken; it is named at the end, and the exit code is 1.
 
+    Wrapped text with blank lines is cut at these, unless --split says something else. What was finished from texts that
+    were cut another way is not replaced without --overwrite. The audio of all can be joined now (--join) or later
+    (voxtral join).
+
     Examples:
       voxtral batch chapter1.txt -o book
       voxtral batch chapters -o book --format mp3 --voice en_f1
       voxtral batch book.txt -o book --split paragraphs --normalize auto
+      voxtral batch book.txt -o book --join book.mp3
       voxtral batch lines.jsonl -o lines --in-flight 16 --json
     """
     if format not in FORMATS:
@@ -107,28 +138,52 @@ def batch(  # noqa: PLR0913 - each parameter is an option
     seed = options.pop("seed")
     # Once and as themselves, before they are a fault of every line.
     check_options(make_request("", seed=seed, **options))
-    files = _read_input(source, split, options, seed, format)
     tell = reporter(is_quiet=is_quiet)
-    with open_folder(output) as manifest:
+    split, note = choose_split(source, split)
+    files = _read_input(source, split, options, seed, format)
+    if note is not None:
+        (say if note.startswith("warning") else tell)(note)
+    if join is not None:
+        _check_join(join, output, files)
+    # Twice, so that nothing is there to be undone while the model is loaded: a signal then ends the process at once.
+    with deferred_interrupts(lambda: None) as check_interrupt, open_folder(output) as manifest:
         _check_folder(manifest, files, is_overwriting=overwrite)
-        engine = EngineOptions(batch_invariant=batch_invariant)
-        with open_model(model, LoadOptions(device, dtype, quantize, max_memory), tell, options=engine) as loaded:
-            run = BatchRun(loaded, manifest, files, format, overwrite=overwrite, max_in_flight=in_flight)
-            _check(run)
-            if run.num_changed:
-                tell(f"{output}: of the files that are there {run.num_changed} will be made again")
-            is_watched = not (is_quiet or as_json) and sys.stderr.isatty()
-            _make(run, is_watched=is_watched, is_overwriting=overwrite)
-            report = run.report()
-    tell(_summary(report))
-    if report.left:
-        tell(f"{output}: left as they are, their texts are no longer in {source}: {name_files(report.left)}")
+        check_interrupt()
+    engine = EngineOptions(batch_invariant=batch_invariant)
+    load = LoadOptions(device, dtype, quantize, max_memory)
+    with open_model(model, load, tell, options=engine) as loaded, ExitStack() as stack:
+        cancel = _Cancel()
+        check_interrupt = stack.enter_context(deferred_interrupts(cancel))
+        manifest = stack.enter_context(open_folder(output))
+        _check_folder(manifest, files, is_overwriting=overwrite)
+        run = BatchRun(loaded, manifest, files, format, split=split, overwrite=overwrite, max_in_flight=in_flight)
+        cancel.run = run
+        check_interrupt()
+        _check(run)
+        _check_replaced(run, output, is_overwriting=overwrite)
+        if run.num_changed:
+            tell(f"{output}: of the files that are there {run.num_changed} will be made again")
+        is_watched = not (is_quiet or as_json) and sys.stderr.isatty()
+        _make(run, check_interrupt, is_watched=is_watched, is_overwriting=overwrite)
+        report = run.report()
+        joined = None
+        if join is not None and not report.failed:
+            parts = [output / planned.file for planned in files]
+            joined = join_audio(
+                parts, join, pause_s=options["pause"], raw_rate=loaded.sample_rate, check=check_interrupt
+            )
+    _tell(tell, report, joined, source, output)
     if as_json:
-        print(json.dumps(_as_json(report, loaded.name, format)))
+        result = _as_json(report, loaded.name, format) | ({} if join is None else {"joined": joined and str(join)})
+        show(json.dumps(result))
     if report.failed:
         for failed in report.failed:
             say(f"failed: {failed.file} ({failed.where}): {failed.error}")
-        say(f"error: {len(report.failed)} of {len(files)} files were not made; the same command tries them again")
+        unjoined = "" if join is None else f" and writes {join}"
+        say(
+            f"error: {len(report.failed)} of {len(files)} files were not made; the same command "
+            f"tries them again{unjoined}"
+        )
         raise typer.Exit(1)
 
 
@@ -173,10 +228,59 @@ def _check(run: BatchRun) -> None:
     _refuse(problems)
 
 
-def _make(run: BatchRun, *, is_watched: bool, is_overwriting: bool) -> None:
+def _check_replaced(run: BatchRun, output: Path, *, is_overwriting: bool) -> None:
+    if run.replaced and not is_overwriting:
+        raise AudioError(
+            f"{output} has {len(run.replaced)} finished files of texts that were cut another way "
+            f"({name_files(run.replaced)}); "
+            "they are left alone; choose another folder or the same --split, or replace them with --overwrite"
+        )
+
+
+def _check_join(target: Path, output: Path, files: list[BatchFile]) -> None:
+    """Refuse a place where the joined file cannot be, before anything is spoken."""
+    format_for_path(target)
+    # The folder of the parts is made by then.
+    if target.parent.resolve() != output.resolve() or target.is_dir():
+        check_target(target)
+    if target.resolve() in {(output / planned.file).resolve() for planned in files}:
+        raise AudioError(
+            f"{target} is one of the files to be made; the joined file needs a name of its own; choose one"
+        )
+
+
+def _tell(tell: Callable[[str], None], report: BatchReport, joined: Joined | None, source: Path, output: Path) -> None:
+    """Say what was made."""
+    tell(_summary(report))
+    if languages := _languages(report):
+        tell(f"{output}: languages by the texts: {languages}; --language chooses another")
+    if joined is not None:
+        tell(describe_joined(joined))
+    if report.left:
+        tell(f"{output}: left as they are, their texts are no longer in {source}: {name_files(report.left)}")
+
+
+def _languages(report: BatchReport) -> str:
+    """Count the files whose language was guessed; English is what stands anyway."""
+    codes = Counter(made.language.code for made in report.made if made.language.source == "text")
+    del codes["en"]
+    return ", ".join(f"{LANGUAGES[code]} {count}" for code, count in codes.most_common())
+
+
+class _Cancel:
+    """Ends a run, once there is one."""
+
+    run: BatchRun | None = None
+
+    def __call__(self) -> None:
+        if self.run is not None:
+            self.run.cancel()
+
+
+def _make(run: BatchRun, check_interrupt: Callable[[], None], *, is_watched: bool, is_overwriting: bool) -> None:
     """Make the files; after an interruption say how far it went and how to go on."""
     try:
-        with deferred_interrupts(run.cancel) as check_interrupt, ExitStack() as stack:
+        with ExitStack() as stack:
             if is_watched:
                 stack.enter_context(show_line(lambda: batch_line(run.progress)))
             for _ in stack.enter_context(closing(run.make())):

@@ -17,7 +17,7 @@ from voxtral.cli.loading import (
     QuantizeOption,
     open_model,
 )
-from voxtral.cli.terminal import reporter
+from voxtral.cli.terminal import reporter, show
 from voxtral.errors import OptionError, VoiceError
 
 if TYPE_CHECKING:
@@ -59,11 +59,14 @@ def bench(  # noqa: PLR0913 - they are the options of the command
     if price_per_hour is not None:
         _check("price-per-hour", price_per_hour, 0, 1e9)
     tell = reporter(is_quiet=quiet)
-    with open_model(model, LoadOptions(device, dtype, quantize, max_memory), tell) as loaded:
+    from voxtral.engine.options import EngineOptions
+
+    load = LoadOptions(device, dtype, quantize, max_memory)
+    with open_model(model, load, tell, options=EngineOptions()) as loaded:
         report = _measure(loaded, (1, streams), seconds, rounds, quiet)
     if price_per_hour is not None:
         report["cost"] = _cost(report["streams"], price_per_hour)
-    print(json.dumps(report) if as_json else _as_text(report))
+    show(json.dumps(report) if as_json else _as_text(report))
 
 
 def _measure(

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voxtral.cli.files import check_safetensors_target, check_target, writing
+from voxtral.cli.files import check_clip, check_safetensors_target, check_target, writing
 from voxtral.cli.loading import DeviceOption, DtypeOption, LoadOptions, ModelOption, open_model
 from voxtral.cli.terminal import deferred_interrupts, say
+from voxtral.disk import UnfitFileError, open_regular
 from voxtral.errors import RequestError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def encode(
       voxtral encode clip.wav -o clip.safetensors --model ./my-model
     """
     check_safetensors_target(output)
+    check_clip(clip)
     with open_model(model, LoadOptions(device, dtype), say) as loaded:
         codes = loaded.encode(clip)
     _write_codes(output, codes, loaded.sample_rate)
@@ -50,7 +52,8 @@ def encode(
 def decode(
     codes_file: Annotated[Path, typer.Argument(metavar="CODES", help="A file that voxtral encode wrote.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The audio; the extension chooses the format.")
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="The audio; the extension chooses the format."),
     ],
     model: ModelOption = None,
     device: DeviceOption = "auto",
@@ -75,7 +78,7 @@ def decode(
         audio = loaded.decode(codes)
     with deferred_interrupts(lambda: None) as check_interrupt:
         audio.save(output)
-    check_interrupt()
+        check_interrupt()
     say(f"{output}: {audio.duration:.1f} s")
 
 
@@ -91,18 +94,17 @@ def _read_codes(path: Path) -> tuple[Tensor, int]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        size = path.stat().st_size
-        if size > _MAX_CODES_BYTES:
-            raise _no_codes(path, f"it has {size} bytes, and {_MAX_CODES_BYTES} are allowed")
+        open_regular(path, max_bytes=_MAX_CODES_BYTES).close()
         with safe_open(path, framework="pt") as file:
             header: dict[str, str] = file.metadata() or {}
             codes = file.get_tensor("codes") if "codes" in file.keys() else None  # noqa: SIM118 - it is no dict
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch says so where the library cannot open the file again
         raise RequestError(
-            f"{path} cannot be read ({error.strerror or error}); codes come from a file; check the path"
+            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); codes come from a "
+            "file; check the path"
         ) from error
-    except SafetensorError as error:
-        raise _no_codes(path, str(error)) from error
+    except (UnfitFileError, SafetensorError) as error:
+        raise _no_codes(path, f"it {error}" if isinstance(error, UnfitFileError) else str(error)) from error
     if header.get("format") != _FORMAT:
         raise _no_codes(path, f"its format is {header.get('format')!r}, not {_FORMAT!r}")
     if codes is None:

@@ -22,7 +22,8 @@ def download(
         ),
     ] = None,
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="DIR", help="A folder to fill instead of the Hugging Face cache.")
+        Path | None,
+        typer.Option("--to", metavar="DIR", help="A folder to fill instead of the Hugging Face cache."),
     ] = None,
 ) -> None:
     """Download a model.

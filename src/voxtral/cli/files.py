@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from voxtral.cli.terminal import say
-from voxtral.errors import AudioError
+from voxtral.cli.terminal import deferred_interrupts, say
+from voxtral.disk import temporary_beside
+from voxtral.errors import AudioError, ReferenceAudioError
 from voxtral.text import files
 
 
@@ -21,9 +24,9 @@ def read_text(source: str) -> str:
     """
     if source != "-":
         return files.read_text(Path(source))
-    if sys.stdin.isatty():
-        say("reading the text from the terminal; end it with Ctrl-D on a line of its own (Windows: Ctrl-Z)")
     try:
+        if sys.stdin.isatty():
+            say("reading the text from the terminal; end it with Ctrl-D on a line of its own (Windows: Ctrl-Z)")
         data = sys.stdin.buffer.read()
     except OSError as error:
         raise files.unreadable("standard input", error) from error
@@ -34,12 +37,23 @@ def check_target(target: Path) -> None:
     """Refuse a place where no file can be written, before a model is loaded for it.
 
     Raises:
-        AudioError: the folder does not exist, or the name is a folder's.
+        AudioError: the folder does not exist or may not be written to, or the name is a folder's or cannot be one.
     """
-    if target.is_dir():
-        raise AudioError(f"{target} cannot be written; it is a folder; choose another name")
-    if not target.parent.is_dir():
-        raise AudioError(f"{target} cannot be written; its folder must exist; create {target.parent} first")
+    try:
+        if _is_folder(target):
+            raise AudioError(f"{target} cannot be written; it is a folder; choose another name")
+        if not _is_folder(target.parent):
+            raise AudioError(f"{target} cannot be written; its folder must exist; create {target.parent} first")
+    except (OSError, ValueError) as error:
+        raise AudioError(
+            f"{target} cannot be written ({_reason(error)}); it must be the name of a file in a folder that may be "
+            "written to; choose another"
+        ) from error
+    if not _may_use(target.parent, os.W_OK | os.X_OK):
+        raise AudioError(
+            f"{target} cannot be written; this user may not write to {target.parent}; choose another folder, or change "
+            "its permissions"
+        )
 
 
 def check_safetensors_target(target: Path) -> None:
@@ -53,6 +67,28 @@ def check_safetensors_target(target: Path) -> None:
     check_target(target)
 
 
+def check_clip(clip: str | Path) -> None:
+    """Refuse a clip that is not there or may not be looked at, before a model is loaded for it.
+
+    Raises:
+        ReferenceAudioError: why there is none.
+    """
+    try:
+        os.stat(clip)
+        reason = None if _may_use(clip, os.R_OK) else os.strerror(errno.EACCES)
+    except FileNotFoundError as error:
+        raise ReferenceAudioError(
+            f"the file {clip} does not exist; name an audio file to clone a voice from"
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = _reason(error)
+    if reason is not None:
+        raise ReferenceAudioError(
+            f"the file {clip} cannot be read ({reason}); a voice is cloned from an audio file; check the path and its "
+            "permissions"
+        )
+
+
 @contextmanager
 def writing(target: Path) -> Iterator[Path]:
     """Give a path beside the target to write to; it takes the target's place at the end, or is removed.
@@ -62,13 +98,32 @@ def writing(target: Path) -> Iterator[Path]:
     """
     from safetensors import SafetensorError
 
-    partial = target.with_name(f".{target.stem}.{os.getpid()}.part.safetensors")
+    partial = temporary_beside(target, ".safetensors")
+    with deferred_interrupts(lambda: None) as check_interrupt:
+        try:
+            yield partial
+            check_interrupt()
+            partial.replace(target)
+        except (OSError, SafetensorError) as error:
+            raise AudioError(
+                f"{target} cannot be written ({error}); the folder must be writable and have room; choose another place"
+            ) from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _may_use(path: str | Path, mode: int) -> bool:
+    """Tell whether this user may read a path (os.R_OK) or write to it (os.W_OK), as far as can be told beforehand."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _is_folder(path: Path) -> bool:
+    """Tell whether a folder is there; what can be no name is a ValueError here, other than in `voxtral.disk`."""
     try:
-        yield partial
-        partial.replace(target)
-    except (OSError, SafetensorError) as error:
-        raise AudioError(
-            f"{target} cannot be written ({error}); the folder must be writable and have room; choose another place"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,7 +1,8 @@
 """The console script `voxtral`: chooses a command, turns errors into one line and an exit code.
 
-Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted, 141 the reader of standard output went
-away, 143 terminated. A command's module is imported only when it is chosen, so that `voxtral --help` is quick.
+Exit codes: 0 done, 1 error, 2 wrong usage, 129 the terminal went away, 130 interrupted, 141 the reader of standard
+output went away, 143 terminated. A command's module is imported only when it is chosen, so that `voxtral --help` is
+quick.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import functools
 import importlib
 import inspect
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from voxtral.cli.terminal import Terminated, say, tidy_warnings
+from voxtral.cli.process import ENDING, UNHEARD, end_on_signals, exit_code, leave, open_closed_streams
+from voxtral.cli.terminal import Stopped, say, tidy_warnings
 from voxtral.errors import EngineError, OptionError, VoxtralError
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ _COMMANDS = {
     "speak": ("voxtral.cli.speak", "Speak a text into a file, a pipe or the loudspeakers."),
     "serve": ("voxtral.cli.serve", "Serve speech over HTTP, with a page to try it."),
     "batch": ("voxtral.cli.batch", "Speak many texts into a folder of files."),
+    "join": ("voxtral.cli.join", "Join finished files of audio into one."),
     "voices": ("voxtral.cli.voices", "List the preset voices of a model."),
     "clone": ("voxtral.cli.voices", "Make a voice from a clip and save it."),
     "download": ("voxtral.cli.download", "Download a model."),
@@ -37,9 +41,16 @@ _COMMANDS = {
     "doctor": ("voxtral.doctor.command", "Report on this machine and check the numbers of a model."),
 }
 
+# Those that compute with a model, and so can do without graphs or kernels.
+_LOAD_A_MODEL = frozenset({"speak", "serve", "batch", "clone", "encode", "decode", "bench"})
+
 _ERROR = 1
-# 128 and the number of the signal, as shells say it: SIGINT, SIGPIPE, SIGTERM.
-_INTERRUPTED, _UNHEARD, _TERMINATED = 130, 141, 143
+
+# What becomes a line and an exit code. Anything else is a fault of this program, and is shown as such.
+_REPORTED = (VoxtralError, KeyboardInterrupt, OSError, MemoryError, ImportError)
+
+# Below this, numpy looks for memory for ever when it is imported; with torch and nano it takes about 1.2 GB.
+_LEAST_ADDRESS_SPACE = 256 * 10**6
 
 _HELP = "Voxtral TTS on your own machine: text to speech, from the command line."
 
@@ -61,6 +72,7 @@ Exit codes:
   0    done
   1    error; one line on standard error says which
   2    wrong usage
+  129  the terminal went away
   130  interrupted with Ctrl-C
   141  the reader of standard output went away
   143  terminated
@@ -71,14 +83,9 @@ _EXAMPLES = "\n\nExamples:\n"
 
 def main() -> None:
     """Run the command line of this process and exit."""
-    try:
-        code = run(sys.argv[1:])
-    except KeyboardInterrupt as error:
-        code = _interrupted(error)
-    if code in (_INTERRUPTED, _UNHEARD, _TERMINATED):
-        # The interpreter flushes at exit: into a closed pipe, which fails, or into one that nobody reads, which hangs.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+    open_closed_streams()
+    end_on_signals()
+    leave(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
@@ -89,18 +96,26 @@ def run(arguments: list[str]) -> int:
     """
     try:
         with tidy_warnings():
-            return _dispatch(arguments)
-    except SystemExit as exit:
-        # A usage error, or a code of `_reporting`; typer and argparse leave this way.
-        return exit.code if isinstance(exit.code, int) else 0
+            try:
+                code = _dispatch(arguments)
+            except SystemExit as exit:
+                # A usage error, or a code of `_reporting`; typer and argparse leave this way.
+                code = exit.code if isinstance(exit.code, int) else 0
+            # After an error it may be a pipe that is closed, or one that nobody reads.
+            if code == 0:
+                sys.stdout.flush()
+            return code
+    except _REPORTED as error:
+        return _explain(error)
 
 
 def _dispatch(arguments: list[str]) -> int:
     # Before typer is imported: `doctor` runs on machines with torch, numpy and safetensors alone.
     if arguments[:1] == ["doctor"]:
+        _check_address_space()
         from voxtral.doctor import command
 
-        return command.main(arguments[1:])
+        return command.main(arguments[1:], _fetch)
     try:
         import typer  # noqa: F401 - whether it is there
     except ImportError:
@@ -109,6 +124,15 @@ def _dispatch(arguments: list[str]) -> int:
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     _build_app(chosen)(args=arguments, prog_name="voxtral")
     return 0
+
+
+def _fetch(name: str) -> None:
+    """See that a model is here, for the doctor, as the other commands do it."""
+    try:
+        from voxtral.cli.loading import fetch_if_agreed
+    except ImportError:
+        return  # without typer; a model that is not here is refused
+    fetch_if_agreed(name)
 
 
 def _build_app(chosen: str | None) -> typer.Typer:
@@ -138,6 +162,10 @@ def _build_app(chosen: str | None) -> typer.Typer:
             app.command(name, short_help=summary, add_help_option=False)(_not_loaded)
             continue
         function = getattr(importlib.import_module(module), name)
+        if name in _LOAD_A_MODEL:
+            from voxtral.cli.options import with_switches
+
+            function = with_switches(function)
         text, _, examples = (inspect.getdoc(function) or "").partition(_EXAMPLES)
         app.command(name, help=text, epilog=f"\b\n{_EXAMPLES.strip()}\n{examples}")(_reporting(function))
     return app
@@ -156,33 +184,78 @@ def _reporting(function: Callable[..., None]) -> Callable[..., None]:
         is_debugging = False
         try:
             is_debugging = _is_debugging()
+            _check_address_space()
             function(*args, **kwargs)
             # Inside, so that a reader who went away is noticed here and not by the interpreter at exit.
             sys.stdout.flush()
-        except VoxtralError as error:
+        except (*_REPORTED, RuntimeError) as error:
+            # The only one that does not speak of a fault here; typer's own ways out are others.
+            if isinstance(error, RuntimeError) and "can't start new thread" not in str(error):
+                raise
             if is_debugging:
                 traceback.print_exc()
-            raise typer.Exit(_failed(error)) from error
-        except KeyboardInterrupt as error:
-            raise typer.Exit(_interrupted(error)) from error
-        except BrokenPipeError as error:
-            raise typer.Exit(_UNHEARD) from error
+            raise typer.Exit(_explain(error)) from error
 
+    signature = inspect.signature(function, eval_str=True)
+    for parameter in signature.parameters.values():
+        for declared in getattr(parameter.annotation, "__metadata__", ()):
+            # Whether a file may be read is for the commands to say, which do so in one line; click shows the usage.
+            if hasattr(declared, "readable"):
+                declared.readable = False
+    # What typer reads.
+    reporting.__dict__["__signature__"] = signature
+    reporting.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     return reporting
 
 
-def _failed(error: VoxtralError) -> int:
-    say(f"error: {error}")
+def _check_address_space() -> None:
+    """Refuse to begin where the process may not even take what its libraries need.
+
+    Raises:
+        MemoryError: `ulimit -v` is too low.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such module, and no such limit
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < _LEAST_ADDRESS_SPACE:
+        raise MemoryError(f"this process may take {limit / 10**6:.0f} MB of address space (ulimit -v)")
+
+
+def _explain(error: BaseException) -> int:
+    """Say in a line what ended a command, and give its exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        number = error.number if isinstance(error, Stopped) else signal.SIGINT
+        say(ENDING[number])
+        return exit_code(number)
+    if isinstance(error, BrokenPipeError):
+        return UNHEARD
+    say(f"error: {_what_went_wrong(error)}")
     # Only of the engine's errors: what lies under a download may quote an address with a password.
     if isinstance(error, EngineError) and error.__cause__ is not None and str(error.__cause__) not in str(error):
         say(f"cause: {type(error.__cause__).__name__}: {error.__cause__}")
     return _ERROR
 
 
-def _interrupted(error: KeyboardInterrupt) -> int:
-    is_terminated = isinstance(error, Terminated)
-    say("terminated" if is_terminated else "interrupted")
-    return _TERMINATED if is_terminated else _INTERRUPTED
+def _what_went_wrong(error: BaseException) -> str:
+    if isinstance(error, MemoryError | RuntimeError):
+        reason = f" ({error})" if str(error) else ""
+        return (
+            f"out of memory{reason}; the libraries, the model and what it computes must fit; free some, allow this "
+            "process more, or choose --quantize or a smaller model"
+        )
+    # An OSError is what ctypes makes of a library that does not fit.
+    is_library = isinstance(error, OSError) and error.errno is None and ".so" in str(error)
+    if isinstance(error, ImportError) or is_library:
+        return (
+            f"a package cannot be loaded ({error}); all of them must be there and fit the memory; install voxtral-tts "
+            "again, or allow more memory"
+        )
+    if isinstance(error, OSError):
+        name = "standard input or output" if error.filename is None else os.fsdecode(error.filename)
+        return f"{name} cannot be used ({error.strerror or error}); check the path, its permissions and the disk"
+    return str(error)
 
 
 def _is_debugging() -> bool:

@@ -7,7 +7,7 @@ under way. It never touches the audio.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from voxtral.jobs.run import BatchProgress
     from voxtral.speech.utterance import SpeechHandle
+    from voxtral.types import SegmentInfo
 
 _BAR_COLUMNS = 24
 _REDRAWS_PER_S = 4
@@ -27,7 +28,7 @@ class SpeechProgress:
     """A moment of a speech under way.
 
     Attributes:
-        fraction: of the text, whole segments only, 0 to 1.
+        fraction: of the text, 0 to 1.
         made_s: seconds of audio made, retries included.
         compute_s: seconds that the engine has worked.
         elapsed_s: seconds since the start.
@@ -78,8 +79,8 @@ def batch_line(progress: BatchProgress) -> tuple[float, str]:
     parts.append(f"{clock(progress.made_s)} of audio")
     if progress.made_s:
         parts.append(f"RTF {progress.elapsed_s / progress.made_s:.2f}")
-    if progress.fraction:
-        parts.append(f"{clock(progress.elapsed_s * (1.0 - progress.fraction) / progress.fraction)} left")
+    if progress.left_s is not None:
+        parts.append(f"{clock(progress.left_s)} left")
     return progress.fraction, ", ".join(parts)
 
 
@@ -110,9 +111,10 @@ def show_progress(
 
     def look() -> tuple[float, str]:
         stats, segments = handle.stats, handle.segments
+        made_s = stats.num_frames / frames_per_s
         progress = SpeechProgress(
-            fraction=segments[-1].text_end / num_characters if segments else 0.0,
-            made_s=stats.num_frames / frames_per_s,
+            fraction=_fraction(segments, made_s, num_characters),
+            made_s=made_s,
             compute_s=stats.compute_s,
             elapsed_s=time.perf_counter() - started,
         )
@@ -120,6 +122,16 @@ def show_progress(
 
     with show_line(look, console):
         yield
+
+
+def _fraction(segments: Sequence[SegmentInfo], made_s: float, num_characters: int) -> float:
+    """Estimate how much of a text is spoken, by the audio that is made: several segments are under way at a time."""
+    if not segments:
+        return 0.0
+    num_whole = segments[-1].text_end
+    whole_s = sum(segment.end_s - segment.start_s for segment in segments)
+    num_spoken = made_s * num_whole / whole_s if whole_s else 0.0
+    return max(num_whole, min(num_spoken, 0.99 * num_characters)) / num_characters
 
 
 @contextmanager

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voxtral.cli.loading import DeviceOption
+from voxtral.cli.loading import DeviceOption, fetch_if_agreed
 from voxtral.cli.options import QuietOption
-from voxtral.cli.terminal import reporter, say
+from voxtral.cli.terminal import deferred_interrupts, reporter, say
 
 if TYPE_CHECKING:
     from voxtral.loading.convert import Progress
 
 
 def quantize(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a hub id in the local cache, 4b or nano.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a hub id, 4b or nano.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="A new folder for the result.")],
     bits: Annotated[
         str,
@@ -44,7 +44,8 @@ def quantize(
     """Write a checkpoint whose large matrices have fewer bits.
 
     The result is a folder like any other model: it takes less memory and loads at once, where --quantize fits the
-    weights at every start. What it costs in closeness is in docs/QUANTIZATION.md. Nothing is downloaded.
+    weights at every start. What it costs in closeness is in docs/QUANTIZATION.md. Nothing is downloaded
+    unasked.
 
     Examples:
       voxtral quantize 4b -o voxtral-int4
@@ -60,12 +61,19 @@ def quantize(
 
     tell = reporter(is_quiet=is_quiet)
     chosen_device, reason = resolve_device(device)
+    fetch_if_agreed(model)
     checkpoint = open_checkpoint(locate_model(model, allow_download=False))
     quantization = choose_recipe(bits, checkpoint.config, group_size)
     check_conversion(checkpoint, output)
     tell(f"{model}: {format_bytes(checkpoint.data_bytes)} to {bits}, fitted on {chosen_device} ({reason})")
-    with _show_bytes(is_quiet=is_quiet) as progress:
-        size = write_quantized(checkpoint, quantization, output, device=chosen_device, on_progress=progress)
+    with deferred_interrupts(lambda: None) as check_interrupt, _show_bytes(is_quiet=is_quiet) as show_progress:
+
+        def on_progress(done: int, total: int) -> None:
+            check_interrupt()
+            show_progress(done, total)
+
+        size = write_quantized(checkpoint, quantization, output, device=chosen_device, on_progress=on_progress)
+        check_interrupt()
     say(f"{output}: {format_bytes(size)}")
     tell(f'next: voxtral speak "Hello!" --model {shlex.quote(str(output))} -o hello.wav')
 

@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voxtral.cli.loading import DeviceOption, DtypeOption, MaxMemoryOption, ModelOption, QuantizeOption
+from voxtral.cli.loading import (
+    DeviceOption,
+    DtypeOption,
+    MaxMemoryOption,
+    ModelOption,
+    QuantizeOption,
+    fetch_if_agreed,
+)
 from voxtral.cli.terminal import reporter
 from voxtral.errors import OptionError
+from voxtral.loading.locate import choose_model
 
 if TYPE_CHECKING:
     from voxtral.server.options import ServerOptions
@@ -45,6 +53,14 @@ def serve(  # noqa: PLR0913 - each parameter is an option
             "--allowed-origin", metavar="URL", help="A site whose pages may use this server (CORS); repeatable."
         ),
     ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--proxy",
+            metavar="ADDRESS",
+            help="A proxy or network that many ask through; it has no share of one address. Repeatable.",
+        ),
+    ] = None,
     max_streams: Annotated[
         int | None,
         typer.Option(
@@ -62,6 +78,18 @@ def serve(  # noqa: PLR0913 - each parameter is an option
     ] = None,
     deadline: Annotated[
         float | None, typer.Option("--deadline", metavar="S", help="Longest time for one request. Default: none.")
+    ] = None,
+    max_lead: Annotated[
+        float | None,
+        typer.Option(
+            "--max-lead", metavar="S", help="Make audio no further ahead of what is heard by now. Default: no limit."
+        ),
+    ] = None,
+    max_connections: Annotated[
+        int | None,
+        typer.Option(
+            "--max-connections", metavar="N", help="Open at a time. Default: as many as ulimit -n has room for."
+        ),
     ] = None,
     drain: Annotated[
         float | None,
@@ -103,11 +131,14 @@ def serve(  # noqa: PLR0913 - each parameter is an option
         insecure=insecure,
         allowed_hosts=tuple(allowed_host) if allowed_host else None,
         allowed_origins=tuple(allowed_origin) if allowed_origin else None,
+        proxies=tuple(proxy) if proxy else None,
         max_streams=max_streams,
         max_queue=max_queue,
         max_wait_s=max_wait,
         max_chars=max_chars,
         deadline_s=deadline,
+        max_lead_s=max_lead,
+        max_connections=max_connections,
         drain_s=drain,
         unload_after_s=unload_after,
         data_dir=data_dir,
@@ -115,6 +146,7 @@ def serve(  # noqa: PLR0913 - each parameter is an option
         log_format=log_format,
     )
     _check_exposure(options)
+    fetch_if_agreed(choose_model(options.model, options.device)[0], options.max_memory)
     from voxtral.server.run import run
 
     run(options, announce=reporter(is_quiet=quiet), is_quiet=quiet)

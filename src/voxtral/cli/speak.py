@@ -6,9 +6,11 @@ for whole segments, so that a failed one is made again unheard; streams do not w
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import stat
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
 import typer
 
-from voxtral.cli.files import check_target, read_text
+from voxtral.cli.files import check_clip, check_target, read_text
 from voxtral.cli.loading import (
     DeviceOption,
     DtypeOption,
@@ -29,8 +31,8 @@ from voxtral.cli.loading import (
     open_model,
 )
 from voxtral.cli.options import JsonOption, QuietOption, with_speech_options
-from voxtral.cli.terminal import deferred_interrupts, reporter, say
-from voxtral.errors import AudioError, ReferenceAudioError
+from voxtral.cli.terminal import deferred_interrupts, reporter, say, show, writing_output
+from voxtral.errors import AudioError, TextError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,10 +109,11 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     spoken = _choose_text(text, forced_text)
     tell = reporter(is_quiet=is_quiet)
 
-    from voxtral.text.language import check_speakable, resolve_language
+    from voxtral.text.language import LANGUAGES, check_speakable, resolve_language
 
     # The model would say the same, after the time that a large one takes to load.
-    code = resolve_language(options["language"]) if options["language"] is not None else None
+    if options["language"] is not None:
+        resolve_language(options["language"])
     if options["normalize"] == "off":
         check_speakable(spoken)
 
@@ -118,16 +121,17 @@ def speak(  # noqa: PLR0913 - each parameter is an option
 
     request = make_request(spoken, **options)
     check_options(request)
-    reference: str | None = options["reference_audio"]
-    if reference is not None and not os.path.exists(reference):
-        raise ReferenceAudioError(f"the file {reference!s} does not exist; name an audio file to clone a voice from")
+    if options["reference_audio"] is not None:
+        check_clip(options["reference_audio"])
     with open_model(model, LoadOptions(device, dtype, quantize, max_memory), tell) as loaded:
         handle = loaded.submit(request, hold_segments=not destination.is_live)
+        if handle.language.source == "text" and handle.language.code != "en":
+            tell(f"language: {LANGUAGES[handle.language.code]}, by the text; --language chooses another")
         _speak(loaded, handle, request, destination, is_watched=not (is_quiet or as_json) and sys.stderr.isatty())
-        report = _report(loaded, handle, request, code, destination)
+        report = _report(loaded, handle, request, destination)
     tell(_summary(report, destination))
     if as_json:
-        print(json.dumps(report))
+        show(json.dumps(report))
 
 
 def _choose_text(text: str | None, forced_text: str | None) -> str:
@@ -136,13 +140,36 @@ def _choose_text(text: str | None, forced_text: str | None) -> str:
         raise typer.BadParameter(f"got {got} to speak; give TEXT, FILE, - or --text TEXT", param_hint="TEXT")
     if text is None:
         return forced_text or ""
-    # Whatever exists and can be read: also pipes, such as <(command) in a shell.
-    if text == "-" or (os.path.exists(text) and not os.path.isdir(text)):
+    if text == "-":
         return read_text(text)
-    if _FILE_NAME.fullmatch(text) or os.path.isdir(text):
-        what = f"{text} is a folder" if os.path.isdir(text) else f"there is no file {text}"
+    mode = _mode_of_file(text)
+    # Whatever exists and is no folder: also pipes, such as <(command) in a shell.
+    if mode is not None and not stat.S_ISDIR(mode):
+        return read_text(text)
+    if _FILE_NAME.fullmatch(text) or mode is not None:
+        what = f"{text} is a folder" if mode is not None else f"there is no file {text}"
         say(f"warning: {what}, so these letters themselves are spoken")
     return text
+
+
+def _mode_of_file(text: str) -> int | None:
+    """Look whether a text is the name of a file; None if there is none.
+
+    Raises:
+        TextError: there may be one, which cannot be looked at: nobody wants to hear its name.
+    """
+    try:
+        return os.stat(text).st_mode
+    except ValueError:  # a zero byte, or half a surrogate
+        return None
+    except OSError as error:
+        is_link_to_nowhere = isinstance(error, FileNotFoundError) and os.path.islink(text)
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG) and not is_link_to_nowhere:
+            return None
+        raise TextError(
+            f"{text} cannot be read ({error.strerror}); a text that is the name of a file stands for what is in it; "
+            "check the path and its permissions, or say --text TEXT if these are the words"
+        ) from error
 
 
 # Where the audio goes.
@@ -224,16 +251,9 @@ class _Pipe:
         self._send(self._encoder.write(samples))
 
     def _send(self, data: bytes) -> None:
-        try:
+        with writing_output():
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise AudioError(
-                f"standard output cannot be written ({error.strerror}); it must take all of the audio; "
-                "check where it is sent"
-            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -340,7 +360,7 @@ def _speak(
 
 
 def _report(
-    loaded: VoxtralTTS, handle: SpeechHandle, request: SpeechRequest, language: str | None, destination: _Destination
+    loaded: VoxtralTTS, handle: SpeechHandle, request: SpeechRequest, destination: _Destination
 ) -> dict[str, Any]:
     """Gather what --json prints; the language as its code."""
     return {
@@ -349,7 +369,8 @@ def _report(
         "sample_rate": loaded.sample_rate,
         "seed": handle.seed,
         "voice": _name_voice(handle, request),
-        "language": language,
+        "language": handle.language.code,
+        "language_source": handle.language.source,
         "model": loaded.name,
         "finish_reason": handle.finish_reason,
         "segments": [

@@ -9,15 +9,48 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TextIO
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TextIO
 
-from voxtral.errors import CancelledError, VoxtralWarning
+from voxtral.cli.process import ENDING, is_default
+from voxtral.errors import AudioError, CancelledError, VoxtralWarning
 
 
 def say(message: str) -> None:
-    """Print one line to standard error."""
-    print(one_line(message), file=sys.stderr, flush=True)
+    """Print one line to standard error, if it takes any: no work ends because nobody reads about it."""
+    with suppress(OSError):
+        print(one_line(message), file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """Print a result to standard output, as a line or many.
+
+    Raises:
+        BrokenPipeError: its reader went away.
+        AudioError: it cannot be written.
+    """
+    with writing_output():
+        print(text, flush=True)
+
+
+@contextmanager
+def writing_output() -> Iterator[None]:
+    """Explain why standard output cannot be written.
+
+    Raises:
+        BrokenPipeError: its reader went away.
+        AudioError: it is closed, or the disk behind it refuses.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise AudioError(
+            f"standard output cannot be written ({error.strerror}); it must take all of what was asked for; "
+            "check where it is sent"
+        ) from error
 
 
 def reporter(*, is_quiet: bool) -> Callable[[str], None]:
@@ -61,41 +94,50 @@ def tidy_warnings() -> Iterator[None]:
         yield
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which service managers and timeouts send; treated as Ctrl-C is."""
+class Stopped(KeyboardInterrupt):
+    """SIGTERM, which service managers and timeouts send, or SIGHUP, when a terminal goes away; treated as Ctrl-C is.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 @contextmanager
 def deferred_interrupts(cancel: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """Let Ctrl-C or SIGTERM stop the work in the block at a place of its own choosing.
+    """Let Ctrl-C, SIGTERM or SIGHUP stop the work in the block at a place of its own choosing.
 
     An exception that is raised while a C library calls back into Python is printed and lost: an encoder would write
     a damaged file and the program would go on. So the first signal in the block raises nothing and calls `cancel`;
-    a second one acts at once, as usual.
+    a second one is raised wherever the program is, and a third acts as outside of the block.
 
     Args:
         cancel: makes the work end with CancelledError, which then becomes KeyboardInterrupt.
 
     Yields:
-        A function that raises KeyboardInterrupt if Ctrl-C was pressed, Terminated after SIGTERM.
+        A function that raises KeyboardInterrupt if Ctrl-C was pressed, Stopped after another of the signals.
     """
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    # Not where the caller has set a handler, or has the signal ignored, as shells do for background jobs.
-    ours = [number for number, handler in usual.items() if signal.getsignal(number) is handler]
+    usual = {number: signal.getsignal(number) for number in ENDING}
+    ours = {number: handler for number, handler in usual.items() if is_default(number, handler)}
     received: list[int] = []
 
     def restore() -> None:
-        for number in ours:
-            signal.signal(number, usual[number])
+        for number, handler in ours.items():
+            signal.signal(number, handler)
 
-    def stop(number: int, frame: Any) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        restore()
+        if len(received) > 1:
+            restore()
+            raise _as_exception(number)
         cancel()
 
     def check() -> None:
         if received:
-            raise Terminated if received[0] == signal.SIGTERM else KeyboardInterrupt
+            raise _as_exception(received[0])
 
     for number in ours:
         signal.signal(number, stop)
@@ -106,3 +148,7 @@ def deferred_interrupts(cancel: Callable[[], None]) -> Iterator[Callable[[], Non
         raise
     finally:
         restore()
+
+
+def _as_exception(number: int) -> KeyboardInterrupt:
+    return KeyboardInterrupt() if number == signal.SIGINT else Stopped(number)

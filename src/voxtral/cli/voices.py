@@ -8,9 +8,17 @@ from typing import Annotated
 
 import typer
 
-from voxtral.cli.files import check_safetensors_target, writing
-from voxtral.cli.loading import DeviceOption, DtypeOption, LoadOptions, ModelOption, open_model, resolve_model_name
-from voxtral.cli.terminal import say
+from voxtral.cli.files import check_clip, check_safetensors_target, writing
+from voxtral.cli.loading import (
+    DeviceOption,
+    DtypeOption,
+    LoadOptions,
+    ModelOption,
+    fetch_if_agreed,
+    open_model,
+    resolve_model_name,
+)
+from voxtral.cli.terminal import say, show
 from voxtral.loading.locate import locate_model
 
 
@@ -20,13 +28,14 @@ def voices(
 ) -> None:
     """List the preset voices of a model, with the language of each and whether it is that language's default.
 
-    The weights are not loaded and nothing is downloaded.
+    The weights are not loaded and nothing is downloaded unasked.
 
     Examples:
       voxtral voices
       voxtral voices --model 4b --json
     """
     name = resolve_model_name(model, say)
+    fetch_if_agreed(name)
     folder = locate_model(name, allow_download=False)
 
     from voxtral.loading.files import PARAMS_FILE
@@ -42,7 +51,7 @@ def voices(
         description = describe_preset(path)
         listed.append({"name": preset, "language": language, "is_default": is_default, "description": description})
     if as_json:
-        print(json.dumps({"model": name, "voices": listed}))
+        show(json.dumps({"model": name, "voices": listed}))
         return
     _print_table(listed)
 
@@ -67,11 +76,14 @@ def _print_table(listed: list[dict[str, str | bool]]) -> None:
     with console.capture() as drawn:
         console.print(table)
     # rich itself would end the process if the reader has gone away.
-    print(drawn.get(), end="")
+    show(drawn.get().rstrip("\n"))
 
 
 def clone(
-    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="1 to 30 seconds of one speaker; 3 and more are good.")],
+    clip: Annotated[
+        Path,
+        typer.Argument(metavar="CLIP", help="1 to 30 seconds of one speaker; 3 and more are good."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The voice, a .safetensors file.")],
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Default: the name of the file.")] = None,
     model: ModelOption = None,
@@ -88,6 +100,7 @@ def clone(
       voxtral speak "Hello!" --voice me.safetensors --model ./my-model
     """
     check_safetensors_target(output)
+    check_clip(clip)
     with open_model(model, LoadOptions(device, dtype), say) as loaded:
         voice = loaded.create_voice(clip, name=name or output.stem)
         with writing(output) as partial:

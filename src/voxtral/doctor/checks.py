@@ -20,6 +20,7 @@ from voxtral.device import plan_compute
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import SeededNoise
 from voxtral.engine.options import EngineOptions
+from voxtral.engine.paths import Paths
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.errors import CheckpointError, TokenizerMissingError, VoiceError
 from voxtral.loading.checkpoint import Checkpoint
@@ -53,8 +54,8 @@ class Check:
     detail: str
 
 
-def check_model(checkpoint: Checkpoint, model: VoxtralModel) -> Iterator[Check]:
-    """Look at a loaded checkpoint from all sides; yields findings as they come."""
+def check_model(checkpoint: Checkpoint, model: VoxtralModel, paths: Paths | None = None) -> Iterator[Check]:
+    """Look at a loaded checkpoint from all sides, speaking by open paths; yields findings as they come."""
     yield check_tensors(checkpoint)
     try:
         tokenizer, no_tokenizer = load_tokenizer(checkpoint.folder / TOKENIZER_FILE), ""
@@ -70,7 +71,7 @@ def check_model(checkpoint: Checkpoint, model: VoxtralModel) -> Iterator[Check]:
     if tokenizer is None:
         yield Check("speech", "skipped", no_tokenizer)
     else:
-        yield _guarded("speech", lambda: check_speech(checkpoint, model, tokenizer))
+        yield _guarded("speech", lambda: check_speech(checkpoint, model, tokenizer, paths))
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
@@ -215,7 +216,9 @@ def check_codec(model: VoxtralModel) -> Check:
     return Check("codec", "ok", f"random codes decode to finite samples, peak {peak:.2f}, rms {rms:.3f}")
 
 
-def check_speech(checkpoint: Checkpoint, model: VoxtralModel, tokenizer: SpeechTokenizer) -> Check:
+def check_speech(
+    checkpoint: Checkpoint, model: VoxtralModel, tokenizer: SpeechTokenizer, paths: Paths | None = None
+) -> Check:
     """Speak one sentence in the default voice; it should end by itself, in plausible time."""
     config = checkpoint.config
     try:
@@ -236,7 +239,7 @@ def check_speech(checkpoint: Checkpoint, model: VoxtralModel, tokenizer: SpeechT
     )
     # With the threads that it would speak with.
     plan = plan_compute(model.device, model.dtype, num_parameters=checkpoint.num_parameters)
-    engine = Engine(model, EngineOptions(num_threads=plan.num_threads))
+    engine = Engine(model, EngineOptions(num_threads=plan.num_threads), paths=paths)
     try:
         handle = engine.submit(request)
         num_samples = sum(len(chunk) for chunk in handle.chunks())

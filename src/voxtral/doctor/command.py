@@ -7,7 +7,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -18,12 +19,19 @@ import torch
 from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, describe_machine, dtype_name, plan_compute
 from voxtral.doctor.checks import Check, check_model
+from voxtral.doctor.report import make_report
+from voxtral.engine.options import EngineOptions
+from voxtral.engine.paths import Paths
+from voxtral.engine.verdict import Verdict
 from voxtral.errors import OptionError, VoxtralError
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
+from voxtral.loading.first_use import apply_verdict, make_verdict
 from voxtral.loading.load import load_as_planned
 from voxtral.loading.locate import choose_model, locate_model
-from voxtral.loading.memory import check_precision, choose_quantization
+from voxtral.loading.memory import check_precision, choose_quantization, plan_for
+from voxtral.model.kernels.dispatch import KERNELS, one_line
 from voxtral.model.linear import describe_products
+from voxtral.switches import SWITCHES, check_variables, is_switched_off
 
 _EXAMPLES = """examples:
   voxtral doctor                                     this machine, and the model that would be used
@@ -33,10 +41,36 @@ _EXAMPLES = """examples:
 """
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run the doctor; returns the exit code: 0 well, 1 something failed, 2 wrong usage."""
+def main(argv: Sequence[str], fetch: Callable[[str], None] | None = None) -> int:
+    """Run the doctor; returns the exit code: 0 well, 1 something failed, 2 wrong usage.
+
+    Args:
+        argv: the arguments.
+        fetch: sees that the model of a name is here, and may ask a person to agree to a download.
+    """
     arguments = _parse(argv)
+    arguments.fetch = fetch
+    off = [switch.variable for name, switch in SWITCHES.items() if getattr(arguments, f"no_{name}")]
+    with _set_for_a_while(dict.fromkeys(off, "0")):
+        return _run(arguments)
+
+
+@contextmanager
+def _set_for_a_while(variables: dict[str, str]) -> Generator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
+        yield
+    finally:
+        for name, text in before.items():
+            os.environ.pop(name)
+            if text is not None:
+                os.environ[name] = text
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        check_variables()
         if arguments.vectors is not None:
             return _compare(arguments)
         return _examine(arguments)
@@ -62,12 +96,17 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16; vectors run in float32")
     parser.add_argument("--quantize", help="int8, int4, int4-all, none or auto, as for `voxtral speak`")
     parser.add_argument("--max-memory", help="a budget such as 3GB, as for `voxtral speak`")
+    for name, switch in SWITCHES.items():
+        help_text = f"{switch.help} Or: {switch.variable}=0."
+        parser.add_argument(switch.flag, dest=f"no_{name}", action="store_true", help=help_text)
     parser.add_argument("--json", action="store_true", help="the last line of stdout is one JSON object")
     return parser.parse_args(list(argv))
 
 
 def _open(arguments: argparse.Namespace) -> tuple[Checkpoint, str, str]:
     name, reason = choose_model(arguments.model, arguments.device)
+    if arguments.fetch is not None:
+        arguments.fetch(name)
     return open_checkpoint(locate_model(name, allow_download=False)), name, reason
 
 
@@ -130,21 +169,36 @@ def _examine(arguments: argparse.Namespace) -> int:
     choices = _choices(name, reason, checkpoint, compute)
     for key, (value, why) in choices.items():
         _say(f"{key:<10}{value} ({why})")
+    verdict = _try_paths(checkpoint, compute)
     started = time.perf_counter()
     model = load_as_planned(checkpoint, compute)
     loading = f"loaded in {time.perf_counter() - started:.1f} s, {_memory_used(compute.device)}"
     _say(f"{'memory':<10}{loading}")
     checks: list[Check] = []
     with torch.inference_mode():
-        for check in check_model(checkpoint, model):
+        paths = Paths(str(compute.device), verdict.paths_off if verdict is not None else None)
+        for check in check_model(checkpoint, model, paths):
             checks.append(check)
             _say(f"{check.status:<10}{check.name}: {check.detail}")
     is_well = all(check.status != "failed" for check in checks)
     num_warnings = sum(1 for check in checks if check.status == "warning")
     _say("some checks FAILED" if not is_well else f"no check failed, {num_warnings} warnings")
+    report = make_report(name, compute, plan_for(checkpoint, compute, compute.quantization), model, verdict)
+    _say(str(report))
     if arguments.json:
-        _say(json.dumps(_as_dict(is_well, machine, choices, loading, checks)))
+        described = _as_dict(is_well, machine, choices, loading, checks)
+        _say(json.dumps(described | {"report": report.to_dict()}))
     return 0 if is_well else 1
+
+
+def _try_paths(checkpoint: Checkpoint, compute: ComputePlan) -> Verdict | None:
+    """On a GPU, try every path anew in another process, before the model takes its memory."""
+    if compute.device.type != "cuda" or is_switched_off("self_check"):
+        return None
+    verdict = make_verdict(checkpoint, compute, EngineOptions(), _say)
+    if verdict is not None:
+        apply_verdict(verdict, compute.device)
+    return verdict
 
 
 def _choices(name: str, reason: str, checkpoint: Checkpoint, compute: ComputePlan) -> dict[str, tuple[str, str]]:
@@ -156,7 +210,7 @@ def _choices(name: str, reason: str, checkpoint: Checkpoint, compute: ComputePla
         "dtype": (dtype_name(compute.dtype), compute.dtype_reason),
         "codec": (dtype_name(compute.codec_dtype), compute.codec_reason),
         "weights": (compute.quantization.name if compute.quantization else "plain", compute.quantization_reason),
-        "products": (describe_products(compute.device), "tried here against exact arithmetic"),
+        "products": describe_tried_products(compute.device, compute.dtype),
         "audio": (f"{config.sample_rate} Hz, {config.frame_rate:g} frames/s", "params.json"),
         "languages": (", ".join(config.languages), "the language is no model input; the text decides"),
         "defaults": (
@@ -165,6 +219,16 @@ def _choices(name: str, reason: str, checkpoint: Checkpoint, compute: ComputePla
             "params.json, or the official values",
         ),
     }
+
+
+def describe_tried_products(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
+    """Say how matrices of few bits are multiplied, and on what grounds."""
+    if device.type == "cuda":
+        problem = KERNELS.problem("quantized_matmul", device, dtype)
+        if problem is not None:
+            return "dequantised, slow", one_line(problem)
+        return describe_products(device), "one small product was tried here; the report below has the others"
+    return describe_products(device), "tried here against exact arithmetic" if device.type == "cpu" else "not tried"
 
 
 def _memory_used(device: torch.device) -> str:

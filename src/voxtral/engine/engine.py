@@ -22,8 +22,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from voxtral.device import is_device_failure
+from voxtral.device import is_device_failure, is_out_of_memory
 from voxtral.engine.options import EngineOptions
+from voxtral.engine.paths import Paths
+from voxtral.engine.process import BoundToProcess
 from voxtral.engine.protocol import Counts, RowOutput, RowProtocol, RunnerProtocol, StepProtocol
 from voxtral.engine.runner import Runner
 from voxtral.engine.scheduler import Scheduler
@@ -38,8 +40,8 @@ _log = logging.getLogger(__name__)
 _Call = tuple[Callable[[VoxtralModel], Any], Future[Any]]
 
 
-class Engine:
-    """Runs requests on one model, many at once; safe to call from many threads.
+class Engine(BoundToProcess):
+    """Runs requests on one model, many at once; safe to call from many threads, and not from a forked child.
 
     The thread starts with the first request and ends with `close`.
 
@@ -47,6 +49,7 @@ class Engine:
         model: not to be touched by others while the engine is open, except through `call`.
         options: see EngineOptions.
         runner: takes the place of the plain runner; the one seam that tests replace.
+        paths: ways of computing that are open; what fails is closed there, for later engines too.
     """
 
     def __init__(
@@ -55,9 +58,12 @@ class Engine:
         options: EngineOptions | None = None,
         *,
         runner: RunnerProtocol[Any, Any] | None = None,
+        paths: Paths | None = None,
     ) -> None:
+        super().__init__()
         self.options = options or EngineOptions()
-        chosen: RunnerProtocol[Any, Any] = runner or Runner(model, self.options)
+        self.paths = paths or Paths()
+        chosen: RunnerProtocol[Any, Any] = runner or Runner(model, self.options, self.paths)
         # It is only ever given its own rows and steps, whatever else those are.
         self._runner: RunnerProtocol[RowProtocol, StepProtocol] = chosen
         self._model = model
@@ -76,16 +82,17 @@ class Engine:
 
         Raises:
             OptionError: the request is longer than the whole KV cache.
-            EngineStoppedError: the engine has been closed, or has failed.
+            EngineStoppedError: the engine has been closed, has failed, or is the parent's of a fork.
         """
+        self.check_process()
         self._runner.check(request)
         handle = GenerationHandle(self._wakeup, threading.Condition(self._lock))
         max_frames = request.max_buffered_frames or self.options.max_buffered_frames
         sequence = Sequence(request, handle, trace, max_buffered=max_frames * self._samples_per_frame)
         with self._wakeup:
             self._check_open()
-            self._scheduler.add(sequence)
             self._start_thread()
+            self._scheduler.add(sequence)
             self._wakeup.notify_all()
         return handle
 
@@ -93,14 +100,16 @@ class Engine:
         """Run a function of the model on the engine's thread, between two frames, and wait for it.
 
         Raises:
-            EngineStoppedError: the engine has been closed, or has failed.
-            Exception: whatever the function raises.
+            EngineStoppedError: the engine has been closed, has failed, or is the parent's of a fork.
+            EngineError: memory ran out.
+            Exception: whatever else the function raises.
         """
+        self.check_process()
         future: Future[T] = Future()
         with self._wakeup:
             self._check_open()
-            self._calls.append((function, future))
             self._start_thread()
+            self._calls.append((function, future))
             self._wakeup.notify_all()
         return future.result()
 
@@ -108,15 +117,26 @@ class Engine:
         """Forget what was computed from the weights: shared voices, tables. Within `call`, while nobody is active."""
         self._runner.weights_changed()
 
+    def warm_up(self, limit_s: float) -> str:
+        """Compile and capture what the first requests would wait for; says what, and how long it took.
+
+        Raises:
+            EngineStoppedError: the engine has been closed, or has failed.
+            Exception: whatever fails, and would fail in use too.
+        """
+        return self.call(lambda _: self._runner.warm_up(limit_s))
+
     @property
     def num_active(self) -> int:
         """Requests that hold state of the model."""
+        self.check_process()
         with self._wakeup:
             return self._scheduler.num_admitted
 
     @property
     def num_unfinished(self) -> int:
         """Requests that wait or run."""
+        self.check_process()
         with self._wakeup:
             return self._scheduler.num_unfinished
 
@@ -137,6 +157,8 @@ class Engine:
 
     def close(self) -> None:
         """Stop the thread; unfinished requests fail with EngineStoppedError. May be called twice."""
+        if self.is_foreign:  # also when a forked child ends: the parent's goes on
+            return
         with self._wakeup:
             self._is_closed = True
             thread = self._thread
@@ -154,16 +176,18 @@ class Engine:
         if self._thread is not None:
             return
         is_ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(is_ready,), name="voxtral-engine", daemon=True)
-        if self.options.num_threads is None:
-            self._thread.start()
-            return
+        thread = threading.Thread(target=self._run, args=(is_ready,), name="voxtral-engine", daemon=True)
         # Torch keeps a number for each thread, and one for threads to come. The engine sets both; what others
         # had is put back before anything else happens.
         others = torch.get_num_threads()
-        self._thread.start()
-        is_ready.wait()
-        torch.set_num_threads(others)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise _as_engine_error(error) from error  # there is no memory for one, or no more are allowed
+        self._thread = thread
+        if self.options.num_threads is not None:
+            is_ready.wait()
+            torch.set_num_threads(others)
 
     def _run(self, is_ready: threading.Event) -> None:
         cause: BaseException | None = None
@@ -384,7 +408,12 @@ class Engine:
             future.set_result(function(self._model))
         except BaseException as error:
             has_failed = is_device_failure(error)
-            future.set_exception(_stopped(error) if has_failed else error)
+            if has_failed:
+                future.set_exception(_stopped(error))
+            elif isinstance(error, Exception) and is_out_of_memory(error):
+                future.set_exception(_as_engine_error(error))
+            else:
+                future.set_exception(error)
             # An ordinary error belongs to the caller alone; anything else ends the thread too.
             if has_failed or not isinstance(error, Exception):
                 raise
@@ -437,8 +466,11 @@ def _as_engine_error(error: Exception) -> VoxtralError:
     _turn_frames_to_text(error)
     if isinstance(error, VoxtralError):
         return error
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        message = "out of memory; the model and the running requests must fit; close others or use a smaller dtype"
+    if is_out_of_memory(error):
+        message = (
+            f"out of memory ({str(error) or type(error).__name__}); the model and the running requests must fit; close "
+            "others or use a smaller dtype"
+        )
     else:
         message = f"the generation failed inside the engine ({type(error).__name__}: {error}); please report this"
     wrapped = EngineError(message)

@@ -42,14 +42,18 @@ class EngineOptions:
         flow_dtype: "model", the dtype of the other weights, or "float8", which rounds the matrices of the flow's layers
             and what they multiply to 8 bits (E4M3), in place: fewer bytes and twice the multiplications a second on Ada
             and Hopper GPUs, at a cost in exactness. Unmeasured; refused on a GPU without float8.
-        cuda_graphs: replay each frame as one CUDA graph; None does so on CUDA. True elsewhere runs the same static
-            step without capture, which only tests want.
+        cuda_graphs: replay each frame as one CUDA graph; None does so on CUDA, unless VOXTRAL_CUDA_GRAPHS is 0. False
+            runs the same static step without capture. True elsewhere does that too, which only tests want.
         max_buffered_frames: audio that a sequence may make ahead of its reader, in frames, unless its
             request says otherwise; a reader that falls behind pauses its own sequence only.
         chunk_frames: frames of the 1st, 2nd, ... chunk of a sequence; the last number repeats. Fixed
             for all requests, so that the same seed gives the same samples to the bit.
         prefix_folder: where the keys and values of stored voices are kept between processes; None keeps none.
         prefix_fingerprint: of the weights and their quantisation; files of another one are not used.
+        triton: False computes without Triton kernels in the whole process, from loading on; None uses those that work
+            on the GPU, unless VOXTRAL_TRITON is 0.
+        warm_up: on a GPU, compile and capture before the first request; without it that happens as it is needed, which
+            is quicker for one utterance.
         num_threads: CPU threads for one operation of torch on the engine's thread; None leaves torch's choice.
     """
 
@@ -68,6 +72,8 @@ class EngineOptions:
     prefix_folder: Path | None = None
     prefix_fingerprint: str = ""
     num_threads: int | None = None
+    triton: bool | None = None
+    warm_up: bool = True
 
     def frames_in_chunk(self, index: int) -> int:
         """Return the frames of chunk `index`.

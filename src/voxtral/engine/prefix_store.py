@@ -7,6 +7,7 @@ same package for the same weights, dtype and voice; one that cannot be read is m
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+
+from voxtral.disk import read_regular, temporary_beside
+
+_log = logging.getLogger("voxtral.engine")
 
 # The 20 voices of the published checkpoint take 470 MB in bfloat16.
 _MAX_BYTES = 1_000_000_000
@@ -42,8 +47,9 @@ class PrefixStore:
         """
         path = self._path(key, dtype)
         try:
-            tensors = load(path.read_bytes())
-        except (OSError, SafetensorError):
+            tensors = load(read_regular(path, max_bytes=_MAX_BYTES))
+        # Whatever keeps it from being read, the prefix is computed again; dtypes of another torch are missing keys.
+        except (OSError, ValueError, LookupError, AttributeError, SafetensorError):
             return None
         pair = tensors.get("keys"), tensors.get("values")
         if any(part is None or part.shape != shape or part.dtype != dtype for part in pair):
@@ -56,15 +62,16 @@ class PrefixStore:
         return keys, values
 
     def save(self, key: object, keys: Tensor, values: Tensor) -> None:
-        """Write a prefix, [L, positions, Hkv, Dh] each; if the folder cannot be written, nothing is kept."""
+        """Write a prefix, [L, positions, Hkv, Dh] each; if the folder cannot be written, nothing is kept, and said."""
         path = self._path(key, keys.dtype)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        partial = temporary_beside(path)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             partial.write_bytes(save({"keys": keys.contiguous(), "values": values.contiguous()}))
             partial.replace(path)
             self._make_room(path)
-        except OSError:
+        except OSError as error:
+            _log.warning("the keys and values of a voice are not kept on disk (%s)", error.strerror or error)
             with suppress(OSError):
                 partial.unlink()
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from voxtral.engine.process import BoundToProcess
 from voxtral.errors import CancelledError, DeadlineError
 from voxtral.text.prompt import Prompt
 
@@ -98,7 +99,7 @@ class GenerationStats:
     num_frames: int = 0
 
 
-class GenerationHandle:
+class GenerationHandle(BoundToProcess):
     """The caller's end of a request: chunks out, cancellation in.
 
     Closing or dropping the iterator of `chunks` before its end cancels the request.
@@ -110,6 +111,7 @@ class GenerationHandle:
     """
 
     def __init__(self, wakeup: threading.Condition, arrival: threading.Condition) -> None:
+        super().__init__()
         self.stats = GenerationStats()
         self.stop: Stop | None = None
         self.is_done = False  # whether the engine is through with this request
@@ -128,10 +130,12 @@ class GenerationHandle:
 
         Raises:
             EngineError: the generation failed; what was yielded before is good audio.
+            EngineStoppedError: a forked child reads what its parent asked for.
             CancelledError: `cancel` was called.
         """
         try:
             while True:
+                self.check_process()
                 with self._wakeup:
                     while not (self._chunks or self.is_done):
                         self._arrival.wait()
@@ -148,6 +152,8 @@ class GenerationHandle:
 
     def cancel(self) -> None:
         """Stop the generation before its next frame, and drop what was made and not taken yet."""
+        if self.is_foreign:  # the parent's goes on
+            return
         with self._wakeup:
             if self.is_done and not self._chunks:
                 return

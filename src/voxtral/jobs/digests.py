@@ -10,13 +10,15 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
+from voxtral.disk import ABSENT, UnfitFileError, open_regular
+from voxtral.errors import CheckpointError, RequestError
+from voxtral.text.guess import guess_language
 from voxtral.types import SpeechRequest
 
 # The weights are told apart by samples: reading all of a large model would take longer than a short batch.
@@ -48,6 +50,10 @@ class Digests:
         values = asdict(replace(request, voice=None, reference_audio=None, deadline_s=None))
         values["voice"] = voice if isinstance(voice, str) and voice in self._presets else self._of_voice(voice)
         values["reference_audio"] = self._of_clip(clip)
+        if request.language is None and voice is None and clip is None and isinstance(cast(Any, request.text), str):
+            # It chooses the voice. English is what stands where nothing is sure.
+            guess = guess_language(request.text)
+            values |= {"guess": guess} if guess not in (None, "en") else {}
         values |= {"model": self._fingerprint, "format": self._format}
         return hashlib.sha256(json.dumps(values, sort_keys=True, default=_plain).encode()).hexdigest()
 
@@ -76,21 +82,42 @@ class Digests:
     def _of_file(self, path: str | os.PathLike[str]) -> str:
         name = os.fspath(path)
         if name not in self._files:
-            data = b""
-            # What cannot be read is refused when the request is checked.
-            with suppress(OSError):
-                data = Path(name).read_bytes() if os.path.isfile(name) else b""
-            self._files[name] = hashlib.sha256(data).hexdigest()
+            try:
+                with open_regular(name) as file:
+                    self._files[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            # What is no file is refused when the request is checked.
+            except (*ABSENT, UnfitFileError, ValueError):
+                self._files[name] = hashlib.sha256().hexdigest()
+            except OSError as error:
+                raise RequestError(
+                    f"{name} cannot be read ({error.strerror or error}), so that it is not known whether it has "
+                    "changed; check its permissions and the disk, or try again"
+                ) from error
         return self._files[name]
 
 
 def fingerprint(folder: Path) -> str:
-    """Digest a checkpoint folder: names and sizes of its files, small ones whole, large ones in samples."""
+    """Digest a checkpoint folder: names and sizes of its files, small ones whole, large ones in samples.
+
+    Raises:
+        CheckpointError: a file cannot be read, or is none.
+    """
+    try:
+        return _fingerprint(folder)
+    except UnfitFileError as error:
+        raise CheckpointError(f"{folder} holds something that {error}; move it away") from error
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename or folder} cannot be read ({error.strerror or error}); check its permissions and the disk"
+        ) from error
+
+
+def _fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".pt")):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if size <= _NUM_SAMPLES * _SAMPLE_BYTES:
                 digest.update(file.read())
                 continue

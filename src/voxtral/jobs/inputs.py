@@ -6,9 +6,11 @@ It knows no output folder; read next: `voxtral.jobs.run`, which makes the files.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +18,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast
 
+from voxtral.disk import UnfitFileError, is_file, is_folder, look, open_regular
 from voxtral.errors import RequestError, TextError
 from voxtral.options import OPTIONS
 from voxtral.speech.batch import BatchItem, item_options, item_seed, merge_options, own_name
 from voxtral.speech.request import check_options, make_request
-from voxtral.text.files import read_text
+from voxtral.text.files import read_text, unreadable
+from voxtral.text.graphemes import find_invisible
 from voxtral.text.language import check_speakable, resolve_language
 from voxtral.types import SpeechRequest
 
@@ -33,6 +37,10 @@ KEYS = (*_STRINGS, *(option.name for option in _KEYS if option.low is not None))
 _MAX_NAME_BYTES = 255
 _UNSAFE = frozenset('/\\<>:"|?*')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+
+# How a line ends that ends a sentence.
+_ENDS = tuple(".!?…:;।॥。！？؟")
+_CLOSERS = "\"'”’“»«›‹)]}」』_* "
 
 # How many faults, or names of files, one message holds.
 _MAX_TOLD = 20
@@ -89,12 +97,53 @@ class BatchFile:
     file: str
 
 
+def choose_split(source: Path, split: Split | None) -> tuple[Split | None, str | None]:
+    """Choose how the texts of a source are cut where nobody says it.
+
+    Args:
+        source: as of `read_entries`.
+        split: what is said.
+
+    Returns:
+        The way; None for what is not cut. And what a person should know of it, with the numbers of files.
+
+    Raises:
+        TextError: it may not be read.
+    """
+    _check_readable(source)
+    if source.is_dir():
+        return split or Split.NONE, None
+    if split is not None or source.suffix.lower() != ".txt":
+        return split, None
+    try:
+        lines = [line for _, line in _lines(source)]
+        paragraphs = [text for _, text in _paragraphs(source)]
+    except TextError:
+        return Split.LINES, None  # told when it is read
+    if len(paragraphs) == len(lines):
+        return Split.LINES, None
+    # Within paragraphs: a line that is followed by another, and whether it leaves a sentence open.
+    inner = [line for text in paragraphs for line in text.split("\n")[:-1]]
+    is_wrapped = len(inner) > 1 and 2 * sum(not line.rstrip(_CLOSERS).endswith(_ENDS) for line in inner) >= len(inner)
+    if len(paragraphs) == 1 and not is_wrapped:
+        return Split.LINES, None
+    both = f"{len(lines)} lines in {len(paragraphs)} paragraphs"
+    if is_wrapped and len(paragraphs) > 1:
+        return Split.PARAGRAPHS, f"{source.name} is wrapped text, {both}: each paragraph is a file; see --split"
+    if is_wrapped:
+        return Split.LINES, (
+            f"warning: {source.name} has {len(lines)} lines, and most end inside of a sentence; each becomes a file; "
+            "with --split none all become one"
+        )
+    return Split.LINES, f"{source.name} has {both}: each line is a file; see --split"
+
+
 def read_entries(source: Path, split: Split | None) -> tuple[list[Entry], list[Problem]]:
     """Read a .txt file, a .jsonl file or a folder of .txt files.
 
     Args:
         source: the file or folder.
-        split: how texts are cut; None for lines of a file, whole files of a folder.
+        split: how texts are cut; None for what `choose_split` says.
 
     Returns:
         The entries in order, and what is wrong with the input.
@@ -104,8 +153,13 @@ def read_entries(source: Path, split: Split | None) -> tuple[list[Entry], list[P
     """
     entries: list[Entry] = []
     problems: list[Problem] = []
-    if source.is_dir():
-        texts = sorted(path for path in source.iterdir() if _is_text(path))
+    _check_readable(source)
+    try:
+        texts = sorted(path for path in source.iterdir() if _is_text(path)) if is_folder(source) else None
+        is_there = look(source) is not None
+    except OSError as error:
+        raise unreadable(str(source), error) from error
+    if texts is not None:
         if not texts:
             raise TextError(f"the folder {source} holds no .txt file; each text is a file of its own; add some")
         for path in texts:
@@ -115,11 +169,11 @@ def read_entries(source: Path, split: Split | None) -> tuple[list[Entry], list[P
                 problems.append(Problem(path.name, str(error)))
         return entries, problems
     kind = source.suffix.lower()
-    if not source.exists() or kind not in (".txt", ".jsonl"):
-        what = f"is a {kind or 'file without an extension'}" if source.exists() else "does not exist"
+    if not is_there or kind not in (".txt", ".jsonl"):
+        what = f"is a {kind or 'file without an extension'}" if is_there else "does not exist"
         raise TextError(f"{source} {what}; a batch is a .txt file, a .jsonl file or a folder of .txt files; name one")
     if kind == ".txt":
-        return list(_read_txt(source, split or Split.LINES)), problems
+        return list(_read_txt(source, split or choose_split(source, split)[0] or Split.LINES)), problems
     if split is not None:
         raise TextError(f"{source} is .jsonl, whose lines are texts already; --split is for .txt; leave it out")
     for number, line in _lines(source):
@@ -201,6 +255,8 @@ def check_name(name: str, extension: str) -> str | None:
     shown = name if len(name) <= 60 else name[:60] + "..."
     if odd := next((character for character in name if character in _UNSAFE or not character.isprintable()), None):
         return f"the name {shown!r} holds {odd!r}; {rule}"
+    if invisible := find_invisible(name):
+        return f"the name {shown!r} holds {invisible!a}, which nobody sees; {rule}"
     if not name or name != name.strip() or name[0] in ".-":
         return f"the name {shown!r} is empty, begins with a dot or dash, or has spaces around it; {rule}"
     if _RESERVED.fullmatch(name):
@@ -235,14 +291,42 @@ def name_files(files: Sequence[str]) -> str:
     return ", ".join(files[:_MAX_TOLD]) + (", ..." if len(files) > _MAX_TOLD else "")
 
 
+def _check_readable(source: Path) -> None:
+    """Refuse what is there and may not be read, or cannot be looked at; what is not there is no matter here.
+
+    Raises:
+        TextError: why it cannot be read.
+    """
+    try:
+        mode = source.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise unreadable(str(source), error) from error
+    wanted = os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)
+    if not os.access(source, wanted, effective_ids=os.access in os.supports_effective_ids):
+        raise unreadable(str(source), PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 def _is_text(path: Path) -> bool:
-    return path.suffix.lower() == ".txt" and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() == ".txt" and not path.name.startswith(".") and is_file(path)
+
+
+def _read_regular_text(path: Path) -> str:
+    """Read a text that a later run can read again; errors as in `read_text`, and what is no regular file is refused."""
+    try:
+        open_regular(path).close()
+    except UnfitFileError as error:
+        raise TextError(f"{path} {error}; a batch reads its texts again when it goes on; name a file") from error
+    except OSError as error:
+        raise unreadable(str(path), error) from error
+    return read_text(path)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Give the lines that are not blank, with their numbers."""
     # Not splitlines: a form feed or U+2028 may stand inside a text.
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    for number, line in enumerate(_read_regular_text(path).split("\n"), start=1):
         if line.strip():
             yield number, line.strip()
 
@@ -250,7 +334,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _paragraphs(path: Path) -> Iterator[tuple[int, str]]:
     """Give what stands between blank lines, with the number of its first line."""
     lines: list[str] = []
-    for number, line in enumerate([*read_text(path).split("\n"), ""], start=1):
+    for number, line in enumerate([*_read_regular_text(path).split("\n"), ""], start=1):
         if line.strip():
             lines.append(line.rstrip())
         elif lines:
@@ -260,7 +344,7 @@ def _paragraphs(path: Path) -> Iterator[tuple[int, str]]:
 
 def _read_txt(path: Path, split: Split) -> Iterator[Entry]:
     if split is Split.NONE:
-        yield Entry(path.name, path.stem, {"text": read_text(path)})
+        yield Entry(path.name, path.stem, {"text": _read_regular_text(path)})
         return
     parts = _lines(path) if split is Split.LINES else _paragraphs(path)
     for part, (number, text) in enumerate(parts, start=1):
@@ -318,8 +402,17 @@ def _make_checked(common: Mapping[str, Any], own: Mapping[str, Any] | SpeechRequ
 
 def _check_clip(clip: Any) -> None:
     if isinstance(clip, str | os.PathLike):
-        if not os.path.exists(cast("str | os.PathLike[str]", clip)):
-            raise RequestError(f"the clip {os.fspath(clip)!r} does not exist; name an audio file to clone from")
+        path = os.fspath(cast("str | os.PathLike[str]", clip))
+        try:
+            os.stat(path)
+        except FileNotFoundError as error:
+            raise RequestError(f"the clip {path!r} does not exist; name an audio file to clone from") from error
+        except (OSError, ValueError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            raise RequestError(
+                f"the clip {path!r} cannot be read ({reason}); a voice is cloned from an audio file; check the path "
+                "and its permissions"
+            ) from error
     elif clip is not None and not isinstance(clip, bytes | bytearray | memoryview | tuple):
         raise RequestError(
             f"reference_audio is a {type(clip).__name__}; it must be a path, bytes or (samples, rate), which can be "

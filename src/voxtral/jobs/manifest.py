@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import stat
 import threading
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
@@ -19,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from voxtral.disk import is_file, is_folder
 from voxtral.errors import AudioError, VoxtralError
 
 MANIFEST_FILE = "batch.jsonl"
@@ -51,6 +54,19 @@ class Record:
     message: str | None = None
 
 
+@dataclass(frozen=True)
+class LastRun:
+    """What the last run over a folder was to make.
+
+    Attributes:
+        files: their names, in the order of the texts.
+        split: how the texts were cut; None where they were not.
+    """
+
+    files: tuple[str, ...]
+    split: str | None = None
+
+
 class Manifest:
     """The journal of an output folder, open for one run; safe to use from many threads.
 
@@ -67,6 +83,7 @@ class Manifest:
         self._work = folder / _WORK_FOLDER
         self._lock = threading.Lock()
         self._records: dict[str, Record] = {}
+        self._last_run: LastRun | None = None
         self._descriptor = -1
 
     def __enter__(self) -> Self:
@@ -91,7 +108,7 @@ class Manifest:
     ) -> None:
         """Remove what is unfinished, and the journal too if nothing was written down."""
         shutil.rmtree(self._work, ignore_errors=True)
-        if not self._records:
+        if not self._records and self._last_run is None:
             # While it is locked; Windows keeps open files, and a journal without lines does no harm.
             with suppress(OSError):
                 self._path.unlink()
@@ -101,6 +118,38 @@ class Manifest:
     def folder(self) -> Path:
         """The output folder."""
         return self._folder
+
+    @property
+    def last_run(self) -> LastRun | None:
+        """What the last run was to make; None in a journal of before that was written down."""
+        return self._last_run
+
+    def begin(self, files: Iterable[str], split: str | None) -> None:
+        """Write down what a run is to make.
+
+        Raises:
+            AudioError: the disk refuses.
+        """
+        run = LastRun(tuple(files), split)
+        if self._last_run is not None and run.files == self._last_run.files:
+            return
+        with self._lock:
+            try:
+                self._write([{"run": run.files, "split": run.split}])
+            except OSError as error:
+                raise self._disk_error(self._path, error) from error
+        self._last_run = run
+
+    def finished(self) -> tuple[list[str], list[str]]:
+        """Name the files of the last run that are whole, and those that are not, in the order of the texts."""
+        names = sorted(self._records, key=_natural) if self._last_run is None else self._last_run.files
+        whole = [name for name in names if self.is_finished(name)]
+        return whole, [name for name in names if name not in set(whole)]
+
+    def is_finished(self, file: str) -> bool:
+        """Tell whether a file is there as a run has made it."""
+        record = self._records.get(file)
+        return record is not None and record.digest is not None and record.bytes == self._size(file)
 
     def state(self, file: str, digest: str | None = None) -> State:
         """Compare a file with what is known of it.
@@ -128,7 +177,11 @@ class Manifest:
             AudioError: a folder has the name of a file.
         """
         names = list(files)
-        if folder := next((name for name in names if (self._folder / name).is_dir()), None):
+        try:
+            folder = next((name for name in names if is_folder(self._folder / name)), None)
+        except OSError as error:
+            raise self._disk_error(self._folder, error) from error
+        if folder:
             raise AudioError(f"{self._folder / folder} is a folder; a file of audio is to have that name; move it away")
         return [name for name in names if self.state(name) == "foreign"]
 
@@ -143,6 +196,18 @@ class Manifest:
         """
         known = [(file, self._size(file)) for file in files]
         self._append([Record(file, bytes=size) for file, size in known if size is not None or file in self._records])
+
+    def check_there(self) -> None:
+        """Refuse to go on where somebody has taken the folder away: no file could be made.
+
+        Raises:
+            AudioError: the folder is not there any more.
+        """
+        if not os.path.isdir(self._work):
+            raise AudioError(
+                f"{self._folder} was deleted or moved while files were made for it; what is made must have a place; "
+                "leave the folder where it is and run it again"
+            )
 
     def part(self, file: str) -> Path:
         """Give the path at which a file is to be made."""
@@ -170,16 +235,23 @@ class Manifest:
             return (self._folder / file).stat().st_size
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._disk_error(self._folder / file, error) from error
 
     def _open_locked(self) -> None:
         """Open the journal and lock it for this process; the system unlocks it when the process is gone."""
         # Here, because it costs more than the rest of a command that only reads its input.
         from filelock import lock_descriptor
 
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
         while True:
             self._descriptor = os.open(self._path, flags, 0o666)
             try:
+                if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+                    raise AudioError(
+                        f"{self._path} is no regular file; the output folder keeps its journal under that name; rename "
+                        "it, or choose another folder"
+                    )
                 # The journal itself, so that no other file comes to lie in the folder, or stays there after a kill.
                 if not lock_descriptor(self._descriptor, blocking=False):
                     raise AudioError(
@@ -203,11 +275,14 @@ class Manifest:
         lines = whole.splitlines()
         try:
             is_ours = not lines or json.loads(lines[0]) == _HEADER
-            records = [Record(**json.loads(line)) for line in lines[1:]]
+            found = [json.loads(line) for line in lines[1:]]
+            records = [Record(**entry) for entry in found if "run" not in entry]
+            runs = [LastRun(tuple(entry["run"]), entry["split"]) for entry in found if "run" in entry]
             # The names are joined to the folder below.
-            is_ours = is_ours and all(os.path.basename(record.file) == record.file for record in records)
-        except (ValueError, TypeError, RecursionError):
-            is_ours, records = False, []
+            names = [record.file for record in records] + [name for run in runs for name in run.files]
+            is_ours = is_ours and all(os.path.basename(name) == name for name in names)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            is_ours, records, runs = False, [], []
         if not is_ours or (data and not lines):
             raise AudioError(
                 f"{self._path} is no journal of a batch; the output folder keeps one under that name; rename it, or "
@@ -218,11 +293,12 @@ class Manifest:
         if not lines:
             self._write([_HEADER])
         self._records = {record.file: record for record in records}
+        self._last_run = runs[-1] if runs else None
 
     def _complete(self) -> None:
         for file, record in self._records.items():
             part = self.part(file)
-            if record.digest is not None and part.is_file() and part.stat().st_size == record.bytes:
+            if record.digest is not None and is_file(part) and part.stat().st_size == record.bytes:
                 part.replace(self._folder / file)
         shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir()
@@ -263,7 +339,7 @@ def open_folder(folder: Path) -> Generator[Manifest]:
     Raises:
         AudioError: the folder cannot be made, or as `Manifest`.
     """
-    is_new = not folder.exists()
+    is_new = not os.path.lexists(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -277,6 +353,11 @@ def open_folder(folder: Path) -> Generator[Manifest]:
         if is_new:
             with suppress(OSError):  # files are in it
                 folder.rmdir()
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Order names as people do: part9 before part10."""
+    return [(0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in re.split(r"(\d+)", name)]
 
 
 def _without_none(record: Record) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Protocol
 from voxtral.audio.file import AudioFileWriter
 from voxtral.errors import EngineStoppedError, RequestError, VoxtralError
 from voxtral.jobs.digests import Digests
-from voxtral.jobs.inputs import BatchFile, Problem
+from voxtral.jobs.inputs import BatchFile, Problem, Split
 from voxtral.jobs.manifest import Manifest
 from voxtral.speech.batch import Batch, BatchItem, ClonedVoices, default_in_flight
-from voxtral.types import SpeechRequest, SpeechStats
+from voxtral.types import SpeechRequest, SpeechStats, SpokenLanguage
 
 if TYPE_CHECKING:
     from voxtral.audio.read import AudioSource
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from voxtral.speech.utterance import SpeechHandle
     from voxtral.voices.presets import VoiceInfo
     from voxtral.voices.prompt import VoicePrompt
+
+
+# So many files must be done before one speaks of the time that is left: the first one paid for the start as well.
+_MIN_TELLING = 3
 
 
 class LocalSpeaker(Protocol):
@@ -83,11 +87,13 @@ class MadeFile:
         file: its name in the folder.
         where: file and line of the text, or its place among items, for people.
         stats: what it took.
+        language: that chose the voice, and what chose it.
     """
 
     file: str
     where: str
     stats: SpeechStats
+    language: SpokenLanguage
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,14 @@ class BatchProgress:
     made_s: float
     elapsed_s: float
 
+    @property
+    def left_s(self) -> float | None:
+        """Seconds to go, by the characters that are left; None until a few files tell how long they take."""
+        num_told = self.num_made + self.num_failed
+        if num_told < min(_MIN_TELLING, self.num_files) or not self.fraction:
+            return None
+        return self.elapsed_s * (1.0 - self.fraction) / self.fraction
+
 
 @dataclass(frozen=True)
 class BatchReport:
@@ -160,11 +174,14 @@ class BatchRun:
         manifest: of the folder, open until the run has ended.
         files: all files that the folder is to have, planned without a problem.
         format: of the files.
+        split: how the texts were cut; None where they were not.
         overwrite: make every file again, whatever is there.
         max_in_flight: texts under way at a time; a few more than the engine computes together by default.
 
     Attributes:
         num_changed: files that are there and are to be made again.
+        replaced: those of them that an earlier run has finished from texts that were cut another way: its files have
+            the same names and say something else.
     """
 
     def __init__(
@@ -174,6 +191,7 @@ class BatchRun:
         files: list[BatchFile],
         format: str,
         *,
+        split: Split | None = None,
         overwrite: bool = False,
         max_in_flight: int | None = None,
     ) -> None:
@@ -189,12 +207,17 @@ class BatchRun:
         self._to_make: list[BatchFile] = []
         self._digests: dict[str, str] = {}
         self.num_changed = 0
+        self.replaced: list[str] = []
+        self._split = split
+        is_cut_anew = _is_cut_anew(manifest, split)
         digests = Digests(speaker.checkpoint.folder, (voice.name for voice in speaker.voices), format)
         for planned in files:
             digest = digests.of(planned.item.request)
             state = manifest.state(planned.file, digest)
             if overwrite or state != "done":
                 self.num_changed += state != "new"
+                if is_cut_anew and state == "changed" and manifest.is_finished(planned.file):
+                    self.replaced.append(planned.file)
                 self._to_make.append(planned)
                 self._digests[planned.file] = digest
         # Written by the threads of the batch: after a cancellation it is true even of what was not handed out.
@@ -211,12 +234,16 @@ class BatchRun:
     def check(self) -> tuple[list[Problem], list[Problem]]:
         """Check with the model whatever is to be made, and speak nothing.
 
+        Raises:
+            CancelledError: `cancel` was called.
+
         Returns:
             All that is wrong, and all that should be known and stops nothing, the latter each once with the first
             text that causes it. If anything is wrong, `make` is not to be called.
         """
         problems: list[Problem] = []
         for planned in self._to_make:
+            self._batch.check_cancelled()  # a clip to clone takes a while
             self._warned.where = planned.where
             try:
                 self._speaker.check(self._voices.resolve(planned.item.request), warn=self._warned)
@@ -237,6 +264,7 @@ class BatchRun:
         self._started_at = time.perf_counter()
         refused: deque[FailedFile] = deque()
         try:
+            self._manifest.begin((planned.file for planned in self._files.values()), self._split)
             self._manifest.claim(planned.file for planned in self._to_make)
             with closing(self._batch.run(self._items(refused))) as outcomes:
                 for item, outcome in outcomes:
@@ -259,11 +287,15 @@ class BatchRun:
     @property
     def progress(self) -> BatchProgress:
         """How far the making is; what is in flight counts in part."""
-        num_chars, made_s = self._num_chars, self._made_s
+        num_chars, made_s = float(self._num_chars), self._made_s
+        # A text under way counts by its audio: its segments count only when they are whole.
+        chars_per_s = self._num_chars / self._made_s if self._made_s else 0.0
         for item, handle in self._batch.in_flight:
             segments = handle.segments
-            num_chars += segments[-1].text_end if segments else 0
-            made_s += handle.stats.num_frames / (self._speaker.config.frame_rate * item.request.speed)
+            under_way_s = handle.stats.num_frames / (self._speaker.config.frame_rate * item.request.speed)
+            by_audio = min(under_way_s * chars_per_s, 0.95 * len(item.request.text))
+            num_chars += max(segments[-1].text_end if segments else 0, by_audio)
+            made_s += under_way_s
         return BatchProgress(
             num_made=self._num_made,
             num_failed=len(self._failed),
@@ -299,7 +331,7 @@ class BatchRun:
                 file.write(chunk.samples)
         stats = handle.stats
         self._manifest.commit(planned.file, self._digests[planned.file], seed=stats.seed, duration_s=stats.duration_s)
-        made = MadeFile(planned.file, planned.where, stats)
+        made = MadeFile(planned.file, planned.where, stats, handle.language)
         self._made.append(made)
         return made
 
@@ -315,6 +347,7 @@ class BatchRun:
         # Where the disk or the engine is gone, the rest would fail in the same way.
         if isinstance(error, EngineStoppedError) or isinstance(error.__cause__, OSError):
             raise error
+        self._manifest.check_there()
         self._manifest.fail(planned.file, planned.item.request.seed, error)
         failed = FailedFile(planned.file, planned.where, error)
         self._failed.append(failed)
@@ -325,6 +358,14 @@ class BatchRun:
         if self._elapsed_s is not None:
             return self._elapsed_s
         return 0.0 if self._started_at is None else time.perf_counter() - self._started_at
+
+
+def _is_cut_anew(manifest: Manifest, split: Split | None) -> bool:
+    """Tell whether the texts are cut in another way than in the last run over the folder."""
+    last = manifest.last_run
+    # Before it was written down, lines were what a file was cut into.
+    before = last.split if last is not None else Split.LINES if split is Split.PARAGRAPHS else split
+    return split is not None and before is not None and split != before
 
 
 class _Warned:

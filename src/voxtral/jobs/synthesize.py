@@ -12,13 +12,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from voxtral.audio.encode import FORMATS
+from voxtral.audio.encode import FORMATS, format_for_path
+from voxtral.audio.join import join_audio
 from voxtral.errors import AudioError, OptionError, RequestError, TextError
 from voxtral.jobs.inputs import (
     BatchFile,
     Entry,
     Problem,
     Split,
+    choose_split,
     describe_problems,
     list_entries,
     name_files,
@@ -27,7 +29,7 @@ from voxtral.jobs.inputs import (
 )
 from voxtral.jobs.manifest import Manifest, open_folder
 from voxtral.jobs.run import BatchProgress, BatchReport, BatchRun, LocalSpeaker
-from voxtral.options import OPTIONS
+from voxtral.options import OPTIONS, PAUSE
 from voxtral.speech.batch import MAX_IN_FLIGHT, check_texts
 from voxtral.speech.planner import Warn
 from voxtral.speech.request import check_number, check_options, make_request
@@ -49,6 +51,7 @@ def synthesize_files(  # noqa: PLR0913 - each is an option of its own
     seed: int = 0,
     max_in_flight: int | None = None,
     overwrite: bool = False,
+    join: str | os.PathLike[str] | None = None,
     on_progress: Callable[[BatchProgress], None] | None = None,
     warn: Warn,
     common: Mapping[str, Any],
@@ -67,11 +70,13 @@ def synthesize_files(  # noqa: PLR0913 - each is an option of its own
             called part0001, part0002 and so on, by its place.
         folder: made if it is not there.
         format: wav, flac, mp3, opus, ogg, aac, m4a or pcm.
-        split: "lines", "paragraphs" or "none": what of a .txt becomes a file of audio; by default lines of a file,
-            whole texts of a folder. For paths only.
+        split: "lines", "paragraphs" or "none": what of a .txt becomes a file of audio; by default lines of a file
+            (paragraphs of wrapped text with blank lines), whole texts of a folder. For paths only.
         seed: a text without a seed of its own gets one that is derived from this and its name.
         max_in_flight: texts under way at a time, 1 to 512; a few more than the engine computes together by default.
         overwrite: make every file again, whatever is there.
+        join: a file for all of the audio in the order of the texts, written when all is made and nothing failed; its
+            extension chooses the format. Between two texts is the common `pause`.
         on_progress: is called after each file with the numbers so far. What it raises ends the call; what is finished
             is kept.
         warn: gets each thing that the caller should know and that does not stop the work, once.
@@ -91,22 +96,49 @@ def synthesize_files(  # noqa: PLR0913 - each is an option of its own
     # Once and as themselves, before they are a fault of every text.
     check_options(make_request("", seed=seed, **common))
     reals = {key: float(common[key]) for key in _REALS if common.get(key) is not None}
-    files = _plan(texts, split, {**common, **reals}, seed, format)
+    cut = _choose(texts, split, warn)
+    files = _plan(texts, cut, {**common, **reals}, seed, format)
+    if join is not None:
+        format_for_path(join)
     with open_folder(Path(folder)) as manifest:
         _check_folder(manifest, files, overwrite=overwrite)
-        run = BatchRun(speaker, manifest, files, format, overwrite=overwrite, max_in_flight=max_in_flight)
+        run = BatchRun(speaker, manifest, files, format, split=cut, overwrite=overwrite, max_in_flight=max_in_flight)
         problems, warnings = run.check()
         for told in warnings:
             warn(f"{told.where}: {told.message}")
         _refuse(problems)
+        if run.replaced and not overwrite:
+            raise AudioError(
+                f"{manifest.folder} has {len(run.replaced)} finished files of texts that were cut another way "
+                f"({name_files(run.replaced)}); they are left alone; choose another folder or the same split, or "
+                "replace them with overwrite=True"
+            )
         with closing(run.make()) as results:
             for _ in results:
                 if on_progress is not None:
                     on_progress(run.progress)
-        return run.report()
+        report = run.report()
+        if join is not None and not report.failed:
+            pause_s = float(common.get("pause", PAUSE.default))
+            parts = [manifest.folder / planned.file for planned in files]
+            join_audio(parts, join, pause_s=pause_s, raw_rate=speaker.sample_rate)
+        return report
 
 
-def _plan(texts: Texts, split: str | None, common: Mapping[str, Any], seed: int, format: str) -> list[BatchFile]:
+def _choose(texts: Texts, split: str | None, warn: Warn) -> Split | None:
+    """Choose how texts are cut, and say what a person should know of it only where it is likely wrong."""
+    if split is not None and split not in list(Split):
+        raise OptionError(f"split is {split!r}; it must be one of {', '.join(Split)}; choose one")
+    said = None if split is None else Split(split)
+    if not isinstance(texts, str | os.PathLike) or not os.path.exists(texts):
+        return said
+    chosen, note = choose_split(Path(texts), said)
+    if note is not None and note.startswith("warning: "):
+        warn(note.removeprefix("warning: "))
+    return chosen
+
+
+def _plan(texts: Texts, split: Split | None, common: Mapping[str, Any], seed: int, format: str) -> list[BatchFile]:
     entries, problems = _read(texts, split)
     files, more = plan_files(entries, common, seed, format)
     _refuse([*problems, *more])
@@ -115,9 +147,7 @@ def _plan(texts: Texts, split: str | None, common: Mapping[str, Any], seed: int,
     return files
 
 
-def _read(texts: Texts, split: str | None) -> tuple[list[Entry], list[Problem]]:
-    if split is not None and split not in list(Split):
-        raise OptionError(f"split is {split!r}; it must be one of {', '.join(Split)}; choose one")
+def _read(texts: Texts, split: Split | None) -> tuple[list[Entry], list[Problem]]:
     if isinstance(texts, str | os.PathLike):
         # Not whatever else a path may say: a text may have been passed in its place.
         if not os.path.exists(texts):
@@ -127,10 +157,10 @@ def _read(texts: Texts, split: str | None) -> tuple[list[Entry], list[Problem]]:
                 f"{shown!r} does not exist; texts are a .txt file, a .jsonl file, a folder of .txt files, or items; "
                 "name one that is there, or put a single text in a list"
             )
-        return read_entries(Path(texts), None if split is None else Split(split))
+        return read_entries(Path(texts), split)
     check_texts(texts)
     if split is not None:
-        raise OptionError(f"split is {split!r}, and the texts are no path; items are texts already; leave it out")
+        raise OptionError(f"split is {split.value!r}, and the texts are no path; items are texts already; leave it out")
     return list_entries(texts)
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from voxtral.config import ModelConfig
+from voxtral.disk import is_folder
 from voxtral.errors import CheckpointError
 from voxtral.loading.files import PARAMS_FILE, WEIGHTS_FILE
 from voxtral.loading.header import DTYPES, TensorEntry, read_header
@@ -56,7 +57,13 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             dtype; the message names it.
         ConfigError: params.json breaks a rule.
     """
-    if not folder.is_dir():
+    try:
+        is_there = is_folder(folder)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder} cannot be read ({error.strerror or error}); check its permissions and the disk, or try again"
+        ) from error
+    if not is_there:
         raise CheckpointError(f"{folder} is no folder; a checkpoint is a folder with {PARAMS_FILE} and {WEIGHTS_FILE}")
     config = load_config(folder / PARAMS_FILE)
     tensors = read_header(folder / WEIGHTS_FILE)
@@ -95,12 +102,23 @@ class TensorReader:
         return torch.from_numpy(data).view(DTYPES[entry.dtype]).view(entry.shape)
 
     def map(self, name: str) -> Tensor:
-        """Return a tensor that stays in the file and costs memory only where it is looked at."""
+        """Return a tensor that stays in the file and costs memory only where it is looked at.
+
+        Raises:
+            CheckpointError: as `read`.
+        """
         entry = self._tensors[name]
         if entry.start % DTYPES[entry.dtype].itemsize:
             return self.read(name)  # a view needs aligned data; well-made files always have it
         # Copy-on-write: torch refuses read-only memory, and nobody writes.
-        mapped = np.memmap(self._path, dtype=np.uint8, mode="c", offset=entry.start, shape=(entry.num_bytes,))
+        try:
+            mapped = np.memmap(self._path, dtype=np.uint8, mode="c", offset=entry.start, shape=(entry.num_bytes,))
+        except OSError as error:
+            raise CheckpointError(
+                f"{self._path} cannot be read at {name} ({error.strerror}); check the disk"
+            ) from error
+        except ValueError as error:  # the file has become shorter
+            raise CheckpointError(f"{self._path} ended inside {name} while it was read; download it again") from error
         return torch.from_numpy(mapped).view(DTYPES[entry.dtype]).view(entry.shape)
 
 

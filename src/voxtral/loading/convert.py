@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from voxtral.config import Precision, QuantizationConfig
+from voxtral.disk import temporary_beside
 from voxtral.errors import CheckpointError, OptionError
 from voxtral.loading.checkpoint import Checkpoint, TensorReader, check_finite
 from voxtral.loading.files import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE
@@ -59,7 +60,7 @@ def write_quantized(
         CheckpointError: the source is damaged, or the disk refuses.
     """
     check_conversion(checkpoint, target)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    partial = temporary_beside(target)
     try:
         partial.mkdir()
         size = _write_weights(checkpoint, quantization, partial / WEIGHTS_FILE, device, on_progress)
@@ -82,10 +83,23 @@ def check_conversion(checkpoint: Checkpoint, target: Path) -> None:
             f"{checkpoint.folder} is quantised to {checkpoint.config.quantization.name} already; a checkpoint of plain "
             "weights is needed; use the one that it was made from"
         )
-    if target.exists():
+    try:
+        target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # as it must be
+    except (OSError, ValueError) as error:
+        raise OptionError(
+            f"{target} cannot be written ({error}); it must be the name of a new folder; choose another"
+        ) from error
+    else:
         raise OptionError(f"{target} is there already; the folder must be a new one; choose another name")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise OptionError(f"{target} cannot be written; its folder must exist; create {target.parent} first")
+    if not os.access(target.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise OptionError(
+            f"{target} cannot be written; this user may not write to {target.parent}; choose another folder, or change "
+            "its permissions"
+        )
 
 
 def _write_weights(

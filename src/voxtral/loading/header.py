@@ -14,11 +14,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from voxtral.disk import ABSENT, UnfitFileError, open_regular
 from voxtral.errors import CheckpointError
 
 # What plain weights may be stored as, and what numbers of few bits are besides, as safetensors files name it.
 FLOAT_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 DTYPES = FLOAT_DTYPES | {"I8": torch.int8, "U8": torch.uint8}
+
+# The published file has 50 kB of it.
+_MAX_HEADER_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -44,20 +48,29 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     """Read the header of a safetensors file and check that all its data is there, end to end, and nothing else.
 
     Raises:
-        CheckpointError: the file is missing, is no safetensors file, is damaged or cut off.
+        CheckpointError: the file is missing, is no safetensors file, is damaged or cut off, or cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             header_bytes = int.from_bytes(file.read(8), "little")
+            if header_bytes > _MAX_HEADER_BYTES:
+                raise CheckpointError(
+                    f"{path} is no safetensors file, or is damaged or cut off ({path.stat().st_size} bytes; its header "
+                    f"is to have {header_bytes}, and {_MAX_HEADER_BYTES} are allowed); download the checkpoint again"
+                )
             _check_layout(path)
             # The offsets, which the library keeps to itself.
             header: dict[str, Any] = json.loads(file.read(header_bytes))
-    except FileNotFoundError as error:
+    except UnfitFileError as error:
+        raise CheckpointError(f"{path} {error}; download the checkpoint again") from error
+    except ABSENT as error:
         raise CheckpointError(
             f"{path} is missing; a checkpoint folder needs it; download the checkpoint again"
         ) from error
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); download the checkpoint again") from error
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror or error}); check its permissions and the disk, or try again"
+        ) from error
     header.pop("__metadata__", None)
     data_start = 8 + header_bytes
     return {name: _entry(name, value, data_start) for name, value in header.items()}

@@ -6,12 +6,10 @@ Tensors are copied one at a time, so that loading needs little more than the fin
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -19,10 +17,10 @@ from torch import Tensor
 
 from voxtral import __version__
 from voxtral.config import QuantizationConfig
-from voxtral.device import ComputePlan, run_aside
-from voxtral.errors import CheckpointError
+from voxtral.device import ComputePlan, is_out_of_memory, run_aside
+from voxtral.errors import CheckpointError, DeviceError
 from voxtral.loading.checkpoint import Checkpoint, TensorReader, check_finite, fingerprint
-from voxtral.loading.files import TOKENIZER_FILE
+from voxtral.loading.files import TOKENIZER_FILE, cache_folder
 from voxtral.loading.inventory import (
     AUDIO_EMBEDDINGS,
     CODEBOOK,
@@ -48,7 +46,6 @@ if TYPE_CHECKING:
 
 # Above this many parameters a CPU keeps the keys and values of preset voices on disk.
 _KEPT_VOICE_PARAMETERS = 500_000_000
-_CACHE_VARIABLE = "VOXTRAL_CACHE"
 
 
 def load_as_planned(checkpoint: Checkpoint, compute: ComputePlan) -> VoxtralModel:
@@ -56,9 +53,11 @@ def load_as_planned(checkpoint: Checkpoint, compute: ComputePlan) -> VoxtralMode
 
     Raises:
         CheckpointError: a file is damaged, or a value does not fit the dtype.
+        DeviceError: memory ran out.
     """
-    return run_aside(
-        lambda: load_model(
+
+    def load() -> VoxtralModel:
+        return load_model(
             checkpoint,
             device=compute.device,
             dtype=compute.dtype,
@@ -66,7 +65,16 @@ def load_as_planned(checkpoint: Checkpoint, compute: ComputePlan) -> VoxtralMode
             quantization=compute.quantization,
             prepared=True,
         )
-    )
+
+    try:
+        return run_aside(load)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceError(
+            f"out of memory on {compute.device} while the model was loaded ({error}); all of it must fit; free some, "
+            "allow this process more, or choose fewer bits with quantize"
+        ) from error
 
 
 def load_model(
@@ -233,12 +241,16 @@ def check_flow_dtype(options: EngineOptions | None, device: torch.device) -> Non
         check_float8(device)
 
 
-def keep_voices_on_disk(options: EngineOptions, checkpoint: Checkpoint, compute: ComputePlan) -> EngineOptions:
-    """Let a large model on a CPU keep the voices' part of the prompt, which takes it seconds."""
+def settle_options(options: EngineOptions, checkpoint: Checkpoint, compute: ComputePlan) -> EngineOptions:
+    """Fill in what was left to the machine, and let a large model on a CPU keep the voices' part of the prompt."""
+    if options.num_threads is None:
+        options = replace(options, num_threads=compute.num_threads)
+    if options.kv_cache_bytes is None:
+        options = replace(options, kv_cache_bytes=compute.kv_cache_bytes)
+    # There it takes seconds.
     is_slow = compute.device.type == "cpu" and checkpoint.num_parameters > _KEPT_VOICE_PARAMETERS
-    folder = os.environ.get(_CACHE_VARIABLE)
-    if options.prefix_folder is not None or not is_slow or folder == "":
+    base = cache_folder()
+    if options.prefix_folder is not None or not is_slow or base is None:
         return options
-    base = Path(folder) if folder else Path.home() / ".cache" / "voxtral"
     made_by = f"{__version__} {compute.quantization} {fingerprint(checkpoint)}"
     return replace(options, prefix_folder=base / "voices", prefix_fingerprint=made_by)

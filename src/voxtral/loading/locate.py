@@ -5,12 +5,15 @@ An id that was asked for is never replaced by another model.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
-from voxtral.errors import ModelNotFoundError, OptionError
+from voxtral.disk import look
+from voxtral.errors import CheckpointError, ModelNotFoundError, OptionError
 from voxtral.loading import hub
 from voxtral.loading.files import REQUIRED_FILES, VOICE_FOLDER
 
@@ -43,6 +46,7 @@ def locate_model(
     Raises:
         ModelNotFoundError: nothing has this name, or it is not here and must not be downloaded.
         OptionError: a revision was given for a model that has none.
+        CheckpointError: the local cache cannot be read.
         DownloadError: the hub refused or broke off.
     """
     if not isinstance(model, str | os.PathLike):
@@ -53,15 +57,16 @@ def locate_model(
         return Path(str(files("voxtral").joinpath(*_BUILT_IN[str(model)])))
     name = os.fspath(model)
     folder = Path(os.path.expanduser(name))
-    if name and os.path.isdir(folder):
+    is_path = isinstance(model, os.PathLike) or _is_path(name)
+    if name and _is_folder(folder, name, is_path=is_path):
         if revision is not None:
             raise OptionError(
                 f"revision {revision!r} was given with the folder {name}; a folder has no revisions; "
                 "leave the revision out, or name the model by its hub id"
             )
         return folder
-    if isinstance(model, os.PathLike) or _is_path(name):
-        state = "is not a folder" if os.path.exists(folder) else "does not exist"
+    if is_path:
+        state = "is not a folder" if look(folder) is not None else "does not exist"
         raise ModelNotFoundError(
             f"the folder {name} {state}; a model folder holds {', '.join(REQUIRED_FILES)} and {VOICE_FOLDER}/; "
             "check the path, or name a model by its hub id or as `4b`"
@@ -84,6 +89,11 @@ def is_built_in(model: str | os.PathLike[str]) -> bool:
     return str(model) in _BUILT_IN and not Path(model).is_dir()
 
 
+def is_fetchable(model: str) -> bool:
+    """Tell whether a name is that of a model on a hub, which a download would get."""
+    return not is_built_in(model) and not _is_path(model) and hub.canonical_id(model) is not None
+
+
 def choose_model(asked_for: str | None, device: str = "auto") -> tuple[str, str]:
     """Choose the model of a command and say why: (name, reason).
 
@@ -101,7 +111,11 @@ def choose_model(asked_for: str | None, device: str = "auto") -> tuple[str, str]
         return asked_for, "it was asked for"
     if from_environment := os.environ.get("VOXTRAL_MODEL"):
         return from_environment, "VOXTRAL_MODEL names it"
-    if hub.find_cached(hub.CANONICAL_ID) is None:
+    try:
+        cached = hub.find_cached(hub.CANONICAL_ID)
+    except CheckpointError as error:
+        return "nano", f"{_NANO_IS}; whether 4b, the real model, is here is not known: {error}"
+    if cached is None:
         return "nano", f"{_NANO_IS}; `voxtral download 4b` gets the real model (8 GB, CC BY-NC 4.0; wants a GPU)"
     # Here, because it imports torch, and only a downloaded 4B makes a GPU matter.
     from voxtral.device import resolve_device
@@ -113,6 +127,27 @@ def choose_model(asked_for: str | None, device: str = "auto") -> tuple[str, str]
         f"{_NANO_IS}; 4b, the real model, is in the local cache but has no GPU (device cpu: {device_reason}); "
         "`--model 4b` uses it all the same, slowly"
     )
+
+
+def _is_folder(folder: Path, name: str, *, is_path: bool) -> bool:
+    """Tell whether a folder is there.
+
+    Raises:
+        ModelNotFoundError: it cannot be looked at, which is something else than not being there.
+    """
+    try:
+        return stat.S_ISDIR(os.stat(folder).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        is_no_name = isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG
+        if is_no_name and not is_path:
+            return False
+        raise ModelNotFoundError(
+            f"the folder {name} cannot be looked at ({reason}); a model folder must be one that this user may read; "
+            "check the path and its permissions"
+        ) from error
 
 
 def _is_path(name: str) -> bool:

@@ -156,7 +156,7 @@ def choose_quantization(
     free = _free_memory(compute.device)
     is_limited = budget is not None or wanted == "auto"
     limit = budget if budget is not None else (int(free * _SHARE_OF_FREE) if free is not None else None)
-    plans = [_plan(checkpoint, compute, candidate) for candidate in candidates]
+    plans = [plan_for(checkpoint, compute, candidate) for candidate in candidates]
     chosen = 0
     if is_limited and limit is not None:
         chosen = _first_that_fits(candidates, plans, limit, compute, is_budget=budget is not None)
@@ -173,7 +173,8 @@ def limit_device_memory(device: torch.device, max_memory: str | int) -> None:
         torch.cuda.set_per_process_memory_fraction(min(1.0, parse_memory(max_memory) / total), device)
 
 
-def _plan(checkpoint: Checkpoint, compute: ComputePlan, quantization: QuantizationConfig | None) -> MemoryPlan:
+def plan_for(checkpoint: Checkpoint, compute: ComputePlan, quantization: QuantizationConfig | None) -> MemoryPlan:
+    """Add up what a checkpoint needs in some precision; see `plan_memory`."""
     return plan_memory(
         checkpoint.config,
         has_encoder=checkpoint.has_encoder,

@@ -26,11 +26,20 @@ from voxtral.config import (
     QuantizationConfig,
     TransformerBlockConfig,
 )
-from voxtral.errors import ConfigError
+from voxtral.disk import ABSENT, UnfitFileError, read_regular
+from voxtral.errors import ConfigError, quoted
 from voxtral.loading.section import Section
+from voxtral.options import GUIDANCE_SCALE, NOISE_SCALE, NUM_EULER_STEPS
 
 # Far above any model of this family; a damaged file must not make us list millions of tensors.
 _MAX_LAYERS = 1000
+
+# The published file has 3 kB.
+_MAX_FILE_BYTES = 2**20
+
+# What no tensor of the file vouches for and memory or time is set aside for: twice the longest context, the
+# highest sample rate and the widest window that anybody uses.
+_MAX_POSITIONS, _MAX_SAMPLE_RATE, _MAX_WINDOW, _MAX_SEGMENT_CHARS = 2**17, 384_000, 2**14, 100_000
 
 # Name and version of the layout of matrices of few bits (docs/QUANTIZATION.md, "The file").
 QUANTIZATION_FORMAT = "voxtral-1"
@@ -41,21 +50,31 @@ def load_config(path: Path) -> ModelConfig:
     """Read params.json.
 
     Raises:
-        ConfigError: the file is missing, is no JSON object, or breaks a rule of `parse_config`.
+        ConfigError: the file is missing, cannot be read, is no JSON object, or breaks a rule of `parse_config`.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        raw = json.loads(read_regular(path, max_bytes=_MAX_FILE_BYTES).decode(), parse_constant=_refuse_constant)
+    except UnfitFileError as error:
+        raise ConfigError(f"{path} {error}; it must be the checkpoint's own params.json; download it again") from error
+    except ABSENT as error:
         raise ConfigError(
             f"{path.name} is missing in {path.parent}; a checkpoint folder needs it; download the checkpoint again"
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error.strerror or error}); check its permissions and the disk, or try again"
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} cannot be read as JSON ({error}); it must be the checkpoint's own params.json; download it again"
         ) from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} holds {type(raw).__name__}; it must hold a JSON object; download it again")
     return parse_config(cast(dict[str, Any], raw))
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def parse_config(raw: Mapping[str, Any]) -> ModelConfig:
@@ -102,12 +121,12 @@ def _refuse_unsupported(top: Section) -> None:
     model_type = top.get("model_type")
     if model_type not in (None, "voxtral_tts"):
         raise ConfigError(
-            f'params.json: model_type is {model_type!r}; it must be "voxtral_tts"; choose a TTS checkpoint'
+            f'params.json: model_type is {quoted(model_type)}; it must be "voxtral_tts"; choose a TTS checkpoint'
         )
     # Each of these would change the numbers; ignoring them would speak, but not as this checkpoint does.
     for key in ("sliding_window", "rope_scaling", "yarn", "llama_4_scaling", "moe"):
         if top.get(key):
-            raise ConfigError(f"params.json: {key} is {top.get(key)!r}; this package computes without it only")
+            raise ConfigError(f"params.json: {key} is {quoted(top.get(key))}; this package computes without it only")
     if top.flag("use_biases", False):
         raise ConfigError("params.json: use_biases is true; the backbone of this model family has no biases")
     if not top.flag("causal", True):
@@ -125,7 +144,7 @@ def _parse_backbone(top: Section) -> BackboneConfig:
         vocab_size=top.integer("vocab_size"),
         norm_eps=top.number("norm_eps"),
         rope_theta=top.number("rope_theta"),
-        max_seq_len=top.integer("max_seq_len", 65536),
+        max_seq_len=top.integer("max_seq_len", 65536, maximum=_MAX_POSITIONS),
         is_text_head_tied=top.flag("tied_embeddings", False),
     )
     _check_heads("params.json", config.num_heads, config.num_kv_heads)
@@ -156,12 +175,14 @@ def _parse_acoustic(args: Section) -> AcousticConfig:
 def _parse_codebooks(audio: Section) -> CodebookConfig:
     concat = audio.get("input_embedding_concat_type")
     if concat not in (None, "sum"):
-        raise ConfigError(f'audio_model_args: input_embedding_concat_type is {concat!r}; only "sum" is supported')
+        raise ConfigError(f'audio_model_args: input_embedding_concat_type is {quoted(concat)}; only "sum" is supported')
     legacy = audio.get("codebook_sizes")
     if legacy is not None:
         sizes = audio.integers("codebook_sizes", "", minimum=2)
         if len(sizes) < 2 or len(set(sizes[1:])) != 1:
-            raise ConfigError(f"audio_model_args: codebook_sizes is {legacy!r}; acoustic codebooks must be of one size")
+            raise ConfigError(
+                f"audio_model_args: codebook_sizes is {quoted(legacy)}; acoustic codebooks must be of one size"
+            )
         return CodebookConfig(semantic_size=sizes[0], acoustic_size=sizes[1], num_acoustic=len(sizes) - 1)
     return CodebookConfig(
         semantic_size=audio.integer("semantic_codebook_size"),
@@ -174,15 +195,15 @@ def _parse_codec(args: Section) -> CodecConfig:
     if not args.flag("causal", True):
         raise ConfigError("audio_tokenizer_args: causal is false; only the causal codec is supported")
     if args.integer("channels", 1) != 1:
-        raise ConfigError(f"audio_tokenizer_args: channels is {args.get('channels')}; the codec is mono")
+        raise ConfigError(f"audio_tokenizer_args: channels is {quoted(args.get('channels'))}; the codec is mono")
     semantic_dim = args.integer("semantic_dim", 256)
     acoustic_dim = args.integer("acoustic_dim", 36)
     dim = args.integer("dim", 1024)
-    window = args.integer("attn_sliding_window_size", 16)
+    window = args.integer("attn_sliding_window_size", 16, maximum=_MAX_WINDOW)
     halve = args.flag("half_attn_window_upon_downsampling", True)
     encoder_blocks, inner_window = _encoder_blocks(args, dim, semantic_dim + acoustic_dim, window, halve)
     config = CodecConfig(
-        sample_rate=args.integer("sampling_rate", 24000),
+        sample_rate=args.integer("sampling_rate", 24000, maximum=_MAX_SAMPLE_RATE),
         patch_size=args.integer("pretransform_patch_size", 240),
         patch_kernel=args.integer("patch_proj_kernel_size", 7),
         semantic_dim=semantic_dim,
@@ -321,15 +342,16 @@ def _parse_generation(top: Section, acoustic_args: Section) -> GenerationDefault
     defaults = GenerationDefaults()
     # n_decoding_steps is the official name of the step count; null and absent mean its default.
     official_steps = acoustic_args.get("n_decoding_steps")
-    steps = defaults.num_euler_steps if official_steps is None else acoustic_args.integer("n_decoding_steps")
-    noise_scale = args.get("noise_scale")
-    if noise_scale is not None and noise_scale != 0:
-        args.number("noise_scale")
+    most = int(NUM_EULER_STEPS.high or 0)
+    steps = defaults.num_euler_steps
+    if official_steps is not None:
+        steps = acoustic_args.integer("n_decoding_steps", maximum=most)
+    # The same ranges as a request may ask for.
     return GenerationDefaults(
-        guidance_scale=args.number("guidance_scale", defaults.guidance_scale),
-        noise_scale=defaults.noise_scale if noise_scale is None else float(noise_scale),
-        num_euler_steps=args.integer("num_euler_steps", steps),
-        max_segment_chars=args.integer("max_segment_chars", defaults.max_segment_chars),
+        guidance_scale=args.number_in("guidance_scale", defaults.guidance_scale, GUIDANCE_SCALE),
+        noise_scale=args.number_in("noise_scale", defaults.noise_scale, NOISE_SCALE),
+        num_euler_steps=args.integer("num_euler_steps", steps, maximum=most),
+        max_segment_chars=args.integer("max_segment_chars", defaults.max_segment_chars, maximum=_MAX_SEGMENT_CHARS),
     )
 
 
@@ -339,8 +361,9 @@ def _parse_quantization(top: Section, backbone: BackboneConfig, acoustic: Acoust
     args = top.section("quantization")
     if args.get("format") != QUANTIZATION_FORMAT:
         raise ConfigError(
-            f"params.json: quantization is {top.get('quantization')!r}; this package reads {QUANTIZATION_FORMAT!r} "
-            "alone, which `voxtral quantize` writes; use the checkpoint that this one was made from"
+            f"params.json: quantization is {quoted(top.get('quantization'))}; this package reads "
+            f"{QUANTIZATION_FORMAT!r} alone, which `voxtral quantize` writes; use the checkpoint that this one "
+            "was made from"
         )
     config = QuantizationConfig(
         backbone=args.choice("backbone", _PRECISIONS),
@@ -365,8 +388,8 @@ def _parse_languages(top: Section) -> tuple[str, ...]:
     if value is None:
         return PUBLISHED_LANGUAGES
     if not isinstance(value, list):
-        raise ConfigError(f"params.json: languages is {value!r}; it must be a list of language codes")
+        raise ConfigError(f"params.json: languages is {quoted(value)}; it must be a list of language codes")
     codes = cast(list[Any], value)
     if not codes or not all(isinstance(code, str) for code in codes):
-        raise ConfigError(f"params.json: languages is {value!r}; it must be a list of language codes")
+        raise ConfigError(f"params.json: languages is {quoted(codes)}; it must be a list of language codes")
     return tuple(str(code) for code in codes)

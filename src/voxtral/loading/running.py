@@ -6,6 +6,7 @@ is none of its business. Read next: `voxtral.engine.engine`.
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable
@@ -17,13 +18,24 @@ import torch
 from voxtral.device import ComputePlan, codec_dtype_for, probe_device, resolve_device
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
-from voxtral.errors import EngineError, EngineStoppedError
+from voxtral.engine.paths import Paths
+from voxtral.engine.process import BoundToProcess
+from voxtral.engine.rig import ModelRig
+from voxtral.engine.self_check import examine
+from voxtral.errors import DeviceError, EngineError, EngineStoppedError
+from voxtral.model.kernels.dispatch import KERNELS, one_line
 from voxtral.model.voxtral import VoxtralModel, move_model
+from voxtral.switches import is_switched_off
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
 
-class RunningModel:
+# Until then graphs are captured at load, the largest first; the rest as they are needed.
+_WARM_UP_S = 45.0
+
+
+class RunningModel(BoundToProcess):
     """A model with its engine; safe to use from many threads. The engine stops when this is closed or forgotten.
 
     Attributes:
@@ -34,19 +46,24 @@ class RunningModel:
         model: loaded as planned.
         compute: the plan.
         options: of the engine.
+        paths: ways of computing that are open.
     """
 
-    def __init__(self, model: VoxtralModel, compute: ComputePlan, options: EngineOptions) -> None:
+    def __init__(
+        self, model: VoxtralModel, compute: ComputePlan, options: EngineOptions, paths: Paths | None = None
+    ) -> None:
+        super().__init__()
         self.compute = compute
         self.model = model
         self._lock = threading.Lock()
         self._restarting = threading.Lock()
         self._is_closed = False
-        self._set_engine(Engine(model, options))
+        self._set_engine(Engine(model, options, paths=paths))
 
     @property
     def engine(self) -> Engine:
-        """The engine; another one after `restart`."""
+        """The engine; another one after `restart`. A forked child has none, and hears so before any lock is tried."""
+        self.check_process()
         return self._engine
 
     def call(self, function: Callable[[VoxtralModel], T]) -> T:
@@ -57,6 +74,40 @@ class RunningModel:
             Exception: whatever the function raises.
         """
         return self._engine.call(function)
+
+    def prepare(self, announce: Callable[[str], None]) -> None:
+        """On a GPU, compare the paths on the weights that were loaded, and warm up; says how long that took.
+
+        What is wrong is closed. What fails otherwise is left to the first request, which will tell of it. Where
+        the device has failed, the model is closed.
+
+        Raises:
+            EngineStoppedError: the device has failed.
+            DeviceError: the same.
+        """
+        if self.compute.device.type != "cuda":
+            return
+        try:
+            if not is_switched_off("self_check"):
+                self._engine.call(self._compare)
+            if self._engine.options.warm_up:
+                announce(f"warmed up: {self._engine.warm_up(_WARM_UP_S)}")
+        except (EngineStoppedError, DeviceError):
+            self.close()
+            raise
+        # A warm-up that runs out of memory is no reason not to speak.
+        except Exception as error:  # noqa: BLE001
+            reason = one_line(f"{type(error).__name__}: {error}")
+            announce(f"not warmed up ({reason}); the first requests will be slower")
+
+    def _compare(self, model: VoxtralModel) -> None:
+        """Look whether the paths of a frame agree on these weights."""
+        verdict = examine(ModelRig(model), only=("static step", "folded flow"))
+        for kernel, reason in verdict.kernels_off.items():
+            KERNELS.turn_off(kernel, model.device, reason)
+            _log.warning("voxtral: the kernel %s is off: %s", kernel, reason)
+        for path, reason in verdict.paths_off.items():
+            self._engine.paths.close(path, reason)
 
     def move_to(self, device: str | torch.device, is_busy: Callable[[], bool]) -> None:
         """Move the model to a device; the codec's dtype follows.
@@ -107,13 +158,14 @@ class RunningModel:
             DeviceError: the device does not answer any more: end the process.
             EngineStoppedError: the model has been closed.
         """
+        self.check_process()
         with self._restarting:
             failed = self._engine
             if failed.failure is None:
                 return
             failed.close()  # its thread gives back what it held
             probe_device(self.compute.device)
-            engine = Engine(self.model, failed.options)
+            engine = Engine(self.model, failed.options, paths=failed.paths)
             with self._lock:
                 if self._is_closed:
                     raise EngineStoppedError("the model has been closed; it speaks no more; load it again")
@@ -127,6 +179,8 @@ class RunningModel:
 
     def close(self) -> None:
         """Stop the engine; unfinished requests fail."""
+        if self.is_foreign:
+            return
         with self._lock:
             self._is_closed = True
         self._engine.close()

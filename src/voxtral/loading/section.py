@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
-from voxtral.errors import ConfigError
+from voxtral.errors import ConfigError, quoted
+from voxtral.options import Option
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -44,7 +45,9 @@ class Section:
         if value is None and optional:
             return {}
         if not isinstance(value, dict):
-            raise ConfigError(f"{self._path}: {key} is {value!r}; it must be an object; use the checkpoint's own file")
+            raise ConfigError(
+                f"{self._path}: {key} is {quoted(value)}; it must be an object; use the checkpoint's own file"
+            )
         return cast(dict[str, Any], value)
 
     def integer(self, key: str, default: int | None = None, *, minimum: int = 1, maximum: int = 2**31) -> int:
@@ -52,7 +55,7 @@ class Section:
         value = self._values.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
             raise ConfigError(
-                f"{self._path}: {key} is {value!r}; it must be a whole number from {minimum} to {maximum}"
+                f"{self._path}: {key} is {quoted(value)}; it must be a whole number from {minimum} to {maximum}"
             )
         return value
 
@@ -60,14 +63,24 @@ class Section:
         """Give a number above 0; without a default the key must be there."""
         value = self._values.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
-            raise ConfigError(f"{self._path}: {key} is {value!r}; it must be a number above 0")
+            raise ConfigError(f"{self._path}: {key} is {quoted(value)}; it must be a number above 0")
         return float(value)
+
+    def number_in(self, key: str, default: float, option: Option) -> float:
+        """Give a number in the range of an option of speech; the default where the key is absent or null."""
+        value = self._values.get(key)
+        if value is None:
+            return default
+        low, high = option.low or 0.0, option.high or 0.0
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ConfigError(f"{self._path}: {key} is {quoted(value)}; it must be a number from {low:g} to {high:g}")
+        return float(value) + 0.0  # no negative zero
 
     def choice(self, key: str, words: tuple[Choice, ...]) -> Choice:
         """Give one of some words."""
         value = self._values.get(key)
         if value not in words:
-            raise ConfigError(f"{self._path}: {key} is {value!r}; it must be {' or '.join(map(repr, words))}")
+            raise ConfigError(f"{self._path}: {key} is {quoted(value)}; it must be {' or '.join(map(repr, words))}")
         return value
 
     def flag(self, key: str, default: bool) -> bool:
@@ -77,7 +90,7 @@ class Section:
         if value is None:
             return False
         if not isinstance(value, bool):
-            raise ConfigError(f"{self._path}: {key} is {value!r}; it must be true or false")
+            raise ConfigError(f"{self._path}: {key} is {quoted(value)}; it must be true or false")
         return value
 
     def integers(self, key: str, default: str, *, minimum: int = 1) -> tuple[int, ...]:
@@ -90,6 +103,7 @@ class Section:
             numbers = ()
         if not 0 < len(numbers) <= _MAX_NUMBERS or min(numbers) < minimum or max(numbers) > _MAX_NUMBER:
             raise ConfigError(
-                f"{self._path}: {key} is {text!r}; it must be whole numbers of at least {minimum} with commas between"
+                f"{self._path}: {key} is {quoted(text)}; it must be whole numbers of at least {minimum} with commas "
+                "between"
             )
         return numbers

@@ -113,7 +113,7 @@ def _matrix_for_kernel(linear: nn.Module, x: Tensor) -> Matrix | None:
         matrix = weight.parts if isinstance(weight, QuantizedWeight) and num_rows <= KERNEL_ROWS else None
     else:
         matrix = (cast(nn.Linear, linear).weight,) if num_rows <= _FEW_ROWS else None
-    return matrix if matrix is not None and uses_triton(x, None) else None
+    return matrix if matrix is not None and uses_triton("fused_product", x, None) else None
 
 
 def round_to_float8(part: nn.Module) -> None:

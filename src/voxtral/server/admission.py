@@ -31,7 +31,7 @@ class Admission:
         self.max_wait_s = max_wait_s
         self.num_active = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._by_client: Counter[str] = Counter()
+        self._by_client: Counter[Client] = Counter()
         self._mean_s = 1.0
         self._is_closed = False
 
@@ -48,14 +48,18 @@ class Admission:
         """
         if self._is_closed:
             raise shutting_down()
-        if client.max_streams is not None and self._by_client[client.name] >= client.max_streams:
+        if client.max_streams is not None and self._by_client[client] >= client.max_streams:
+            whose, way_out = "key", ""
+            if client.peer:
+                whose = "address"
+                way_out = " while nobody has a key (keys tell clients apart, and a proxy can be named with --proxy)"
             raise busy(
-                f"this key has {client.max_streams} requests under way, which is its limit",
+                f"this {whose} has {client.max_streams} requests under way, which is its limit{way_out}",
                 code="too_many_requests",
                 status=429,
                 retry_after_s=self._mean_s,
             )
-        self._by_client[client.name] += 1
+        self._by_client[client] += 1
         try:
             await self._wait_for_turn()
         except BaseException:
@@ -107,9 +111,9 @@ class Admission:
         self._pass_on()
 
     def _forget(self, client: Client) -> None:
-        self._by_client[client.name] -= 1
-        if not self._by_client[client.name]:
-            del self._by_client[client.name]
+        self._by_client[client] -= 1
+        if not self._by_client[client]:
+            del self._by_client[client]
 
     def _pass_on(self) -> None:
         while self._waiting:

@@ -80,8 +80,10 @@ def create_app(
         for found in pkgutil.iter_modules(dialects.__path__)
     ]
     public = [path for module in modules for path in getattr(module, "PUBLIC_PATHS", ())]
+    # So that one address that takes all it can get leaves as much to others.
+    share = -(-service.admission.max_streams // 2)
     middleware = [
-        Middleware(Guard, options=options, keys=keys, metrics=metrics, public_paths=public),
+        Middleware(Guard, options=options, keys=keys, metrics=metrics, public_paths=public, peer_share=share),
         Middleware(BodyLimit, options=options),
     ]
     if options.allowed_origins:

@@ -1,7 +1,8 @@
-"""Reading the bodies of requests: counted while they arrive, timed, and never on disk.
+"""Reading the bodies of requests: counted while they arrive, timed, never on disk, and never at the cost of others.
 
 `BodyLimit` wraps the application, so that nothing in it can read more than is allowed; `read_fields` turns a
-form or a JSON object into plain values.
+form or a JSON object into plain values. What takes long to decode is decoded in a thread, one body after the other, by
+calls that are short each: a call into C keeps the event loop out for as long as it lasts, in whatever thread it is.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import json
 import math
 import re
 import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, cast
-from urllib.parse import parse_qsl
+from typing import Any, TypeVar, cast
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
@@ -22,7 +25,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from voxtral.server.errors import HttpError, busy
+from voxtral.errors import quoted
+from voxtral.server.errors import HttpError, busy, client_gone
 from voxtral.server.options import ServerOptions
 
 # A character in JSON is at most \uXXXX twice, base64 makes 4 bytes of 3; the rest is for the other fields.
@@ -37,8 +41,17 @@ _MAX_JSON_STRINGS = 4096
 
 _URLENCODED = "application/x-www-form-urlencoded"
 
-# A string in JSON, to its end or to that of the body; it never goes back, so that no input takes it longer.
-_JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+# A part of a string in JSON, or nothing at its end. It never goes back, and stops after a megabyte or 4096 escapes.
+_JSON_STRING_PART = re.compile(rb'(?:[^"\\]{1,256}+|\\.){0,4096}+', re.DOTALL)
+
+# Stands for the longest value of a JSON object while the rest is parsed.
+_LONG_VALUE = "\0 the long value"
+
+# What is decoded on the event loop itself, and how much a thread decodes in one call, in bytes.
+_MAX_AT_ONCE = 4096
+_PIECE = 2**13
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,10 +62,35 @@ class Upload:
     content_type: str
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """How the bodies of an application are decoded; found as scope["state"]["decoding"].
+
+    Attributes:
+        thread: that decodes, one body at a time; None takes those of the event loop.
+        max_text_bytes: of a body without its clip.
+    """
+
+    thread: Executor | None = None
+    max_text_bytes: int = ServerOptions.max_chars * _BYTES_PER_CHAR + _OTHER_BYTES
+
+    @classmethod
+    def of(cls, request: Request) -> Decoding:
+        """Find that of a request."""
+        return request.scope.get("state", {}).get("decoding") or cls()
+
+    async def run(self, function: Callable[[], T], num_bytes: int) -> T:
+        """Decode so many bytes: here, or in the thread if that may take long."""
+        if num_bytes <= _MAX_AT_ONCE:
+            return function()
+        return await asyncio.get_running_loop().run_in_executor(self.thread, function)
+
+
 class BodyLimit:
     """Middleware that bounds the size of each body, of all bodies together, and the time that one may take.
 
-    What breaks a bound is raised from `receive` as an HttpError, inside whatever was reading.
+    What breaks a bound is raised from `receive` as an HttpError, inside whatever was reading; so is the departure of a
+    client in the middle of its body.
     """
 
     def __init__(self, app: ASGIApp, options: ServerOptions) -> None:
@@ -61,6 +99,7 @@ class BodyLimit:
         # A urlencoded form holds no clip, and a large one would take long to decode.
         self.max_form_bytes = options.max_chars * _BYTES_PER_CHAR + _OTHER_BYTES
         self.max_bytes = options.max_upload_bytes * 4 // 3 + self.max_form_bytes
+        self._decoding = Decoding(ThreadPoolExecutor(1, thread_name_prefix="voxtral-body"), self.max_form_bytes)
         self._num_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,10 +107,12 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope.setdefault("state", {})["decoding"] = self._decoding
         headers = Headers(scope=scope)
         max_bytes = self.max_form_bytes if _kind_of(headers) == _URLENCODED else self.max_bytes
         body = _Body(self, receive, max_bytes, time.monotonic() + self._timeout_s)
         try:
+            _check_query(scope.get("query_string", b""))
             self._check_length(headers.get("content-length", ""), max_bytes)
             await self._app(scope, body.receive, send)
         finally:
@@ -114,6 +155,13 @@ class BodyLimit:
             ) from None
 
 
+def _check_query(query: bytes) -> None:
+    if query.count(b"&") >= _MAX_FIELDS:
+        raise HttpError(
+            400, f"the query has more than {_MAX_FIELDS} fields; leave out what has no effect", code="invalid_request"
+        )
+
+
 class _Body:
     """The body of one request."""
 
@@ -130,6 +178,8 @@ class _Body:
         if self._is_complete:
             return await self._receive()
         message = await self._limit.in_time(self._receive, self._deadline)
+        if message["type"] == "http.disconnect":
+            raise client_gone()
         self._is_complete = not message.get("more_body", False)
         self._limit.count(self, len(message.get("body", b"")))
         return message
@@ -145,6 +195,17 @@ class _MemoryFormParser(MultiPartParser):
         """Take note of the last boundary."""
         self._is_whole = True
 
+    def on_header_end(self) -> None:
+        """Refuse names that are not UTF-8, which would be read as another charset."""
+        _check_utf8(self._current_partial_header_value)
+        super().on_header_end()
+
+    def on_part_end(self) -> None:
+        """Refuse a text that is not UTF-8; the content of a file is its own."""
+        if self._current_part.file is None:
+            _check_utf8(self._current_part.data)
+        super().on_part_end()
+
     async def parse(self) -> FormData:
         """Read the form; one that is cut short would be without its last part."""
         form = await super().parse()
@@ -153,6 +214,13 @@ class _MemoryFormParser(MultiPartParser):
                 file.close()
             raise MultiPartException("its end is missing")
         return form
+
+
+def _check_utf8(data: bytes | bytearray) -> None:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MultiPartException("its names and texts must be UTF-8") from error
 
 
 async def read_fields(request: Request) -> dict[str, Any]:
@@ -167,47 +235,111 @@ async def read_fields(request: Request) -> dict[str, Any]:
     data = await request.body()
     if not data:
         return {}
+    decoding = Decoding.of(request)
     if kind == _URLENCODED:
-        return _read_urlencoded(data)
+        return await decoding.run(lambda: _read_urlencoded(data), len(data))
     if kind not in ("application/json", ""):
         raise HttpError(
             415,
-            f"the body is {kind}; it must be application/json, multipart/form-data or a urlencoded form",
+            f"the body is {quoted(kind)}; it must be application/json, multipart/form-data or a urlencoded form",
             code="unsupported_media_type",
         )
-    return read_json(data)
+    return await decoding.run(lambda: read_json(data, decoding.max_text_bytes), len(data))
 
 
 def _kind_of(headers: Headers) -> str:
     return headers.get("content-type", "").split(";")[0].strip().lower()
 
 
-def read_json(data: bytes) -> dict[str, Any]:
+def read_json(data: bytes, max_text_bytes: int = Decoding.max_text_bytes) -> dict[str, Any]:
     """Read a JSON object.
 
+    Args:
+        data: the body.
+        max_text_bytes: of a body without its longest value; in a larger one that can only be a clip in base64.
+
     Raises:
-        HttpError: 400, it is none, or has too many values.
+        HttpError: 400, it is none, or has too many values; 413, it is too large for one without a clip.
     """
+    start, end = _find_longest_string(data)
+    long_value = None
+    if len(data) > max_text_bytes:
+        long_value = _read_long_value(memoryview(data)[start + 1 : end - 1], max_text_bytes)
+        data = data[:start] + json.dumps(_LONG_VALUE).encode() + data[end:]
+        if len(data) > max_text_bytes:
+            raise _too_much_text(f"the body has {len(data)} bytes besides its longest value", max_text_bytes)
     try:
-        text = data.decode("utf-8-sig")
-        if _is_crowded(data):
-            raise HttpError(400, "the body has too many values; it must be an object of fields", code="invalid_json")
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        value = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise HttpError(400, "the body is no JSON; it must be an object of fields", code="invalid_json") from error
+        raise _no_object("the body is no JSON") from error
     if not isinstance(value, dict):
-        raise HttpError(400, "the body is no JSON object; it must be an object of fields", code="invalid_json")
-    return cast(dict[str, Any], value)
+        raise _no_object("the body is no JSON object")
+    fields = cast(dict[str, Any], value)
+    if long_value is None:
+        return fields
+    if _LONG_VALUE not in fields.values():
+        raise _no_object(f"the body has more than {max_text_bytes} bytes in what is no value of a field")
+    return {name: long_value if value == _LONG_VALUE else value for name, value in fields.items()}
 
 
-def _is_crowded(data: bytes) -> bool:
-    """Tell whether JSON holds more values than a request has: an empty list is three bytes here and sixty in memory."""
-    num_bytes = len(data)
-    for number, string in enumerate(_JSON_STRING.finditer(data)):
+def _no_object(what: str) -> HttpError:
+    return HttpError(400, f"{what}; it must be an object of fields", code="invalid_json")
+
+
+def _too_much_text(what: str, max_text_bytes: int) -> HttpError:
+    return HttpError(
+        413,
+        f"{what}; this server takes {max_text_bytes} of whatever is no clip in base64; send less",
+        code="body_too_large",
+    )
+
+
+def _find_longest_string(data: bytes) -> tuple[int, int]:
+    """Find the longest string of JSON with its quotes, and refuse more values than a request has.
+
+    An empty list is three bytes here and sixty in memory.
+    """
+    longest = (0, 0)
+    num_other_bytes = len(data)
+    for number, (start, end) in enumerate(_strings_of(data)):
         if number > _MAX_JSON_STRINGS:
-            return True
-        num_bytes -= string.end() - string.start()
-    return num_bytes > _OTHER_BYTES
+            raise _no_object("the body has too many values")
+        num_other_bytes -= end - start
+        if end - start > longest[1] - longest[0]:
+            longest = (start, end)
+    if num_other_bytes > _OTHER_BYTES:
+        raise _no_object("the body has too many values")
+    return longest
+
+
+def _strings_of(data: bytes) -> Iterator[tuple[int, int]]:
+    """Give where each string begins and ends, with its quotes."""
+    start = data.find(b'"')
+    while start >= 0:
+        end = start + 1
+        while (found := _JSON_STRING_PART.match(data, end)) and found.end() > end:
+            end = found.end()
+        if data[end : end + 1] != b'"':
+            raise _no_object("the body is no JSON")
+        end += 1
+        yield start, end
+        start = data.find(b'"', end)
+
+
+def _read_long_value(written: memoryview, max_text_bytes: int) -> str:
+    """Read a string of JSON that is base64, whose only escape is that of the slash."""
+    pieces: list[str] = []
+    rest = ""
+    for start in range(0, len(written), 4 * _PIECE):
+        try:
+            piece = rest + str(written[start : start + 4 * _PIECE], "ascii")
+        except UnicodeDecodeError:
+            piece = "\\."
+        rest = "\\" if piece.endswith("\\") else ""
+        pieces.append(piece.removesuffix(rest).replace("\\/", "/"))
+        if "\\" in pieces[-1]:
+            raise _too_much_text(f"a text of the body has {len(written)} bytes", max_text_bytes)
+    return "".join(pieces)
 
 
 def _refuse_constant(name: str) -> float:
@@ -222,10 +354,31 @@ def _finite(text: str) -> float:
 
 
 def _read_urlencoded(data: bytes) -> dict[str, Any]:
+    if data.count(b"&") >= _MAX_FIELDS:
+        raise _malformed(f"it must have {_MAX_FIELDS} fields at most")
     try:
-        return dict(parse_qsl(data.decode("utf-8"), keep_blank_values=True, max_num_fields=_MAX_FIELDS))
-    except ValueError as error:
-        raise _malformed("it must be UTF-8 and have few fields") from error
+        pairs = (field.partition(b"=") for field in data.split(b"&") if field)
+        return {_unquote(name): _unquote(value) for name, _, value in pairs}
+    except UnicodeDecodeError as error:
+        raise _malformed("it must be UTF-8") from error
+
+
+def _unquote(data: bytes) -> str:
+    """Decode what a form has in percent signs; UnicodeDecodeError where it is not UTF-8.
+
+    >>> _unquote(b"Gr%C3%BC%C3%9Fe+100%")
+    'Grüße 100%'
+    """
+    data = data.replace(b"+", b" ")
+    decoded = bytearray()
+    start = 0
+    while start < len(data):
+        end = start + _PIECE
+        if end < len(data) and (cut := data.rfind(b"%", end - 2, end)) >= 0:
+            end = cut  # not within a percent sign and its two digits
+        decoded += unquote_to_bytes(data[start:end])
+        start = end
+    return decoded.decode("utf-8")
 
 
 async def _read_multipart(request: Request) -> dict[str, Any]:
@@ -234,7 +387,7 @@ async def _read_multipart(request: Request) -> dict[str, Any]:
         # Some of Python's codecs raise what the parser does not expect, others take quadratic time.
         raise _malformed("its charset must be utf-8")
     parser = _MemoryFormParser(
-        request.headers, request.stream(), max_files=1, max_fields=_MAX_FIELDS, max_part_size=2**62
+        request.headers, _in_pieces(request.stream()), max_files=1, max_fields=_MAX_FIELDS, max_part_size=2**62
     )
     try:
         form = await parser.parse()
@@ -244,6 +397,14 @@ async def _read_multipart(request: Request) -> dict[str, Any]:
         return {name: await _value(value) for name, value in form.multi_items()}
     finally:
         await form.close()
+
+
+async def _in_pieces(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Cut a body into pieces that are parsed in no time, and let others go on after each."""
+    async for chunk in chunks:
+        for start in range(0, len(chunk), _PIECE):
+            yield chunk[start : start + _PIECE]
+            await asyncio.sleep(0)
 
 
 def _malformed(why: str) -> HttpError:
@@ -256,10 +417,11 @@ async def _value(value: str | UploadFile) -> str | Upload:
     return Upload(await value.read(), value.content_type or "")
 
 
-def read_clip(value: Any, max_bytes: int, param: str) -> Upload:
+async def read_clip(request: Request, value: Any, max_bytes: int, param: str) -> Upload:
     """Read a clip that came as a file of a form, or as text: base64 or a data: URL. No address is fetched.
 
     Args:
+        request: that it came with.
         value: of the field.
         max_bytes: more are refused, before they are decoded.
         param: name of the field.
@@ -272,15 +434,23 @@ def read_clip(value: Any, max_bytes: int, param: str) -> Upload:
         return value
     if not isinstance(value, str):
         raise _no_clip(param)
-    head, text = "", value
-    if value.startswith("data:"):
-        head, _, text = value.partition(",")
+    return await Decoding.of(request).run(lambda: _read_text_clip(value, max_bytes, param), len(value))
+
+
+def _read_text_clip(text: str, max_bytes: int, param: str) -> Upload:
+    head = ""
+    if text.startswith("data:"):
+        head, _, text = text.partition(",")
     _check_clip_size(len(text.rstrip("=")) * 3 // 4, max_bytes, param)
+    data = bytearray()
     try:
-        data = base64.b64decode(text, validate=True)
+        if 0 <= text.find("=") < len(text) - 2:
+            raise ValueError("padding in the middle")
+        for start in range(0, len(text), 4 * _PIECE):
+            data += base64.b64decode(text[start : start + 4 * _PIECE], validate=True)
     except ValueError as error:
         raise _no_clip(param) from error
-    return Upload(data, head.removeprefix("data:").partition(";")[0])
+    return Upload(bytes(data), head.removeprefix("data:").partition(";")[0])
 
 
 def _check_clip_size(num_bytes: int, max_bytes: int, param: str) -> None:

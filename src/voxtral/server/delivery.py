@@ -8,8 +8,10 @@ well is whole.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Protocol
 
 from voxtral.errors import CancelledError
@@ -17,19 +19,25 @@ from voxtral.server.errors import HttpError, as_http_error
 from voxtral.server.guard import Visit
 from voxtral.server.service import Closing, Encoded, Opening, SpeechOrder, SpeechService, Utterance
 
-# The code of a client that has stopped reading: whatever else is sent would wait as long again.
+# The code of a client that has stopped reading, or reads too slowly: whatever else is sent would wait as long again.
 _STALLED = "client_stalled"
+
+# Who takes audio at less than this part of the speed at which it is heard keeps a stream from somebody else.
+_LOWEST_PACE = 0.5
+
+# What is sent whole is handed over in such pieces, so that a slow client is told from one that has stopped.
+_PIECE_BYTES = 32768
 
 
 class Sink(Protocol):
     """Where an utterance goes. Each call ends when the transport has taken what it was given."""
 
-    async def begin(self, opening: Opening, whole: Encoded | None, closing: Closing | None) -> None:
+    async def begin(self, opening: Opening, held: Sequence[Encoded], closing: Closing | None) -> None:
         """Announce the audio.
 
         Args:
             opening: what is known.
-            whole: all of the audio where the order is held, else None.
+            held: all of the pieces that will come where the order is held, else none.
             closing: what it took where the order is held, else None.
         """
         ...
@@ -96,7 +104,8 @@ class _Delivery:
     ) -> None:
         self.is_complete = False
         self._metrics = service.metrics
-        self._stall_timeout_s = service.options.stall_timeout_s
+        self._pace = _Pace(service.options.stall_timeout_s)
+        self._max_lead_s = service.options.max_lead_s
         self._order = order
         self._utterance = utterance
         self._sink = sink
@@ -112,14 +121,18 @@ class _Delivery:
             raise
         facts.update(chars=len(order.request.text), format=order.format, ttfa_s=round(opening.ttfa_s, 4))
         try:
-            whole, closing = (piece, utterance.closing) if order.is_held else (None, None)
-            await self._taken(self._sink.begin(opening, whole, closing))
+            held, closing = (_cut(piece), utterance.closing) if order.is_held else ((), None)
+            await self._pace.taken(self._sink.begin(opening, held, closing))
+            heard = _Clock(opening.sample_rate)
             while piece is not None:
-                await self._taken(self._sink.audio(piece))
+                for part in held or (piece,):
+                    await self._pace.taken(self._sink.audio(part), heard.add(part))
+                if self._max_lead_s is not None and not held:
+                    await asyncio.sleep(heard.lead_s - self._max_lead_s)
                 piece = await utterance.read()
             closing = utterance.closing
             self.is_complete = True
-            await self._taken(self._sink.end(closing))
+            await self._pace.taken(self._sink.end(closing))
         except Exception as error:  # noqa: BLE001 - it has begun: whatever it is, the transport breaks
             await self._break_off(as_http_error(error))
             return
@@ -130,13 +143,71 @@ class _Delivery:
         self._facts["error"] = error.code
         if error.code != _STALLED:
             with suppress(HttpError):  # it may have stopped reading by now
-                await self._taken(self._sink.fail(error))
+                await self._pace.taken(self._sink.fail(error))
 
-    async def _taken(self, sending: Awaitable[None]) -> None:
-        """Wait until the client has taken something, unless it has stopped reading."""
+
+class _Pace:
+    """Judges how fast a client takes audio, against the time in which it is heard.
+
+    A client has `patience_s` seconds to spare. Waiting for it uses them up; each second of audio that it takes brings
+    back two, up to as many as it had. So one that reads at the speed of hearing may pause for as long as that, again
+    and again, and one that reads at less than half of it is cut off in the end. Time in which the engine is what is
+    waited for does not count.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._left_s = patience_s
+
+    async def taken(self, sending: Awaitable[None], audio_s: float = 0.0) -> None:
+        """Wait until the client has taken something that lasts so many seconds.
+
+        Raises:
+            HttpError: 408, it has stopped reading, or reads too slowly.
+        """
+        began = time.monotonic()
         try:
             # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the end of its wait.
-            async with asyncio.timeout(self._stall_timeout_s):
+            async with asyncio.timeout(self._left_s):
                 await sending
         except TimeoutError:
-            raise HttpError(408, f"the client took nothing for {self._stall_timeout_s:g} s", code=_STALLED) from None
+            raise HttpError(
+                408,
+                f"the client took nothing for {self._patience_s:g} s, or audio at less than half of the speed at which "
+                "it is heard",
+                code=_STALLED,
+            ) from None
+        left_s = self._left_s - (time.monotonic() - began) + audio_s / _LOWEST_PACE
+        self._left_s = min(self._patience_s, left_s)
+
+
+class _Clock:
+    """Tells how far what was sent is ahead of what can have been heard of it."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._sample_rate = sample_rate
+        self._began = time.monotonic()
+        self._sent_s = 0.0
+
+    def add(self, piece: Encoded) -> float:
+        """Take note of a piece; return how many seconds it lasts."""
+        seconds = piece.num_samples / self._sample_rate
+        self._sent_s += seconds
+        return seconds
+
+    @property
+    def lead_s(self) -> float:
+        """Seconds of audio that have been sent and cannot have been heard yet."""
+        return self._sent_s - (time.monotonic() - self._began)
+
+
+def _cut(whole: Encoded | None) -> tuple[Encoded, ...]:
+    """Cut what is sent whole into pieces; the marks are those of the first."""
+    if whole is None:
+        return ()
+    size = len(whole.data)
+    edges = [(at, whole.num_samples * at // size) for at in (*range(0, size, _PIECE_BYTES), size)]
+    return tuple(
+        Encoded(whole.data[at:end], whole.start + sample, end_sample - sample, whole.marks if at == 0 else ())
+        for (at, sample), (end, end_sample) in pairwise(edges)
+    )

@@ -28,6 +28,8 @@ from voxtral.errors import (
     RequestError,
     TextError,
     VoiceError,
+    VoiceStoreBusyError,
+    VoiceUnreadableError,
     VoxtralError,
 )
 
@@ -41,6 +43,7 @@ _TYPES = {
 # The first that fits: status, and the parameter to blame.
 _STATUSES: tuple[tuple[type[VoxtralError], int, str | None], ...] = (
     (TextError, 400, "input"),
+    (VoiceUnreadableError, 503, None),
     (VoiceError, 400, "voice"),
     (LanguageError, 400, "language"),
     (ReferenceAudioError, 400, "reference"),
@@ -53,6 +56,7 @@ _STATUSES: tuple[tuple[type[VoxtralError], int, str | None], ...] = (
     (CheckpointError, 503, None),
     (DownloadError, 503, None),
     (DeviceError, 503, None),
+    (VoiceStoreBusyError, 503, None),
     (AudioError, 500, None),
 )
 
@@ -121,6 +125,11 @@ def busy(message: str, *, code: str, status: int = 503, retry_after_s: float = _
     """Make the answer of a server that has no room now."""
     seconds = max(1, round(retry_after_s))
     return HttpError(status, f"{message}; try again in {seconds} s", code=code, headers={"Retry-After": str(seconds)})
+
+
+def client_gone() -> HttpError:
+    """Name the end of a request whose client hung up before all of it had come; nobody reads this."""
+    return HttpError(499, "the client went away before its request was complete", code="client_gone")
 
 
 def shutting_down() -> HttpError:

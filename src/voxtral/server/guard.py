@@ -20,7 +20,8 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from voxtral.server.errors import HttpError, as_http_error
+from voxtral.server.connections import Connections
+from voxtral.server.errors import HttpError, as_http_error, busy
 from voxtral.server.keys import LOCAL, Client, KeyRing
 from voxtral.server.metrics import Metrics
 from voxtral.server.options import ServerOptions
@@ -38,6 +39,9 @@ _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+?)\.?)(?::[0-9]*)?")
 _PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
 
 _OFTEN_ASKED = frozenset(("/livez", "/readyz", "/health", "/metrics"))
+
+# Browsers send twenty, and a chain of proxies adds as many.
+_MAX_HEADERS = 128
 
 # The status of a websocket, and what its messages say where they leave out the code.
 _ACCEPTED = 101
@@ -114,16 +118,25 @@ class Guard:
         keys: that are accepted.
         metrics: gets each response.
         public_paths: that need no key.
+        peer_share: utterances under way or waiting that one address may have where there are no keys; None for any.
     """
 
     def __init__(
-        self, app: ASGIApp, options: ServerOptions, keys: KeyRing, metrics: Metrics, public_paths: Iterable[str]
+        self,
+        app: ASGIApp,
+        options: ServerOptions,
+        keys: KeyRing,
+        metrics: Metrics,
+        public_paths: Iterable[str],
+        peer_share: int | None = None,
     ) -> None:
         self._app = app
         self._options = options
         self._keys = keys
         self._metrics = metrics
         self._public_paths = frozenset(public_paths)
+        self._peer_share = peer_share
+        self._proxies = [ipaddress.ip_network(proxy, strict=False) for proxy in options.proxies]
         own_names = ("localhost", socket.gethostname(), options.host, *options.allowed_hosts)
         self._hosts = frozenset(name for name in map(_host_name, own_names) if name)
 
@@ -164,7 +177,17 @@ class Guard:
             self._note(scope, visit)
 
     def _admit(self, scope: Scope, headers: Headers) -> Client:
-        """Check peer, Host, Origin and key; return whose key it is."""
+        """Check size, peer, Host, Origin and key; return whose key it is."""
+        if len(scope["headers"]) > _MAX_HEADERS:
+            # Each look at one of them goes through all.
+            raise HttpError(
+                431,
+                f"the request has {len(scope['headers'])} headers; it may have {_MAX_HEADERS} at most; send fewer",
+                code="too_many_headers",
+            )
+        connections: Connections | None = scope["state"].get("connections")  # of `voxtral serve`
+        if connections is not None and connections.is_crowded and scope["path"] not in _OFTEN_ASKED:
+            raise busy("too many connections have a request under way", code="server_busy")
         if not (self._keys or self._options.insecure or _is_local(scope, headers)):
             raise HttpError(
                 403,
@@ -176,7 +199,9 @@ class Guard:
         self._check_origin(scope, headers)
         # A browser asks before it sends a key along; whether it may is answered behind this.
         is_preflight = scope.get("method") == "OPTIONS" and "access-control-request-method" in headers
-        if not self._keys or scope["path"] in self._public_paths or is_preflight:
+        if not self._keys:
+            return self._peer_of(scope)
+        if scope["path"] in self._public_paths or is_preflight:
             return LOCAL
         client = self._keys.find(_presented_key(headers))
         if client is None:
@@ -187,6 +212,15 @@ class Guard:
                 headers={"WWW-Authenticate": "Bearer"},
             )
         return client
+
+    def _peer_of(self, scope: Scope) -> Client:
+        """Tell clients without keys apart by address; this machine and named proxies stand for any number of them."""
+        address = _address_of(scope)
+        if address is None or address.is_loopback or any(address in proxy for proxy in self._proxies):
+            return LOCAL
+        # Who has an IPv6 address has as many as there are in a /64.
+        home = str(address) if address.version == 4 else str(ipaddress.ip_network((address.packed[:8] + bytes(8), 64)))
+        return Client("remote", self._peer_share, home)
 
     def _check_host(self, headers: Headers) -> None:
         """Refuse names that are not ours: a page elsewhere may have let its name point at this machine.
@@ -289,16 +323,23 @@ def _is_local(scope: Scope, headers: Headers) -> bool:
     """Tell whether the peer is this machine: its loopback address, or a Unix socket, and no proxy in between."""
     if any(name in headers for name in _PROXY_HEADERS):
         return False
-    client = scope.get("client")
-    if client is None:
+    if scope.get("client") is None:
         server = scope.get("server")
         return server is not None and server[1] is None
+    address = _address_of(scope)
+    return address is not None and address.is_loopback
+
+
+def _address_of(scope: Scope) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Find the address of the peer; None where it has none, or what it has is none."""
+    client = scope.get("client")
+    if client is None:
+        return None
     try:
         address = ipaddress.ip_address(client[0].split("%")[0])
     except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _host_name(host: str) -> str:

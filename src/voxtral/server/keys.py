@@ -24,12 +24,14 @@ class Client:
     """Who asks.
 
     Attributes:
-        name: of the key, for logs and limits; "local" without one.
+        name: of the key, for logs; "local" without one.
         max_streams: utterances under way or waiting that this client may have; None for no limit of its own.
+        peer: the address that it asks from, where that and no key tells it from others.
     """
 
     name: str
     max_streams: int | None = None
+    peer: str = ""
 
 
 LOCAL = Client("local")

@@ -27,6 +27,9 @@ class Metrics:
         self._errors = Counter("voxtral_errors", "Failed utterances by error code.", ["code"], registry=registry)
         self.cancellations = Counter("voxtral_cancellations", "Utterances whose client went away.", registry=registry)
         self.restarts = Counter("voxtral_engine_restarts", "Engines that were started anew.", registry=registry)
+        self._closed = Counter(
+            "voxtral_connections_closed", "Connections that were given up, by reason.", ["reason"], registry=registry
+        )
         self._ttfa = Histogram(
             "voxtral_ttfa_seconds", "From the request to its first audio bytes.", buckets=_SECONDS, registry=registry
         )
@@ -56,6 +59,10 @@ class Metrics:
     def count_error(self, code: str) -> None:
         """Count an utterance that failed."""
         self._errors.labels(code).inc()
+
+    def count_closed_connection(self, reason: str) -> None:
+        """Count a connection that the server gave up."""
+        self._closed.labels(reason).inc()
 
     def observe_start(self, ttfa_s: float, queue_s: float) -> None:
         """Take note of an utterance whose first bytes leave."""

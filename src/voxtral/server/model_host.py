@@ -115,7 +115,13 @@ class ModelHost:
         self.on_fatal: Callable[[str], None] = _end_process
 
     async def start(self) -> None:
-        """Begin to load; returns at once."""
+        """Begin to load; returns at once.
+
+        Raises:
+            EngineStoppedError: the model was given, by the parent of this fork.
+        """
+        if self._given is not None:
+            self._given.check_process()  # here, so that a worker ends at its start and not at its first request
         self._begin_loading()
         self._watching = asyncio.create_task(self._watch())
 
@@ -225,7 +231,7 @@ class ModelHost:
                 dtype=options.dtype,
                 quantize=options.quantize,
                 max_memory=options.max_memory,
-                local_files_only=options.model is None,
+                local_files_only=True,  # whoever may be asked has been, before this began
                 announce=self._announce,
                 options=EngineOptions(max_batch=options.max_batch, batch_invariant=options.batch_invariant),
             )
@@ -287,9 +293,8 @@ class ModelHost:
     def _fail(self, error: Exception) -> None:
         self._problem = error
         self._set("failed")
-        message = str(error) if isinstance(error, VoxtralError) else type(error).__name__
-        _log.error("the model cannot be used: %s", message)
-        self.on_fatal(message)
+        # `on_fatal` says it, once.
+        self.on_fatal(str(error) if isinstance(error, VoxtralError) else type(error).__name__)
 
 
 def _speak_once(tts: VoxtralTTS) -> None:

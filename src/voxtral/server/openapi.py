@@ -26,13 +26,14 @@ _MEANINGS = {
     415: "The body is of a kind that is not read here.",
     421: "The Host header names another host.",
     429: "The key has all its streams under way.",
+    431: "The request has too many headers.",
     500: "The server or the model failed.",
     503: "There is no room now, or no model.",
     504: "The deadline passed.",
 }
 
 # What may be answered before a route is reached, while a body is read, and when something is to be spoken.
-DOOR = (401, 403, 421, 500)
+DOOR = (401, 403, 421, 431, 500, 503)
 READING = (400, 408, 413, 415, 503)
 SPEAKING = (400, 404, 413, 429, 503, 504)
 
@@ -43,6 +44,8 @@ _AUDIO_TYPES = ("audio/mpeg", "audio/ogg", "audio/aac", "audio/flac", "audio/wav
 _AUDIO_HEADERS = {
     "X-Voxtral-Model": "Which model speaks.",
     "X-Voxtral-Voice": "Whose voice it is.",
+    "X-Voxtral-Language": "The language that chose what was not named.",
+    "X-Voxtral-Language-Source": "What chose the language: given, voice, text or default.",
     "X-Voxtral-Seed": "Makes the same speech again.",
     "X-Voxtral-Sample-Rate": "Samples per second.",
     "X-Voxtral-TTFA": "Seconds from the request to the first audio.",

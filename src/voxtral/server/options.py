@@ -9,10 +9,12 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from voxtral.errors import OptionError
+from voxtral.errors import OptionError, quoted
+from voxtral.switches import parse_truth
 
 PREFIX = "VOXTRAL_"
 
@@ -42,14 +44,22 @@ class ServerOptions:
         api_key_file: a file of lines `KEY`, `NAME KEY` or `NAME KEY STREAMS`.
         insecure: answer peers that are not this machine without any key.
         allowed_hosts: names besides localhost and IP addresses that a Host header may have.
+        proxies: addresses or networks of proxies, such as 10.0.0.5 or 172.16.0.0/12, through which many ask: without
+            keys, one address has half of all streams, and these have no such limit.
         allowed_origins: other sites whose pages may use this server, such as https://app.example; "CORS".
         max_streams: utterances under way at a time; None takes as many as the engine computes side by side.
         max_queue: requests that wait for their turn; None takes twice `max_streams`.
         max_wait_s: longest wait for a turn, and for a model that is still loading, in seconds.
         max_streams_per_key: utterances under way or waiting of one API key; None for no limit but the others.
         deadline_s: longest time for one utterance, in seconds; None for no limit.
-        stall_timeout_s: a client that takes nothing for so many seconds is given up.
+        stall_timeout_s: a client that takes nothing for so many seconds is given up, and so is one that takes audio at
+            less than half of the speed at which it is heard, by a margin of as many seconds.
+        max_lead_s: no stream is made further ahead of what is heard by now than so many seconds of audio; None for no
+            limit. For proxies that take all there is, whether their client reads or not.
         body_timeout_s: longest time to receive a request's body, in seconds.
+        head_timeout_s: longest time to receive a request's head, in seconds; of `voxtral serve`.
+        max_connections: open at a time; None takes as many as there are descriptors for, up to 4096; of
+            `voxtral serve`.
         drain_s: time for what runs to finish after SIGTERM, in seconds.
         unload_after_s: free the model after so many idle seconds; None keeps it.
         max_chars: characters of one text.
@@ -75,13 +85,17 @@ class ServerOptions:
     insecure: bool = False
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
     max_streams: int | None = None
     max_queue: int | None = None
     max_wait_s: float = 30.0
     max_streams_per_key: int | None = None
     deadline_s: float | None = None
     stall_timeout_s: float = 60.0
+    max_lead_s: float | None = None
     body_timeout_s: float = 30.0
+    head_timeout_s: float = 15.0
+    max_connections: int | None = None
     drain_s: float = 30.0
     unload_after_s: float | None = None
     max_chars: int = 100_000
@@ -95,16 +109,24 @@ class ServerOptions:
         for name, low, high in _RANGES:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise OptionError(f"{name} is {value}; it must be from {low} to {high}; {_where(name)}")
+                raise OptionError(f"{name} is {quoted(value)}; it must be from {low} to {high}; {_where(name)}")
         for name, choices in (("normalize", ("off", "auto")), ("log_format", ("text", "json"))):
             if getattr(self, name) not in choices:
                 raise OptionError(
-                    f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}; {_where(name)}"
+                    f"{name} is {quoted(getattr(self, name))}; it must be one of {', '.join(choices)}; {_where(name)}"
                 )
         for name, (rule, example) in _RULES.items():
             for value in getattr(self, name):
                 if not rule.fullmatch(value):
-                    raise OptionError(f"{name} has {value!r}; each must look like {example}; {_where(name)}")
+                    raise OptionError(f"{name} has {quoted(value)}; each must look like {example}; {_where(name)}")
+        for value in self.proxies:
+            try:
+                ip_network(value, strict=False)
+            except ValueError as error:
+                raise OptionError(
+                    f"proxies has {quoted(value)}; each must be an address or network, such as 10.0.0.5 or "
+                    f"172.16.0.0/12; {_where('proxies')}"
+                ) from error
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **given: Any) -> ServerOptions:
@@ -136,7 +158,10 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("max_streams_per_key", 1, 4096),
     ("deadline_s", 0.1, 86400),
     ("stall_timeout_s", 0.1, 86400),
+    ("max_lead_s", 0.5, 86400),
     ("body_timeout_s", 0.1, 3600),
+    ("head_timeout_s", 0.1, 3600),
+    ("max_connections", 8, 65536),
     ("drain_s", 0, 3600),
     ("unload_after_s", 0.1, 31_536_000),
     ("max_chars", 1, 10_000_000),
@@ -153,7 +178,8 @@ _RULES: dict[str, tuple[re.Pattern[str], str]] = {
 
 
 def _where(name: str) -> str:
-    return f"see --{name.replace('_', '-')} or {PREFIX}{name.upper()}"
+    flag = {"proxies": "proxy", "max_lead_s": "max-lead"}.get(name, name.replace("_", "-"))
+    return f"see --{flag} or {PREFIX}{name.upper()}"
 
 
 def _parse(name: str, kind: Any, text: str) -> Any:
@@ -162,14 +188,9 @@ def _parse(name: str, kind: Any, text: str) -> Any:
         return _PARSERS.get(kind, str)(text)
     except ValueError as error:
         called = kind.__name__ if isinstance(kind, type) else str(kind)
-        raise OptionError(f"{PREFIX}{name.upper()} is {text!r}; it must be a {called}; correct or unset it") from error
-
-
-def _parse_bool(text: str) -> bool:
-    values = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if text.lower() not in values:
-        raise ValueError(text)
-    return values[text.lower()]
+        raise OptionError(
+            f"{PREFIX}{name.upper()} is {quoted(text)}; it must be a {called}; correct or unset it"
+        ) from error
 
 
 def _parse_list(text: str) -> tuple[str, ...]:
@@ -186,7 +207,7 @@ _PARSERS: dict[Any, Callable[[str], Any]] = {
     int | None: int,
     float: float,
     float | None: float,
-    bool: _parse_bool,
+    bool: parse_truth,
     Path: _parse_path,
     Path | None: _parse_path,
     tuple[str, ...]: _parse_list,

@@ -1,25 +1,33 @@
-"""Running the application with uvicorn: what is said at the start, drain at the end, logs without texts."""
+"""Running the application with uvicorn: its connections, what is said at the start, drain, logs without texts."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import uvicorn
+from fastapi import FastAPI
 
-from voxtral.errors import DeviceError
+from voxtral.errors import DeviceError, OptionError
 from voxtral.server.application import create_app
+from voxtral.server.connections import KEEP_ALIVE_S, MAX_HEAD_BYTES, Connections
+from voxtral.server.metrics import Metrics
 from voxtral.server.model_host import ModelHost
 from voxtral.server.options import ServerOptions
 
-# Longer than the minute for which proxies keep an idle connection, so that they and not we close it.
-_KEEP_ALIVE_S = 65
-
 _READY_POLL_S = 0.05
+
+# A stream whose client stops reading is ended by the stream, which can say so; by its connection if that fails.
+_LATER_THAN_STREAMS_S = 10
+
+# What uvicorn says of each request that is none, and anybody can send a thousand of in a second.
+_SAID_EVERY_S = 60.0
 
 
 def run(options: ServerOptions, announce: Callable[[str], None], *, is_quiet: bool = False) -> None:
@@ -31,32 +39,65 @@ def run(options: ServerOptions, announce: Callable[[str], None], *, is_quiet: bo
         is_quiet: no access log.
 
     Raises:
-        OptionError: a key breaks a rule.
+        OptionError: a key breaks a rule, or the address cannot be listened on.
         DeviceError: the model could not be loaded, or cannot be used any more.
     """
     _set_up_logs(is_quiet=is_quiet)
     app = create_app(options, announce=announce)
-    config = uvicorn.Config(
-        app,
-        host=options.host,
-        port=options.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=round(options.drain_s),
-    )
-    server = _Server(config, app.state.service.host, announce)
-    server.run()
+    connections = connect(app, options)
+    server = _Server(configure(app, options, connections), app.state.service.host, announce, connections)
+    try:
+        sockets = connections.listen(options.host, options.port)
+    except OSError as error:
+        raise OptionError(
+            f"host {options.host}, port {options.port} cannot be listened on ({error.strerror or error}); it must be "
+            "an address of this machine, and a port that is free; choose another with --host or --port"
+        ) from error
+    # What is imported is never garbage, and each full search through it would hold up every stream for 100 ms.
+    gc.freeze()
+    server.run(sockets)
     if server.problem is not None:
         raise DeviceError(f"the server ended, because the model cannot be used: {server.problem}")
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, which tells the model of its end and a person of its start."""
+def connect(app: FastAPI, options: ServerOptions) -> Connections:
+    """Make the connections of an application, which tell its metrics."""
+    metrics: Metrics = app.state.service.metrics
+    connections = Connections(
+        options.head_timeout_s,
+        options.stall_timeout_s + _LATER_THAN_STREAMS_S,
+        options.max_connections,
+        metrics.count_closed_connection,
+    )
+    metrics.watch("voxtral_connections", "Connections that are open.", lambda: connections.num_open)
+    return connections
 
-    def __init__(self, config: uvicorn.Config, host: ModelHost, announce: Callable[[str], None]) -> None:
+
+def configure(app: FastAPI, options: ServerOptions, connections: Connections) -> uvicorn.Config:
+    """Set up uvicorn."""
+    return uvicorn.Config(
+        app,
+        # Not "auto": other loops do not ask the sockets of `connections`, other parsers have no limit for a head.
+        loop="asyncio",
+        http=connections.protocol,
+        ws="none",
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=round(options.drain_s),
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which tells the model of its end and a person of its start, and looks after connections."""
+
+    def __init__(
+        self, config: uvicorn.Config, host: ModelHost, announce: Callable[[str], None], connections: Connections
+    ) -> None:
         super().__init__(config)
+        self._connections = connections
         self.problem: str | None = None
         self._host = host
         self._announce = announce
@@ -94,6 +135,12 @@ class _Server(uvicorn.Server):
                 shown = f"[{name}]" if ":" in name else name
                 self._announce(f"ready on http://{shown}:{port} (a page to try it is there; Ctrl-C ends)")
 
+    async def on_tick(self, counter: int) -> bool:
+        """Look after connections, every half second."""
+        if counter % 5 == 0:
+            self._connections.sweep()
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no new requests, finish what runs, then end."""
         self._host.drain()
@@ -117,3 +164,23 @@ def _set_up_logs(*, is_quiet: bool) -> None:
         logger.setLevel(level)
         logger.propagate = False
     logging.getLogger("voxtral.server").setLevel(logging.INFO)
+    uvicorns = logging.getLogger("uvicorn.error")
+    uvicorns.filters = [_Seldom()]
+
+
+class _Seldom(logging.Filter):
+    """Lets each warning pass once a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is written."""
+        if record.levelno != logging.WARNING:
+            return True
+        now, message = time.monotonic(), str(record.msg)
+        is_news = now - self._passed_at.get(message, -_SAID_EVERY_S) >= _SAID_EVERY_S
+        if is_news:
+            self._passed_at[message] = now
+        return is_news

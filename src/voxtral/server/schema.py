@@ -5,19 +5,26 @@ Dialects share these; each adds what its clients call otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from voxtral import options
+from voxtral.errors import shortened
 from voxtral.options import Option
 from voxtral.server.errors import HttpError
 from voxtral.speech.request import make_request
 from voxtral.types import Normalize, SpeechRequest
 
-# More problems at once than these help nobody.
+# More problems at once than these help nobody, and neither do more names of fields.
 _MAX_PROBLEMS = 8
+_MAX_NAMES = 64
+
+# Characters of a field that is neither what is to be spoken nor a clip.
+_MAX_FIELD_CHARS = 4096
+_LONG_FIELDS = ("input", "text", "ref_audio", "instructions")
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -86,7 +93,12 @@ class SpeechFields(BaseModel):
     @property
     def unknown_fields(self) -> tuple[str, ...]:
         """Names that were sent and mean nothing here."""
-        return tuple(self.model_extra or ())
+        return unknown_fields(self)
+
+
+def unknown_fields(fields: BaseModel) -> tuple[str, ...]:
+    """Name what was sent and means nothing here, each name no longer than names are, and no more than a form has."""
+    return tuple(shortened(name) for name in islice(fields.model_extra or (), _MAX_NAMES))
 
 
 def validate(model: type[Model], fields: Mapping[str, Any]) -> Model:
@@ -95,10 +107,34 @@ def validate(model: type[Model], fields: Mapping[str, Any]) -> Model:
     Raises:
         HttpError: 400, they break its rules.
     """
+    _check_lengths(model, fields)
     try:
         return model.model_validate(dict(fields))
     except ValidationError as error:
-        raise invalid(error.errors()) from error
+        raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from error
+
+
+def _check_lengths(model: type[BaseModel], fields: Mapping[str, Any]) -> None:
+    """Refuse what is longer than a field can be before anything is done with it; texts and clips have other rules."""
+    for name, field in model.model_fields.items():
+        alias = field.validation_alias
+        for given in alias.choices if isinstance(alias, AliasChoices) else (name,):
+            value = fields.get(str(given))
+            longest = max((len(text) for text in _texts_in(value)), default=0)
+            if name not in _LONG_FIELDS and longest > _MAX_FIELD_CHARS:
+                raise HttpError(
+                    400,
+                    f"{given} has {longest} characters; it may have {_MAX_FIELD_CHARS} at most; correct the request",
+                    code="invalid_request",
+                    param=str(given),
+                )
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from (text for text in cast(dict[str, Any], value).values() if isinstance(text, str))
 
 
 def invalid(problems: Iterable[Mapping[str, Any]]) -> HttpError:
@@ -112,7 +148,7 @@ def invalid(problems: Iterable[Mapping[str, Any]]) -> HttpError:
     for problem in problems:
         if problem["type"] == "json_invalid":
             return HttpError(400, "the body is no JSON; it must be an object of fields", code="invalid_json")
-        place = ".".join(str(part) for part in problem["loc"] if part not in ("body", "query", "path"))
+        place = ".".join(shortened(str(part)) for part in problem["loc"] if part not in ("body", "query", "path"))
         places.append(place)
         said.append(f"{place or 'the body'}: {problem['msg']}")
     message = f"{'; '.join(said[:_MAX_PROBLEMS])}; correct the request"

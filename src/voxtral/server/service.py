@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from voxtral.audio.encode import ContainerEncoder
-from voxtral.errors import AudioError, CancelledError, EncoderMissingError, OptionError, TextError
+from voxtral.errors import AudioError, CancelledError, EncoderMissingError, OptionError, TextError, quoted
 from voxtral.server.admission import Admission
 from voxtral.server.errors import HttpError
 from voxtral.server.keys import Client
@@ -25,7 +25,8 @@ from voxtral.server.options import ServerOptions
 from voxtral.speech.request import check_options
 from voxtral.speech.stream import SpeechReader
 from voxtral.speech.utterance import SpeechHandle
-from voxtral.types import FinishReason, Mark, SpeechRequest, SpeechStats
+from voxtral.text.guess import guess_language
+from voxtral.types import UNSAID, FinishReason, Mark, SpeechRequest, SpeechStats, SpokenLanguage
 
 T = TypeVar("T")
 
@@ -100,6 +101,7 @@ class Opening:
     sample_rate: int
     ttfa_s: float
     warnings: tuple[str, ...]
+    language: SpokenLanguage = UNSAID
 
 
 @dataclass(frozen=True)
@@ -141,8 +143,6 @@ class SpeechService:
             HttpError: 404, the model is not this one; 413, the text is too long.
         """
         text = order.request.text
-        if not text or not text.strip():
-            raise TextError("the text is empty; it must hold something to speak; send some text")
         limit = min(self.options.max_chars, MAX_HELD_CHARS) if order.is_held else self.options.max_chars
         if len(text) > limit:
             way_out = "stream it" if order.is_held and len(text) <= self.options.max_chars else "send it in parts"
@@ -152,6 +152,8 @@ class SpeechService:
                 code="text_too_long",
                 param="input",
             )
+        if not text or not text.strip():
+            raise TextError("the text is empty; it must hold something to speak; send some text")
         check_options(order.request)
         if order.request.reference_audio is not None:
             self.check_cloning_is_on()
@@ -192,7 +194,7 @@ class SpeechService:
             return
         raise HttpError(
             404,
-            f"the model {name!r} is not here; this server has {card.id}, also called {', '.join(MODEL_ALIASES)}",
+            f"the model {quoted(name)} is not here; this server has {card.id}, also called {', '.join(MODEL_ALIASES)}",
             code="model_not_found",
             param="model",
         )
@@ -266,6 +268,7 @@ class Utterance:
                 content_type=self._content_type,
                 model=card.id,
                 voice=handle.voice,
+                language=handle.language,
                 seed=handle.seed,
                 sample_rate=card.sample_rate,
                 ttfa_s=ttfa_s,
@@ -308,7 +311,7 @@ class Utterance:
         """Plan and start to speak, in a thread."""
         request, options = self.order.request, self._service.options
         if request.reference_audio is None:
-            voice = loaded.voices.resolve(self.order.voice, request.language)
+            voice = loaded.voices.resolve(self.order.voice, request.language or self._guess(loaded))
             request = replace(request, voice=voice)
         if options.deadline_s is not None:
             left = options.deadline_s - self._queue_s
@@ -318,6 +321,11 @@ class Utterance:
         handle = loaded.tts.submit(request, hold_segments=self.order.is_held, warn=self._warnings.append)
         pieces = _encode(handle, encoder)
         return handle, _join(pieces, encoder) if self.order.is_held else pieces
+
+    def _guess(self, loaded: LoadedModel) -> str | None:
+        """Tell the language of the text, for OpenAI's names, which stand for voices of any."""
+        guess = guess_language(self.order.request.text)
+        return guess if guess in loaded.card.languages else None
 
 
 def _not_opened() -> CancelledError:

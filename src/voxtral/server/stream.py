@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import quote
 
@@ -125,15 +126,18 @@ class _Body:
         self._send = send
         self._has_trailers = has_trailers
 
-    async def begin(self, opening: Opening, whole: Encoded | None, closing: Closing | None) -> None:
+    async def begin(self, opening: Opening, held: Sequence[Encoded], closing: Closing | None) -> None:
         headers = MutableHeaders({"Content-Type": self._shape.media_type or opening.content_type})
         # Proxies that gather a response before they pass it on would make a stream of it no more.
         headers["X-Accel-Buffering"] = "no"
         for name, value in {**_opening_headers(opening, self._order), **self._more_headers}.items():
             headers[name] = value
         if closing is not None:
-            audio = self._shape.audio(whole) if whole is not None else b""
-            headers["Content-Length"] = str(len(audio) + len(self._shape.end(closing)))
+            num_bytes = len(self._shape.end(closing))
+            for piece in held:
+                num_bytes += len(self._shape.audio(piece))
+                await asyncio.sleep(0)  # events of a long utterance take as long to write as others may not wait
+            headers["Content-Length"] = str(num_bytes)
             headers.update(_closing_headers(closing))
         if self._has_trailers:
             headers["Trailer"] = ", ".join(_CLOSING_HEADERS)
@@ -174,6 +178,8 @@ def _opening_headers(opening: Opening, order: SpeechOrder) -> dict[str, str]:
     headers = {
         "X-Voxtral-Model": _safe(opening.model),
         "X-Voxtral-Voice": _safe(opening.voice),
+        "X-Voxtral-Language": _safe(opening.language.code),
+        "X-Voxtral-Language-Source": opening.language.source,
         "X-Voxtral-Seed": str(opening.seed),
         "X-Voxtral-Sample-Rate": str(opening.sample_rate),
         "X-Voxtral-TTFA": f"{opening.ttfa_s:.4f}",

@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
-from voxtral.errors import BatchError, CancelledError, OptionError, RequestError, TextError, VoxtralError
+from voxtral.errors import BatchError, CancelledError, OptionError, RequestError, TextError, VoxtralError, quoted
 from voxtral.options import MAX_SEED, SEED
 from voxtral.speech.request import check_option, check_options, make_request
 from voxtral.types import SpeechRequest
@@ -30,6 +30,9 @@ T = TypeVar("T")
 
 MAX_IN_FLIGHT = 512
 """Each utterance in flight has a thread that reads it and, in the engine, its cache."""
+
+# How long a signal may go unheard while something is waited for.
+_LISTEN_S = 0.5
 
 # How many items one message names.
 _MAX_NAMED = 10
@@ -110,7 +113,7 @@ class Batch(Generic[T]):
                 for item in items:
                     if len(self._open) >= self._max_in_flight:
                         yield from self._finished()
-                    self._check_cancelled()
+                    self.check_cancelled()
                     try:
                         handle = self._submit(item.request, hold_segments=True)
                     except VoxtralError as error:
@@ -119,7 +122,7 @@ class Batch(Generic[T]):
                     self._open[pool.submit(self._take, item, handle)] = (item, handle)
                 while self._open:
                     yield from self._finished()
-                self._check_cancelled()
+                self.check_cancelled()
             finally:
                 # Before the pool waits for its threads.
                 self.cancel()
@@ -137,18 +140,26 @@ class Batch(Generic[T]):
 
     def _finished(self) -> Iterator[tuple[BatchItem, T | VoxtralError]]:
         """Wait until something is done, and yield it."""
-        self._check_cancelled()
-        for future in wait(list(self._open), return_when=FIRST_COMPLETED).done:
+        self.check_cancelled()
+        # A signal that comes just before a wait begins does not end it, and its handler runs only between two waits.
+        while not (done := wait(list(self._open), _LISTEN_S, FIRST_COMPLETED).done):
+            pass
+        for future in done:
             item, _ = self._open.pop(future)
             try:
                 outcome: T | VoxtralError = future.result()
             except VoxtralError as error:
                 outcome = error
             if isinstance(outcome, CancelledError):
-                self._check_cancelled()
+                self.check_cancelled()
             yield item, outcome
 
-    def _check_cancelled(self) -> None:
+    def check_cancelled(self) -> None:
+        """Go on only if nobody has called `cancel`.
+
+        Raises:
+            CancelledError: somebody has.
+        """
         if self._is_cancelled:
             self.cancel()  # also what was submitted while the first call looked at what was there
             raise CancelledError("the batch was cancelled by its caller")
@@ -316,7 +327,7 @@ def item_options(given: object) -> dict[str, Any]:
         kind = "missing" if "text" not in own else f"a {type(own['text']).__name__}"
         raise TextError(f"the text is {kind}; an item is a str, a dict with the str `text`, or a SpeechRequest")
     if odd := [key for key in own if not isinstance(key, str)]:
-        raise OptionError(f"option {odd[0]!r} is unknown; options are named by str; check the spelling")
+        raise OptionError(f"option {quoted(odd[0])} is unknown; options are named by str; check the spelling")
     return own
 
 
@@ -339,7 +350,7 @@ def own_name(given: object) -> str | None:
     mapping = _as_mapping(given)
     name = None if mapping is None else mapping.get("name")
     if name is not None and not isinstance(name, str):
-        raise OptionError(f"name is {name!r}; it must be a str")
+        raise OptionError(f"name is {quoted(name)}; it must be a str")
     return name
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from voxtral.audio.read import AudioLimits, AudioSource, read_audio
+from voxtral.engine.process import BoundToProcess
 from voxtral.errors import CodeRangeError, EncoderMissingError, ReferenceAudioError
 from voxtral.loading.checkpoint import Checkpoint
 from voxtral.model.codebooks import check_codes
@@ -46,7 +47,7 @@ class Call(Protocol):
         ...
 
 
-class Coder:
+class Coder(BoundToProcess):
     """Encodes and decodes with the codec of a running model; safe to use from many threads.
 
     Args:
@@ -57,6 +58,7 @@ class Coder:
     """
 
     def __init__(self, checkpoint: Checkpoint, name: str, presets: tuple[str, ...], call: Call) -> None:
+        super().__init__()
         self._config = checkpoint.config
         self._has_encoder = checkpoint.has_encoder
         self._name = name
@@ -116,6 +118,7 @@ class Coder:
         Raises:
             CodeRangeError: a code is outside its codebook.
         """
+        self.check_process()
         codes = _as_codes(codes)
         check_codes(codes[None], self._config.codebooks)
         with self._lock:
@@ -140,6 +143,7 @@ class Coder:
         yield self._call(lambda model: model.flush_codec(state).cpu().numpy())
 
     def _require_encoder(self) -> None:
+        self.check_process()
         if not self._has_encoder:
             raise EncoderMissingError(
                 f"{self._name} holds no codec encoder, so no voice can be made from audio; the published 4B weights "

@@ -12,6 +12,7 @@ from voxtral.engine.noise import SeededNoise, derive_seed
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.text.prompt import Prompt
 from voxtral.text.segment import TextSegment
+from voxtral.types import UNSAID, SpokenLanguage
 from voxtral.voices.prompt import VoicePrompt
 
 
@@ -68,6 +69,7 @@ class SpeechPlan:
             again unheard; costs a segment of latency and memory.
         segments_in_flight: segments that are made side by side; they are submitted in order.
         deadline_s: seconds from acceptance in which all audio must be made; None for no limit.
+        language: that chose the voice or the rules of normalisation, unless the caller did.
     """
 
     segments: Iterator[PlannedSegment]
@@ -80,6 +82,7 @@ class SpeechPlan:
     hold_segments: bool
     segments_in_flight: int = 2
     deadline_s: float | None = None
+    language: SpokenLanguage = UNSAID
 
 
 def generation_request(

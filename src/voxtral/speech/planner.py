@@ -17,15 +17,23 @@ from typing import Protocol, TypeVar
 
 from voxtral.audio.read import AudioSource
 from voxtral.config import ModelConfig
-from voxtral.errors import LanguageError, TextError
+from voxtral.errors import LanguageError, TextError, quoted
 from voxtral.speech.plan import PlannedSegment, SegmentTemplate, SpeechPlan
 from voxtral.speech.request import check_number, check_options
-from voxtral.text.language import LANGUAGES, check_speakable, is_speakable, resolve_language, script_mismatch
+from voxtral.text.guess import guess_language
+from voxtral.text.language import (
+    LANGUAGES,
+    check_speakable,
+    is_speakable,
+    resolve_language,
+    script_mismatch,
+    unknown_script,
+)
 from voxtral.text.normalize import normalize, write_in_kana
 from voxtral.text.prompt import build_prompt
-from voxtral.text.segment import TextSegment, split_text
+from voxtral.text.segment import Origin, TextSegment, split_rewritten
 from voxtral.text.tokenizer import SpeechTokenizer
-from voxtral.types import SpeechRequest, Voice
+from voxtral.types import SpeechRequest, SpokenLanguage, Voice
 from voxtral.voices.library import VoiceLibrary
 from voxtral.voices.presets import voice_language
 from voxtral.voices.prompt import VoicePrompt
@@ -85,9 +93,9 @@ class Planner:
         check_options(request)
         config, sampling = self._config, request.sampling
         check_number("max_frames", sampling.max_frames, 1, config.backbone.max_seq_len, whole=True)
-        language = self._check_language(request, warn)
-        parts = self._prepare_text(request, language or self._language_of(request.voice))
-        voice = self._resolve_voice(request, language, warn)
+        language = self._choose_language(request, warn)
+        parts = self._prepare_text(request, language.code)
+        voice = self._resolve_voice(request, language.code, warn)
         template = SegmentTemplate(
             voice=voice,
             is_voice_stored=self._voices.is_preset(voice),
@@ -99,6 +107,7 @@ class Planner:
         return SpeechPlan(
             segments=self._plan_segments(parts, template.voice.rows.shape[0], sampling.max_frames),
             template=template,
+            language=language,
             seed=secrets.randbits(32) if request.seed is None else int(request.seed),
             has_explicit_budget=sampling.max_frames is not None,
             speed=float(request.speed),
@@ -109,11 +118,37 @@ class Planner:
             segments_in_flight=_SEGMENTS_IN_FLIGHT_HELD if hold_segments else _SEGMENTS_IN_FLIGHT,
         )
 
+    def _choose_language(self, request: SpeechRequest, warn: Warn) -> SpokenLanguage:
+        """Take the language that is given, or that of the voice that is named, or that of the text where it is sure."""
+        if (given := self._check_language(request, warn)) is not None:
+            return SpokenLanguage(given, "given")
+        languages = self._config.languages
+        # A checkpoint may speak languages that this package knows nothing of.
+        is_known = all(code in LANGUAGES for code in languages)
+        strange = unknown_script(request.text, languages) if is_known else None
+        if strange is not None:
+            warn(strange)
+        voice = request.voice
+        is_silent = isinstance(voice, VoicePrompt) and not voice.metadata.get("language")
+        if voice is not None and not is_silent:
+            return SpokenLanguage(self._language_of(voice), "voice")
+        guess = guess_language(request.text)
+        if guess in languages:
+            return SpokenLanguage(guess, "text")
+        if guess is not None and strange is None:
+            warn(
+                f"the text looks {LANGUAGES[guess]}, which this checkpoint does not speak; expect poor speech; "
+                f"it speaks {', '.join(languages)}"
+            )
+        return SpokenLanguage(self._language_of(voice), "default")
+
     def _check_language(self, request: SpeechRequest, warn: Warn) -> str | None:
         if request.language is None:
             return None
         if not isinstance(request.language, str):
-            raise LanguageError(f"language is {request.language!r}; it must be a name or code, such as en or English")
+            raise LanguageError(
+                f"language is {quoted(request.language)}; it must be a name or code, such as en or English"
+            )
         languages = self._config.languages
         # A checkpoint may speak languages that this package has no name for.
         language = request.language if request.language in languages else resolve_language(request.language)
@@ -122,7 +157,8 @@ class Planner:
             # The users' guide lists Japanese, the published weights do not know it.
             if language != "ja":
                 raise LanguageError(
-                    f"language {request.language!r} is not spoken by this checkpoint; it speaks {spoken}; choose one"
+                    f"language {quoted(request.language)} is not spoken by this checkpoint; it speaks {spoken}; "
+                    "choose one"
                 )
             warn(f"the weights were not trained on {LANGUAGES[language]}; expect poor speech; they speak {spoken}")
         mismatch = script_mismatch(request.text, language) if language in LANGUAGES else None
@@ -143,7 +179,7 @@ class Planner:
         if request.normalize == "off":
             check_speakable(request.text)
             if not in_kana:
-                return self._split(request.text, in_kana=False)
+                return self._split(request.text, Origin(), in_kana=False)
             normalized = write_in_kana(request.text)
         else:
             normalized = normalize(request.text, language if language in LANGUAGES else "en", in_kana=in_kana)
@@ -153,9 +189,11 @@ class Planner:
             start, end = normalized.source_span(part.start, part.end)
             return TextSegment(text=part.text, start=start, end=end)
 
-        return map(in_source, self._split(normalized.text, in_kana=in_kana))
+        # Kana is longer than kanji by what is spoken, not by how it is written.
+        origin = Origin(normalized.may_part, None if in_kana else normalized.num_written)
+        return map(in_source, self._split(normalized.text, origin, in_kana=in_kana))
 
-    def _split(self, text: str, *, in_kana: bool) -> Iterator[TextSegment]:
+    def _split(self, text: str, origin: Origin, *, in_kana: bool) -> Iterator[TextSegment]:
         max_chars = self._config.generation.max_segment_chars
         if in_kana:
             # Here, because no published weights speak Japanese.
@@ -163,7 +201,7 @@ class Planner:
 
             max_chars = max(1, max_chars // LETTERS_PER_KANA)
         # Sentences are gathered up to a quarter of the longest segment, so that short ones keep their melody.
-        parts = split_text(text, min_chars=max(1, max_chars // 4), max_chars=max_chars)
+        parts = split_rewritten(text, origin, min_chars=max(1, max_chars // 4), max_chars=max_chars)
         return (part for part in parts if is_speakable(part.text))
 
     def _plan_segments(
@@ -185,12 +223,12 @@ class Planner:
         seconds = _BUDGET_BASE_S + _BUDGET_PER_CHAR_S * sum(map(_spoken_weight, text))
         return math.ceil(seconds * self._config.frame_rate)
 
-    def _resolve_voice(self, request: SpeechRequest, language: str | None, warn: Warn) -> VoicePrompt:
+    def _resolve_voice(self, request: SpeechRequest, language: str, warn: Warn) -> VoicePrompt:
         if request.reference_audio is not None:
             return self._clone(request.reference_audio, warn=warn)
         if request.voice is not None:
             return self._voices.load(request.voice)
-        name = self._voices.default_for(language or "en")
+        name = self._voices.default_for(language)
         if language in self._config.languages and voice_language(name, self._config.languages) != language:
             warn(f"this checkpoint has no {language} voice; {name} speaks with an accent; name another voice")
         return self._voices.load(name)

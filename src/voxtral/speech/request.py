@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from voxtral.errors import OptionError
+from voxtral.errors import OptionError, quoted
 from voxtral.options import OPTIONS, POSITIONAL, Option, SpeechOptions
 from voxtral.types import SamplingOptions, SpeechRequest
 
@@ -28,7 +28,7 @@ def check_options(request: SpeechRequest) -> None:
         OptionError: an option is outside its range, or two exclude each other.
     """
     if not isinstance(request.sampling, SamplingOptions):
-        raise OptionError(f"sampling is {request.sampling!r}; it must be SamplingOptions")
+        raise OptionError(f"sampling is {quoted(request.sampling)}; it must be SamplingOptions")
     for option in OPTIONS:
         check_option(option, option.value_in(request))
     if request.reference_audio is not None and request.voice is not None:
@@ -44,7 +44,7 @@ def check_option(option: Option, value: Any) -> None:
     if option.kind == "choice":
         if value not in option.choices:
             choices = " or ".join(f'"{choice}"' for choice in option.choices)
-            raise OptionError(f"{option.name} is {value!r}; it must be {choices}")
+            raise OptionError(f"{option.name} is {quoted(value)}; it must be {choices}")
     elif option.low is not None and option.high is not None:
         if value is None and option.default is not None:
             raise OptionError(f"{option.name} is None; it must be a number; leave it out for the default")
@@ -66,7 +66,7 @@ def make_request(
     unknown = sorted(set(options) - {option.name for option in known})
     if unknown:
         raise OptionError(
-            f"option {unknown[0]!r} is unknown; known are {', '.join(option.name for option in known)}; "
+            f"option {quoted(unknown[0])} is unknown; known are {', '.join(option.name for option in known)}; "
             "check the spelling"
         )
     values: dict[str, Any] = {"text": text, "language": language, "reference_audio": reference_audio}
@@ -85,7 +85,8 @@ def check_number(name: str, value: Any, low: float, high: float, *, whole: bool 
     """
     if value is None:
         return
+    given: object = value
     kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
         kind = "whole number" if whole else "number"
-        raise OptionError(f"{name} is {value!r}; it must be a {kind} from {low} to {high}")
+        raise OptionError(f"{name} is {quoted(given)}; it must be a {kind} from {low} to {high}")

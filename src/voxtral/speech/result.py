@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voxtral.errors import GenerationError
-from voxtral.types import FinishReason, SegmentInfo, SpeechStats
+from voxtral.types import FinishReason, SegmentInfo, SpeechStats, SpokenLanguage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,7 @@ class Audio:
         segments: the parts of the text and where each is heard; empty for decoded codes.
         finish_reason: "end", "length" (an explicit max_frames ran out in some segment) or "retried".
         stats: what it took; None for decoded codes.
+        language: that chose the voice and the rules of normalisation, and what chose it; None for decoded codes.
     """
 
     samples: npt.NDArray[np.float32]
@@ -33,6 +34,7 @@ class Audio:
     segments: tuple[SegmentInfo, ...] = ()
     finish_reason: FinishReason = "end"
     stats: SpeechStats | None = None
+    language: SpokenLanguage | None = None
 
     @property
     def duration(self) -> float:
@@ -81,4 +83,6 @@ def collect(handle: SpeechHandle, sample_rate: int) -> Audio:
         made = [*parts, error.audio] if error.audio is not None else parts
         error.audio = np.concatenate(made) if made else None
         raise
-    return Audio(np.concatenate(parts), sample_rate, handle.segments, handle.finish_reason, handle.stats)
+    return Audio(
+        np.concatenate(parts), sample_rate, handle.segments, handle.finish_reason, handle.stats, handle.language
+    )

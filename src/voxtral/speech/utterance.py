@@ -18,11 +18,12 @@ import numpy as np
 from voxtral.audio.measure import is_silent
 from voxtral.engine.engine import Engine
 from voxtral.engine.noise import derive_seed
+from voxtral.engine.process import BoundToProcess
 from voxtral.engine.sequence import GenerationHandle, GenerationStats, too_late
 from voxtral.errors import CancelledError, DeadlineError, EngineError, GenerationError
 from voxtral.speech.plan import PlannedSegment, SpeechPlan, generation_request
 from voxtral.text.segment import TextSegment
-from voxtral.types import AudioChunk, FinishReason, Mark, SegmentInfo, SpeechStats
+from voxtral.types import AudioChunk, FinishReason, Mark, SegmentInfo, SpeechStats, SpokenLanguage
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,7 +36,7 @@ _FADE_S = 0.005
 Verdict = Literal["ok", "length", "runaway", "empty", "silent"]
 
 
-class SpeechHandle:
+class SpeechHandle(BoundToProcess):
     """An utterance under way. Made by `VoxtralTTS.submit`; work begins at once.
 
     Dropping the handle cancels what it has not given out.
@@ -50,6 +51,7 @@ class SpeechHandle:
     def __init__(
         self, plan: SpeechPlan, engine: Engine, *, accepted_at: float | None = None, owner: object = None
     ) -> None:
+        super().__init__()
         self._plan = plan
         self._engine = engine
         self._owner = owner  # never read: it is to be kept
@@ -72,6 +74,8 @@ class SpeechHandle:
 
     def cancel(self) -> None:
         """Stop before the next frame; the reader of `chunks` gets CancelledError."""
+        if self.is_foreign:
+            return
         self._is_cancelled = True
         for _, _, handle in list(self._in_flight):
             handle.cancel()
@@ -90,6 +94,11 @@ class SpeechHandle:
     def voice(self) -> str:
         """The name of the voice that speaks, chosen by language if the caller named none."""
         return self._plan.template.voice.name
+
+    @property
+    def language(self) -> SpokenLanguage:
+        """The language that chose what the caller did not name, and what chose it."""
+        return self._plan.language
 
     @property
     def segments(self) -> tuple[SegmentInfo, ...]:
@@ -134,6 +143,7 @@ class SpeechHandle:
             EngineError: the engine failed.
             CancelledError: `cancel` was called.
         """
+        self.check_process()
         if self._is_taken:
             raise EngineError("chunks was called twice; audio is given out once; keep what you got, or submit again")
         self._is_taken = True

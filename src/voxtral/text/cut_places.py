@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Callable
 from enum import IntEnum
 
 from voxtral.text.abbreviations import is_abbreviation
 from voxtral.text.graphemes import starts_grapheme
+
+MayPart = Callable[[int, int], bool]
+"""Tells whether what ends before one offset and what begins at another may be in two segments."""
 
 
 class Rank(IntEnum):
@@ -56,15 +60,21 @@ _CLOSES = {
 class Scanner:
     """Reads a text once, from front to back, and notes where it may be cut.
 
+    Args:
+        text: the source.
+        max_quote: longest quotation that stays whole, in characters.
+        may_part: refuses places that look fit; None for none.
+
     Attributes:
         places: per rank, the offsets after the last character before a possible cut, in order.
         paragraph_ends: the places that end a paragraph; they are sentence ends too.
         text_end: the end of the last character that is not whitespace.
     """
 
-    def __init__(self, text: str, max_quote: int) -> None:
+    def __init__(self, text: str, max_quote: int, may_part: MayPart | None = None) -> None:
         self._text = text
         self._max_quote = max_quote
+        self._may_part = may_part
         self._tokens = _TOKEN.finditer(text)
         self._read_to = 0
         self._is_done = False
@@ -85,7 +95,8 @@ class Scanner:
             token = next(self._tokens, None)
             if token is None or token.start() >= self.text_end:
                 self._is_done = True
-                self._add(Rank.SENTENCE, self.text_end)
+                if self.text_end:
+                    self.places[Rank.SENTENCE].append(self.text_end)
                 self.paragraph_ends.append(self.text_end)
             elif token.lastgroup == "space":
                 self._read_to = token.end()
@@ -107,9 +118,12 @@ class Scanner:
         index = bisect_left(self.paragraph_ends, place)
         return self.paragraph_ends[index] if index < len(self.paragraph_ends) else None
 
-    def _add(self, rank: Rank, place: int) -> None:
-        if place:
-            self.places[rank].append(place)
+    def _add(self, rank: Rank, place: int, following: int) -> bool:
+        """Note a place, unless what it parts belongs together."""
+        if self._may_part is not None and not self._may_part(place, following):
+            return False
+        self.places[rank].append(place)
+        return True
 
     def _meet_space(self, start: int, end: int) -> None:
         if start == 0:
@@ -118,14 +132,14 @@ class Scanner:
         if not starts_grapheme(self._text, end):
             return
         if _PARAGRAPH.search(self._text, start, end):
-            self._add(Rank.SENTENCE, start)
-            self.paragraph_ends.append(start)
+            if self._add(Rank.SENTENCE, start, end):
+                self.paragraph_ends.append(start)
             self._open.clear()
             self._sentence_start = end
             return
         rank = _rank_of_space(self._text, start, end, self._sentence_start)
         if rank is not None:
-            self._add(rank, start)
+            self._add(rank, start, end)
         if rank == Rank.SENTENCE or "\n" in self._text[start:end]:
             self._sentence_start = end
 
@@ -141,9 +155,9 @@ class Scanner:
             return
         if any(mark in _UNSPACED_ENDS for mark in marks):
             # "「はい。」と言った": the quotation goes on into the sentence around it.
-            self._add(Rank.SOFT_END if following == "と" else Rank.SENTENCE, end)
+            self._add(Rank.SOFT_END if following == "と" else Rank.SENTENCE, end, end)
         else:
-            self._add(Rank.CLAUSE if any(mark in "；：—" for mark in marks) else Rank.COMMA, end)
+            self._add(Rank.CLAUSE if any(mark in "；：—" for mark in marks) else Rank.COMMA, end, end)
 
     def _meet_quote(self, char: str, offset: int) -> None:
         before = self._text[offset - 1 : offset] or " "

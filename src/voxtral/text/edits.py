@@ -7,7 +7,7 @@ that use it.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -89,3 +89,20 @@ def join_drafts(drafts: Iterable[Draft]) -> Draft:
         starts += draft.source_starts
         ends += draft.source_ends
     return Draft("".join(pieces), starts, ends)
+
+
+def share_out(edit: Edit, stops: list[int], words: list[str], before: str, after: str, joint: str) -> Iterator[Edit]:
+    """Share an edit out among the pieces of its source.
+
+    Args:
+        edit: the whole.
+        stops: where each piece but the last ends in the source.
+        words: of each piece.
+        before: what stands before the first words.
+        after: what stands after the last ones.
+        joint: what stands between.
+    """
+    starts = [edit.start, *stops]
+    for index, (start, end) in enumerate(zip(starts, [*stops, edit.end], strict=True)):
+        lead = before if index == 0 else joint
+        yield Edit(start, end, lead + words[index] + (after if end == edit.end else ""))

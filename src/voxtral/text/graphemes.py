@@ -1,6 +1,7 @@
 """Graphemes: what a reader sees as one character, by the rules of Unicode (UAX 29) as the package regex has them.
 
-Knows nothing of words or sentences; `segment.py` asks where a text without spaces may be cut.
+Knows nothing of words or sentences; `segment.py` asks where a text without spaces may be cut, and whoever takes names
+asks whether they can be seen.
 """
 
 from __future__ import annotations
@@ -8,6 +9,25 @@ from __future__ import annotations
 import importlib
 from functools import cache
 from typing import Any
+
+
+@cache
+def _invisible() -> Any:
+    library: Any = importlib.import_module("regex")
+    # What Unicode says is shown as nothing, besides controls, formats, the blank of Braille and what is not assigned.
+    return library.compile(
+        r"[\p{Default_Ignorable_Code_Point}\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}\u2800\U0001D159]"
+    )
+
+
+def find_invisible(name: str) -> str | None:
+    r"""Find a character of a name that nobody sees or that turns the direction of others; None if there is none.
+
+    >>> find_invisible("a\u3164b"), find_invisible("a\u202eb"), find_invisible("Zo\u00eb 2")
+    ('\u3164', '\u202e', None)
+    """
+    found = _invisible().search(name)
+    return found.group() if found else None
 
 
 @cache

@@ -16,14 +16,15 @@ from __future__ import annotations
 import importlib
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from voxtral.errors import JapaneseReaderMissingError, TextError
-from voxtral.text.edits import Draft, Edit
-from voxtral.text.kana_numbers import NUMERAL, kana_words, read_money, read_number
+from voxtral.text.edits import Draft, Edit, share_out
+from voxtral.text.kana_numbers import MAX_DIGITS, NUMERAL, kana_words, read_digits, read_money, read_number
 from voxtral.text.segment import split_text
 
 # A kana takes as long as two Latin letters: 0.11 s and 0.057 s at the same rate of the teacher.
@@ -224,15 +225,42 @@ def _edits(text: str, words: Sequence[_Word], unread: list[tuple[int, str]]) -> 
         word = words[index]
         if word.is_number or _is_sign_of_number(text, words, index):
             edit, num_words, last_counter = _number_edit(words, index, last_counter)
-            yield edit
+            yield from _in_pieces(text, edit)
             index += num_words
             continue
         last_counter = ""
         following = words[index + 1] if index + 1 < len(words) else None
         reading = _reading(word, words[index - 1] if index else None, following, unread)
         if reading != word.surface:
-            yield Edit(word.start, word.end, reading)
+            yield from _in_pieces(text, Edit(word.start, word.end, reading))
         index += 1
+
+
+def _in_pieces(text: str, edit: Edit) -> Iterator[Edit]:
+    """Make an edit of each character where many are read one by one: the text may be cut between them."""
+    places = [place for place in range(edit.start, edit.end) if _read_alone(text[place])]
+    if len(places) <= MAX_DIGITS:
+        yield edit
+        return
+    readings = [_read_alone(text[place]) for place in places]
+    separator = text.rfind(".", edit.start, edit.end)
+    # What is read so is a whole code or word, or the fraction of a number.
+    for first in (0, bisect_right(places, separator)):
+        before, read, after = edit.replacement.rpartition("".join(readings[first:]))
+        if read and len(readings) - first > 1:
+            stops = [place + 1 for place in places[first:-1]]
+            yield from share_out(edit, stops, readings[first:], before, after, "")
+            return
+    yield edit
+
+
+def _read_alone(char: str) -> str:
+    """Read a digit or a letter by itself; a point, which codes keep, is itself; "" for anything else."""
+    if char == ".":
+        return char
+    if char.isdecimal() or NUMERAL.fullmatch(char):
+        return read_digits(char)
+    return kana_words().letter_names.get(char.upper(), "") if char.isascii() else ""
 
 
 def _is_sign_of_number(text: str, words: Sequence[_Word], index: int) -> bool:

@@ -79,7 +79,7 @@ def read_number(written: str, counter: str = "", *, after_month: bool = False) -
         return _decimal(whole.replace(",", ""), fraction) + _UNITS.get(unit, "") + reading
     value = _value(written.replace(",", "").translate(_KANJI_DIGITS))
     if value is None:
-        return _one_by_one(written) + reading
+        return read_digits(written) + reading
     return _count(value, counter, reading)
 
 
@@ -134,11 +134,12 @@ def _cardinal(value: int) -> str:
 
 def _decimal(whole: str, fraction: str) -> str:
     value = _value(whole)
-    words = _one_by_one(whole) if value is None else "れい" if value == 0 else _cardinal(value)
-    return _join(words, "てん") + _one_by_one(fraction)
+    words = read_digits(whole) if value is None else "れい" if value == 0 else _cardinal(value)
+    return _join(words, "てん") + read_digits(fraction)
 
 
-def _one_by_one(written: str) -> str:
+def read_digits(written: str) -> str:
+    """Read digits and kanji numerals one by one; anything else stays."""
     names = (_DIGIT_NAMES[int(char)] if char.isdecimal() else char for char in written.translate(_KANJI_DIGITS))
     return "".join(_UNITS.get(name, name) for name in names)
 

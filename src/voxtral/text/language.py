@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from types import MappingProxyType
 
-from voxtral.errors import LanguageError, TextError
+from voxtral.errors import LanguageError, TextError, quoted
 from voxtral.text.language_data import load_language
 
 # The nine languages of the model card, and Japanese, which the users' guide lists and the published weights do not
@@ -36,6 +36,7 @@ LANGUAGES: Mapping[str, str] = MappingProxyType(
 # The first word of the Unicode name of a letter is its script, once compatibility forms are folded.
 _SCRIPT_NAMES: Mapping[str, str] = MappingProxyType({"CJK": "Han"})
 
+_MAX_NAME_CHARS = 256
 _TAG = re.compile(r"([a-z]{2,3})(?:[-_][a-z0-9]{2,8})*(?:\.[a-z0-9-]+)?")
 _SPEAKABLE = re.compile(r"[^\W_]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -64,7 +65,8 @@ def resolve_language(value: str) -> str:
     >>> resolve_language("en-US"), resolve_language("Deutsch"), resolve_language("francais")
     ('en', 'de', 'fr')
     """
-    wanted = _fold(value)
+    # What is longer than any name would be folded for nothing.
+    wanted = _fold(value) if len(value) <= _MAX_NAME_CHARS else ""
     tag = _TAG.fullmatch(wanted)
     primary = tag.group(1) if tag else wanted
     if primary in LANGUAGES:
@@ -74,7 +76,7 @@ def resolve_language(value: str) -> str:
         return code
     known = ", ".join(f"{code} ({name})" for code, name in LANGUAGES.items())
     raise LanguageError(
-        f"unknown language {_quote(value)}; the known ones are {known}; pass one of these codes or names, "
+        f"unknown language {quoted(value)}; the known ones are {known}; pass one of these codes or names, "
         "or leave the language out"
     )
 
@@ -104,12 +106,7 @@ def script_mismatch(text: str, language: str) -> str | None:
     """
     code = resolve_language(language)
     fitting = {script.upper() for script in load_language(code).scripts}
-    letters: Counter[str] = Counter()
-    # Counting characters first keeps the slow look-up of names to one per distinct character.
-    for char, count in Counter(text).items():
-        script = _script(char)
-        if script is not None:
-            letters[script] += count
+    letters = count_scripts(text)
     strange = sum(count for script, count in letters.items() if script not in fitting)
     if strange * 2 <= letters.total():
         return None
@@ -122,6 +119,44 @@ def script_mismatch(text: str, language: str) -> str | None:
     )
 
 
+def unknown_script(text: str, languages: Collection[str]) -> str | None:
+    """Say in a sentence that most letters of a text are of a script in which none of some languages is written.
+
+    Args:
+        text: any text; what is not a letter does not count.
+        languages: keys of `LANGUAGES`.
+
+    Returns:
+        A sentence for a warning, else None. Chinese characters without kana are no Japanese.
+    """
+    letters = count_scripts(text)
+    fitting = {script.upper() for code in languages for script in load_language(code).scripts}
+    if not letters["HIRAGANA"] + letters["KATAKANA"]:
+        fitting.discard("CJK")
+    strange = {name: count for name, count in letters.items() if name not in fitting}
+    if sum(strange.values()) * 2 <= letters.total():
+        return None
+    script = max(strange, key=strange.__getitem__)
+    hint = "; if it is Japanese, pass the language ja" if script == "CJK" and "ja" in languages else ""
+    return (
+        f"{100 * sum(strange.values()) // letters.total()} % of the letters, mostly {_script_name(script)}, are of no "
+        f"script of this checkpoint's languages ({', '.join(languages)}), and the speech may be unusable; write the "
+        f"text in one of these{hint}"
+    )
+
+
+def count_scripts(text: str) -> Counter[str]:
+    """Count the letters of each script, by the first word of their Unicode names."""
+    letters: Counter[str] = Counter()
+    # Counting characters first keeps the slow look-up of names to one per distinct character.
+    for char, count in Counter(text).items():
+        script = _script(char)
+        if script is not None:
+            letters[script] += count
+    return letters
+
+
+@cache
 def _script(char: str) -> str | None:
     """Name the script of a letter; None for anything else and for modifiers that all scripts share."""
     if not unicodedata.category(char).startswith("L"):
@@ -168,11 +203,6 @@ def check_speakable(text: str) -> None:
         )
     if not is_speakable(text):
         raise TextError(
-            f"the text {_quote(text)} has no letter and no digit; symbols alone make the model babble; "
+            f"the text {quoted(text)} has no letter and no digit; symbols alone make the model babble; "
             "write it in words"
         )
-
-
-def _quote(value: str) -> str:
-    shown = value if len(value) <= 40 else value[:40] + "..."
-    return repr(shown)

@@ -143,12 +143,28 @@ class KanaWords:
 
 
 @dataclass(frozen=True)
+class Recognition:
+    """What tells a text of the language from those of others: its small words, and the letters beside a to z."""
+
+    stop_words: WordSet
+    letters: str = ""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Languages in the scripts of ours, by name."""
+
+    neighbours: Mapping[str, Recognition]
+
+
+@dataclass(frozen=True)
 class LanguageData:
     """All that a file says of its language."""
 
     names: Words
     scripts: WordSet
     sample: str
+    recognition: Recognition | None = None
     sentences: SentenceWords = field(default_factory=SentenceWords)
     numbers: Grammar | None = None
     kana: KanaWords | None = None
@@ -164,14 +180,29 @@ def load_language(code: str) -> LanguageData:
     Raises:
         LanguageFileError: the file is missing, or it breaks a rule; the message names the place.
     """
-    file = files("voxtral.text") / "data" / f"{code}.toml"
+    return parse_language(_read_file(f"{code}.toml"), f"{code}.toml")
+
+
+@cache
+def load_neighbours() -> Mapping[str, Recognition]:
+    """Read the file of the languages that are not ours, once.
+
+    Raises:
+        LanguageFileError: as `load_language`.
+    """
+    name = "neighbours.toml"
+    found: Neighbours = _read_table(Neighbours, _parse(_read_file(name), name), name)
+    return found.neighbours
+
+
+def _read_file(name: str) -> str:
+    file = files("voxtral.text") / "data" / name
     try:
-        source = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise LanguageFileError(
             f"{file} cannot be read ({error}); every language needs its file, in UTF-8; install voxtral-tts again"
         ) from error
-    return parse_language(source, f"{code}.toml")
 
 
 # Reading ---------------------------------------------------------------------------------------------
@@ -189,14 +220,17 @@ def parse_language(source: str, name: str) -> LanguageData:
     Raises:
         LanguageFileError: it is no TOML, or a key is unknown, missing or of the wrong kind, or a list has a word twice.
     """
+    return _read_table(LanguageData, _parse(source, name), name)
+
+
+def _parse(source: str, name: str) -> dict[str, Any]:
     # Here, because a language is first needed long after the import.
     import tomllib
 
     try:
-        table = tomllib.loads(source)
+        return tomllib.loads(source)
     except tomllib.TOMLDecodeError as error:
         raise LanguageFileError(f"{name} is no TOML ({error}); mend that line") from error
-    return _read_table(LanguageData, table, name)
 
 
 @cache

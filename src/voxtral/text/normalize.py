@@ -13,6 +13,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from voxtral.text.edits import Draft, Edit
@@ -96,12 +97,32 @@ class NormalizedText:
             return place, place
         return self._source_of(start)[0], self._source_of(end - 1)[1]
 
+    def may_part(self, end: int, start: int) -> bool:
+        """Tell whether the text may be cut: not where the sources of both sides overlap, as inside a number's words.
+
+        Args:
+            end: the character after the last one of what goes before.
+            start: first character of what follows, at least `end`.
+        """
+        if not 0 < end <= start < len(self.text):
+            return True
+        return self._source_of(end - 1)[1] <= self._source_of(start)[0]
+
+    def num_written(self, start: int, end: int) -> int:
+        """Count the characters of the source that a span came from."""
+        first, last = self.source_span(start, end)
+        return last - first
+
+    @cached_property
+    def _run_starts(self) -> array[int]:
+        return array("I", (run.start for run in self.runs))
+
     @property
     def _end(self) -> int:
         return self._source_of(len(self.text) - 1)[1] if self.text else 0
 
     def _source_of(self, position: int) -> tuple[int, int]:
-        run = self.runs[bisect_right(self.runs, position, key=lambda run: run.start) - 1]
+        run = self.runs[bisect_right(self._run_starts, position) - 1]
         if not run.is_verbatim:
             return run.source_start, run.source_end
         source = run.source_start + position - run.start

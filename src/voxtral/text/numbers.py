@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from voxtral.text.edits import Draft, Edit
+from voxtral.text.edits import Draft, Edit, share_out
 from voxtral.text.language_data import Grammar, PointOrdinals
 from voxtral.text.spelling import MAX_DIGITS, Speller, grammar_of
 
@@ -89,8 +90,31 @@ class _Finder:
         for token in self._pattern.finditer(self._text):
             edit = None if token.lastgroup == "skip" else self._spell(token)
             if edit is not None and edit.start >= taken:
-                yield edit
+                yield from self._in_pieces(token, edit)
                 taken = edit.end
+
+    def _in_pieces(self, token: re.Match[str], edit: Edit) -> Iterator[Edit]:
+        """Make an edit of each digit, or number of a list, where there are many: the text may be cut between them."""
+        start, end = token.span("chain") if token.group("chain") else (0, 0)
+        places = [place for place in range(start, end) if self._text[place].isdecimal()]
+        if len(places) <= MAX_DIGITS:
+            yield edit
+            return
+        names = [self._speller.digits(_to_ascii(self._text[place])) for place in places]
+        separator = next((place for place in range(end - 1, start, -1) if not self._text[place].isdecimal()), start)
+        # What is spelled so is a whole code, or the fraction of a number.
+        for first in (0, bisect_right(places, separator)):
+            before, spelled, after = edit.replacement.rpartition(" ".join(names[first:]))
+            if spelled and len(names) - first > 1:
+                stops = [place + 1 for place in places[first:-1]]
+                yield from share_out(edit, stops, names[first:], before, after, " ")
+                return
+        items = edit.replacement.split(", ")
+        stops = [place for place in range(start, end) if self._text[place] == ","]
+        if len(items) == len(stops) + 1 > 1:
+            yield from share_out(edit, stops, items, "", "", ", ")
+        else:
+            yield edit
 
     def _spell(self, token: re.Match[str]) -> Edit | None:
         if not self._is_free(token):
@@ -205,6 +229,8 @@ class _Finder:
         low, high = _parse(first, self._grammar), _parse(last, self._grammar)
         if low is None or high is None or low.is_code or high.is_code or token.group("ordinal"):
             return None
+        if len(low.fraction or "") > MAX_DIGITS:
+            return None
         if float(f"{low.whole}.{low.fraction or 0}") >= float(f"{high.whole}.{high.fraction or 0}"):
             return None
         if _has_affix(token):
@@ -214,8 +240,10 @@ class _Finder:
             start, end = self._plain(low), self._plain(high)
         return None if end is None else f"{start} {self._grammar.until} {end}"
 
-    def _list(self, chain: str) -> str:
+    def _list(self, chain: str) -> str | None:
         numbers = [_Number(part) for part in chain.split(",")]
+        if any(len(number.whole) > MAX_DIGITS for number in numbers):
+            return None
         return ", ".join(self._plain(number) for number in numbers)
 
     def _phone(self, written: str) -> str | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from voxtral.errors import OptionError
-from voxtral.text.cut_places import Rank, Scanner
+from voxtral.text.cut_places import MayPart, Rank, Scanner
 from voxtral.text.graphemes import grapheme_ends, starts_grapheme
 
 
@@ -50,20 +50,51 @@ def split_text(text: str, *, min_chars: int = 100, max_chars: int = 400) -> Iter
     >>> [segment.text for segment in split_text("One. Two. Three.", min_chars=5, max_chars=10)]
     ['One. Two.', 'Three.']
     """
+    return split_rewritten(text, Origin(), min_chars=min_chars, max_chars=max_chars)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known of a text that was rewritten.
+
+    Attributes:
+        may_part: tells where it must not be cut; None: anywhere.
+        num_written: counts the characters that a span was written with; None: as many as it has.
+    """
+
+    may_part: MayPart | None = None
+    num_written: Callable[[int, int], int] | None = None
+
+
+def split_rewritten(text: str, origin: Origin, *, min_chars: int, max_chars: int) -> Iterator[TextSegment]:
+    """Cut a text as `split_text` does, but not inside of what its rewriting made of one thing.
+
+    Two kinds of segments may be longer than `max_chars`: what must not be parted at all, and, up to a quarter longer,
+    a sentence that fits as it was written, because a pause inside is worse than some more words.
+
+    Args:
+        text: the text as rewritten.
+        origin: what is known of it.
+        min_chars: see `split_text`.
+        max_chars: see `split_text`.
+
+    Raises:
+        OptionError: the limits are not `1 <= min_chars <= max_chars`.
+    """
     if not 1 <= min_chars <= max_chars:
         raise OptionError(
             f"min_chars={min_chars} and max_chars={max_chars}; segments need 1 <= min_chars <= max_chars; "
             "change one of them"
         )
-    return _split(text, min_chars, max_chars)
+    return _split(text, origin, min_chars, max_chars)
 
 
-def _split(text: str, min_chars: int, max_chars: int) -> Iterator[TextSegment]:
+def _split(text: str, origin: Origin, min_chars: int, max_chars: int) -> Iterator[TextSegment]:
     if len(text) <= max_chars:
         if text:
             yield TextSegment(text, 0, len(text))
         return
-    cutter = _Cutter(text, min_chars, max_chars)
+    cutter = _Cutter(text, origin, min_chars, max_chars)
     start = cutter.skip_space(0)
     while start < cutter.text_end:
         end = cutter.next_cut(start)
@@ -78,11 +109,12 @@ class _Cutter:
     time for fixed limits.
     """
 
-    def __init__(self, text: str, min_chars: int, max_chars: int) -> None:
+    def __init__(self, text: str, origin: Origin, min_chars: int, max_chars: int) -> None:
         self._text = text
+        self._origin = origin
         self._min = min_chars
         self._max = max_chars
-        self._scanner = Scanner(text, max_chars)
+        self._scanner = Scanner(text, max_chars, origin.may_part)
         self.text_end = self._scanner.text_end
 
     def skip_space(self, position: int) -> int:
@@ -113,6 +145,8 @@ class _Cutter:
             # Far below the limit a sentence alone is too short to be spoken well; a clause is better.
             if (cut := self._last(Rank.SENTENCE, half, low - 1, is_quoted)) is not None:
                 return cut
+            if (cut := self._fits_as_written(start, is_quoted)) is not None:
+                return cut
             if (cut := self._best_weak(start, low, _CLAUSES, is_quoted)) is not None:
                 return cut
             if (cut := self._last(Rank.SENTENCE, start + 1, half - 1, is_quoted)) is not None:
@@ -138,6 +172,15 @@ class _Cutter:
         if self.text_end - cut >= self._min:
             return cut
         return self.text_end if self.text_end <= high else self._balanced(start, is_quoted) or cut
+
+    def _fits_as_written(self, start: int, is_quoted: bool) -> int | None:
+        """Find the end of a sentence that only its rewriting has made a little too long."""
+        count = self._origin.num_written
+        if count is None or self._last(Rank.SENTENCE, start + 1, start + self._max, None) is not None:
+            return None
+        high = start + self._max + self._max // _LEEWAY
+        cut = next(self._open(Rank.SENTENCE, start + self._max + 1, high, is_quoted), None)
+        return cut if cut is not None and count(start, cut) <= self._max else None
 
     def _with_crumbs(self, cut: int, high: int, is_quoted: bool) -> int:
         """Add the short sentences after a cut that fit here, but not together with what follows them."""
@@ -209,14 +252,27 @@ class _Cutter:
             end = place
             while self._text[end - 1].isspace():
                 end -= 1
+            if not self._is_open(end, following):
+                continue
             if place == self.text_end or not _is_in_number(self._text, place):
                 return end
             last_end = last_end or end
-        return last_end or high
+        return last_end or self._next_open(high)
+
+    def _next_open(self, place: int) -> int:
+        """Find the first place at or after one that parts nothing which belongs together."""
+        while place < self.text_end and not self._is_open(place, self.skip_space(place)):
+            place += 1
+        return place
+
+    def _is_open(self, place: int, following: int) -> bool:
+        return self._origin.may_part is None or self._origin.may_part(place, following)
 
 
 _CLAUSES = (Rank.SOFT_END, Rank.CLAUSE, Rank.COMMA)
 _SPACES = (Rank.SPACE,)
+# A sentence that fits as written may be spoken with this part of the limit more.
+_LEEWAY = 4
 _NOT_SPACE = re.compile(r"\S")
 _SPEAKABLE = re.compile(r"[^\W_]")
 _NUMBER = re.compile(r"\d+(?:[.,:/'’٫٬]?\d+)*")

@@ -12,7 +12,7 @@ import importlib
 import re
 from typing import Any
 
-from voxtral.errors import LanguageError
+from voxtral.errors import LanguageError, quoted
 from voxtral.text.language_data import Currency, Grammar, OwnWords, Unit, load_language
 
 # Longer numbers are spelled digit by digit: nobody says quadrillions, and the libraries disagree on them.
@@ -46,7 +46,9 @@ class Speller:
     def __init__(self, language: str) -> None:
         grammar = grammar_of(language)
         if grammar is None:
-            raise LanguageError(f"the language {language!r} has no words for numbers; they stay digits; leave them")
+            raise LanguageError(
+                f"the language {quoted(language)} has no words for numbers; they stay digits; leave them"
+            )
         self.language = language
         self.grammar = grammar
         self._known: dict[tuple[int, str], str] = {}

@@ -8,12 +8,22 @@ Knows the special tokens of a speech prompt and nothing of voices or tensors. Re
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from voxtral.disk import ABSENT, UnfitFileError, read_regular
 from voxtral.errors import CheckpointError, TokenizerMissingError
+
+# The published file has 15 MB, 131 072 tokens and 1000 special ones.
+_MAX_FILE_BYTES = 2**26
+_MAX_TOKENS, _MAX_SPECIAL_TOKENS, _MAX_PATTERN_CHARS = 2**20, 2**16, 2**14
+
+# Must come back from its tokens, or texts would lose what the file has no rule for; the last part keeps a rule busy
+# that tries everything again for each character.
+_PROBE = "Hello, world! It's 3.14 \u00e9\u00df \u4f60\u597d \U0001f600\n\t" + "a" * 300 + " " * 300 + "!?"
 
 
 @dataclass(frozen=True)
@@ -46,10 +56,9 @@ def load_tokenizer(path: Path) -> SpeechTokenizer:
 
     Raises:
         TokenizerMissingError: mistral-common is not installed.
-        CheckpointError: the file is missing, unreadable or has no audio section.
+        CheckpointError: the file is missing, unreadable, has no audio section, or does not tokenize every text.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing; a checkpoint folder needs it; download the checkpoint again")
+    _check_file(path)
     try:
         from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
     except ImportError as error:
@@ -65,6 +74,8 @@ def load_tokenizer(path: Path) -> SpeechTokenizer:
         if ids.text_to_audio is None or ids.audio_to_text is None:
             raise ValueError("it lacks [NEXT_AUDIO_TEXT] or [REPEAT_AUDIO_TEXT]")
         tokenizer: Any = instruct.tokenizer
+        if tokenizer.decode(tokenizer.encode(_PROBE, bos=False, eos=False)) != _PROBE:
+            raise ValueError("its tokens do not cover every text")
         tokens = PromptTokens(
             bos=tokenizer.bos_id,
             audio=ids.audio,
@@ -77,11 +88,57 @@ def load_tokenizer(path: Path) -> SpeechTokenizer:
     # mistral-common raises whatever its parsers raise; all of it means that this file is no good.
     except Exception as error:
         raise CheckpointError(
-            f"{path} is no tokenizer for speech ({type(error).__name__}: {error}); it must be the checkpoint's own "
-            "tekken.json; download the checkpoint again"
+            f"{path} is no tokenizer for speech ({type(error).__name__}: {str(error)[:200]}); it must be the "
+            "checkpoint's own tekken.json; download the checkpoint again"
         ) from error
 
     def encode(text: str) -> list[int]:
-        return list(tokenizer.encode(text, bos=False, eos=False))
+        try:
+            return list(tokenizer.encode(text, bos=False, eos=False))
+        except ValueError as error:  # a pattern that would try for ever is given up
+            raise CheckpointError(
+                f"tekken.json has a pattern that fails on this text ({error}); it must be the checkpoint's own file; "
+                "download the checkpoint again"
+            ) from error
 
     return SpeechTokenizer(tokens=tokens, vocab_size=vocab_size, voice_rows=rows, _encode=encode)
+
+
+def _check_file(path: Path) -> None:
+    """Refuse a file whose sizes would cost more than any tokenizer does; whether it is one is for the library to say.
+
+    Raises:
+        CheckpointError: it is missing, cannot be read, or is too large in one of its parts.
+    """
+    try:
+        content: Any = json.loads(read_regular(path, max_bytes=_MAX_FILE_BYTES))
+        config: Any = content["config"]
+        sizes = {
+            "tokens": (max(config["default_vocab_size"], len(content["vocab"])), _MAX_TOKENS),
+            "special tokens": (
+                max(config["default_num_special_tokens"], len(content.get("special_tokens") or ())),
+                _MAX_SPECIAL_TOKENS,
+            ),
+            "characters in its pattern": (len(config["pattern"]), _MAX_PATTERN_CHARS),
+        }
+    except UnfitFileError as error:
+        raise CheckpointError(f"{path} {error}; download the checkpoint again") from error
+    except ABSENT as error:
+        raise CheckpointError(
+            f"{path} is missing; a checkpoint folder needs it; download the checkpoint again"
+        ) from error
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror or error}); check its permissions and the disk, or try again"
+        ) from error
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} is no tokenizer for speech ({type(error).__name__}); it must be the checkpoint's own tekken.json; "
+            "download the checkpoint again"
+        ) from error
+    for what, (number, most) in sizes.items():
+        if number > most:
+            raise CheckpointError(
+                f"{path} is no tokenizer for speech (it has {number} {what}, and {most} are allowed); it must be the "
+                "checkpoint's own tekken.json; download the checkpoint again"
+            )

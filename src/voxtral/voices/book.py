@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from voxtral.config import ModelConfig
-from voxtral.errors import VoiceError, VoiceNameTakenError
+from voxtral.errors import VoiceError, VoiceNameTakenError, quoted
 from voxtral.text.language import resolve_language
 from voxtral.voices.facts import StoredVoice, VoiceFacts, fold_name
 from voxtral.voices.presets import VoiceInfo
@@ -77,8 +77,8 @@ class VoiceBook:
             return self.preset_for(name, language)
         known = ", ".join(self._presets) or "none"
         raise VoiceError(
-            f"voice {name!r} is unknown; this checkpoint has: {known}; the names of OpenAI's voices stand for some of "
-            "them; GET /v1/audio/voices lists all, with those that were added"
+            f"voice {quoted(name)} is unknown; this checkpoint has: {known}; the names of OpenAI's voices stand for "
+            "some of them; GET /v1/audio/voices lists all, with those that were added"
         )
 
     def find(self, name_or_id: str) -> VoiceInfo | StoredVoice | None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from voxtral.errors import VoiceError
+from voxtral.text.graphemes import find_invisible
 
 VOICE_ID = re.compile(r"voice_[0-9a-f]{16}")
 
@@ -90,7 +91,7 @@ def check_name(name: str) -> str:
     """Check what a voice may be called, and return it in composed form (NFC) without spaces around it.
 
     Letters and digits of any script, with their marks, space, dot, underscore and hyphen; 1 to 64 characters, the first
-    a letter or digit. Nothing with the form of an id.
+    a letter or digit, and none that nobody sees. Nothing with the form of an id.
 
     Raises:
         VoiceError: it breaks the rule.
@@ -107,6 +108,8 @@ def check_name(name: str) -> str:
             f"the name has {(bad or kept)[0]!a} in it, or at its start; it must be of letters, digits, spaces and "
             "'._-', and start with a letter or digit; choose another"
         )
+    if invisible := find_invisible(kept):
+        raise VoiceError(f"the name has {invisible!a} in it, which nobody sees; choose another")
     if VOICE_ID.fullmatch(kept.lower()):
         raise VoiceError("the name has the form of an id; choose another")
     return kept

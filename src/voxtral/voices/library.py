@@ -10,13 +10,14 @@ import threading
 from pathlib import Path
 
 from voxtral.config import ModelConfig
-from voxtral.errors import VoiceError
+from voxtral.engine.process import BoundToProcess
+from voxtral.errors import VoiceError, VoiceUnreadableError, quoted
 from voxtral.types import Voice
 from voxtral.voices.presets import VoiceInfo, default_voice, describe_presets, list_presets
 from voxtral.voices.prompt import VoicePrompt, check_voice, load_voice
 
 
-class VoiceLibrary:
+class VoiceLibrary(BoundToProcess):
     """The voices of one checkpoint; safe to use from many threads. A preset is read once.
 
     Args:
@@ -25,6 +26,7 @@ class VoiceLibrary:
     """
 
     def __init__(self, folder: Path, config: ModelConfig) -> None:
+        super().__init__()
         self._config = config
         self._paths = list_presets(folder)
         self._loaded: dict[str, VoicePrompt] = {}
@@ -52,27 +54,41 @@ class VoiceLibrary:
 
         Raises:
             VoiceError: there is no such voice, or it does not fit this checkpoint.
+            VoiceUnreadableError: its file cannot be read now.
+            EngineStoppedError: this is a forked child.
         """
+        self.check_process()
         if isinstance(voice, VoicePrompt):
             check_voice(voice, self._config)
             return voice
         name = os.fspath(voice) if isinstance(voice, str | os.PathLike) else None
         if not isinstance(name, str):
             raise VoiceError(
-                f"voice is {voice!r}; it must be a preset's name, the path of a saved voice or a VoicePrompt"
+                f"voice is {quoted(voice)}; it must be a preset's name, the path of a saved voice or a VoicePrompt"
             )
         if name in self._paths:
             with self._lock:
                 if name not in self._loaded:
-                    self._loaded[name] = load_voice(self._paths[name], self._config)
+                    self._loaded[name] = self._load_preset(name)
                 return self._loaded[name]
         if name.endswith(".safetensors"):
             return load_voice(name, self._config)
         known = ", ".join(self._paths) or "none"
         raise VoiceError(
-            f"voice {name!r} is unknown; this checkpoint has: {known}; name one of them or the path of a saved "
+            f"voice {quoted(name)} is unknown; this checkpoint has: {known}; name one of them or the path of a saved "
             ".safetensors voice"
         )
+
+    def _load_preset(self, name: str) -> VoicePrompt:
+        try:
+            return load_voice(self._paths[name], self._config)
+        except VoiceUnreadableError as error:
+            # Clients of a server read this too, and where a checkpoint lies is not for them.
+            reason = getattr(error.__cause__, "strerror", None) or type(error.__cause__).__name__
+            raise VoiceUnreadableError(
+                f"the preset {name} cannot be read now ({reason}); its file must be readable; check the checkpoint's "
+                "permissions and the disk, or try again"
+            ) from error
 
     def is_preset(self, voice: VoicePrompt) -> bool:
         """Tell whether a voice is one that `load` read from the checkpoint."""

@@ -6,13 +6,15 @@ No tensor is read here. Read next: `voxtral.voices.prompt`, which loads them.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from voxtral.errors import VoiceError
+from voxtral.disk import is_file, is_folder
+from voxtral.errors import VoiceError, VoiceUnreadableError
 from voxtral.loading.files import VOICE_FOLDER
 
 _LANGUAGE_PREFIX = re.compile(r"([a-z]{2})_")
@@ -29,16 +31,28 @@ class VoiceInfo:
 
 
 def list_presets(folder: Path) -> dict[str, Path]:
-    """Find the presets of a checkpoint folder, sorted by name."""
+    """Find the presets of a checkpoint folder, sorted by name.
+
+    Raises:
+        VoiceUnreadableError: it cannot be told which there are.
+    """
     voices = folder / VOICE_FOLDER
-    files = sorted(path for path in voices.glob("*") if path.suffix in (".pt", ".safetensors") and path.is_file())
-    return {path.stem: path for path in files}
+    try:
+        names = os.listdir(voices) if is_folder(voices) else []
+        paths = sorted(voices / name for name in names if name.endswith((".pt", ".safetensors")))
+        return {path.stem: path for path in paths if is_file(path)}
+    except OSError as error:
+        raise VoiceUnreadableError(
+            f"{voices} cannot be read ({error.strerror or error}), which holds the voices of the checkpoint; check its "
+            "permissions and the disk, or try again"
+        ) from error
 
 
 def describe_preset(path: Path) -> str:
     """Read the description that a preset in .safetensors carries, else "". No tensor is read.
 
-    A damaged file has none either: it is refused when it is chosen, and must not keep others from being listed.
+    A file that is damaged or cannot be read has none either: it is refused when it is chosen, and must not keep others
+    from being listed.
     """
     if path.suffix != ".safetensors":
         return ""

@@ -7,8 +7,11 @@ from the checkpoint's voice_embedding folder; users' own voices are safetensors 
 from __future__ import annotations
 
 import hashlib
+import io
+import itertools
 import json
 import os
+import pickletools
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -22,12 +25,17 @@ import torch
 from torch import Tensor
 
 from voxtral.config import ModelConfig
-from voxtral.errors import CodeRangeError, VoiceError
+from voxtral.disk import ABSENT, UnfitFileError, open_regular, read_regular, temporary_beside
+from voxtral.errors import CodeRangeError, VoiceError, VoiceUnreadableError
 from voxtral.model.codebooks import check_codes
 
 # The largest preset of the published checkpoint is 1.3 MB; 30 s of reference are 376 rows.
 _MAX_VOICE_BYTES = 64 * 2**20
 _MAX_VOICE_ROWS = 4096
+# Of a .safetensors voice: names, places and what is said of the voice, a few kB.
+_MAX_HEADER_BYTES = 2**20
+# Of a .pt preset: torch writes seven members, and a tensor takes some thirty operations of pickle.
+_MAX_MEMBERS, _MAX_OPERATIONS = 64, 1000
 _FORMAT = "voxtral-voice-1"
 
 
@@ -74,7 +82,7 @@ class VoicePrompt:
             "name": self.name,
             "metadata": json.dumps({str(key): str(value) for key, value in self.metadata.items()}),
         }
-        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+        partial = temporary_beside(target)
         try:
             # Not save_file, which makes files that only their owner can read, whatever the umask.
             with partial.open("wb") as file:
@@ -110,29 +118,33 @@ def load_voice(path: str | os.PathLike[str], config: ModelConfig) -> VoicePrompt
     """Read a voice file: a preset (.pt, one tensor, no code is run) or a saved voice (.safetensors).
 
     Raises:
-        VoiceError: the file is missing, too large, damaged, or its shape, dtype or values do not fit
-            the checkpoint.
+        VoiceError: the file is missing, no regular file, too large, damaged, or its shape, dtype or values do not
+            fit the checkpoint.
+        VoiceUnreadableError: the system does not let it be read now.
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
-    except (OSError, ValueError) as error:
+        data = read_regular(path, max_bytes=_MAX_VOICE_BYTES)
+    except UnfitFileError as error:
+        raise VoiceError(f"{path} {error}; it is no voice; name a voice file") from error
+    except (*ABSENT, ValueError) as error:
         raise VoiceError(f"{str(path)!r} cannot be read ({error}); name an existing voice file") from error
-    if size > _MAX_VOICE_BYTES:
-        raise VoiceError(f"{path} has {size} bytes; a voice file has at most {_MAX_VOICE_BYTES}; it is no voice")
-    loaded = _load_pt(path) if path.suffix == ".pt" else _load_safetensors(path)
+    except OSError as error:
+        raise VoiceUnreadableError(
+            f"{path} cannot be read ({error.strerror or error}), so that nothing is known of what is in it; the file "
+            "must be readable; check its permissions and the disk, or try again"
+        ) from error
+    loaded = _load_pt(path, data) if path.suffix == ".pt" else _load_safetensors(path, data)
     check_voice(loaded, config)
     return loaded
 
 
-def _load_pt(path: Path) -> VoicePrompt:
+def _load_pt(path: Path, data: bytes) -> VoicePrompt:
     try:
-        # torch stores members as they are; a compressed one may unfold to any size.
-        if zipfile.is_zipfile(path) and _has_compressed_members(path):
-            raise ValueError("its members are compressed")
+        _check_pt(data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            rows = torch.load(path, map_location="cpu", weights_only=True)
+            rows = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     # A damaged archive raises almost anything; all of it means that this file is no voice.
     except Exception as error:
         raise VoiceError(
@@ -144,9 +156,41 @@ def _load_pt(path: Path) -> VoicePrompt:
     return VoicePrompt(name=path.stem, rows=rows.detach())
 
 
-def _has_compressed_members(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
-        return any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
+def _check_pt(data: bytes) -> None:
+    """Refuse what torch would spend long or much on, before it reads any of it.
+
+    Raises:
+        ValueError: it is no tensor as torch writes one.
+    """
+    if not data.startswith(b"PK"):  # as torch wrote before 1.6: pickles one after the other, then the numbers
+        stream = io.BytesIO(data)
+        for _ in range(4):  # a mark, a version, facts of the machine, the tensor
+            _check_pickle(stream)
+        return
+    # Each member takes that mark in the list of them, which zipfile would read whole.
+    if data.count(b"PK\x01\x02") > _MAX_MEMBERS:
+        raise ValueError("it has too many members")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+        # torch stores members as they are; a compressed one may unfold to any size.
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("its members are compressed")
+        if sum(member.file_size for member in members) > len(data):
+            raise ValueError("its members are larger than the file")
+        for member in members:
+            if member.filename.endswith(".pkl"):
+                _check_pickle(io.BytesIO(archive.read(member)))
+
+
+def _check_pickle(stream: io.BytesIO) -> None:
+    """Walk one pickle without running it; `torch.load` runs what it allows, and that includes asking for memory."""
+    for operation, argument, _ in itertools.islice(pickletools.genops(stream), _MAX_OPERATIONS):
+        if operation.name == "STOP":
+            return
+        is_name = operation.name in ("GLOBAL", "INST", "STACK_GLOBAL")
+        if is_name and not str(argument).startswith(("torch", "collections OrderedDict")):
+            raise ValueError("it names what no tensor needs")
+    raise ValueError("it has too many operations")
 
 
 def read_voice_header(path: Path) -> tuple[str, dict[str, str]]:
@@ -154,37 +198,50 @@ def read_voice_header(path: Path) -> tuple[str, dict[str, str]]:
 
     Raises:
         VoiceError: the file is no saved voice, or its header is damaged or cut off.
+        OSError: the file is not there, or cannot be read.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with cast(Any, safe_open(path, framework="pt")) as file:  # its stubs have no types
-            header: dict[str, str] = file.metadata() or {}
-            has_rows = "rows" in file.keys()  # noqa: SIM118 - it is no mapping
-    except (SafetensorError, OSError, ValueError) as error:
+        with open_regular(path, max_bytes=_MAX_VOICE_BYTES) as file:
+            return _parse_header(path, file.read(8 + _MAX_HEADER_BYTES), os.fstat(file.fileno()).st_size)
+    except UnfitFileError as error:
+        raise VoiceError(f"{path} {error}; it is no voice file; save it again with VoicePrompt.save") from error
+
+
+def _parse_header(path: Path, head: bytes, file_bytes: int) -> tuple[str, dict[str, str]]:
+    """Take name and metadata from the first bytes of a saved voice, if its header fits the length of the file."""
+    try:
+        stop = 8 + int.from_bytes(head[:8], "little")
+        header: Any = json.loads(head[8:stop])
+        facts: Any = header.pop("__metadata__", {})
+        ends = [int(tensor["data_offsets"][1]) for tensor in header.values()]
+        # Whether each tensor is sound is for safetensors to say, once it is wanted.
+        if stop + max(ends, default=0) != file_bytes or not all(isinstance(fact, str) for fact in facts.values()):
+            raise ValueError("header and length of the file disagree")
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise VoiceError(f"{path} is no voice file ({error}); save it again with VoicePrompt.save") from error
-    if not has_rows:
+    if "rows" not in header:
         raise VoiceError(f"{path} holds no tensor `rows`; it is no voice file; save it again with VoicePrompt.save")
     try:
-        metadata: Any = json.loads(header.get("metadata", "{}"))
+        metadata: Any = json.loads(facts.get("metadata", "{}"))
     except (ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
         raise VoiceError(f"{path} has damaged metadata; save the voice again with VoicePrompt.save")
-    facts = cast(dict[Any, Any], metadata)
-    return header.get("name", path.stem), {str(key): str(value) for key, value in facts.items()}
+    named = cast(dict[Any, Any], metadata)
+    return facts.get("name", path.stem), {str(key): str(value) for key, value in named.items()}
 
 
-def _load_safetensors(path: Path) -> VoicePrompt:
-    from safetensors import SafetensorError, safe_open
+def _load_safetensors(path: Path, data: bytes) -> VoicePrompt:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
-    name, metadata = read_voice_header(path)
+    name, metadata = _parse_header(path, data[: 8 + _MAX_HEADER_BYTES], len(data))
     try:
-        with cast(Any, safe_open(path, framework="pt")) as file:  # its stubs have no types
-            rows: Tensor = file.get_tensor("rows")
-            codes: Tensor | None = file.get_tensor("codes") if "codes" in file.keys() else None  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+        tensors = load(data)
+    # A dtype that this torch does not have is a missing key or attribute.
+    except (SafetensorError, ValueError, LookupError, AttributeError, RuntimeError) as error:
         raise VoiceError(f"{path} is no voice file ({error}); save it again with VoicePrompt.save") from error
+    rows, codes = tensors["rows"], tensors.get("codes")
     if codes is not None and codes.dtype in (torch.int8, torch.uint8, torch.int16, torch.int32):
         codes = codes.to(torch.int64)
     return VoicePrompt(name=name, rows=rows, codes=codes, metadata=metadata)

@@ -6,20 +6,27 @@ One folder for each checkpoint, so that voices survive a restart and several pro
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 import threading
 import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+
+from filelock import Timeout
 
 from voxtral.config import ModelConfig
 from voxtral.errors import (
     VoiceError,
     VoiceNameTakenError,
+    VoiceStoreBusyError,
     VoiceStoreError,
     VoiceStoreFullError,
     VoiceUnknownError,
+    VoiceUnreadableError,
 )
 from voxtral.voices.facts import StoredVoice, VoiceFacts, check_name, fold_name
 from voxtral.voices.folder import VoiceFolder, VoiceTable
@@ -27,9 +34,18 @@ from voxtral.voices.prompt import VoicePrompt, load_voice, sync_folder
 
 _log = logging.getLogger("voxtral.server")
 
+# A write takes milliseconds; who holds the folder for longer waits for a disk, or has been stopped.
+_PATIENCE_S = 10.0
+
+# Shortages that pass by themselves; a full disk and missing rights do not.
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.ESTALE}
+
 
 class VoiceStore:
-    """A folder of voices; safe to use from many threads.
+    """A folder of voices; safe to use from many threads, and by many processes and machines at a time.
+
+    Whatever is written is checked and written under a lock of the folder, so that two never give one name, and nobody
+    writes a voice again that another deletes.
 
     Args:
         folder: for one checkpoint; it is made when the first voice comes.
@@ -43,12 +59,22 @@ class VoiceStore:
         self._lock = threading.Lock()
 
     def list(self) -> tuple[StoredVoice, ...]:
-        """Return all voices, the oldest first."""
+        """Return all voices, the oldest first.
+
+        Raises:
+            VoiceUnreadableError: the folder, or a voice in it, cannot be read now.
+        """
         with self._lock:
-            return self._voices.scan().voices
+            table = self._voices.scan()
+        table.check_complete()
+        return table.voices
 
     def find(self, name_or_id: str) -> StoredVoice | None:
-        """Find a voice by its id or its name, whatever the case."""
+        """Find a voice by its id or its name, whatever the case.
+
+        Raises:
+            VoiceUnreadableError: that cannot be told now.
+        """
         with self._lock:
             return self._voices.find(name_or_id)
 
@@ -57,6 +83,7 @@ class VoiceStore:
 
         Raises:
             VoiceUnknownError: there is none with that id.
+            VoiceUnreadableError: it cannot be read now.
             VoiceError: its file is damaged.
         """
         with self._lock:
@@ -64,6 +91,12 @@ class VoiceStore:
         # Without the lock, for others look voices up meanwhile. A file is replaced whole, or is gone.
         try:
             return load_voice(self._voices.path_of(stored.id), config)
+        except VoiceUnreadableError as error:
+            _log.error("the stored voice %s cannot be read: %s", stored.id, error.__cause__)
+            raise VoiceUnreadableError(
+                f"the stored voice {stored.id} cannot be read now; try again in a moment; whoever runs this server "
+                "finds more in its log"
+            ) from error
         except VoiceError as error:
             with self._lock:
                 self._get(voice_id)
@@ -77,6 +110,7 @@ class VoiceStore:
         Raises:
             VoiceError: the name breaks a rule.
             VoiceNameTakenError: another voice has it.
+            VoiceUnreadableError: another voice may have it, which cannot be read now.
             VoiceStoreFullError: there are too many voices.
         """
         name = check_name(name)
@@ -92,9 +126,9 @@ class VoiceStore:
             VoiceStoreError: the folder cannot be written.
         """
         name = check_name(facts.name)
-        with self._lock:
+        voice_id = f"voice_{secrets.token_hex(8)}"
+        with self._alone(voice_id):
             self._check_room(name)
-            voice_id = f"voice_{secrets.token_hex(8)}"
             facts = replace(facts, name=name)
             stored = StoredVoice(**asdict(facts), id=voice_id, created_at=int(time.time()))
             self._write(stored, voice)
@@ -122,10 +156,11 @@ class VoiceStore:
         if name is not None:
             changes["name"] = check_name(name)
         voice = self.load(voice_id, config)
-        with self._lock:
-            before = self._get(voice_id)
-            stored = replace(before, **changes)
-            _check_free(self._voices.scan(), stored.name, except_id=voice_id)
+        with self._alone(voice_id):
+            table = self._voices.scan()
+            stored = replace(self._get(voice_id), **changes)
+            if name is not None:
+                _check_free(table, stored.name, except_id=voice_id)
             self._write(stored, voice)
             return stored
 
@@ -137,12 +172,32 @@ class VoiceStore:
             VoiceStoreError: the folder cannot be written.
         """
         with self._lock:
+            self._get(voice_id)  # before a folder is made for the lock
+        with self._alone(voice_id):
             path = self._voices.path_of(self._get(voice_id).id)
             try:
                 path.unlink(missing_ok=True)
                 sync_folder(self.folder)
             except OSError as error:
                 raise _cannot_write(voice_id, error) from error
+
+    @contextmanager
+    def _alone(self, voice_id: str) -> Generator[None]:
+        """Hold the folder's lock, and then this object's, so that who only looks waits for no other process."""
+        with ExitStack() as held:
+            try:
+                # Whose voices these are is nobody's business but the server's.
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                held.enter_context(self._voices.locked(_PATIENCE_S))
+            except Timeout as error:
+                _log.error("another process has held the folder of voices for %.0f s", _PATIENCE_S)
+                raise VoiceStoreBusyError(
+                    "another server is changing the stored voices; one at a time may; try again in a moment"
+                ) from error
+            except OSError as error:
+                raise _cannot_write(voice_id, error) from error
+            held.enter_context(self._lock)
+            yield
 
     # With the lock held.
 
@@ -162,8 +217,6 @@ class VoiceStore:
 
     def _write(self, stored: StoredVoice, voice: VoicePrompt) -> None:
         try:
-            # Whose voices these are is nobody's business but the server's.
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             named = replace(voice, name=stored.name, metadata=stored.to_metadata())
             named.save(self._voices.path_of(stored.id))
         except (OSError, VoiceError) as error:
@@ -174,10 +227,17 @@ def _check_free(table: VoiceTable, name: str, except_id: str = "") -> None:
     wanted = fold_name(name)
     if any(voice.id != except_id and fold_name(voice.name) == wanted for voice in table.voices):
         raise VoiceNameTakenError("another voice has that name, but for the case; choose another name")
+    # What cannot be read may have that name.
+    table.check_complete()
 
 
 def _cannot_write(voice_id: str, error: BaseException) -> VoiceStoreError:
     _log.error("the stored voice %s cannot be written: %s", voice_id, getattr(error, "strerror", None) or error)
+    if getattr(error, "errno", None) in _PASSING:
+        return VoiceStoreBusyError(
+            "the voice cannot be stored for the moment, for the machine is short of something; try again in a moment; "
+            "whoever runs this server finds more in its log"
+        )
     return VoiceStoreError(
         "the folder of voices cannot be written; it must be writable and have room (VOXTRAL_DATA_DIR); "
         "whoever runs this server finds more in its log"

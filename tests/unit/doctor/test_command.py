@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import torch
 
 import voxtral
 from checkpoints import TINY
-from voxtral.doctor import command
+from voxtral.doctor import command, report
 from voxtral.errors import OptionError
 
 GOLDEN = TINY.parent / "data"
@@ -30,7 +31,7 @@ def test_the_report_says_what_would_be_used_and_why(capsys: pytest.CaptureFixtur
     code, lines = run(capsys, "--model", str(TINY), "--device", "cpu", "--json")
     assert code == 0
     report = json.loads(lines[-1])
-    assert set(report) == {"ok", "machine", "choices", "memory", "checks"}
+    assert set(report) == {"ok", "machine", "choices", "memory", "checks", "report"}
     assert report["ok"] is True
     assert report["choices"]["device"] == {"value": "cpu", "reason": "it was asked for"}
     assert report["choices"]["dtype"]["value"] == "float32"
@@ -40,9 +41,36 @@ def test_the_report_says_what_would_be_used_and_why(capsys: pytest.CaptureFixtur
     assert any(line.startswith("memory") for line in lines)
 
 
-def test_without_json_the_last_line_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_ends_with_a_block_to_paste_that_names_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     code, lines = run(capsys, "--model", str(TINY), "--device", "cpu")
-    assert (code, lines[-1]) == (0, "no check failed, 0 warnings")
+    assert code == 0
+    assert lines[lines.index("no check failed, 0 warnings") + 1] == "----- report: paste from here to the end -----"
+    assert lines[-1] == "----- end -----"
+    block = lines[lines.index("no check failed, 0 warnings") + 2 : -1]
+    assert {line.split()[0] for line in block} == {"voxtral", "gpu", "model", "weights", "speed", "memory"}
+    assert not any(str(Path.home()) in line or str(TINY) in line for line in block)
+    text = "\n".join(block)
+    assert f"torch {torch.__version__}" in text
+    assert "none in use (cpu); torch is built for " in text
+    assert "a folder, float32, codec float32, weights none" in text
+    assert "static step: ok" in text
+    assert "folded flow: ok" in text
+    assert re.search(r"frame of 1 \d+\.\d ms \(RTF \d+\.\d+\), frame of 8 .*codec of 8 frames \d+\.\d ms", text)
+
+
+def test_a_part_of_the_block_that_fails_is_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(f"no\nspace in {Path.home()}/.triton")
+
+    monkeypatch.setattr(report, "examine", fail)
+    code, lines = run(capsys, "--model", str(TINY), "--device", "cpu", "--no-triton", "--json")
+    assert code == 0
+    described = {entry["about"]: entry["text"] for entry in json.loads(lines[-1])["report"]}
+    assert described["weights"] == "failed: RuntimeError: no space in ~/.triton"
+    assert described["switch"] == "VOXTRAL_TRITON is off"
+    assert "VOXTRAL_TRITON" not in os.environ
 
 
 def test_a_failed_check_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,7 +81,7 @@ def test_a_failed_check_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFix
     report = json.loads(lines[-1])
     assert report["ok"] is False
     assert [check["name"] for check in report["checks"] if check["status"] == "failed"] == ["voice casual_male"]
-    assert lines[-2] == "some checks FAILED"
+    assert "some checks FAILED" in lines
 
 
 def test_a_checkpoint_that_does_not_open_is_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from fake_cuda import FakeCuda
 from fakes import SAMPLE_RATE, SAMPLES_PER_FRAME, fake_request
 from voxtral.engine.blocks import Reservation
 from voxtral.engine.options import EngineOptions
@@ -146,3 +147,23 @@ def test_of_several_that_fail_together_the_culprit_fails_alone() -> None:
     assert str(outputs[rows[1]]) == "thirteen"
     assert isinstance(outputs[rows[2]], NumericsError)
     assert "the audio is not finite at frame 1" in str(outputs[rows[2]])
+
+
+@pytest.mark.parametrize("has_stream", [True, False])
+def test_on_a_gpu_audio_goes_before_frames_or_between_them(has_stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda().install(monkeypatch)
+    gpu = torch.device("cuda:0")
+    Vocoder(EchoCodec(), EngineOptions(), gpu, torch.float32, SAMPLE_RATE, has_stream=has_stream)
+    # Lower numbers go first.
+    assert [(stream.device, stream.priority) for stream in cuda.streams] == ([(gpu, -1)] if has_stream else [])
+
+
+def test_a_warm_up_meets_every_chunk_of_the_schedule() -> None:
+    class Counting(EchoCodec):
+        def decode_rows(self, audio_tokens: torch.Tensor, state: Any, *, is_last: bool = False) -> torch.Tensor:
+            sizes.append(tuple(audio_tokens.shape))
+            return super().decode_rows(audio_tokens, state, is_last=is_last)
+
+    sizes: list[tuple[int, ...]] = []
+    make_vocoder(Counting(), chunk_frames=(1, 2, 5)).warm_up(3)
+    assert sizes == [(1, 1, 3), (1, 2, 3), (1, 5, 3), (1, 5, 3)]

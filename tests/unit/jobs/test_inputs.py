@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voxtral.jobs.inputs import Problem, describe_problems, list_entries, name_files, plan_files
+from voxtral.errors import TextError
+from voxtral.jobs.inputs import (
+    Problem,
+    Split,
+    check_name,
+    choose_split,
+    describe_problems,
+    list_entries,
+    name_files,
+    plan_files,
+    read_entries,
+)
 from voxtral.speech.batch import item_seed
 from voxtral.types import SpeechRequest
 
@@ -75,3 +86,52 @@ def test_no_message_grows_without_end() -> None:
     assert lines[:2] == ["line 0 and 1 more: fault 0", "line 2 and 1 more: fault 1"]
     assert (len(lines), lines[-1]) == (21, "and 10 more faults")
     assert name_files([str(number) for number in range(21)]).endswith("18, 19, ...")
+
+
+@pytest.mark.parametrize("name", ["\u3164", "a\u115f", "\u2800", "a\ufe0f", "a\u202eb", "a\u200b", "a\U000e0100"])
+def test_a_name_that_nobody_sees_is_refused(name: str) -> None:
+    assert check_name(name, "wav") is not None
+
+
+WRAPPED = """It was a dark night, and the wind had
+been howling around the house since
+the early evening.
+
+Nobody was there, or so it seemed to
+the old man who opened the door."""
+
+
+@pytest.mark.parametrize(
+    ("text", "split", "num_files", "words"),
+    [
+        (WRAPPED, Split.PARAGRAPHS, 2, "5 lines in 2 paragraphs: each paragraph"),
+        (WRAPPED.replace("\n", "\r\n"), Split.PARAGRAPHS, 2, "5 lines in 2 paragraphs: each paragraph"),
+        (WRAPPED.replace("\n\n", "\n"), Split.LINES, 5, "warning: b.txt has 5 lines, and most end inside"),
+        ("One.\nTwo.\n\nThree.\n", Split.LINES, 3, "3 lines in 2 paragraphs: each line"),
+        ("One.\nTwo.\nThree.", Split.LINES, 3, None),
+        ("\n\nOne.\n\n \nTwo\n\n\n", Split.LINES, 2, None),
+        ("", Split.LINES, 0, None),
+    ],
+)
+def test_wrapped_text_is_cut_at_its_blank_lines_and_told(
+    tmp_path: Path, text: str, split: Split, num_files: int, words: str | None
+) -> None:
+    source = tmp_path / "b.txt"
+    source.write_bytes(text.encode())
+    chosen, note = choose_split(source, None)
+    assert chosen is split
+    assert (words in note) if words is not None and note is not None else note is words
+    entries, problems = read_entries(source, None)
+    assert (len(entries), problems) == (num_files, [])
+    # Whoever says it is not told.
+    for said in Split:
+        assert choose_split(source, said) == (said, None)
+    assert choose_split(tmp_path, None) == (Split.NONE, None)
+
+
+def test_what_cannot_be_read_is_told_when_it_is_read(tmp_path: Path) -> None:
+    source = tmp_path / "b.txt"
+    source.write_bytes(b"\xff\xfe")
+    assert choose_split(source, None) == (Split.LINES, None)
+    with pytest.raises(TextError, match="UTF-8"):
+        read_entries(source, None)

@@ -19,7 +19,7 @@ from voxtral.audio.file import AudioFileWriter
 from voxtral.errors import AudioError, CancelledError, EngineStoppedError, RequestError
 from voxtral.jobs.inputs import list_entries, plan_files
 from voxtral.jobs.manifest import Manifest, open_folder
-from voxtral.jobs.run import BatchRun, FailedFile, MadeFile
+from voxtral.jobs.run import BatchProgress, BatchRun, FailedFile, MadeFile
 
 
 @pytest.fixture
@@ -178,3 +178,17 @@ def test_a_text_in_flight_is_claimed_before_it_is_spoken(speaker: FakeSpeaker, t
         list(run.make())
     with Manifest(tmp_path / "out") as manifest:  # what was known of the old file is true no more
         assert manifest.state("part0001.wav", "anything") == "changed"
+
+
+def test_the_time_that_is_left_is_told_after_a_few_files_by_characters(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    texts = ["aaaa", "bb", "cc", "dddddddd", "e"]
+    with a_run(speaker, tmp_path / "out", texts, max_in_flight=1) as run:
+        assert run.progress.left_s is None
+        moments = [run.progress for _ in run.make()]
+    assert [moment.left_s is None for moment in moments] == [True, True, False, False, False]
+    third = moments[2]
+    assert third.left_s == pytest.approx(third.elapsed_s * (1 - third.fraction) / third.fraction)
+    assert moments[-1].left_s == 0
+    # With fewer files than that, when they are done.
+    assert BatchProgress(1, 0, 2, 0.5, 1.0, 10.0).left_s is None
+    assert BatchProgress(1, 1, 2, 1.0, 1.0, 10.0).left_s == 0

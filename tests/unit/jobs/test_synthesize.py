@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 
-from speakers import FakeSpeaker
+from speakers import SAMPLES_PER_LETTER, FakeSpeaker
 from voxtral.errors import AudioError, OptionError, RequestError, TextError
 from voxtral.jobs.run import BatchProgress, BatchReport
 from voxtral.jobs.synthesize import synthesize_files
@@ -22,7 +23,9 @@ def speaker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSpeaker:
 
 
 def call(speaker: FakeSpeaker, texts: Any, warned: list[str] | None = None, **options: Any) -> BatchReport:
-    own = {key: options.pop(key) for key in list(options) if key in ("voice", "speed", "sped", "reference_audio")}
+    own = {
+        key: options.pop(key) for key in list(options) if key in ("voice", "speed", "sped", "reference_audio", "pause")
+    }
     warn = (lambda _: None) if warned is None else warned.append
     return synthesize_files(speaker, texts, "out", warn=warn, common=own, **options)
 
@@ -119,3 +122,52 @@ def test_what_the_progress_raises_ends_the_call_and_keeps_what_is_finished(speak
     with pytest.raises(KeyError):
         call(speaker, ["a", "it waits", "it waits too"], on_progress=stop)
     assert sorted(os.listdir("out")) == ["batch.jsonl", "part0001.wav"]
+
+
+def test_finished_files_of_texts_cut_another_way_stay(speaker: FakeSpeaker) -> None:
+    Path("c.txt").write_text("One here.\nTwo there.\n\nThree of them.\n")
+    call(speaker, Path("c.txt"), split="lines")
+    before = Path("out/c_part0001.wav").read_bytes()
+    for split in ("paragraphs", "none"):
+        if split == "paragraphs":
+            with pytest.raises(
+                AudioError, match=r"2 finished files of texts that were cut another way.*overwrite=True"
+            ):
+                call(speaker, Path("c.txt"), split=split)
+        else:
+            assert call(speaker, Path("c.txt"), split=split).left == (
+                "c_part0001.wav",
+                "c_part0002.wav",
+                "c_part0003.wav",
+            )
+        assert Path("out/c_part0001.wav").read_bytes() == before
+    call(speaker, Path("c.txt"), split="lines")
+    report = call(speaker, Path("c.txt"), split="paragraphs", overwrite=True)
+    assert sorted(made.file for made in report.made) == ["c_part0001.wav", "c_part0002.wav"]
+    # Another text that is cut the same way is made again, as ever.
+    Path("c.txt").write_text("One more.\nTwo there.\n\nThree of us.\n")
+    assert len(call(speaker, Path("c.txt"), split="paragraphs").made) == 2
+
+
+def test_a_journal_of_before_had_lines(speaker: FakeSpeaker) -> None:
+    Path("c.txt").write_text("One here.\nTwo there.\n\nThree of them.\n")
+    call(speaker, Path("c.txt"), split="lines")
+    journal = Path("out/batch.jsonl")
+    journal.write_text("".join(line for line in journal.read_text().splitlines(True) if '"run"' not in line))
+    with pytest.raises(AudioError, match="cut another way"):
+        call(speaker, Path("c.txt"), split="paragraphs")
+    assert len(call(speaker, Path("c.txt"), split="lines").skipped) == 3
+
+
+def test_all_is_joined_when_all_is_made(speaker: FakeSpeaker) -> None:
+    texts = ["aa", {"text": "bbbb", "name": "z"}, {"text": "cc", "name": "a"}]
+    call(speaker, texts, join="all.flac", pause=0.5)
+    samples, rate = soundfile.read("all.flac")
+    assert len(samples) == 8 * SAMPLES_PER_LETTER + 2 * rate // 2
+    Path("all.flac").unlink()
+    call(speaker, texts, join="all.flac")
+    assert Path("all.flac").exists()
+    call(speaker, [*texts, "fails"], join="none.flac")
+    assert not Path("none.flac").exists()
+    with pytest.raises(AudioError, match="extension"):
+        call(speaker, texts, join="all.xyz")

@@ -346,6 +346,14 @@ def test_a_form_cannot_choose_among_pythons_codecs(charset: str) -> None:
     [
         (b"&".join(b"a%d=1" % number for number in range(100)), FORM),
         (b"text=\xff", FORM),
+        (b"text=%FF", FORM),
+        (b"text=Zo%EB", FORM),
+        (b"%E9=1", FORM),
+        (b"text=%ED%A0%80", FORM),
+        (part("text", "Zoë".encode("latin-1")) + b"--x--\r\n", MULTIPART),
+        (part("text", b"\xed\xa0\x80") + b"--x--\r\n", MULTIPART),
+        (part("clip", b"1", '; filename="NAME"').replace(b"NAME", b"Zo\xeb.wav") + b"--x--\r\n", MULTIPART),
+        (part("NAME", b"1").replace(b"NAME", b"Zo\xeb") + b"--x--\r\n", MULTIPART),
         (b"".join(part(f"a{number}", b"1") for number in range(100)) + b"--x--\r\n", MULTIPART),
         (part("a", b"1", '; filename="a"') + part("b", b"1", '; filename="b"') + b"--x--\r\n", MULTIPART),
         (b"--x\r\n" + b"X-Header: 1\r\n" * 10_000 + part("a", b"1"), MULTIPART),
@@ -366,6 +374,12 @@ def test_a_malformed_form_is_refused_and_nothing_worse(data: bytes, kind: str) -
     with pytest.raises(HttpError) as caught:
         fields_of(data, kind)
     assert (caught.value.status_code, caught.value.code) == (400, "invalid_form")
+
+
+def test_json_in_another_charset_is_refused() -> None:
+    with pytest.raises(HttpError) as caught:
+        read_json(b'{"a": "Zo\xeb"}')
+    assert (caught.value.status_code, caught.value.code) == (400, "invalid_json")
 
 
 @given(st.binary(max_size=300), st.sampled_from([MULTIPART, FORM, JSON]), st.booleans())

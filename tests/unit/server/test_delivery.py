@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,7 +30,7 @@ class SocketSink:
         self._receive = receive
         self._send = send
 
-    async def begin(self, opening: Opening, whole: Encoded | None, closing: Closing | None) -> None:
+    async def begin(self, opening: Opening, held: Sequence[Encoded], closing: Closing | None) -> None:
         await self._tell(voice=opening.voice, seed=opening.seed)
 
     async def audio(self, piece: Encoded) -> None:
@@ -190,5 +191,30 @@ def test_a_client_that_takes_nothing_is_given_up() -> None:
         await client.ask()
         assert len(client.sent) == 4
         assert client.visit.facts["error"] == "client_stalled"
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+
+
+@pytest.mark.parametrize(("pace", "is_kept"), [(0.3, False), (0.8, True)])
+def test_a_reader_is_judged_by_what_is_heard_meanwhile(pace: float, is_kept: bool) -> None:
+    """Pieces of 20 ms, each taken in as long as that reader takes; never does it wait for as long as a stall."""
+
+    async def run() -> None:
+        client = Client(30)
+        pieces = [Encoded(b"x", number, 480) for number in range(30)]
+
+        async def send(message: dict[str, Any]) -> None:
+            if "bytes" in message:
+                await asyncio.sleep(0.02 / pace)
+
+        async def read(self: FakeUtterance) -> Encoded | None:
+            self.num_read += 1
+            return pieces[self.num_read - 1] if self.num_read <= len(pieces) else None
+
+        client.send = send  # type: ignore[method-assign]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(FakeUtterance, "read", read)
+            await client.ask()
+        assert (client.visit.facts.get("error") is None) == is_kept
 
     asyncio.run(asyncio.wait_for(run(), 10))

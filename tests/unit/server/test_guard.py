@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from voxtral.server.errors import HttpError
 from voxtral.server.guard import Guard, RedactPaths, _host_name, _same_host
-from voxtral.server.keys import load_keys
+from voxtral.server.keys import Client, load_keys
 from voxtral.server.metrics import Metrics
 from voxtral.server.options import ServerOptions
 
@@ -132,6 +132,48 @@ def test_what_a_proxy_passes_on_is_not_this_machine(header: str) -> None:
     passed_on = [(header.lower(), "127.0.0.1")]
     assert ask(headers=passed_on).code == "remote_access_refused"
     assert ask(headers=passed_on, insecure=True).status == 204
+
+
+def client_of(address: str, **options: Any) -> Client:
+    """Ask from an address of which eight streams are a share, and return for whom that is taken."""
+    seen: list[Client] = []
+
+    async def note(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["state"]["visit"].client)
+
+    chosen = ServerOptions(insecure=True, **options)
+    scope = {"type": "http", "client": (address, 1), "server": None, "path": "/any", "query_string": b""}
+    scope |= {"method": "GET", "headers": [(b"host", b"localhost")]}
+    asyncio.run(Guard(note, chosen, load_keys(chosen), Metrics(), [], 8)(scope, None, None))  # type: ignore[arg-type]
+    return seen[0]
+
+
+def test_without_keys_each_address_is_a_client_with_a_share() -> None:
+    one, other = client_of("192.0.2.1"), client_of("192.0.2.2")
+    assert one.max_streams == other.max_streams == 8
+    assert one != other
+    assert one == client_of("::ffff:192.0.2.1")
+    assert client_of("2001:db8::1") == client_of("2001:db8::ffff:2") != client_of("2001:db8:0:1::1")
+
+
+@pytest.mark.parametrize(
+    ("address", "options"),
+    [
+        ("127.0.0.1", {}),
+        ("::1", {}),
+        ("10.0.0.5", {"proxies": ("10.0.0.5",)}),
+        ("10.0.0.5", {"proxies": ("192.0.2.1", "10.0.0.0/8")}),
+        ("fd00::7", {"proxies": ("fd00::/8",)}),
+    ],
+)
+def test_this_machine_and_named_proxies_have_no_share(address: str, options: Any) -> None:
+    assert client_of(address, **options).max_streams is None
+
+
+def test_more_headers_than_a_client_has_are_refused() -> None:
+    many = [(f"x-{number}", "1") for number in range(126)]
+    assert ask(headers=many).status == 204
+    assert ask(headers=[*many, ("y", "1"), ("z", "1")]).code == "too_many_headers"
 
 
 # The Host header.

@@ -68,7 +68,15 @@ def test_what_is_held_may_be_made_without_a_reader() -> None:
         assert made.max_buffered_frames == (segment.max_frames if hold else None)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=2000))
+_PARTS = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=2000),
+    st.lists(st.sampled_from(["59.4 %", "$1,234.56", "9" * 30, "and so on", "In May.", "10-20"]), max_size=300).map(
+        " ".join
+    ),
+)
+
+
+@given(_PARTS)
 def test_parts_lie_in_the_text_as_given(text: str) -> None:
     try:
         planned = plan(SpeechRequest(text, seed=1, normalize="auto"))
@@ -95,6 +103,66 @@ def test_the_language_of_a_voice_is_that_of_its_name_or_of_its_metadata() -> Non
     assert planner._language_of(None) == "en"
     assert planner._language_of(VoicePrompt("mine", rows, metadata={"language": "fr"})) == "fr"
     assert planner._language_of(VoicePrompt("mine", rows, metadata={"language": "tlh"})) == "en"
+
+
+GERMAN = "Der Zug nach Köln hatte wieder Verspätung, und niemand wusste, wann er um 7 Uhr kommen würde."
+
+
+def chosen(text: str, **options: Any) -> tuple[str, str, str, list[str]]:
+    config = replace(CONFIG, languages=options.pop("languages", ("en", "de", "fr")))
+    warnings: list[str] = []
+    planned = plan(SpeechRequest(text, seed=1, **options), config=config, warnings=warnings)
+    (segment,) = planned.segments
+    return planned.language.code, planned.language.source, segment.text.text, warnings
+
+
+def test_the_language_of_a_sure_text_chooses_what_is_not_named() -> None:
+    code, source, spoken, (warning,) = chosen(GERMAN, normalize="auto")
+    assert (code, source) == ("de", "text")
+    assert "sieben Uhr" in spoken
+    assert "no de voice" in warning
+    assert chosen("Hamburg 7", normalize="auto")[:3] == ("en", "default", "Hamburg seven")
+
+
+def test_what_is_named_goes_before_the_text() -> None:
+    assert chosen(GERMAN, language="fr", normalize="auto")[:2] == ("fr", "given")
+    code, source, spoken, warnings = chosen(GERMAN, voice="casual_male", normalize="auto")
+    assert (code, source, warnings) == ("en", "voice", [])
+    assert "seven Uhr" in spoken
+    rows = VOICES.load("casual_male").rows
+    assert chosen(GERMAN, voice=VoicePrompt("mine", rows, metadata={"language": "fr"}))[:2] == ("fr", "voice")
+    # A voice that does not say what it speaks leaves the numbers to the text.
+    assert chosen(GERMAN, voice=VoicePrompt("mine", rows), normalize="auto")[:2] == ("de", "text")
+
+
+def test_a_language_that_the_checkpoint_does_not_speak_is_told_and_not_chosen() -> None:
+    code, source, _, (warning,) = chosen(GERMAN, languages=("en", "fr"))
+    assert (code, source) == ("en", "default")
+    assert "German" in warning
+    assert "en, fr" in warning
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [
+        ("人人生而自由，在尊严和权利上一律平等。", "Han"),
+        ("Все люди рождаются свободными.", "Cyrillic"),
+        ("こんにちは、これがわたしのこえです。", "Hiragana"),
+        ("Όλοι οι άνθρωποι γεννιούνται ελεύθεροι.", "Greek"),
+        ("כל בני האדם נולדו בני חורין.", "Hebrew"),
+        ("มนุษย์ทั้งหลายเกิดมามีอิสระ", "Thai"),
+        ("모든 인간은 태어날 때부터 자유롭다.", "Hangul"),
+        ("Բոլոր մարդիկ ծնվում են ազատ։", "Armenian"),
+    ],
+)
+def test_a_script_of_no_language_of_the_checkpoint_is_warned_of(text: str, script: str) -> None:
+    for options in ({}, {"voice": "casual_male"}):
+        code, _, _, (warning,) = chosen(text, **options)
+        assert code == "en"
+        assert script in warning
+        assert "unusable" in warning
+    with_kana = chosen(text, languages=("en", "ja"))[3] if script != "Hiragana" else []
+    assert bool(with_kana) == (script != "Hiragana")
 
 
 def test_a_clip_is_cloned_once_and_last() -> None:

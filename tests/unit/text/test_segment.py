@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from voxtral.errors import OptionError
-from voxtral.text.segment import TextSegment, split_text
+from voxtral.text.normalize import normalize
+from voxtral.text.segment import Origin, TextSegment, split_rewritten, split_text
 
 
 def _cut(text: str, min_chars: int, max_chars: int) -> list[str]:
@@ -397,3 +398,39 @@ def test_time_grows_with_the_length_and_not_with_its_square(unit: str, limits: t
     base = max(min(_cpu_seconds(work(6_000)) for _ in range(2)), 0.002)
     # Sixteen times the text: 16 times the time if linear, 256 times if quadratic. A second look only after a slow one.
     assert any(_cpu_seconds(work(96_000)) < 64 * base for _ in range(2))
+
+
+# Rewritten texts -------------------------------------------------------------------------------------
+
+_AMOUNT = "Der Anteil der erneuerbaren Energien am Strommix lag im vergangenen Jahr bei 59,4 % und stieg dann weiter."
+
+
+def _written(text: str, language: str, max_chars: int) -> list[str]:
+    """Cut a normalised text, and give the segments as they were written."""
+    spoken = normalize(text, language)
+    origin = Origin(spoken.may_part, spoken.num_written)
+    segments = split_rewritten(spoken.text, origin, min_chars=max(1, max_chars // 4), max_chars=max_chars)
+    return [text[slice(*spoken.source_span(segment.start, segment.end))] for segment in segments]
+
+
+def test_no_amount_is_cut() -> None:
+    for max_chars in range(13, 128):
+        segments = _written(_AMOUNT, "de", max_chars)
+        assert " ".join(segments) == _AMOUNT
+        assert any("59,4 %" in segment for segment in segments)
+
+
+def test_a_sentence_that_fits_as_written_stays_whole() -> None:
+    assert len(normalize(_AMOUNT, "de").text) > 110
+    assert _written(f"{_AMOUNT} Und so ging es fort.", "de", 110) == [_AMOUNT, "Und so ging es fort."]
+    # Not at any price: as words, these would be several times as long as what fits.
+    prices = "So viel zahlten sie: " + ", ".join(["1.234,56 €"] * 6) + "."
+    assert len(prices) <= 110
+    assert len(_written(prices, "de", 110)) > 2
+
+
+def test_digits_that_are_spelled_may_be_parted_between_them() -> None:
+    for text in ("1" * 60, "0." + "31" * 30, "+0." + "12" * 40 + " %", ",".join(map(str, range(20, 50)))):
+        segments = _written(text, "en", 40)
+        assert "".join(segments).replace(" ", "") == text.replace(" ", "")
+        assert len(segments) > 4

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from voxtral.errors import VoiceUnreadableError
 from voxtral.voices import folder as under_test
 from voxtral.voices.facts import StoredVoice
 from voxtral.voices.folder import VoiceFolder
@@ -298,8 +299,11 @@ def test_a_failure_to_read_the_folder_is_over_when_it_is_over(
     voices = VoiceFolder(tmp_path)
     settle(voices, clock)
     clock.now += 100
-    with mock.patch.object(os, "scandir", side_effect=OSError(errno.EMFILE, "Too many open files")):
-        assert voices.find("Ana") is None
+    with (
+        mock.patch.object(os, "scandir", side_effect=OSError(errno.EMFILE, "Too many open files")),
+        pytest.raises(VoiceUnreadableError),
+    ):
+        voices.find("Ana")
     assert "Too many open files" in caplog.text
     assert name_of(voices.find("Ana")) == "Ana"
 

@@ -63,6 +63,11 @@ def make_voice(num_rows: int = 5) -> VoicePrompt:
     )
 
 
+def files_of(store: VoiceStore) -> list[Path]:
+    """All that is in the folder, but for the file that is locked."""
+    return [path for path in store.folder.iterdir() if path.name != ".lock"]
+
+
 def named(name: str) -> VoiceFacts:
     return VoiceFacts(name=name, consent="yes")
 
@@ -103,6 +108,8 @@ def test_names_of_any_script_are_taken(store: VoiceStore, name: str) -> None:
     "name",
     [
         *("", " ", "x" * 65, ".hidden", "-rf", "_", "a/b", "..", "../x", "a\\b", "a\0b", "a\nb", "a:b", "a%2fb"),
+        *("\u3164", "\u115f", "\u1160", "\uffa0", "a\u3164", "a\ufe0f", "a\u034f", "a\u180b", "a\u17b4", "a\U000e0100"),
+        *("a\u200bb", "a\u200fb", "a\u2066b", "\ufeffa", "a\u00adb", "a\u2060b", "\u2800", "\ue000", "a\u0378"),
         *("a\u202eb", "\ud800", "a\ud800", "\u0308a", "voice_0123456789abcdef", "VOICE_0123456789ABCDEF"),
     ],
 )
@@ -147,14 +154,14 @@ def test_facts_change_and_the_voice_stays(store: VoiceStore, config: ModelConfig
     again = VoiceStore(store.folder)
     assert again.list() == (changed,)
     assert again.load(added.id, config).key == make_voice().key
-    assert len(list(store.folder.iterdir())) == 1
+    assert len(files_of(store)) == 1
 
 
 def test_a_deleted_voice_is_gone(store: VoiceStore, config: ModelConfig) -> None:
     added = store.add(make_voice(), FACTS)
     store.delete(added.id)
     assert store.list() == ()
-    assert not list(store.folder.iterdir())
+    assert not files_of(store)
     for refused in (
         lambda: store.delete(added.id),
         lambda: store.load(added.id, config),
@@ -348,7 +355,7 @@ def test_what_is_no_voice_in_the_folder_is_let_be(store: VoiceStore) -> None:
     (store.folder / "voice_00000000000000fe.safetensors").symlink_to(f"{added.id}.safetensors")
     (store.folder / "voice_00000000000000fd.pt").write_bytes(b"\x80")
     assert len(store.list()) == 1
-    assert len(list(store.folder.iterdir())) == 5
+    assert len(files_of(store)) == 5
 
 
 def test_a_folder_that_cannot_be_used_is_said_without_its_path(tmp_path: Path, config: ModelConfig) -> None:
@@ -375,7 +382,7 @@ def test_a_write_that_fails_leaves_what_was_there(
         store.change(added.id, config, name="b")
     monkeypatch.undo()
     assert store.list() == (added,)
-    assert len(list(store.folder.iterdir())) == 1
+    assert len(files_of(store)) == 1
     assert store.load(added.id, config).key == make_voice().key
 
 
@@ -402,7 +409,9 @@ def stop(descriptor):
     time.sleep(60)
 
 os.fsync = stop
-add = lambda: VoiceStore(folder).add(voice, VoiceFacts(name="half", consent="yes"))
+# In another folder, for only one at a time writes to one.
+other = VoiceStore(folder.with_name("other"))
+add = lambda: other.add(voice, VoiceFacts(name="half", consent="yes"))
 threading.Thread(target=add).start()
 VoiceStore(folder).change(ids[0], load_config(TINY / "params.json"), name="half changed")
 """
@@ -446,8 +455,10 @@ def test_a_kill_in_mid_write_leaves_every_voice_readable(store: VoiceStore, conf
         told = [process.stdout.readline(), process.stdout.readline()]
         process.kill()
     assert told == ["half\n", "half\n"]
-    leftovers = [path for path in store.folder.iterdir() if path.name.endswith(".part")]
+    other = VoiceStore(store.folder.with_name("other"))
+    leftovers = [path for each in (store, other) for path in files_of(each) if path.name.endswith(".part")]
     assert len(leftovers) == 2
+    assert other.list() == ()
 
     assert {voice.id: voice.name for voice in store.list()} == dict(
         zip(ids, ("kept 0", "kept 1", "kept 2"), strict=True)
@@ -461,6 +472,7 @@ def test_a_kill_in_mid_write_leaves_every_voice_readable(store: VoiceStore, conf
     for path in leftovers:
         os.utime(path, (time.time() - 3600,) * 2)
     assert len(VoiceStore(store.folder).list()) == 4
+    assert len(VoiceStore(other.folder).list()) == 0
     assert not any(path.exists() for path in leftovers)
 
 

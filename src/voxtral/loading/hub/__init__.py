@@ -16,12 +16,13 @@ from voxtral.loading.hub.names import ALIASES, CANONICAL_ID, PINNED_REVISION, ca
 
 if TYPE_CHECKING:
     from voxtral.loading.hub.fetch import download
-    from voxtral.loading.hub.plan import plan_download
+    from voxtral.loading.hub.plan import DownloadPlan, plan_download
 
 __all__ = [
     "ALIASES",
     "CANONICAL_ID",
     "PINNED_REVISION",
+    "DownloadPlan",
     "canonical_id",
     "describe_search",
     "download",
@@ -30,7 +31,11 @@ __all__ = [
     "require_id",
 ]
 
-_HOMES = {"download": "voxtral.loading.hub.fetch", "plan_download": "voxtral.loading.hub.plan"}
+_HOMES = {
+    "DownloadPlan": "voxtral.loading.hub.plan",
+    "download": "voxtral.loading.hub.fetch",
+    "plan_download": "voxtral.loading.hub.plan",
+}
 
 
 def __getattr__(name: str) -> Any:

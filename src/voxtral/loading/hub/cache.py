@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from voxtral.disk import ABSENT, is_file, is_folder, look
+from voxtral.errors import CheckpointError
 from voxtral.loading.files import REQUIRED_FILES, VOICE_FOLDER
 from voxtral.loading.hub.names import ALIASES, CANONICAL_ID, PINNED_REVISION, canonical_id, is_commit, is_revision
 
@@ -25,8 +27,18 @@ def find_cached(model_id: str, *, revision: str | None = None) -> Path | None:
 
     Returns:
         The snapshot folder, or None if no complete one is there.
+
+    Raises:
+        CheckpointError: the cache cannot be read, so that this cannot be told.
     """
-    return next((folder for folder in _snapshots(model_id, revision) if _is_complete(folder)), None)
+    try:
+        return next((folder for folder in _snapshots(model_id, revision) if _is_complete(folder)), None)
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename or cache_folder()} cannot be read ({error.strerror or error}), so that it is not known "
+            f"whether {model_id} is in the local cache; check the permissions and the disk, or choose another place "
+            "with HF_HOME"
+        ) from error
 
 
 def describe_search(model_id: str) -> str:
@@ -70,7 +82,11 @@ def _snapshots(model_id: str, revision: str | None) -> Iterator[Path]:
             revisions.insert(0, PINNED_REVISION)
         yield from (home / "snapshots" / commit for wanted in revisions if (commit := _commit_of(home, wanted)))
         if revision is None and name in ALIASES:
-            yield from sorted((home / "snapshots").glob("*/"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+            yield from sorted(_folders(home / "snapshots"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+
+
+def _folders(parent: Path) -> list[Path]:
+    return [path for path in parent.iterdir() if is_folder(path)] if is_folder(parent) else []
 
 
 def _commit_of(home: Path, revision: str) -> str | None:
@@ -80,19 +96,18 @@ def _commit_of(home: Path, revision: str) -> str | None:
         return None
     try:
         commit = (home / "refs" / revision).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
+    except (*ABSENT, IsADirectoryError, UnicodeDecodeError):
         return None
     return commit if is_commit(commit) else None
 
 
 def _is_complete(folder: Path) -> bool:
-    try:
-        voices = list((folder / VOICE_FOLDER).iterdir())
-    except OSError:
+    if not is_folder(folder / VOICE_FOLDER):
         return False
+    voices = list((folder / VOICE_FOLDER).iterdir())
     # These follow links: a link to content that never arrived counts as missing.
     return (
-        all(os.path.isfile(folder / name) for name in REQUIRED_FILES)
-        and all(os.path.exists(voice) for voice in voices)
-        and any(os.path.isfile(voice) for voice in voices)
+        all(is_file(folder / name) for name in REQUIRED_FILES)
+        and all(look(voice) is not None for voice in voices)
+        and any(is_file(voice) for voice in voices)
     )

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from voxtral.errors import DownloadError
 from voxtral.loading.hub.cache import find_cached
@@ -139,7 +139,7 @@ def _fetch(plan: DownloadPlan, file: HubFile, bar: tqdm) -> None:
         with part.open("ab" if start else "wb") as out:
             http_get(
                 hf_hub_url(source.repo, file.name, revision=plan.commit, endpoint=source.endpoint),
-                out,
+                cast(BinaryIO, _BoundedFile(out, file.size_bytes)),
                 resume_size=start,
                 # A compressed answer has another length than the file and cannot be continued.
                 headers={**source.headers, "Accept-Encoding": "identity"},
@@ -147,6 +147,8 @@ def _fetch(plan: DownloadPlan, file: HubFile, bar: tqdm) -> None:
                 displayed_filename=file.name,
                 _tqdm_bar=bar,
             )
+    except _TooLongError as exc:
+        raise _discard(source, file, part) from exc
     except HfHubHTTPError as exc:
         # "Range not satisfiable": the hub's file ends where this one does, before the size that was announced.
         if exc.response.status_code == 416:
@@ -164,6 +166,29 @@ def _fetch(plan: DownloadPlan, file: HubFile, bar: tqdm) -> None:
     if not file.matches(part):
         raise _discard(source, file, part)
     store.keep(file)
+
+
+class _TooLongError(Exception):
+    """More came than the hub has announced."""
+
+
+class _BoundedFile:
+    """A file that takes no more than was announced: an answer may have no end, or unfold to any size."""
+
+    def __init__(self, file: BinaryIO, max_bytes: int) -> None:
+        self._file = file
+        self._max_bytes = max_bytes
+
+    def write(self, data: bytes) -> int:
+        room = self._max_bytes - self._file.tell()
+        if len(data) > room:
+            # One byte more, so that the length tells what happened.
+            self._file.write(data[: room + 1])
+            raise _TooLongError
+        return self._file.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def _discard(source: Source, file: HubFile, part: Path) -> DownloadError:

@@ -121,6 +121,14 @@ def not_a_hub(source: Source) -> DownloadError:
     )
 
 
+def too_much(source: Source) -> DownloadError:
+    """Explain that the answer to what there is has no end in sight."""
+    return DownloadError(
+        f"{source.host} answered without end, or too slowly, when asked for {source.repo}; the answer is a short list "
+        "of files; check HF_ENDPOINT and the network, and run the same command again"
+    )
+
+
 @contextmanager
 def disk_errors(folder: Path) -> Generator[None]:
     """Explain what the disk of `folder` refuses.

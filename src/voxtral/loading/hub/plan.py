@@ -5,14 +5,17 @@ Read next: fetch.py, which does it.
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
 from voxtral.errors import DownloadError
 from voxtral.loading.files import REQUIRED_FILES, VOICE_FOLDER, WEIGHTS_FILE
-from voxtral.loading.hub.messages import disk_errors, explain, human_size, not_a_hub, transport_error
+from voxtral.loading.hub.messages import disk_errors, explain, human_size, not_a_hub, too_much, transport_error
 from voxtral.loading.hub.names import CANONICAL_ID, is_commit
 from voxtral.loading.hub.source import Source, open_source
 from voxtral.loading.hub.store import HubFile, Store
@@ -25,9 +28,13 @@ _OPTIONAL_FILES = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt")
 _CANONICAL_LICENCE = "CC BY-NC 4.0"
 # The client under huggingface_hub waits without end by default, which a dead hub would turn into a hang.
 _PLAN_TIMEOUT_S = 20.0
+# That one waits for each piece of an answer; these bound the whole. The published repository takes 20 kB.
+_PLAN_DEADLINE_S, _MAX_PLAN_BYTES = 60.0, 2**24
+
+_MAX_FILES = 1000
 
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_VOICE_FILE = re.compile(rf"{VOICE_FOLDER}/(?!\.\.?$)[^/\\:]+")
+_VOICE_FILE = re.compile(rf"{VOICE_FOLDER}/(?!\.\.?$)[^/\\:\x00-\x1f\x7f]{{1,200}}")
 
 
 @dataclass(frozen=True)
@@ -95,21 +102,46 @@ def plan_download(
 
 def _ask(source: Source) -> tuple[str, str, tuple[HubFile, ...]]:
     """Ask the hub for commit, licence and files of a revision."""
-    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import ModelInfo
 
-    # One request tells all; a dry run of the library asks for each file, and knows no hash and no licence.
-    api = HfApi(endpoint=source.endpoint, token=False, headers=dict(source.headers))
     try:
-        info = api.model_info(source.repo, revision=source.revision, files_metadata=True, timeout=_PLAN_TIMEOUT_S)
+        # One request tells all; a dry run of the library asks for each file, and knows no hash and no licence.
+        info = ModelInfo(**json.loads(_read_answer(source)))
         commit = str(info.sha)
         if is_commit(commit):
             return commit, _licence(source.repo, info.card_data), _select(source, info)
     except (transport_error(), OSError) as exc:
         raise explain(source, exc) from exc
     # What a page that is not a hub (a proxy's login page, a wrong HF_ENDPOINT) makes of the parser.
-    except (ValueError, TypeError, LookupError, AttributeError) as exc:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
         raise not_a_hub(source) from exc
     raise not_a_hub(source)
+
+
+def _read_answer(source: Source) -> bytes:
+    """Read what the hub says of a revision; the library's own call takes an answer of any length, for any time.
+
+    Raises:
+        DownloadError: the answer is too long, or takes too long.
+        Exception: whatever the HTTP client below the library raises.
+    """
+    # The library leaves the parameters of its own types open.
+    from huggingface_hub.utils import get_session, hf_raise_for_status  # pyright: ignore[reportUnknownVariableType]
+
+    url = f"{source.endpoint}/api/models/{source.repo}/revision/{quote(source.revision, safe='')}"
+    options = {"headers": dict(source.headers), "params": {"blobs": True}, "timeout": _PLAN_TIMEOUT_S}
+    # The client is that of requests below version 1 of the library, and of httpx since.
+    session: Any = get_session()
+    is_httpx = callable(getattr(session, "stream", None))  # requests has a flag of that name
+    deadline = time.monotonic() + _PLAN_DEADLINE_S
+    with session.stream("GET", url, **options) if is_httpx else session.get(url, stream=True, **options) as answer:
+        hf_raise_for_status(answer)
+        content = bytearray()
+        for piece in answer.iter_bytes() if is_httpx else answer.iter_content(None):
+            content += piece
+            if len(content) > _MAX_PLAN_BYTES or time.monotonic() > deadline:
+                raise too_much(source)
+    return bytes(content)
 
 
 def _select(source: Source, info: ModelInfo) -> tuple[HubFile, ...]:
@@ -124,6 +156,8 @@ def _select(source: Source, info: ModelInfo) -> tuple[HubFile, ...]:
                 raise not_a_hub(source)
             files.append(HubFile(name, size, str(digest)))
     names = {file.name for file in files}
+    if len(names) < len(files) or len(files) > _MAX_FILES:
+        raise not_a_hub(source)
     missing = [name for name in REQUIRED_FILES if name not in names]
     if not any(name.startswith(f"{VOICE_FOLDER}/") for name in names):
         missing.append(f"{VOICE_FOLDER}/*")

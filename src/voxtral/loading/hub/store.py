@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
+from voxtral.disk import look
 from voxtral.loading.hub.cache import repo_folder
 
 
@@ -121,8 +123,13 @@ class Store:
 
 
 def size_of(path: Path) -> int | None:
-    """Return the size of a file in bytes, links followed, or None if it is no file."""
-    return path.stat().st_size if os.path.isfile(path) else None
+    """Return the size of a file in bytes, links followed, or None if it is no file.
+
+    Raises:
+        OSError: that cannot be told.
+    """
+    found = look(path)
+    return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else None
 
 
 def _link(blob: Path, named: Path) -> None:

@@ -11,15 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from voxtral.errors import DeviceError
-from voxtral.model.kernels.dispatch import has_triton, uses_triton
+from voxtral.model.kernels.dispatch import FLOAT8_CAPABILITY, attempt, has_triton, uses_triton
 from voxtral.model.kernels.elementwise import silu_multiply
 from voxtral.model.kernels.matmul import Norm
 
 # The largest number of E4M3.
 LARGEST = 448.0
-
-# The first compute capability whose tensor cores multiply float8.
-LEAST_CAPABILITY = (8, 9)
 
 
 def check_float8(device: torch.device) -> None:
@@ -35,7 +32,7 @@ def check_float8(device: torch.device) -> None:
     if device.type != "cuda":
         raise DeviceError(f"flow_dtype is float8 on {device}; {rule}; {advice}")
     capability = torch.cuda.get_device_capability(device)
-    if capability < LEAST_CAPABILITY:
+    if capability < FLOAT8_CAPABILITY:
         name = torch.cuda.get_device_name(device)
         raise DeviceError(f"flow_dtype is float8 on {name}, of {capability[0]}.{capability[1]}; {rule}; {advice}")
     if not has_triton():
@@ -53,10 +50,11 @@ def quantize_rows(x: Tensor, norm: Norm | None = None, *, use_triton: bool | Non
     Returns:
         float8_e4m3fn [..., K], and scales [rows] float32: a value is number * scale.
     """
-    if use_triton or (x.is_cuda and uses_triton(x, use_triton)):
+    if use_triton or (x.is_cuda and uses_triton("quantize_rows", x, use_triton)):
         from voxtral.model.kernels import float8_triton
 
-        return float8_triton.quantize_rows(x, norm)
+        with attempt("quantize_rows", x, use_triton):
+            return float8_triton.quantize_rows(x, norm)
     if norm is not None:
         x = F.rms_norm(x, norm[0].shape, *norm)
     exact = x.float()
@@ -90,16 +88,17 @@ def float8_product(
         [..., N], or [..., N / 2] of gated ones.
     """
     values, scales = rows
-    if use_triton or (values.is_cuda and uses_triton(values, use_triton)):
+    if use_triton or (values.is_cuda and uses_triton("float8_product", values, use_triton)):
         from voxtral.model.kernels import matmul_triton
 
-        return matmul_triton.multiply(
-            values, matrix, x_scales=scales, bias=bias, is_gated=is_gated, residual=residual, dtype=dtype
-        )
+        with attempt("float8_product", values, use_triton):
+            return matmul_triton.multiply(
+                values, matrix, x_scales=scales, bias=bias, is_gated=is_gated, residual=residual, dtype=dtype
+            )
     outputs = F.linear(values.float(), matrix[0].float()) * scales.view(*values.shape[:-1], 1) * matrix[1]
     outputs = outputs.to(dtype)
     if bias is not None:
         outputs = outputs + bias
     if is_gated:
-        outputs = silu_multiply(outputs, use_triton=False)
+        outputs = silu_multiply(outputs, use_triton=use_triton)
     return outputs if residual is None else residual + outputs

@@ -1,4 +1,8 @@
-"""What all Triton forms share: the dtype of products, the device of a launch, and who comes last."""
+"""What all Triton forms share: the dtype of products, the device of a launch, and who comes last.
+
+Triton compiles a kernel anew where a whole number becomes 1, or a multiple of 16, or neither. Those that change from
+call to call (rows, queries, keys) are marked `do_not_specialize`, or the first sentence would wait for compilers.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from voxtral.model.kernels.dispatch import is_capturing
 
 _DOT_DTYPES = {
     torch.bfloat16: tl.bfloat16,
@@ -55,7 +61,8 @@ def arrivals(like: Tensor) -> Tensor:
     """Give this thread's counters for `is_last_to_arrive` on a device: zero before each launch, and after it.
 
     For each thread, because the launches of one thread follow each other and those of two engines need not. They are
-    made by the first launch, which is never part of a CUDA graph: a graph holds their address.
+    made by the first launch, which must not be part of a CUDA graph: the graph would own them, and others write there.
+    A capture is preceded by the same launches on its thread.
 
     Args:
         like: on the device.
@@ -65,6 +72,7 @@ def arrivals(like: Tensor) -> Tensor:
     """
     known: dict[torch.device, Tensor] = vars(_scratch).setdefault("arrivals", {})
     if like.device not in known:
+        assert not is_capturing(), "counters must be made before a capture"
         known[like.device] = torch.zeros(NUM_ARRIVALS, dtype=torch.int32, device=like.device)
     return known[like.device]
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from voxtral.model.kernels.dispatch import uses_triton
+from voxtral.model.kernels.dispatch import attempt, uses_triton
 from voxtral.model.kernels.elementwise import silu_multiply
 
 # Numbers of a matrix, then scales, then zeros.
@@ -54,18 +54,19 @@ def fused_product(
     Returns:
         [..., N] in the dtype of `x`.
     """
-    if use_triton or (x.is_cuda and uses_triton(x, use_triton)):
+    if use_triton or (x.is_cuda and uses_triton("fused_product", x, use_triton)):
         from voxtral.model.kernels import matmul_triton
 
         assert norm is None or x.dtype is not torch.float16, "a norm of float16 must come before the product"
-        return matmul_triton.multiply(x, matrix, norm=norm, bias=bias, is_gated=is_gated, residual=residual)
+        with attempt("fused_product", x, use_triton):
+            return matmul_triton.multiply(x, matrix, norm=norm, bias=bias, is_gated=is_gated, residual=residual)
     if norm is not None:
         x = F.rms_norm(x, norm[0].shape, *norm)
-    outputs = F.linear(x, matrix[0]) if len(matrix) == 1 else quantized_matmul(x, *matrix, use_triton=False)
+    outputs = F.linear(x, matrix[0]) if len(matrix) == 1 else quantized_matmul(x, *matrix, use_triton=use_triton)
     if bias is not None:
         outputs = outputs + bias
     if is_gated:
-        outputs = silu_multiply(outputs, use_triton=False)
+        outputs = silu_multiply(outputs, use_triton=use_triton)
     return outputs if residual is None else residual + outputs
 
 
@@ -93,10 +94,11 @@ def quantized_matmul(
     Returns:
         [..., N] in the dtype of `x`.
     """
-    if use_triton or (x.is_cuda and uses_triton(x, use_triton)):
+    if use_triton or (x.is_cuda and uses_triton("quantized_matmul", x, use_triton)):
         from voxtral.model.kernels import matmul_triton
 
-        return matmul_triton.multiply(x, (weight, scales) if zeros is None else (weight, scales, zeros))
+        with attempt("quantized_matmul", x, use_triton):
+            return matmul_triton.multiply(x, (weight, scales) if zeros is None else (weight, scales, zeros))
     if zeros is None:
         result = F.linear(x.float(), weight.float()) * scales.float()
     else:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from voxtral.model.attention import attend_causally
-from voxtral.model.kernels.dispatch import uses_triton
+from voxtral.model.kernels.dispatch import attempt, uses_triton
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +74,11 @@ def rotate_and_store(
     Returns:
         The rotated queries, [N, H, Dh].
     """
-    if use_triton or (key_pages.is_cuda and uses_triton(key_pages, use_triton)):
+    if use_triton or (key_pages.is_cuda and uses_triton("rotate_and_store", key_pages, use_triton)):
         from voxtral.model.kernels import paged_triton
 
-        return paged_triton.rotate_and_store(projections, rotation, slot_mapping, key_pages, value_pages)
+        with attempt("rotate_and_store", key_pages, use_triton):
+            return paged_triton.rotate_and_store(projections, rotation, slot_mapping, key_pages, value_pages)
     cos, sin = (part[:, None] for part in rotation)
     query, key, value = (part.unflatten(-1, (-1, key_pages.shape[3])) for part in projections)  # [N, heads, Dh]
     rotated = []
@@ -118,10 +119,11 @@ def attend_rotating(
     Returns:
         [B, H * Dh].
     """
-    if use_triton or (pages[0].is_cuda and uses_triton(pages[0], use_triton)):
+    if use_triton or (pages[0].is_cuda and uses_triton("attend_rotating", pages[0], use_triton)):
         from voxtral.model.kernels import paged_triton
 
-        return paged_triton.attend_rotating(projections, rotation, slot_mapping, pages, block_tables, lengths)
+        with attempt("attend_rotating", pages[0], use_triton):
+            return paged_triton.attend_rotating(projections, rotation, slot_mapping, pages, block_tables, lengths)
     query = rotate_and_store(projections, rotation, slot_mapping, *pages, use_triton=use_triton)
     return attend_to_pages(query, *pages, block_tables, lengths)
 
@@ -181,10 +183,11 @@ def attend_spans(
     Returns:
         [N, H * Dh].
     """
-    if use_triton or (query.is_cuda and uses_triton(query, use_triton)):
+    if use_triton or (query.is_cuda and uses_triton("attend_spans", query, use_triton)):
         from voxtral.model.kernels import paged_triton
 
-        return paged_triton.attend_spans(query, pages, spans)
+        with attempt("attend_spans", query, use_triton):
+            return paged_triton.attend_spans(query, pages, spans)
     output = query.new_zeros(query.shape[0], query.shape[1] * query.shape[2])
     heads = query.transpose(0, 1)[None]  # [1, H, N, Dh]
     page_size = pages[0].shape[1]

@@ -80,7 +80,6 @@ def rotate_and_store(
 ) -> Tensor:
     """Launch over positions and heads."""
     assert key_pages.is_contiguous(), "key pages must be contiguous"
-    assert key_pages.is_contiguous(), "key pages must be contiguous"
     assert value_pages.is_contiguous(), "value pages must be contiguous"
     query, key, value = (part if part.stride(-1) == 1 else part.contiguous() for part in projections)
     cos, sin = (part.contiguous() for part in rotation)
@@ -157,7 +156,7 @@ def _load_rotated(pointers, is_pair, cos, sin):
     return tl.interleave(even * cos - odd * sin, even * sin + odd * cos)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["max_pages"])
 def _attend_rotating(
     query_ptr,
     key_ptr,
@@ -363,7 +362,7 @@ def attend_rotating(
     return output
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["max_pages"])
 def _attend_spans(
     query_ptr,
     keys_ptr,

@@ -50,7 +50,7 @@ def routes(service: SpeechService) -> APIRouter:
         clip = fields.pop("reference", None)
         reference = None
         if clip is not None and clip != "":
-            reference = read_clip(clip, service.options.max_upload_bytes, "reference").data
+            reference = (await read_clip(request, clip, service.options.max_upload_bytes, "reference")).data
         wanted = validate(SynthesizeFields, fields)
         order = SpeechOrder(
             wanted.speech_request(wanted.text, wanted.voice, reference, service.options.normalize),

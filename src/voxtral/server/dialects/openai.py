@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import json
 import time
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from voxtral.audio.writers import can_write
 from voxtral.server.body import read_clip, read_fields
 from voxtral.server.errors import HttpError
 from voxtral.server.model_host import ModelCard
@@ -74,6 +75,15 @@ class SpeechEvents:
 def routes(service: SpeechService) -> APIRouter:
     """Make the routes."""
     router = APIRouter(prefix="/v1", tags=["openai"])
+    formats = [name for name in get_args(AudioFormat) if can_write(name)]
+
+    def model_of(name: str, card: ModelCard) -> dict[str, Any]:
+        more = {
+            "cloning": card.has_encoder and service.options.cloning,
+            "formats": formats,
+            "normalize": service.options.normalize,
+        }
+        return {**_model(name, card), **more}
 
     @router.get("/")
     async def root() -> dict[str, str]:
@@ -90,7 +100,7 @@ def routes(service: SpeechService) -> APIRouter:
         """Speak a text."""
         body = validate(SpeechBody, await read_fields(request))
         limit = service.options.max_upload_bytes
-        clip = read_clip(body.ref_audio, limit, "ref_audio").data if body.ref_audio else None
+        clip = (await read_clip(request, body.ref_audio, limit, "ref_audio")).data if body.ref_audio else None
         order = SpeechOrder(
             body.speech_request(body.input, body.voice_name, clip, service.options.normalize),
             format=body.response_format,
@@ -104,7 +114,7 @@ def routes(service: SpeechService) -> APIRouter:
     async def models() -> dict[str, Any]:
         """List the loaded model, first by its own name, then by those that clients have built in."""
         card, _ = await service.host.describe()
-        return {"object": "list", "data": [_model(name, card) for name in (card.id, *MODEL_ALIASES)]}
+        return {"object": "list", "data": [model_of(name, card) for name in (card.id, *MODEL_ALIASES)]}
 
     @router.get("/models/{model_id:path}", responses=refusals(404, 503))
     async def model(model_id: str) -> dict[str, Any]:
@@ -112,7 +122,7 @@ def routes(service: SpeechService) -> APIRouter:
         card, voices = await service.host.describe()
         service.check_model(model_id)
         listed = [{"name": voice.name, "language": voice.language} for voice in (*voices.presets, *voices.store.list())]
-        return {**_model(model_id, card), "voices": listed}
+        return {**model_of(model_id, card), "voices": listed}
 
     @router.get("/audio/models", responses=refusals(503))
     async def audio_models() -> dict[str, Any]:

@@ -14,17 +14,28 @@ from starlette.responses import Response
 
 from voxtral.server.service import SpeechService
 
+_SCRIPTS = (
+    "clip.js",
+    "command.js",
+    "dom.js",
+    "history.js",
+    "microphone-worklet.js",
+    "microphone.js",
+    "output.js",
+    "page.js",
+    "player.js",
+    "queue.js",
+    "recording.js",
+    "server.js",
+    "speech.js",
+    "voices.js",
+    "waveform.js",
+)
+
 _FILES = {
     "/": "index.html",
-    "/page.css": "page.css",
-    "/page.js": "page.js",
-    "/command.js": "command.js",
-    "/player.js": "player.js",
-    "/recording.js": "recording.js",
-    "/server.js": "server.js",
-    "/waveform.js": "waveform.js",
-    "/icon.svg": "icon.svg",
     "/favicon.ico": "icon.svg",
+    **{f"/{name}": name for name in ("page.css", "icon.svg", *_SCRIPTS)},
 }
 
 # The page asks for the key itself.

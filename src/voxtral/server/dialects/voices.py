@@ -15,7 +15,7 @@ from starlette.responses import Response
 from voxtral.server.body import Upload, read_clip, read_fields
 from voxtral.server.errors import HttpError
 from voxtral.server.openapi import READING, SPEAKING, audio, refusals, request_body
-from voxtral.server.schema import AudioFormat, validate
+from voxtral.server.schema import AudioFormat, unknown_fields, validate
 from voxtral.server.service import SpeechOrder, SpeechService
 from voxtral.server.stream import SpeechResponse, visit_of
 from voxtral.server.voice_service import VoiceService
@@ -109,7 +109,7 @@ def routes(service: SpeechService) -> APIRouter:
     async def create_voice(request: Request) -> dict[str, Any]:
         """Make a voice from a clip of 1 to 30 seconds, and keep the voice, not the clip."""
         fields = await read_fields(request)
-        clip = _take_clip(fields, service.options.max_upload_bytes)
+        clip = await _take_clip(request, fields, service.options.max_upload_bytes)
         wanted = validate(NewVoice, fields)
         stored, warnings = await voices.create(clip, wanted.facts, visit_of(request).client)
         return {
@@ -117,7 +117,7 @@ def routes(service: SpeechService) -> APIRouter:
             "success": True,
             "voice": _clip_facts(stored),
             "warnings": warnings,
-            "ignored": list(wanted.model_extra or ()),
+            "ignored": list(unknown_fields(wanted)),
         }
 
     @router.get("/{voice_id}", responses=refusals(404, 503))
@@ -147,7 +147,7 @@ def routes(service: SpeechService) -> APIRouter:
         changed = await voices.change(
             stored.id, name=changes.name, language=changes.language, description=changes.description
         )
-        return {**_details(changed), "ignored": list(changes.model_extra or ())}
+        return {**_details(changed), "ignored": list(unknown_fields(changes))}
 
     @router.delete("/{voice_id}", responses=refusals(404, 503))
     async def delete_voice(voice_id: str) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def routes(service: SpeechService) -> APIRouter:
     return router
 
 
-def _take_clip(fields: dict[str, Any], max_bytes: int) -> Upload:
+async def _take_clip(request: Request, fields: dict[str, Any], max_bytes: int) -> Upload:
     """Take the clip out of the fields.
 
     Raises:
@@ -167,7 +167,7 @@ def _take_clip(fields: dict[str, Any], max_bytes: int) -> Upload:
     """
     for name in _CLIP_FIELDS:
         if name in fields:
-            return read_clip(fields.pop(name), max_bytes, name)
+            return await read_clip(request, fields.pop(name), max_bytes, name)
     raise HttpError(
         400,
         "audio_sample is missing; it must be a clip of 1 to 30 seconds, a file of a form or base64 in JSON",

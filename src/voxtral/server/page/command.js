@@ -8,7 +8,7 @@ export function command(order, address, hasKey) {
 
 function jsonLines(order, address) {
   const fields = { input: JSON.stringify(order.text) };
-  for (const name of ["voice", "language"]) if (order[name]) fields[name] = JSON.stringify(order[name]);
+  for (const name of ["voice", "language", "normalize"]) if (order[name]) fields[name] = JSON.stringify(order[name]);
   // Numbers as they were typed: a seed may be larger than a number here can be.
   for (const name of ["seed", "speed"]) if (order[name]) fields[name] = order[name];
   fields.response_format = '"wav"';
@@ -22,7 +22,7 @@ function jsonLines(order, address) {
 
 function formLines(order, address) {
   const lines = [`curl ${quoted(address("synthesize"))}`, `--form-string ${quoted(`text=${order.text}`)}`];
-  for (const name of ["language", "seed", "speed"]) {
+  for (const name of ["language", "seed", "speed", "normalize"]) {
     if (order[name]) lines.push(`--form-string ${quoted(`${name}=${order[name]}`)}`);
   }
   const file = order.clip.name.replace(/["\\]/g, "\\$&");

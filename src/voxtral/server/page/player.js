@@ -12,6 +12,7 @@ export class Player {
     this.recording = null;
     this.isPlaying = false; // wanted; it may have to wait for samples
     this.isWaiting = true;
+    this.onEnd = () => {}; // all of a recording has been heard
     this._context = null;
     this._sources = new Set();
     this._next = 0; // first sample that is not scheduled
@@ -81,6 +82,7 @@ export class Player {
     const seconds = (recording.length - this._next) / recording.sampleRate;
     if (seconds === 0 && recording.isComplete) {
       this.pause();
+      this.onEnd();
       return false;
     }
     if (!this.isWaiting && seconds === 0) {
