@@ -25,10 +25,11 @@ from voxtral.bench import round_figure
 from voxtral.config import ModelConfig
 from voxtral.model.attention import attend_causally
 from voxtral.model.kernels.dispatch import has_triton
-from voxtral.model.kernels.elementwise import add_rms_norm, silu_multiply
+from voxtral.model.kernels.elementwise import silu_multiply
+from voxtral.model.kernels.float8 import LEAST_CAPABILITY, float8_product, quantize_rows
 from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, finish_frame, guided_step
-from voxtral.model.kernels.matmul import quantized_matmul
-from voxtral.model.kernels.paged import attend_to_pages, rotate_and_store
+from voxtral.model.kernels.matmul import fused_product, quantized_matmul
+from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
 from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
 from voxtral.model.kernels.window import attend_in_window
 from voxtral.model.linear_cpu import prepare_weight
@@ -117,6 +118,8 @@ def all_cases(config: ModelConfig, device: torch.device, dtype: torch.dtype, all
         yield from codec_window(config, draw, rows)
     for rows in all_rows:
         yield from products(config, draw, rows)
+    for rows in all_rows:
+        yield from fused_products(config, draw, rows)
 
 
 class Inputs:
@@ -152,8 +155,6 @@ def torch_and_triton(draw: Inputs, function: Callable[..., Any]) -> dict[str, Ca
 def streams(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
     """What a backbone layer does for each stream beside its products, and the two ends of a frame."""
     net, books = config.backbone, config.codebooks
-    x, update, weight = (draw.normal(*shape) for shape in ((rows, net.dim), (rows, net.dim), (net.dim,)))
-    yield _case("add_rms_norm", rows, torch_and_triton(draw, partial(add_rms_norm, x, update, weight, net.norm_eps)))
     gate_and_up = draw.normal(rows, 2 * net.hidden_dim)
     yield _case("silu_multiply", rows, torch_and_triton(draw, partial(silu_multiply, gate_and_up)))
     yield from _paged(config, draw, rows)
@@ -185,14 +186,19 @@ def _paged(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
     slots = last_page * _PAGE_SIZE + (_CONTEXT - 1) % _PAGE_SIZE
     rotate = partial(rotate_and_store, projections, (angles.cos(), angles.sin()), slots, keys, values)
     yield _case("rotate_and_store", rows, torch_and_triton(draw, rotate))
-    query = draw.normal(rows, net.num_heads, net.head_dim)
-    ways = torch_and_triton(draw, partial(attend_to_pages, query, keys, values, tables, lengths))
+    query = rotate(use_triton=False)  # and the caches hold the new positions
+    rotation = (angles.cos(), angles.sin())
+    attend = partial(attend_rotating, projections, rotation, slots, (keys, values), tables, lengths)
+    ways = torch_and_triton(draw, attend)
     contiguous = [
         pages[tables.long()].flatten(1, 2)[:, :_CONTEXT].transpose(1, 2).contiguous() for pages in (keys, values)
     ]
     ways["library, one cache end to end"] = lambda: attend_causally(query[:, :, None], *contiguous)[:, 0]
     num_bytes = 2 * rows * _CONTEXT * net.num_kv_heads * net.head_dim * keys.element_size()
-    yield _case(f"attend_to_pages, {_CONTEXT} positions", rows, ways, num_bytes)
+    yield _case(f"attend_rotating, {_CONTEXT} positions", rows, ways, num_bytes)
+    bounds = [(row, row + 1, _CONTEXT) for row in range(rows)]
+    spans = partial(attend_spans, query, (keys, values), PagedSpans(bounds, tables))
+    yield _case(f"attend_spans, {_CONTEXT} positions", rows, torch_and_triton(draw, spans), num_bytes)
 
 
 def flow(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
@@ -254,6 +260,27 @@ def products(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
             weight = random_weight(shape, precision, group_size, generator)
             grid = f", groups of {group_size}" if precision == "int4" else ""
             yield _product(f"{precision} {name} {shape[0]} x {shape[1]}{grid}", draw, x, weight)
+
+
+def fused_products(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
+    """Multiply as a frame does: behind a norm, gated, or added to the residual stream; and in float8."""
+    for name, shape in matrices(config).items():
+        x, dense = draw.normal(rows, shape[1]), draw.normal(*shape, scale=shape[1] ** -0.5)
+        is_gated, size = name == "w13", f"{name} {shape[0]} x {shape[1]}"
+        norm = (draw.normal(shape[1]), config.backbone.norm_eps) if name in ("wqkv", "w13") else None
+        residual = draw.normal(rows, shape[0]) if norm is None else None
+        fused = partial(fused_product, x, (dense,), norm=norm, is_gated=is_gated, residual=residual)
+        yield _case(f"fused {size}", rows, torch_and_triton(draw, fused), dense.nbytes)
+        if draw.device.type == "cuda" and torch.cuda.get_device_capability(draw.device) >= LEAST_CAPABILITY:
+            matrix = quantize_rows(dense, use_triton=False)
+            ways = torch_and_triton(draw, partial(_float8, x, matrix, is_gated=is_gated))
+            yield _case(f"float8 {size}", rows, ways, matrix[0].nbytes)
+
+
+def _float8(x: Tensor, matrix: tuple[Tensor, Tensor], *, is_gated: bool, use_triton: bool) -> Tensor:
+    """Round the rows and multiply: two launches."""
+    rows = quantize_rows(x, use_triton=use_triton)
+    return float8_product(rows, matrix, x.dtype, is_gated=is_gated, use_triton=use_triton)
 
 
 def _product(operation: str, draw: Inputs, x: Tensor, weight: QuantizedWeight) -> Case:

@@ -1,17 +1,23 @@
 """Compile every Triton kernel for GPUs that are not here: `python tests/compile_kernels.py 90 bfloat16 all`.
 
-Prints one JSON line for each launch: kernel, compute capability, dtype, bytes of shared memory. Launches are those of
-the published sizes; they compile and do not run. With `once` instead of `all`, the first launch of each kernel alone.
-Run without TRITON_INTERPRET.
+Prints one JSON line for each launch: kernel, compute capability, dtype, bytes of shared memory, registers, and bytes
+that a thread spills into memory because its registers do not do. Launches are those of the published sizes; they
+compile and do not run. With `once` instead of `all`, the first launch of each kernel alone, without the last two. Run
+without TRITON_INTERPRET.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+import os
+import re
+import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,10 +27,12 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from voxtral.model.kernels.elementwise import add_rms_norm, silu_multiply
+from voxtral.model.kernels.dispatch import FLOAT8_CAPABILITY
+from voxtral.model.kernels.elementwise import silu_multiply
+from voxtral.model.kernels.float8 import float8_product, quantize_rows
 from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, finish_frame, guided_step
-from voxtral.model.kernels.matmul import quantized_matmul
-from voxtral.model.kernels.paged import attend_to_pages, rotate_and_store
+from voxtral.model.kernels.matmul import fused_product, quantized_matmul
+from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
 from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
 from voxtral.model.kernels.window import attend_in_window
 
@@ -32,11 +40,13 @@ _TYPES = {
     torch.float32: "*fp32",
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
+    torch.float8_e4m3fn: "*fp8e4nv",
     torch.int8: "*i8",
     torch.uint8: "*u8",
     torch.int32: "*i32",
     torch.int64: "*i64",
 }
+WITH_PRODUCTS = frozenset({"_multiply", "_attend_rotating", "_attend_spans", "_attend_in_window"})
 _OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
 
 # What Triton does that newer Pythons and libraries warn of is not ours to mend.
@@ -72,22 +82,54 @@ def compile_launch(kernel: Any, arguments: tuple[Any, ...], named: dict[str, Any
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
-def launches(dtype: torch.dtype) -> Iterator[Any]:
-    """Call every kernel with the sizes of the published model."""
+def registers_of(ptx: str, capability: int) -> dict[str, int]:
+    """Assemble once more, aloud."""
+    program = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
+    architecture = f"sm_{capability}a" if capability == 90 else f"sm_{capability}"
+    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
+        file.write(ptx)
+        file.flush()
+        command = [program, "-v", "--gpu-name", architecture, file.name, "-o", os.devnull]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    registers, spilled = (re.search(what, said) for what in (r"Used (\d+) registers", r"(\d+) bytes spill stores"))
+    assert registers is not None, said
+    assert spilled is not None, said
+    return {"registers": int(registers[1]), "spilled": int(spilled[1])}
+
+
+def launches(dtype: torch.dtype, capability: tuple[int, int]) -> Iterator[Any]:
+    """Call every kernel that a GPU can run with the sizes of the published model."""
 
     def zeros(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
         return torch.zeros(shape, dtype=dtype)
 
     ints, floats = torch.int32, torch.float32
     pages, tokens = zeros(8, 16, 8, 128), zeros(2, 37, dtype=torch.int64)
-    yield add_rms_norm(zeros(2, 3072), zeros(2, 3072), zeros(3072), 1e-5, use_triton=True)
     yield silu_multiply(zeros(2, 18432), use_triton=True)
     rotation, slots = (zeros(2, 64, dtype=floats), zeros(2, 64, dtype=floats)), zeros(2, dtype=torch.int64)
-    yield rotate_and_store(
-        (zeros(2, 4096), zeros(2, 1024), zeros(2, 1024)), rotation, slots, pages, pages, use_triton=True
-    )
-    tables, lengths = zeros(2, 64, dtype=ints), zeros(2, dtype=ints)
-    yield attend_to_pages(zeros(2, 32, 128), pages, pages, tables, lengths, use_triton=True)
+    projections = (zeros(2, 4096), zeros(2, 1024), zeros(2, 1024))
+    yield rotate_and_store(projections, rotation, slots, pages, pages, use_triton=True)
+    tables, lengths = zeros(2, 32, dtype=ints), zeros(2, dtype=ints)
+    yield attend_rotating(projections, rotation, slots, (pages, pages), tables, lengths, use_triton=True)
+    yield attend_spans(zeros(16, 32, 128), (pages, pages), PagedSpans([(0, 16, 16)], tables[:1]), use_triton=True)
+    norm = None if dtype is torch.float16 else (zeros(3072), 1e-5)
+    for num_rows in (2, 32, 64):
+        x, narrow = zeros(num_rows, 3072), zeros(num_rows, 9216)
+        # With what stands around them in a frame: wqkv, w13 and w2.
+        yield fused_product(x, (zeros(6144, 3072),), norm=norm, use_triton=True)
+        yield fused_product(x, (zeros(18432, 3072),), norm=norm, is_gated=True, use_triton=True)
+        yield fused_product(narrow, (zeros(3072, 9216),), residual=x, use_triton=True)
+        int8 = (zeros(18432, 3072, dtype=torch.int8), zeros(18432, dtype=floats))
+        yield fused_product(x, int8, norm=norm, is_gated=True, use_triton=True)
+        int4 = zeros(18432, 1536, dtype=torch.uint8), zeros(18432, 48, dtype=torch.bfloat16)
+        yield fused_product(x, (*int4, int4[1].half()), norm=norm, is_gated=True, use_triton=True)
+        if capability >= FLOAT8_CAPABILITY:
+            rows = quantize_rows(x, (zeros(3072), 1e-5), use_triton=True)
+            float8 = (zeros(18432, 3072, dtype=torch.float8_e4m3fn), zeros(18432, dtype=floats))
+            yield float8_product(rows, float8, dtype, is_gated=True, use_triton=True)
+            rows = quantize_rows(narrow, use_triton=True)
+            float8 = (zeros(3072, 9216, dtype=torch.float8_e4m3fn), zeros(3072, dtype=floats))
+            yield float8_product(rows, float8, dtype, residual=x, use_triton=True)
     for num_rows in (2, 48):
         x, bytes_ = zeros(num_rows, 3072), zeros(64, 3072, dtype=torch.int8)
         yield quantized_matmul(x, bytes_, zeros(64, dtype=floats), use_triton=True)
@@ -116,14 +158,18 @@ def main(capability: int, dtype_name: str, extent: str) -> None:
         assert not warmup
         if extent == "once" and kernel.__name__ in seen:
             return
+        # Without the tensor cores of sm_80 the library multiplies.
+        if capability < 80 and kernel.__name__ in WITH_PRODUCTS:
+            return
         seen.add(kernel.__name__)
         compiled = compile_launch(kernel, arguments, named, capability)
         assert "cubin" in compiled.asm
         fact = {"kernel": kernel.__name__, "capability": capability, "dtype": dtype_name}
-        print(json.dumps(fact | {"shared": compiled.metadata.shared}), flush=True)
+        used = {} if extent == "once" else registers_of(compiled.asm["ptx"], capability)
+        print(json.dumps(fact | {"shared": compiled.metadata.shared} | used), flush=True)
 
     JITFunction.run = compile_instead  # pyright: ignore[reportAttributeAccessIssue]
-    for _ in launches(getattr(torch, dtype_name)):
+    for _ in launches(getattr(torch, dtype_name), (capability // 10, capability % 10)):
         pass
 
 

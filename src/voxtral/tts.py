@@ -27,7 +27,7 @@ from voxtral.engine.process import BoundToProcess
 from voxtral.errors import VoxtralWarning
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
 from voxtral.loading.first_use import open_paths
-from voxtral.loading.load import load_as_planned, open_tokenizer, settle_options
+from voxtral.loading.load import check_flow_dtype, load_as_planned, open_tokenizer, settle_options
 from voxtral.loading.locate import locate_model
 from voxtral.loading.memory import check_precision, choose_quantization, limit_device_memory
 from voxtral.loading.running import RunningModel
@@ -122,7 +122,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
         """
         check_variables()
         check_precision(quantize, max_memory)
-        plan_compute(device, dtype)  # before a download: a device that is not there would be refused after it
+        check_flow_dtype(options, plan_compute(device, dtype).device)  # else refused after a download
         may_fetch, announce = not local_files_only, announce or _tell_on_stderr
         folder = locate_model(model, revision=revision, token=token, allow_download=may_fetch, announce=announce)
         checkpoint = open_checkpoint(folder)

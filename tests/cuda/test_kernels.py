@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import kernel_checks as checks
+from voxtral.model.kernels.dispatch import FLOAT8_CAPABILITY
 
 pytestmark = [
     pytest.mark.cuda,
@@ -14,12 +15,6 @@ pytestmark = [
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 CUDA = "cuda"
-
-
-@DTYPES
-@pytest.mark.parametrize("shape", [(1, 3072), (64, 3, 3072), (5, 100)])
-def test_add_rms_norm(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    checks.check_add_rms_norm(CUDA, dtype, shape)
 
 
 @DTYPES
@@ -40,14 +35,14 @@ def test_rotate_and_store(dtype: torch.dtype, num_rows: int, heads: tuple[int, i
     [
         ([1], (32, 8), 128, 16),
         ([600], (32, 8), 128, 16),
-        ([127, 128, 129, 0, 2000, 1], (32, 8), 128, 16),
-        ([7, 0, 33], (6, 2), 24, 3),
+        ([127, 128, 129, 130, 2000, 1], (32, 8), 128, 16),
+        ([7, 1, 33], (6, 2), 24, 3),
     ],
 )
-def test_attend_to_pages(
+def test_attend_rotating(
     dtype: torch.dtype, lengths: list[int], heads: tuple[int, int], head_dim: int, page_size: int
 ) -> None:
-    checks.check_attend_to_pages(CUDA, dtype, lengths, heads, head_dim, page_size)
+    checks.check_attend_rotating(CUDA, dtype, lengths, heads, head_dim, page_size)
 
 
 @DTYPES
@@ -58,6 +53,32 @@ def test_attend_to_pages(
 )
 def test_quantized_matmul(dtype: torch.dtype, shape: tuple[int, int, int], group: int) -> None:
     checks.check_quantized_matmul(CUDA, dtype, shape, group)
+
+
+@DTYPES
+@pytest.mark.parametrize("spans", [[(150, 150)], [(1, 600), (256, 406), (33, 33)]])
+def test_attend_spans(dtype: torch.dtype, spans: list[tuple[int, int]]) -> None:
+    checks.check_attend_spans(CUDA, dtype, spans, (32, 8), 128, 64)
+
+
+@DTYPES
+@pytest.mark.parametrize("group", [None, 0, 64])
+@pytest.mark.parametrize("num_rows", [1, 6, 32, 64])
+def test_fused_product(dtype: torch.dtype, num_rows: int, group: int | None) -> None:
+    has_norm = dtype is not torch.float16
+    checks.check_fused_product(CUDA, dtype, (num_rows, 6144, 3072), group=group, has_norm=has_norm)
+    checks.check_fused_product(CUDA, dtype, (num_rows, 18432, 3072), group=group, has_norm=has_norm, is_gated=True)
+    checks.check_fused_product(CUDA, dtype, (num_rows, 3072, 9216), group=group)
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available() and torch.cuda.get_device_capability() < FLOAT8_CAPABILITY, reason="the GPU has no float8"
+)
+@pytest.mark.parametrize("num_rows", [6, 64, 192])
+def test_float8(num_rows: int) -> None:
+    checks.check_quantize_rows(CUDA, torch.bfloat16, (num_rows, 3072), has_norm=True)
+    checks.check_float8_product(CUDA, torch.bfloat16, (num_rows, 18432, 3072), is_gated=True)
+    checks.check_float8_product(CUDA, torch.bfloat16, (num_rows, 3072, 9216))
 
 
 @DTYPES

@@ -7,7 +7,6 @@ captures by a stand-in.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,9 @@ import torch
 from checkpoints import BRIEF, TINY
 from fake_cuda import FakeCuda
 from golden import judge
+from launches import as_on_gpu
 from voxtral import VoxtralTTS
-from voxtral.engine import frame_maker, graphs, kv_cache, rig
+from voxtral.engine import frame_maker, graphs, rig
 from voxtral.engine.engine import Engine
 from voxtral.engine.graphs import CudaRecorder
 from voxtral.engine.options import EngineOptions
@@ -27,8 +27,7 @@ from voxtral.engine.rig import ModelRig
 from voxtral.engine.self_check import examine
 from voxtral.errors import VoxtralError
 from voxtral.loading.checkpoint import open_checkpoint
-from voxtral.model import acoustic, backbone, folded, layers
-from voxtral.model import voxtral as voxtral_module
+from voxtral.model.kernels import dispatch
 from voxtral.model.kernels.dispatch import KERNELS, USES_DOT, has_triton
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.types import SamplingOptions, SpeechRequest
@@ -93,32 +92,20 @@ def test_batches_stay_invariant_with_paths_closed(closed: list[Any]) -> None:
 def test_a_frame_of_interpreted_kernels_is_the_plain_one_with_each_of_them_off(
     off: str | None, tiny_model: VoxtralModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    num_on = 0
-    for module in (acoustic, backbone, folded, kv_cache, layers, voxtral_module):
-        for name in USES_DOT.keys() & vars(module).keys() - {off}:
-            monkeypatch.setattr(module, name, partial(getattr(module, name), use_triton=True))
-            num_on += 1
-    assert num_on >= 9
+    launched: set[str] = set()
+    monkeypatch.setattr(dispatch.attempt, "__enter__", lambda launch: launched.add(launch._kernel))
     # The interpreter takes a second for what is left.
     monkeypatch.setattr(rig, "_POSITIONS", 20)
-    own_rig = Plain(tiny_model)
+    own_rig = ModelRig(tiny_model)
     own_rig._schedule = tiny_model.acoustic_transformer.make_schedule(1)
-    with torch.inference_mode():
+    with torch.inference_mode(), as_on_gpu():
+        if off is not None:
+            KERNELS.turn_off(off, CPU, "off for a test")
         verdict = examine(own_rig, only=["static step", "folded flow"])
+        assert set(KERNELS.turned_off(CPU)) == ({off} if off else set())
     assert [finding.is_ok for finding in verdict.findings] == [True, True]
-
-
-class Plain(ModelRig):
-    """Measures against the plain forms, whatever has been patched."""
-
-    @cached_property
-    def _plain(self) -> Any:
-        with pytest.MonkeyPatch.context() as patch:
-            for module in (acoustic, backbone, folded, kv_cache, layers, voxtral_module):
-                for name in USES_DOT.keys() & vars(module).keys():
-                    chosen = vars(module)[name]
-                    patch.setattr(module, name, chosen.func if isinstance(chosen, partial) else chosen)
-            return super()._plain
+    assert off not in launched
+    assert len(launched) >= 7, launched
 
 
 # What a user meets when something fails.

@@ -359,7 +359,7 @@ BACKBONE = (
     Convention(
         "hidden states of the fused step are taken before the final norm",
         "Backbone",
-        edit(Backbone.step, ("return normed", "return x")),
+        edit(Backbone.step, ("return self.norm(x)", "return x")),
         _STEPS,
     ),
     Convention(

@@ -1,6 +1,6 @@
 """Frames in static buffers: on CUDA each size of a step is captured once and replayed as one graph.
 
-A captured frame is one launch where the plain one is about five hundred; all that changes from step to step is copied
+A captured frame is one launch where the plain one is about three hundred; all that changes from step to step is copied
 into its inputs before. A capture may fail, and nobody hears of it: the same step is computed eagerly in the same call,
 that size is never captured again, and one warning says so. Without a recorder the static step simply runs, so that it
 can be tested anywhere.

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from voxtral.config import ModelConfig, TransformerBlockConfig
-from voxtral.model.kernels.elementwise import add_rms_norm, silu_multiply
+from voxtral.model.kernels.elementwise import silu_multiply
+from voxtral.model.kernels.float8 import LARGEST, float8_product, quantize_rows
 from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, finish_frame, guided_step
-from voxtral.model.kernels.matmul import quantized_matmul
-from voxtral.model.kernels.paged import attend_to_pages, rotate_and_store
+from voxtral.model.kernels.matmul import fused_product, quantized_matmul
+from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
 from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
 from voxtral.model.kernels.window import attend_in_window
 
@@ -46,12 +47,6 @@ class Draw:
         return torch.randint(low, high, shape, generator=self._generator, device=self.device).to(dtype)
 
 
-def _add_rms_norm(draw: Draw) -> Trial:
-    dim = draw.config.backbone.dim
-    given = (draw.normal(_ROWS, dim), draw.normal(_ROWS, dim), draw.normal(dim), draw.config.backbone.norm_eps)
-    return lambda choice: add_rms_norm(*given, use_triton=choice)
-
-
 def _silu_multiply(draw: Draw) -> Trial:
     x = draw.normal(_ROWS, 2 * draw.config.backbone.hidden_dim)
     return lambda choice: (silu_multiply(x, use_triton=choice),)
@@ -80,15 +75,63 @@ def _rotate_and_store(draw: Draw) -> Trial:
     return trial
 
 
-def _attend_to_pages(draw: Draw) -> Trial:
+def _paged_rows(draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw pages of keys and values, and tables of rows of `_LENGTHS` positions."""
     sizes = draw.config.backbone
     num_pages = -(-max(_LENGTHS) // _PAGE)
     shape = (1 + _ROWS * num_pages, _PAGE, sizes.num_kv_heads, sizes.head_dim)
-    keys, values = draw.normal(*shape), draw.normal(*shape)
-    query = draw.normal(_ROWS, sizes.num_heads, sizes.head_dim)
     tables = torch.arange(1, 1 + _ROWS * num_pages, dtype=torch.int32, device=draw.device).view(_ROWS, num_pages)
+    return draw.normal(*shape), draw.normal(*shape), tables
+
+
+def _attend_rotating(draw: Draw) -> Trial:
+    sizes = draw.config.backbone
+    query, key, value = _projections(draw, sizes.num_heads, sizes.num_kv_heads, sizes.head_dim, _ROWS)
+    angles = draw.normal(_ROWS, sizes.head_dim // 2, dtype=torch.float32)
+    keys, values, tables = _paged_rows(draw)
     lengths = torch.tensor(_LENGTHS, dtype=torch.int32, device=draw.device)
-    return lambda choice: (attend_to_pages(query, keys, values, tables, lengths, use_triton=choice),)
+    newest = (lengths - 1).long()
+    slots = tables.gather(1, (newest // _PAGE)[:, None])[:, 0].long() * _PAGE + newest % _PAGE
+
+    def trial(choice: bool) -> tuple[Tensor, ...]:
+        pages = (keys.clone(), values.clone())
+        rotation = (angles.cos(), angles.sin())
+        mixed = attend_rotating((query, key, value), rotation, slots, pages, tables, lengths, use_triton=choice)
+        return mixed, *pages
+
+    return trial
+
+
+def _attend_spans(draw: Draw) -> Trial:
+    sizes = draw.config.backbone
+    keys, values, tables = _paged_rows(draw)
+    # New positions of each row: all that it has, one, and some behind others; then one that pads the pass.
+    new = (_LENGTHS[0], 1, 70)
+    stops = [sum(new[: row + 1]) for row in range(_ROWS)]
+    bounds = [(stop - count, stop, seen) for stop, count, seen in zip(stops, new, _LENGTHS, strict=True)]
+    query = draw.normal(stops[-1] + 1, sizes.num_heads, sizes.head_dim)
+    spans = PagedSpans(bounds, tables)
+    return lambda choice: (attend_spans(query, (keys, values), spans, use_triton=choice),)
+
+
+def _fused_product(draw: Draw) -> Trial:
+    sizes = draw.config.backbone
+    dim, hidden = sizes.dim, sizes.hidden_dim
+    x, bias, residual = draw.normal(_ROWS, dim), draw.normal(dim), draw.normal(_ROWS, dim)
+    square, gates = draw.normal(dim, dim) * dim**-0.5, draw.normal(2 * hidden, dim) * dim**-0.5
+    numbers = draw.integers(-127, 128, dim, dim, dtype=torch.int8)
+    scales = draw.normal(dim, dtype=torch.float32).abs() * 0.01
+    # Of float16 a norm comes before the product.
+    norm = None if draw.dtype is torch.float16 else (draw.normal(dim), sizes.norm_eps)
+
+    def trial(choice: bool) -> tuple[Tensor, ...]:
+        return (
+            fused_product(x, (square,), bias=bias, residual=residual.clone(), use_triton=choice),
+            fused_product(x, (gates,), norm=norm, is_gated=True, use_triton=choice),
+            fused_product(x, (numbers, scales), norm=norm, use_triton=choice),
+        )
+
+    return trial
 
 
 def _quantized_matmul(draw: Draw) -> Trial:
@@ -96,6 +139,41 @@ def _quantized_matmul(draw: Draw) -> Trial:
     x, numbers = draw.normal(_ROWS, dim), draw.integers(-127, 128, dim, dim, dtype=torch.int8)
     scales = draw.normal(dim, dtype=torch.float32).abs() * 0.01
     return lambda choice: (quantized_matmul(x, numbers, scales, use_triton=choice),)
+
+
+def _quantize_rows(draw: Draw) -> Trial:
+    sizes = draw.config.acoustic
+    # A quarter above what float8 holds, and the largest of float8, so that there is one right answer to the bit.
+    exact = draw.integers(8, 15, _ROWS, sizes.dim, dtype=draw.dtype) + 0.25
+    exact[:, 0] = LARGEST
+    x, norm = draw.normal(_ROWS, sizes.dim), (draw.normal(sizes.dim), sizes.norm_eps)
+
+    def trial(choice: bool) -> tuple[Tensor, ...]:
+        values, scales = quantize_rows(exact, use_triton=choice)
+        # A norm that is summed in another order may move a number to the next of float8, but hardly the largest.
+        return values.float(), scales, quantize_rows(x, norm, use_triton=choice)[1]
+
+    return trial
+
+
+def _float8_product(draw: Draw) -> Trial:
+    dim, hidden = draw.config.acoustic.dim, draw.config.acoustic.hidden_dim
+
+    def matrix(num_rows: int) -> tuple[Tensor, Tensor]:
+        # Sums of small whole numbers are exact even where hardware adds float8 in fewer bits than 32.
+        numbers = draw.integers(-1, 2, num_rows, dim, dtype=torch.float8_e4m3fn)
+        return numbers, draw.normal(num_rows, dtype=torch.float32).abs() * dim**-0.5
+
+    rows, square, gates = matrix(_ROWS), matrix(dim), matrix(2 * hidden)
+    bias, residual = draw.normal(dim), draw.normal(_ROWS, dim)
+
+    def trial(choice: bool) -> tuple[Tensor, ...]:
+        return (
+            float8_product(rows, square, draw.dtype, bias=bias, residual=residual.clone(), use_triton=choice),
+            float8_product(rows, gates, draw.dtype, is_gated=True, use_triton=choice),
+        )
+
+    return trial
 
 
 def _enter_layers(draw: Draw) -> Trial:
@@ -154,11 +232,14 @@ def _attend_in_window(draw: Draw) -> Trial:
 
 
 TRIALS: Final[Mapping[str, Callable[[Draw], Trial]]] = {
-    "add_rms_norm": _add_rms_norm,
     "silu_multiply": _silu_multiply,
     "rotate_and_store": _rotate_and_store,
-    "attend_to_pages": _attend_to_pages,
+    "attend_rotating": _attend_rotating,
+    "attend_spans": _attend_spans,
+    "fused_product": _fused_product,
     "quantized_matmul": _quantized_matmul,
+    "quantize_rows": _quantize_rows,
+    "float8_product": _float8_product,
     "enter_layers": _enter_layers,
     "attend_between_tokens": _attend_between_tokens,
     "guided_step": _guided_step,

@@ -1,22 +1,25 @@
 """The tensors behind the blocks: keys and values in pages, and what a pass over new positions sees of them.
 
 `SpanMemory` is for `Backbone.extend`: any number of new positions of each sequence, gone through one sequence at a
-time, so that a row's result depends on that row alone. `StepMemory` is for `Backbone.step`: one new position of each,
-in static shapes and without a word from the host, as a CUDA graph needs.
+time, so that a row's result depends on that row alone; on a GPU all sequences in one launch, with the same promise.
+`StepMemory` is for `Backbone.step`: one new position of each, in static shapes and without a word from the host, as a
+CUDA graph needs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from voxtral.config import BackboneConfig
 from voxtral.engine.blocks import SCRATCH_BLOCK
 from voxtral.model.attention import attend_causally
-from voxtral.model.kernels.paged import attend_to_pages, rotate_and_store
+from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
 from voxtral.model.layers import Rotation
 
 
@@ -113,6 +116,18 @@ class SpanMemory:
             outputs.append(outputs[0].new_zeros(1, num_padding, outputs[0].shape[2]))
         return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
 
+    def attend_rotating(self, layer: int, projections: tuple[Tensor, Tensor, Tensor], rotation: Rotation) -> Tensor:
+        """See FusedMemory."""
+        pages = (self._pages.keys[layer], self._pages.values[layer])
+        query = rotate_and_store(projections, rotation, self._slot_mapping, *pages)
+        return attend_spans(query, pages, self._paged_spans)
+
+    @cached_property
+    def _paged_spans(self) -> PagedSpans:
+        """The spans as kernels read them, for all layers."""
+        tables = pad_sequence([span.blocks for span in self._spans], batch_first=True)
+        return PagedSpans([(span.start, span.stop, span.num_seen) for span in self._spans], tables.to(torch.int32))
+
 
 class StepMemory:
     """One new position of each row.
@@ -131,10 +146,11 @@ class StepMemory:
         self._lengths = lengths
 
     def attend_rotating(self, layer: int, projections: tuple[Tensor, Tensor, Tensor], rotation: Rotation) -> Tensor:
-        """See RowMemory."""
+        """See FusedMemory."""
         keys, values = self._pages.keys[layer], self._pages.values[layer]
-        query = rotate_and_store(projections, rotation, self._slot_mapping, keys, values)
-        return attend_to_pages(query, keys, values, self._block_tables, self._lengths)
+        return attend_rotating(
+            projections, rotation, self._slot_mapping, (keys, values), self._block_tables, self._lengths
+        )
 
 
 def kv_slot(blocks: list[int], position: int, block_size: int) -> int:

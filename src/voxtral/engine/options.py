@@ -39,6 +39,9 @@ class EngineOptions:
             speed. Without it rounding may differ with the number of neighbours and flip a code near a bin edge.
         flow: "plain", the flow as the checkpoint has it, or "folded", the same algebra with everything that does not
             change computed once; they agree up to rounding.
+        flow_dtype: "model", the dtype of the other weights, or "float8", which rounds the matrices of the flow's layers
+            and what they multiply to 8 bits (E4M3), in place: fewer bytes and twice the multiplications a second on Ada
+            and Hopper GPUs, at a cost in exactness. Unmeasured; refused on a GPU without float8.
         cuda_graphs: replay each frame as one CUDA graph; None does so on CUDA, unless VOXTRAL_CUDA_GRAPHS is 0. False
             runs the same static step without capture. True elsewhere does that too, which only tests want.
         max_buffered_frames: audio that a sequence may make ahead of its reader, in frames, unless its
@@ -60,6 +63,7 @@ class EngineOptions:
     prefill_positions: int = 256
     batch_invariant: bool = False
     flow: Literal["plain", "folded"] = "folded"
+    flow_dtype: Literal["model", "float8"] = "model"
     cuda_graphs: bool | None = None
     max_buffered_frames: int = 64
     # One frame first for the lowest TTFA; then slow growth, so that even at RTF 0.8 the next chunk is

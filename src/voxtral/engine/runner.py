@@ -30,7 +30,7 @@ from voxtral.engine.sequence import GenerationRequest, GenerationTrace
 from voxtral.engine.transfer import mark, to_host
 from voxtral.engine.vocoder import Due, Outcome, Vocoder, not_finite
 from voxtral.errors import OptionError
-from voxtral.model.voxtral import VoxtralModel
+from voxtral.model.voxtral import VoxtralModel, round_flow_to_float8
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +77,10 @@ class Runner(RunnerProtocol[Row, Step]):
         model: on its device, in its dtype.
         options: sizes and choices.
         paths: ways of computing that are open; others may share them.
+
+    Raises:
+        DeviceError: the options want float8 of a GPU that has none.
+        OptionError: they want it of a flow that is quantised already.
     """
 
     def __init__(self, model: VoxtralModel, options: EngineOptions, paths: Paths | None = None) -> None:
@@ -84,6 +88,8 @@ class Runner(RunnerProtocol[Row, Step]):
         self.paths = paths or Paths(str(model.device))
         self._options = options
         self._made: _OnDevice | None = None
+        if options.flow_dtype == "float8":
+            round_flow_to_float8(model)
         folder = options.prefix_folder
         self._stored = None if folder is None else PrefixStore(folder, options.prefix_fingerprint)
 

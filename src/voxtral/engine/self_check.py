@@ -155,7 +155,8 @@ class _Examination:
         if "products" in self._only:
             for name in rig.products:
                 finding = self._try(f"product {name}", "products", lambda name=name: rig.product(name))
-                self._close_kernel("quantized_matmul", finding)
+                for kernel in ("fused_product", "quantized_matmul"):
+                    self._close_kernel(kernel, finding)
         if "static step" in self._only:
             self._try_static()
         self._try_path("folded flow", "folded", rig.folded_flow)

@@ -17,7 +17,7 @@ class Finding:
     """What was found of one path.
 
     Attributes:
-        path: what was tried, such as "kernel add_rms_norm" or "folded flow".
+        path: what was tried, such as "kernel silu_multiply" or "folded flow".
         is_ok: None where it was not tried.
         worst: largest difference from the plain computation, relative to its largest value.
         detail: the reason, where it is not ok.

@@ -33,6 +33,7 @@ from voxtral.loading.inventory import (
     name_some,
 )
 from voxtral.model.codebooks import semantic_table
+from voxtral.model.kernels.float8 import check_float8
 from voxtral.model.linear import QuantizedLinear
 from voxtral.model.linear_weights import QuantizedWeight
 from voxtral.model.voxtral import VoxtralModel, init_tables, prepare_for_inference
@@ -228,6 +229,16 @@ def open_tokenizer(checkpoint: Checkpoint) -> SpeechTokenizer:
             "from one checkpoint; download it again"
         )
     return tokenizer
+
+
+def check_flow_dtype(options: EngineOptions | None, device: torch.device) -> None:
+    """Refuse float8 for the flow where a GPU has none.
+
+    Raises:
+        DeviceError: the options ask for it, and the GPU is too old or Triton is not there.
+    """
+    if options is not None and options.flow_dtype == "float8":
+        check_float8(device)
 
 
 def settle_options(options: EngineOptions, checkpoint: Checkpoint, compute: ComputePlan) -> EngineOptions:

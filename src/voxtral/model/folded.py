@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, FlowSchedule
-from voxtral.model.kernels.elementwise import add_rms_norm
 from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, guided_step
+from voxtral.model.linear import product
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,22 +87,20 @@ class FoldedFlow:
         config = self.acoustic.config
         query_width, key_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
         layers = cast("list[AcousticLayer]", self.acoustic.layers)
-        # The norm that follows each layer: that of the next, then the final one.
-        norms = [*(layer.attention_norm for layer in layers[1:]), self.acoustic.norm]
         final = config.num_layers - 1
-        x = normed = tokens
-        for number, (layer, next_norm) in enumerate(zip(layers, norms, strict=True)):
+        x = tokens
+        for number, layer in enumerate(layers):
             # Of the last layer only the state token is read.
             num_queries = 1 if number == final else None
             if number == 0:
                 query, key, value = projected.split((query_width, key_width, key_width), dim=-1)
                 query = query[:, :num_queries]
             else:
-                query, key, value = layer.attention.project(normed, num_queries=num_queries)
-            mixed = layer.attention.wo(attend_between_tokens(query, key, value, config.head_dim))
-            x, normed = add_rms_norm(x[:, :num_queries], mixed, layer.ffn_norm.weight, layer.ffn_norm.eps)
-            x, normed = add_rms_norm(x, layer.feed_forward(normed), next_norm.weight, next_norm.eps)
-        return self.acoustic.acoustic_codebook_output(normed[:, 0])
+                query, key, value = layer.attention.project(x, num_queries=num_queries, norm=layer.attention_norm)
+            mixed = attend_between_tokens(query, key, value, config.head_dim)
+            x = product(layer.attention.wo, mixed, residual=x[:, :num_queries])
+            x = layer.feed_forward.add_to(x, layer.ffn_norm)
+        return product(self.acoustic.acoustic_codebook_output, x[:, 0], norm=self.acoustic.norm.parts)
 
 
 def dense_weight(linear: nn.Module) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from voxtral.config import AcousticConfig, BackboneConfig
 from voxtral.model.kernels.elementwise import silu_multiply
-from voxtral.model.linear import concatenate_linears
+from voxtral.model.linear import concatenate_linears, product
 
 # Cosines and sines, [T, Dh / 2] float32 each.
 Rotation = tuple[Tensor, Tensor]
@@ -31,6 +31,11 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise [..., dim]."""
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+    @property
+    def parts(self) -> tuple[Tensor, float]:
+        """The weight and what is added to the mean square, for a product that norms its own input."""
+        return self.weight, self.eps
 
 
 class Embedding(nn.Module):
@@ -67,6 +72,12 @@ class FeedForward(nn.Module):
             return self.w2(silu_multiply(self.w13(x)))
         return self.w2(F.silu(self.w1(x)) * self.w3(x))
 
+    def add_to(self, x: Tensor, norm: RMSNorm) -> Tensor:
+        """Compute x + forward(norm(x)) with as few launches as there can be; `x` may be written over on a GPU."""
+        if self.w13 is None:
+            return x + self(norm(x))
+        return product(self.w2, product(self.w13, x, norm=norm.parts, is_gated=True), residual=x)
+
 
 class AttentionProjections(nn.Module):
     """The matrices wq, wk, wv and wo of grouped-query attention. Once `fuse`d, the first three are one, wqkv.
@@ -98,15 +109,19 @@ class AttentionProjections(nn.Module):
             self.wqkv = concatenate_linears(self.projections)
             del self.wq, self.wk, self.wv
 
-    def project(self, x: Tensor, *, num_queries: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Project normalised positions [B, T, D] to queries, keys and values, [B, T, heads * Dh] each.
+    def project(
+        self, x: Tensor, *, num_queries: int | None = None, norm: RMSNorm | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Project positions [B, T, D] to queries, keys and values, [B, T, heads * Dh] each.
 
-        With `num_queries` only the first positions ask; all of them are seen.
+        With `num_queries` only the first positions ask; all of them are seen. Without `norm` they are normalised.
         """
         if self.wqkv is None:
+            x = x if norm is None else norm(x)
             # Contiguous: a product with strided rows leaves the fast path of a CPU, 80 times slower in bfloat16.
             return self.wq(x[:, :num_queries].contiguous()), self.wk(x), self.wv(x)
-        query, key, value = self.wqkv(x).split(self._widths, dim=-1)
+        projected = product(self.wqkv, x, norm=None if norm is None else norm.parts)
+        query, key, value = projected.split(self._widths, dim=-1)
         return query[:, :num_queries], key, value
 
 

@@ -1,4 +1,4 @@
-"""Linear layers whose matrices have few bits, and layers joined into one.
+"""Linear layers whose matrices have few bits, layers joined into one, and products with what stands around them.
 
 A matrix is in a canonical form (`voxtral.model.linear_weights`) until `QuantizedLinear.prepare` swaps it for one that
 this machine multiplies fast (`voxtral.model.linear_cpu`).
@@ -10,11 +10,25 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from voxtral.model.kernels.dispatch import has_triton
+from voxtral.model.kernels.dispatch import has_triton, uses_triton
+from voxtral.model.kernels.elementwise import silu_multiply
+from voxtral.model.kernels.float8 import float8_product, quantize_rows
+from voxtral.model.kernels.matmul import Matrix, Norm, fused_product
 from voxtral.model.linear_cpu import CpuInt4Weight, CpuInt8Weight, cpu_kernels, prepare_weight
-from voxtral.model.linear_weights import LinearWeight, QuantizedWeight, concatenate_weights
+from voxtral.model.linear_weights import (
+    KERNEL_ROWS,
+    Float8Weight,
+    LinearWeight,
+    QuantizedWeight,
+    concatenate_weights,
+)
+
+# Up to this many rows a product in the dtype of the activations is one launch with all that stands around it; above,
+# the library's product is worth more than what launches cost. Reckoned, not measured.
+_FEW_ROWS = 64
 
 
 class QuantizedLinear(nn.Module):
@@ -45,6 +59,70 @@ class QuantizedLinear(nn.Module):
         """Map [..., K] to [..., N]."""
         outputs = self.quantized_weight.matmul(x.reshape(-1, x.shape[-1])).unflatten(0, x.shape[:-1])
         return outputs if self.bias is None else outputs + self.bias
+
+
+def product(
+    linear: nn.Module,
+    x: Tensor,
+    *,
+    norm: Norm | None = None,
+    is_gated: bool = False,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """Compute `residual + gated(linear(norm(x)))`, for inference; every part but the linear layer is optional.
+
+    On a GPU one launch does all of it where rows are few (`voxtral.model.kernels.matmul.fused_product`). Elsewhere the
+    parts come one after the other.
+
+    Args:
+        linear: K inputs to N outputs; an nn.Linear or a QuantizedLinear.
+        x: [..., K].
+        norm: of the input: its weight [K], and what is added to the mean square.
+        is_gated: whether the first half of the outputs are gates of the second, silu(gate) * up.
+        residual: [..., N], added last. It belongs to the product, which on a GPU may write the result over it.
+
+    Returns:
+        [..., N], or [..., N / 2] of gated ones.
+    """
+    if isinstance(linear, QuantizedLinear) and isinstance(linear.quantized_weight, Float8Weight):
+        matrix, bias = linear.quantized_weight.parts, linear.bias
+        return float8_product(quantize_rows(x, norm), matrix, x.dtype, bias=bias, is_gated=is_gated, residual=residual)
+    if x.is_cuda:
+        matrix = _matrix_for_kernel(linear, x)
+        if matrix is not None:
+            if norm is not None and x.dtype is torch.float16:
+                x, norm = F.rms_norm(x, norm[0].shape, *norm), None
+            bias = cast("nn.Linear | QuantizedLinear", linear).bias
+            return fused_product(x, matrix, norm=norm, bias=bias, is_gated=is_gated, residual=residual)
+    if norm is not None:
+        x = F.rms_norm(x, norm[0].shape, *norm)
+    if residual is not None and x.is_cuda and isinstance(linear, nn.Linear) and linear.bias is None:
+        # The library's product adds to what is there.
+        return residual.flatten(0, -2).addmm_(x.flatten(0, -2), linear.weight.T).view(residual.shape)
+    outputs = linear(x)
+    if is_gated:
+        outputs = silu_multiply(outputs)
+    return outputs if residual is None else residual + outputs
+
+
+def _matrix_for_kernel(linear: nn.Module, x: Tensor) -> Matrix | None:
+    """Give the tensors of a matrix on a GPU that a kernel multiplies with so many rows; None leaves it to others."""
+    num_rows = x.numel() // x.shape[-1]
+    if isinstance(linear, QuantizedLinear):
+        weight = linear.quantized_weight
+        matrix = weight.parts if isinstance(weight, QuantizedWeight) and num_rows <= KERNEL_ROWS else None
+    else:
+        matrix = (cast(nn.Linear, linear).weight,) if num_rows <= _FEW_ROWS else None
+    return matrix if matrix is not None and uses_triton("fused_product", x, None) else None
+
+
+def round_to_float8(part: nn.Module) -> None:
+    """Swap every linear layer of a part for one that multiplies in float8; done in place, and nothing undoes it."""
+    for name, child in part.named_children():
+        if isinstance(child, nn.Linear):
+            setattr(part, name, QuantizedLinear(Float8Weight.round(child.weight), child.bias))
+        else:
+            round_to_float8(child)
 
 
 def concatenate_linears(linears: Sequence[nn.Module]) -> nn.Module:

@@ -1,9 +1,9 @@
 """Matrices of few bits as files hold them, and the plain product with them.
 
 A weight is held in one of two canonical forms, the same on every device and in every file: `Int8Weight` and
-`Int4Weight`. Their `matmul` is the reference: where no kernel does it, it dequantises and multiplies, and runs
-everywhere. How the numbers are chosen is in `voxtral.quantization.fit`. Read next: `voxtral.model.linear_cpu`, the
-forms that a CPU multiplies fast.
+`Int4Weight`; a third, `Float8Weight`, is made in memory. Their `matmul` is the reference: where no kernel does it, it
+dequantises and multiplies, and runs everywhere. How the numbers are chosen is in `voxtral.quantization.fit`. Read next:
+`voxtral.model.linear_cpu`, the forms that a CPU multiplies fast.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from voxtral.model.kernels.dispatch import uses_triton
+from voxtral.model.kernels.float8 import float8_product, quantize_rows
 from voxtral.model.kernels.matmul import dequantize, quantized_matmul, unpack_nibbles
 
 # Rows that are dequantised or packed at a time: bounds the memory beside the result.
@@ -25,7 +26,7 @@ ROWS_PER_BLOCK = 1024
 
 # Up to this many rows of activations the kernel for a GPU is used, above it dequantising and a library's product.
 # Reckoned, not measured: dequantising moves some 20 bytes for each weight, the kernel at most one for each 64 rows.
-_KERNEL_ROWS = 512
+KERNEL_ROWS = 512
 
 
 class LinearWeight(Protocol):
@@ -90,7 +91,7 @@ class QuantizedWeight(ABC):
 
     def matmul(self, x: Tensor) -> Tensor:
         """See LinearWeight; where no kernel does it, dequantises a block of rows at a time, in the dtype of `x`."""
-        if x.is_cuda and x.shape[0] <= _KERNEL_ROWS and uses_triton("quantized_matmul", x, None):
+        if x.is_cuda and x.shape[0] <= KERNEL_ROWS and uses_triton("quantized_matmul", x, None):
             return quantized_matmul(x, *self.parts)
         num_rows, _ = self.shape
         outputs = x.new_empty(x.shape[0], num_rows)
@@ -149,6 +150,38 @@ class Int4Weight(QuantizedWeight):
     def dense(self) -> Tensor:
         """See LinearWeight."""
         return dequantize(self.packed, self.scale, self.zero)
+
+
+@dataclass(frozen=True, eq=False)
+class Float8Weight(QuantizedWeight):
+    """Float8 (E4M3) with one scale for each output: w = value * scale. Activations are rounded to float8 too.
+
+    No file holds it: it is made of other weights, for the flow alone (`EngineOptions.flow_dtype`).
+    """
+
+    name: ClassVar[str] = "float8"
+
+    values: Tensor  # [N, K] float8_e4m3fn
+    scale: Tensor  # [N] float32
+
+    @classmethod
+    def round(cls, weight: Tensor) -> Self:
+        """Round a matrix [N, K], a block of rows at a time: each to 8 bits between plus and minus its largest value."""
+        blocks = [quantize_rows(block, use_triton=False) for block in weight.detach().split(ROWS_PER_BLOCK)]
+        return cls(*(torch.cat(parts) for parts in zip(*blocks, strict=True)))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See LinearWeight."""
+        return self.values.shape[0], self.values.shape[1]
+
+    def dense(self) -> Tensor:
+        """See LinearWeight."""
+        return self.values.float() * self.scale[:, None]
+
+    def matmul(self, x: Tensor) -> Tensor:
+        """See LinearWeight."""
+        return float8_product(quantize_rows(x), self.parts, x.dtype)
 
 
 def pack_nibbles(quantised: Tensor) -> Tensor:

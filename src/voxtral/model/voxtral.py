@@ -16,15 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES, ModelConfig
-from voxtral.errors import DeviceError
+from voxtral.errors import DeviceError, OptionError
 from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, Flow, FlowSchedule, FrameStep
 from voxtral.model.backbone import Backbone, BackboneLayer
 from voxtral.model.codebooks import check_codes
 from voxtral.model.codec import CodecDecoder, CodecState
 from voxtral.model.codec_encoder import CodecEncoder
+from voxtral.model.kernels.float8 import check_float8
 from voxtral.model.kernels.tokens import sum_embeddings
 from voxtral.model.layers import Embedding
-from voxtral.model.linear import QuantizedLinear
+from voxtral.model.linear import QuantizedLinear, round_to_float8
+from voxtral.model.linear_weights import Float8Weight
 
 
 class VoxtralModel(nn.Module):
@@ -212,6 +214,25 @@ def prepare_for_inference(part: nn.Module) -> None:
     for module in part.modules():
         if isinstance(module, QuantizedLinear):
             module.prepare()
+
+
+def round_flow_to_float8(model: VoxtralModel) -> None:
+    """Round the matrices of the flow's layers to float8, in place, once; nothing undoes it.
+
+    Raises:
+        DeviceError: the model is on a GPU that has no float8; nothing was changed.
+        OptionError: the flow has matrices of few bits already; nothing was changed.
+    """
+    check_float8(model.device)
+    layers = model.acoustic_transformer.layers
+    quantized = [module.quantized_weight for module in layers.modules() if isinstance(module, QuantizedLinear)]
+    other = next((weight.name for weight in quantized if not isinstance(weight, Float8Weight)), None)
+    if other is not None:
+        raise OptionError(
+            f"flow_dtype is float8, and the flow's matrices are {other} already; a matrix is rounded once: load the "
+            "model with quantize='none', or leave flow_dtype out"
+        )
+    round_to_float8(layers)
 
 
 def is_quantized(model: VoxtralModel) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from launches import as_on_gpu
 from voxtral.engine import graphs, kernel_trials, rig
 from voxtral.engine.rig import ModelRig
 from voxtral.engine.self_check import CHECKS, Untried, examine
@@ -27,7 +28,7 @@ class FakeRig:
 
     device = CPU
     is_narrow = True
-    kernels = ("add_rms_norm", "attend_to_pages", "silu_multiply")
+    kernels = ("rotate_and_store", "attend_rotating", "silu_multiply")
     products = ("int8 1 rows", "int8 192 rows")
 
     def __init__(self, culprits: Iterable[str] = (), **outcomes: float | Exception) -> None:
@@ -80,8 +81,8 @@ def test_a_machine_on_which_all_is_well_closes_nothing() -> None:
     verdict = examine(FakeRig())
     assert verdict.is_clean
     assert [finding.path for finding in verdict.findings] == [
-        "kernel add_rms_norm",
-        "kernel attend_to_pages",
+        "kernel rotate_and_store",
+        "kernel attend_rotating",
         "kernel silu_multiply",
         "product int8 1 rows",
         "product int8 192 rows",
@@ -111,7 +112,7 @@ def test_a_path_that_is_wrong_or_fails_is_closed_and_the_others_stay_open(
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=str)
-@pytest.mark.parametrize("kernel", ["add_rms_norm", "attend_to_pages"])
+@pytest.mark.parametrize("kernel", ["rotate_and_store", "attend_rotating"])
 def test_a_kernel_that_is_wrong_alone_is_off_alone(kernel: str, wrong: float | Exception) -> None:
     rig = FakeRig(**{kernel: wrong})
     verdict = examine(rig)
@@ -121,19 +122,20 @@ def test_a_kernel_that_is_wrong_alone_is_off_alone(kernel: str, wrong: float | E
     assert f"static without {kernel}" in rig.calls
 
 
-def test_a_product_that_is_wrong_turns_the_kernel_of_products_off() -> None:
+def test_a_product_that_is_wrong_turns_the_kernels_of_products_off() -> None:
     verdict = examine(FakeRig(int8_192_rows=0.02))
-    assert verdict.kernels_off == {"quantized_matmul": "2 % off, 1 % are allowed"}
+    reason = "2 % off, 1 % are allowed"
+    assert verdict.kernels_off == {"fused_product": reason, "quantized_matmul": reason}
 
 
 def test_a_kernel_that_is_wrong_only_in_the_step_is_found() -> None:
-    verdict = examine(FakeRig({"attend_to_pages"}))
-    assert list(verdict.kernels_off) == ["attend_to_pages"]
+    verdict = examine(FakeRig({"attend_rotating"}))
+    assert list(verdict.kernels_off) == ["attend_rotating"]
     assert not verdict.paths_off
 
 
 def test_where_no_single_kernel_is_to_blame_all_are_off_and_then_the_step_itself() -> None:
-    verdict = examine(FakeRig({"attend_to_pages", "silu_multiply"}))
+    verdict = examine(FakeRig({"attend_rotating", "silu_multiply"}))
     assert set(verdict.kernels_off) == set(FakeRig.kernels)
     assert not verdict.paths_off
     verdict = examine(FakeRig(static_step=0.5))
@@ -148,7 +150,7 @@ def test_a_codec_that_is_wrong_on_any_stream_loses_its_kernel_too() -> None:
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), Untried("not here")])
-@pytest.mark.parametrize("path", ["folded_flow", "graph_replay", "static_step", "add_rms_norm", "codec_stream"])
+@pytest.mark.parametrize("path", ["folded_flow", "graph_replay", "static_step", "rotate_and_store", "codec_stream"])
 def test_what_could_not_be_tried_stays_open(path: str, error: Exception) -> None:
     verdict = examine(FakeRig(**{path: error}))
     assert verdict.is_clean
@@ -157,11 +159,14 @@ def test_what_could_not_be_tried_stays_open(path: str, error: Exception) -> None
 
 def test_what_ended_a_process_before_is_closed_and_not_tried() -> None:
     rig = FakeRig()
-    known = {"kernel add_rms_norm": "the check was ended by signal 11 in it", "graph replay": "the check hung in it"}
+    known = {
+        "kernel rotate_and_store": "the check was ended by signal 11 in it",
+        "graph replay": "the check hung in it",
+    }
     verdict = examine(rig, known=known)
-    assert verdict.kernels_off == {"add_rms_norm": "the check was ended by signal 11 in it"}
+    assert verdict.kernels_off == {"rotate_and_store": "the check was ended by signal 11 in it"}
     assert verdict.paths_off == {"graphs": "the check hung in it"}
-    assert {"add_rms_norm", "graph replay"}.isdisjoint(rig.calls)
+    assert {"rotate_and_store", "graph replay"}.isdisjoint(rig.calls)
 
 
 def test_a_device_that_is_lost_ends_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +194,7 @@ def test_float32_is_held_to_closer_limits() -> None:
 
 
 def test_a_verdict_survives_json() -> None:
-    verdict = examine(FakeRig(folded_flow=0.5, add_rms_norm=RuntimeError("no"), late_look=Untried("not here")))
+    verdict = examine(FakeRig(folded_flow=0.5, rotate_and_store=RuntimeError("no"), late_look=Untried("not here")))
     assert Verdict.from_dict(json.loads(json.dumps(verdict.to_dict()))).to_dict() == verdict.to_dict()
 
 
@@ -204,7 +209,7 @@ def test_a_verdict_survives_json() -> None:
         {"findings": {}, "kernels_off": {}, "paths_off": {}, "seconds": 1},
         {"findings": [{}], "kernels_off": {}, "paths_off": {}, "seconds": 1},
         {"findings": [7], "kernels_off": {}, "paths_off": {}, "seconds": 1},
-        {"findings": [], "kernels_off": {"add_rms_norm": 1}, "paths_off": {}, "seconds": 1},
+        {"findings": [], "kernels_off": {"rotate_and_store": 1}, "paths_off": {}, "seconds": 1},
         {"findings": [], "kernels_off": [], "paths_off": {}, "seconds": 1},
         {"findings": [], "kernels_off": {}, "paths_off": {"warp drive": "off"}, "seconds": 1},
         {"findings": [], "kernels_off": {}, "paths_off": {}, "seconds": "soon"},
@@ -233,6 +238,27 @@ def test_the_paths_of_a_cpu_agree(own_rig: ModelRig) -> None:
     assert set(tried) == {"static step", "folded flow"}
     assert all(worst is not None and 0 < worst < 1e-5 for worst in tried.values())
     assert own_rig.codec(has_stream=False) < 1e-5
+
+
+def test_on_a_gpu_the_measure_of_all_is_made_without_kernels(
+    own_rig: ModelRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There the pass that grows a sequence takes the fused operations too."""
+    launched: list[str] = []
+
+    def enter(launch: Any) -> None:
+        launched.append(launch._kernel)
+        raise AssertionError("a kernel")
+
+    monkeypatch.setattr(dispatch.attempt, "__enter__", enter)
+    with as_on_gpu():
+        measure = own_rig._plain
+        assert not launched
+        # What it measures does launch some.
+        with pytest.raises(AssertionError, match="a kernel"):
+            own_rig.static_step([])
+    assert torch.isfinite(measure.hidden[:2]).all()
+    assert launched
 
 
 def test_there_is_a_trial_for_every_kernel() -> None:

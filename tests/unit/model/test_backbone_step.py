@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 
 from checkpoints import TINY
+from launches import as_on_gpu
 from voxtral.engine.kv_cache import Span, SpanMemory, StepMemory, kv_slot, make_pages
 from voxtral.loading.checkpoint import open_checkpoint
 from voxtral.loading.load import load_model
+from voxtral.model import linear
+from voxtral.model.folded import FoldedFlow
+from voxtral.model.kernels import dispatch
+from voxtral.model.layers import last
 from voxtral.model.voxtral import VoxtralModel, prepare_for_inference
 
 CPU = torch.device("cpu")
@@ -80,3 +86,36 @@ def test_a_joined_model_computes_the_same() -> None:
         plain, _ = three_sequences(model)
         _, step = three_sequences(joined)
     assert torch.allclose(plain, step, atol=2e-5)
+
+
+@pytest.mark.skipif(
+    not dispatch.has_triton() or torch.cuda.is_available(), reason="interpreted kernels need Triton and no GPU"
+)
+@pytest.mark.parametrize(
+    "few_rows",
+    [
+        pytest.param(64, id="kernels multiply"),
+        # tests/unit/model/test_linear.py has the product alone.
+        pytest.param(0, id="the library multiplies", marks=pytest.mark.slow),
+    ],
+)
+def test_the_ways_of_a_gpu_compute_the_same(few_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts, steps and the folded flow, each by interpreted kernels beside the plain forms."""
+    monkeypatch.setattr(linear, "_FEW_ROWS", few_rows)
+    model = load()
+    prepare_for_inference(model)
+    # Interpreted kernels are slow; one layer has all of them, and the flow a first and a last one.
+    model.backbone.layers = model.backbone.layers[:1]
+    head = model.acoustic_transformer
+    torch.manual_seed(0)
+    hidden, noise = torch.randn(2, head.config.input_dim), torch.randn(2, head.codebooks.num_acoustic)
+    given = (hidden, noise, torch.tensor([1.2, 0.5]), head.make_schedule(1))
+    with torch.no_grad():
+        expected, _ = three_sequences(model)
+        flow = last(FoldedFlow.build(head).flow_states(*given))
+    with as_on_gpu():
+        prompt, step = three_sequences(model)
+        fused_flow = last(FoldedFlow.build(head).flow_states(*given))
+    torch.testing.assert_close(prompt, expected, atol=2e-5, rtol=0)
+    torch.testing.assert_close(step, expected, atol=2e-5, rtol=0)
+    torch.testing.assert_close(fused_flow, flow, atol=2e-5, rtol=1e-5)

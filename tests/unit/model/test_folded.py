@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,11 +10,8 @@ from hypothesis import strategies as st
 from voxtral.config import AcousticConfig, CodebookConfig
 from voxtral.loading.checkpoint import Checkpoint
 from voxtral.loading.load import load_model
-from voxtral.model import folded as folded_flow
-from voxtral.model import layers
 from voxtral.model.acoustic import AcousticTransformer
 from voxtral.model.folded import FoldedFlow
-from voxtral.model.kernels import dispatch
 from voxtral.model.layers import last
 from voxtral.model.voxtral import VoxtralModel, prepare_for_inference
 from voxtral.quantization.recipes import choose_recipe
@@ -71,22 +66,6 @@ def test_a_frame_is_made_with_the_flow_that_is_given(tiny_model: VoxtralModel) -
     plain, folded = tiny_model.generate_frame(*given_), tiny_model.generate_frame(*given_, flow=folding)
     assert torch.equal(folded.audio_tokens, plain.audio_tokens)
     assert torch.equal(folded.flow_state, last(folding.flow_states(*given_)))
-
-
-@pytest.mark.skipif(
-    not dispatch.has_triton() or torch.cuda.is_available(), reason="interpreted kernels need Triton and no GPU"
-)
-def test_the_kernels_make_the_same_flow(tiny_model: VoxtralModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    head = tiny_model.acoustic_transformer
-    torch.manual_seed(0)
-    hidden, noise = torch.randn(2, head.config.input_dim), torch.randn(2, head.codebooks.num_acoustic)
-    given_ = (hidden, noise, torch.tensor([1.2, 0.5]), head.make_schedule(2))
-    plain = torch.stack(list(head.flow_states(*given_)))
-    operations = ("enter_layers", "attend_between_tokens", "add_rms_norm", "guided_step")
-    for module, name in (*((folded_flow, name) for name in operations), (layers, "silu_multiply")):
-        monkeypatch.setattr(module, name, partial(getattr(module, name), use_triton=True))
-    interpreted = torch.stack(list(FoldedFlow.build(head).flow_states(*given_)))
-    torch.testing.assert_close(interpreted, plain, atol=1e-5, rtol=1e-5)
 
 
 def test_weights_of_16_bits_lose_nothing_by_folding(tiny_model: VoxtralModel) -> None:

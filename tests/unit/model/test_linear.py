@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from voxtral.model.linear import QuantizedLinear, concatenate_linears
+from launches import as_on_gpu
+from voxtral.model.linear import QuantizedLinear, concatenate_linears, product
 from voxtral.quantization.fit import fit_int4, fit_int8
 
 
@@ -51,3 +52,18 @@ def test_forms_that_differ_cannot_be_joined() -> None:
     int8, int4 = fit_int8(randn(64, 64)), fit_int4(randn(64, 64), 64)
     with pytest.raises(AssertionError, match="one canonical form"):
         concatenate_linears([QuantizedLinear(int8), QuantizedLinear(int4)])
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_on_a_gpu_the_library_adds_a_product_of_many_rows_to_the_residual_stream(*, has_bias: bool) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(6, 8, bias=has_bias).requires_grad_(False)
+    x, tokens = torch.randn(70, 1, 6), torch.randn(70, 3, 8)
+    norm = (torch.randn(6), 1e-5)
+    expected = product(linear, x, norm=norm, residual=tokens[:, :1])
+    with as_on_gpu():
+        found = product(linear, x, norm=norm, residual=tokens[:, :1])
+    torch.testing.assert_close(found, expected)
+    assert found.shape == (70, 1, 8)
+    # It writes over what it was given, and only where no bias is to be added first.
+    assert torch.equal(found, tokens[:, :1]) is not has_bias

@@ -25,11 +25,14 @@ _log = logging.getLogger(__name__)
 
 # Each kernel by the name of its public function, and whether it multiplies matrices with `tl.dot`.
 USES_DOT: Final[Mapping[str, bool]] = {
-    "add_rms_norm": False,
     "silu_multiply": False,
     "rotate_and_store": False,
-    "attend_to_pages": True,
+    "attend_rotating": True,
+    "attend_spans": True,
+    "fused_product": True,
     "quantized_matmul": True,
+    "quantize_rows": False,
+    "float8_product": True,
     "enter_layers": False,
     "attend_between_tokens": False,
     "guided_step": False,
@@ -42,6 +45,10 @@ USES_DOT: Final[Mapping[str, bool]] = {
 # Below this compute capability `tl.dot` becomes scalar multiplications that spill up to 5.8 kB a thread (compiled for
 # sm_75 with Triton 3.9.0, bfloat16 and float16); the library's products and plain attention are faster there.
 _LEAST_DOT_CAPABILITY = (8, 0)
+
+# The first compute capability that has float8 (E4M3), and the kernels that want it.
+FLOAT8_CAPABILITY = (8, 9)
+_WANTS_FLOAT8 = frozenset({"quantize_rows", "float8_product"})
 
 
 @cache
@@ -84,8 +91,12 @@ class Kernels:
                 return f"{SWITCHES['triton'].variable} is 0"
             if (kernel, device) in self._off:
                 return self._off[kernel, device]
-            if uses_dot and device.type == "cuda" and torch.cuda.get_device_capability(device) < _LEAST_DOT_CAPABILITY:
-                return "the GPU is older than sm_80, where matrix products of kernels are slow"
+            if device.type == "cuda" and (uses_dot or kernel in _WANTS_FLOAT8):
+                capability = torch.cuda.get_device_capability(device)
+                if capability < _LEAST_DOT_CAPABILITY:
+                    return "the GPU is older than sm_80, where matrix products of kernels are slow"
+                if kernel in _WANTS_FLOAT8 and capability < FLOAT8_CAPABILITY:
+                    return "the GPU is older than sm_89 and has no float8"
             key = (device, dtype, uses_dot)
             if key not in self._problems:
                 problem = self._problems[key] = _try_launch(device, dtype, uses_dot=uses_dot)
@@ -211,7 +222,8 @@ def _try_launch(device: torch.device, dtype: torch.dtype, *, uses_dot: bool) -> 
     if not has_triton():
         return "Triton is not installed"
     try:
-        kernel, plain = (_multiply if uses_dot else _step)(device, dtype)
+        launch = _step if not uses_dot else _multiply_float8 if dtype is torch.float8_e4m3fn else _multiply
+        kernel, plain = launch(device, dtype)
         return None if torch.equal(kernel, plain) else "a small launch computes wrong numbers"
     # Compilers, drivers and linkers fail in ways of their own.
     except Exception as error:  # noqa: BLE001
@@ -226,6 +238,16 @@ def _multiply(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]
     weight = torch.arange(16 * 32, device=device).view(16, 32).remainder(3).to(torch.int8)
     scales = torch.ones(16, device=device)
     kernel, plain = (quantized_matmul(x, weight, scales, use_triton=choice) for choice in (True, False))
+    return kernel, plain
+
+
+def _multiply_float8(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    from voxtral.model.kernels.float8 import float8_product
+
+    values = torch.arange(-32, 32, device=device).view(2, 32).remainder(5).to(dtype)
+    weight = torch.arange(16 * 32, device=device).view(16, 32).remainder(3).to(dtype)
+    rows, matrix = (values, torch.ones(2, device=device)), (weight, torch.ones(16, device=device))
+    kernel, plain = (float8_product(rows, matrix, torch.float32, use_triton=choice) for choice in (True, False))
     return kernel, plain
 
 

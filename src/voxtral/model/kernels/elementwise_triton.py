@@ -4,50 +4,11 @@
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportOperatorIssue=false
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from voxtral.model.kernels.launching import on_its_device
-
-
-@triton.jit
-def _add_rms_norm(x_ptr, update_ptr, weight_ptr, total_ptr, normed_ptr, dim, eps, BLOCK: tl.constexpr):
-    """One row for each program."""
-    row = tl.program_id(0).to(tl.int64) * dim
-    columns = tl.arange(0, BLOCK)
-    inside = columns < dim
-    total = tl.load(x_ptr + row + columns, mask=inside, other=0.0).to(tl.float32)
-    total += tl.load(update_ptr + row + columns, mask=inside, other=0.0).to(tl.float32)
-    rounded = total.to(total_ptr.dtype.element_ty)
-    tl.store(total_ptr + row + columns, rounded, mask=inside)
-    total = rounded.to(tl.float32)
-    scale = 1.0 / tl.sqrt(tl.sum(total * total, axis=0) / dim + eps)
-    weight = tl.load(weight_ptr + columns, mask=inside, other=0.0).to(tl.float32)
-    tl.store(normed_ptr + row + columns, (total * scale * weight).to(normed_ptr.dtype.element_ty), mask=inside)
-
-
-@on_its_device
-def add_rms_norm(x: Tensor, update: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Launch over the rows."""
-    assert x.shape == update.shape, f"residual {tuple(x.shape)}, update {tuple(update.shape)}"
-    x, update = x.contiguous(), update.contiguous()
-    total, normed = torch.empty_like(x), torch.empty_like(x)
-    dim = x.shape[-1]
-    _add_rms_norm[(x.numel() // dim,)](
-        x,
-        update,
-        weight,
-        total,
-        normed,
-        dim,
-        eps,
-        BLOCK=triton.next_power_of_2(dim),
-        num_warps=8 if dim > 1024 else 4,
-        enable_fp_fusion=True,
-    )
-    return total, normed
 
 
 @triton.jit

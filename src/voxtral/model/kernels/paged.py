@@ -1,4 +1,4 @@
-"""Rotary positions and attention over a paged KV cache, for one new position of each sequence.
+"""Rotary positions and attention over a paged KV cache, for one new position of each sequence or for many.
 
 Pages hold `page_size` positions of one layer: [num_pages, page_size, Hkv, Dh]. A position is kept in a slot,
 page * page_size + offset; a slot mapping names those of new positions. Rows that only pad a batch write to a scratch
@@ -7,11 +7,46 @@ page and see nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from voxtral.model.attention import attend_causally
 from voxtral.model.kernels.dispatch import attempt, uses_triton
+
+
+@dataclass(frozen=True, eq=False)
+class PagedSpans:
+    """The new positions of several sequences within a pass, and the pages of each.
+
+    Attributes:
+        bounds: of each span the first of its new positions among those of the pass, the one behind its last, and how
+            many positions of its sequence are seen, the new ones included. Without gaps from 0.
+        tables: [S, max_pages] int32, pages of each sequence in order; what lies behind its end is not read.
+    """
+
+    bounds: Sequence[tuple[int, int, int]]
+    tables: Tensor
+    _work: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+
+    def work(self, num_queries: int) -> Tensor:
+        """Deal the new positions out to programs of so many; made once for all layers.
+
+        Returns:
+            [programs, 4] int32 on the device: span, first position among those of the pass, the one behind the last
+            of its span, and the place of the first in its sequence.
+        """
+        if num_queries not in self._work:
+            rows = [
+                (span, first, stop, num_seen - stop + first)
+                for span, (start, stop, num_seen) in enumerate(self.bounds)
+                for first in range(start, stop, num_queries)
+            ]
+            self._work[num_queries] = torch.tensor(rows, dtype=torch.int32, device=self.tables.device)
+        return self._work[num_queries]
 
 
 def rotate_and_store(
@@ -56,19 +91,53 @@ def rotate_and_store(
     return rotated[0]
 
 
+def attend_rotating(
+    projections: tuple[Tensor, Tensor, Tensor],
+    rotation: tuple[Tensor, Tensor],
+    slot_mapping: Tensor,
+    pages: tuple[Tensor, Tensor],
+    block_tables: Tensor,
+    lengths: Tensor,
+    *,
+    use_triton: bool | None = None,
+) -> Tensor:
+    """Rotate and store one new position of each sequence, and attend from it to all that its pages then hold.
+
+    `rotate_and_store`, then `attend_to_pages`, in one launch. The kernel takes 128 positions at a time and joins the
+    parts in their order, so a row's result does not depend on the other rows; a row that one part holds has nothing to
+    join. It rounds attention weights to the dtype of the query before they meet the values; sums are float32.
+
+    Args:
+        projections: queries [B, H * Dh], keys and values [B, Hkv * Dh], as in `rotate_and_store`.
+        rotation: cosines and sines, [B, Dh / 2] float32 each.
+        slot_mapping: [B] int64, where the new position goes; equal slots may only be those of the scratch page.
+        pages: of keys and of values, [num_pages, page_size, Hkv, Dh] each, written in place.
+        block_tables: [B, max_pages] int32, pages of each row in order; what lies behind its length is not read.
+        lengths: [B] int32, positions that the row sees, the new one included: at least 1.
+        use_triton: see `uses_triton`.
+
+    Returns:
+        [B, H * Dh].
+    """
+    if use_triton or (pages[0].is_cuda and uses_triton("attend_rotating", pages[0], use_triton)):
+        from voxtral.model.kernels import paged_triton
+
+        with attempt("attend_rotating", pages[0], use_triton):
+            return paged_triton.attend_rotating(projections, rotation, slot_mapping, pages, block_tables, lengths)
+    query = rotate_and_store(projections, rotation, slot_mapping, *pages, use_triton=use_triton)
+    return attend_to_pages(query, *pages, block_tables, lengths)
+
+
 def attend_to_pages(
     query: Tensor,
     key_pages: Tensor,
     value_pages: Tensor,
     block_tables: Tensor,
     lengths: Tensor,
-    *,
-    use_triton: bool | None = None,
 ) -> Tensor:
     """Attend from one position of each sequence to the positions that its pages hold.
 
-    The kernel takes 128 positions at a time and joins the parts, so a row's result does not depend on the other rows.
-    It rounds attention weights to the dtype of the query before they meet the values; sums are float32.
+    The plain form of the second half of `attend_rotating`.
 
     Args:
         query: [B, H, Dh], rotated; query head h reads key head h // (H / Hkv).
@@ -76,16 +145,10 @@ def attend_to_pages(
         value_pages: the same.
         block_tables: [B, max_pages] int32, pages of each row in order; what lies behind its length is not read.
         lengths: [B] int32, positions that the row sees, the new one included; 0 gives zeros.
-        use_triton: see `uses_triton`.
 
     Returns:
         [B, H * Dh].
     """
-    if use_triton or (query.is_cuda and uses_triton("attend_to_pages", query, use_triton)):
-        from voxtral.model.kernels import paged_triton
-
-        with attempt("attend_to_pages", query, use_triton):
-            return paged_triton.attend_to_pages(query, key_pages, value_pages, block_tables, lengths)
     page_size, num_kv_heads = key_pages.shape[1:3]
     num_seen = block_tables.shape[1] * page_size
     is_seen = torch.arange(num_seen, device=query.device) < lengths[:, None]  # [B, S]
@@ -100,3 +163,36 @@ def attend_to_pages(
     mask = is_seen | (lengths[:, None] == 0)
     output = F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask[:, None, None])
     return output.flatten(1)
+
+
+def attend_spans(
+    query: Tensor, pages: tuple[Tensor, Tensor], spans: PagedSpans, *, use_triton: bool | None = None
+) -> Tensor:
+    """Attend from new positions of several sequences, each to itself and to what its pages hold before it.
+
+    The kernel goes through 64 positions at a time, as many as there are before a query and no more, so a sequence's
+    result does not depend on the others. It rounds attention weights to the dtype of the query before they meet the
+    values; sums are float32.
+
+    Args:
+        query: [N, H, Dh], rotated; query head h reads key head h // (H / Hkv).
+        pages: of keys and of values, [num_pages, page_size, Hkv, Dh] each; the new positions are stored.
+        spans: which of the N positions belong together; those behind the last span pad the pass and get zeros.
+        use_triton: see `uses_triton`.
+
+    Returns:
+        [N, H * Dh].
+    """
+    if use_triton or (query.is_cuda and uses_triton("attend_spans", query, use_triton)):
+        from voxtral.model.kernels import paged_triton
+
+        with attempt("attend_spans", query, use_triton):
+            return paged_triton.attend_spans(query, pages, spans)
+    output = query.new_zeros(query.shape[0], query.shape[1] * query.shape[2])
+    heads = query.transpose(0, 1)[None]  # [1, H, N, Dh]
+    page_size = pages[0].shape[1]
+    for table, (start, stop, num_seen) in zip(spans.tables, spans.bounds, strict=True):
+        seen = table[: -(-num_seen // page_size)].long()
+        keys, values = (part[seen].flatten(0, 1)[:num_seen].transpose(0, 1)[None] for part in pages)
+        output[start:stop] = attend_causally(heads[:, :, start:stop], keys, values)[0]
+    return output
