@@ -24,9 +24,9 @@ from benchmarks.timing import time_in_turn
 from voxtral.bench import round_figure
 from voxtral.config import ModelConfig
 from voxtral.model.attention import attend_causally
-from voxtral.model.kernels.dispatch import has_triton
+from voxtral.model.kernels.dispatch import FLOAT8_CAPABILITY, has_triton
 from voxtral.model.kernels.elementwise import silu_multiply
-from voxtral.model.kernels.float8 import LEAST_CAPABILITY, float8_product, quantize_rows
+from voxtral.model.kernels.float8 import float8_product, quantize_rows
 from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, finish_frame, guided_step
 from voxtral.model.kernels.matmul import fused_product, quantized_matmul
 from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
@@ -271,7 +271,7 @@ def fused_products(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Cas
         residual = draw.normal(rows, shape[0]) if norm is None else None
         fused = partial(fused_product, x, (dense,), norm=norm, is_gated=is_gated, residual=residual)
         yield _case(f"fused {size}", rows, torch_and_triton(draw, fused), dense.nbytes)
-        if draw.device.type == "cuda" and torch.cuda.get_device_capability(draw.device) >= LEAST_CAPABILITY:
+        if draw.device.type == "cuda" and torch.cuda.get_device_capability(draw.device) >= FLOAT8_CAPABILITY:
             matrix = quantize_rows(dense, use_triton=False)
             ways = torch_and_triton(draw, partial(_float8, x, matrix, is_gated=is_gated))
             yield _case(f"float8 {size}", rows, ways, matrix[0].nbytes)

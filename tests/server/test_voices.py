@@ -325,8 +325,8 @@ def test_cloning_can_be_switched_off(tts: VoxtralTTS) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_a_failure_of_the_server(tts: VoxtralTTS, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("no folder")
-    with serving(tts, data_dir=tmp_path / "file") as running, running.client() as client:
+    with serving(tts, data_dir=tmp_path / "data") as running, running.client() as client:
+        (tmp_path / "data").write_text("no folder, since the server started")
         answer = create(client)
         assert code_of(answer) == (500, "voice_store_failed")
         assert str(tmp_path) not in answer.text
