@@ -53,7 +53,15 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No variable of the person who runs the tests may change a result, and no cache may be touched."""
-    for name in ("VOXTRAL_MODEL", "VOXTRAL_LOG", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE"):
+    for name in (
+        "VOXTRAL_MODEL",
+        "VOXTRAL_LOG",
+        "VOXTRAL_TRITON",
+        "VOXTRAL_CUDA_GRAPHS",
+        "HF_TOKEN",
+        "HF_ENDPOINT",
+        "HF_HUB_CACHE",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path_factory.getbasetemp() / "empty-hf-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -116,9 +116,10 @@ def _resolve_dtype(dtype: str | torch.dtype, device: torch.device, num_parameter
             raise DeviceError(f"dtype {dtype!r} is unknown; it must be auto or one of {', '.join(_DTYPES)}")
         return _DTYPES[dtype], "it was asked for"
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported():
+        # With emulation every card would have it, and before Ampere no library has a fast product for it.
+        if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, "the GPU computes in bfloat16, the dtype of the weights"
-        return torch.float16, "the GPU has no bfloat16"
+        return torch.float16, "the GPU has no bfloat16 of its own"
     if device.type == "mps":
         return torch.float16, "half precision halves memory (untested on this device)"
     if num_parameters > _SMALL_MODEL_PARAMETERS:
@@ -130,7 +131,7 @@ def codec_dtype_for(device: torch.device, dtype: torch.dtype) -> tuple[torch.dty
     """Choose the codec's dtype beside a model dtype; float16 is never used, its activations overflow."""
     if dtype is not torch.float16:
         return dtype, "the same as the model"
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16, "float16 can overflow in the codec"
     return torch.float32, "float16 can overflow in the codec"
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from voxtral.device import is_device_failure, plan_compute, probe_device, run_aside
+from voxtral.device import codec_dtype_for, is_device_failure, plan_compute, probe_device, run_aside
 from voxtral.errors import DeviceError
 
 
@@ -41,6 +41,31 @@ def test_work_aside_is_not_waited_for_longer_than_allowed() -> None:
     with pytest.raises(TimeoutError):
         run_aside(lambda: gate.wait(20), timeout_s=0.05)
     gate.set()
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "codec_dtype"),
+    [
+        ((6, 1), torch.float16, torch.float32),
+        ((7, 5), torch.float16, torch.float32),
+        ((8, 0), torch.bfloat16, torch.bfloat16),
+        ((9, 0), torch.bfloat16, torch.bfloat16),
+    ],
+)
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float16(
+    capability: tuple[int, int], dtype: torch.dtype, codec_dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A T4 says that it supports bfloat16, and means emulation."""
+    properties = type("Properties", (), {"major": capability[0], "minor": capability[1]})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    compute = plan_compute("cuda:0", num_parameters=4_000_000_000)
+    assert (compute.dtype, compute.codec_dtype) == (dtype, codec_dtype)
+    assert codec_dtype_for(torch.device("cuda:0"), torch.float16)[0] is codec_dtype
 
 
 @pytest.mark.parametrize(

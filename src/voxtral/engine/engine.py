@@ -24,6 +24,7 @@ import torch
 
 from voxtral.device import is_device_failure
 from voxtral.engine.options import EngineOptions
+from voxtral.engine.paths import Paths
 from voxtral.engine.protocol import Counts, RowOutput, RowProtocol, RunnerProtocol, StepProtocol
 from voxtral.engine.runner import Runner
 from voxtral.engine.scheduler import Scheduler
@@ -47,6 +48,7 @@ class Engine:
         model: not to be touched by others while the engine is open, except through `call`.
         options: see EngineOptions.
         runner: takes the place of the plain runner; the one seam that tests replace.
+        paths: ways of computing that are open; what fails is closed there, for later engines too.
     """
 
     def __init__(
@@ -55,9 +57,11 @@ class Engine:
         options: EngineOptions | None = None,
         *,
         runner: RunnerProtocol[Any, Any] | None = None,
+        paths: Paths | None = None,
     ) -> None:
         self.options = options or EngineOptions()
-        chosen: RunnerProtocol[Any, Any] = runner or Runner(model, self.options)
+        self.paths = paths or Paths()
+        chosen: RunnerProtocol[Any, Any] = runner or Runner(model, self.options, self.paths)
         # It is only ever given its own rows and steps, whatever else those are.
         self._runner: RunnerProtocol[RowProtocol, StepProtocol] = chosen
         self._model = model

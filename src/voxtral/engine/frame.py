@@ -62,6 +62,11 @@ class FrameInputs:
         """B."""
         return self.slots.shape[0]
 
+    @property
+    def num_blocks(self) -> int:
+        """Width of the block tables."""
+        return self.block_tables.shape[1]
+
     def to(self, device: torch.device) -> FrameInputs:
         """Copy to a device."""
         return FrameInputs(*(getattr(self, part.name).to(device) for part in fields(self)))

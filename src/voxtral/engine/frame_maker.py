@@ -1,22 +1,86 @@
 """From rows to a frame: fills a batch up, and computes it in static buffers or as it comes.
 
-`frame` has the computation, `graphs` the buffers; here one of the two ways is chosen. Read next:
-`voxtral.engine.frame`.
+`frame` has the computation, `graphs` the buffers; here one of the ways is chosen, and the next where one fails. Read
+next: `voxtral.engine.frame`.
 """
 
 from __future__ import annotations
 
-import numpy as np
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
+import torch
+
+from voxtral.device import is_device_failure, probe_device
 from voxtral.engine.blocks import SCRATCH_BLOCK
 from voxtral.engine.frame import FrameInputs, FrameOutputs, RowInput, compute_frame, gather_inputs
-from voxtral.engine.graphs import FrameGraphs, bucket_for
-from voxtral.engine.kv_cache import Span, SpanMemory, StepMemory, scratch_kv_slot
+from voxtral.engine.graphs import CAPTURES, CudaRecorder, FrameGraphs, Recorder, bucket_for, buckets_up_to
+from voxtral.engine.kv_cache import KVPages, Span, SpanMemory, StepMemory, scratch_kv_slot
 from voxtral.engine.memory import DeviceMemory
 from voxtral.engine.options import POSITIONS_PER_SEQUENCE, EngineOptions
+from voxtral.engine.paths import PathName, Paths
+from voxtral.errors import DeviceError
 from voxtral.model.acoustic import Flow, FlowSchedule
 from voxtral.model.folded import FoldedFlow
+from voxtral.model.kernels.dispatch import one_line
 from voxtral.model.voxtral import VoxtralModel
+from voxtral.switches import is_switched_off
+
+_log = logging.getLogger(__name__)
+
+# How many times the usual width the wide block tables have: 8192 positions, ten minutes of speech.
+_WIDE = 4
+
+
+# What a way uses of the paths that could be closed, and the call that makes the frame.
+Way = tuple[frozenset[PathName], Callable[[], FrameOutputs]]
+
+
+@dataclass(frozen=True, eq=False)
+class StaticStep:
+    """The computation of a frame in static shapes. It knows nothing of the graphs that hold it."""
+
+    model: VoxtralModel
+    pages: KVPages
+    carried: torch.Tensor
+    schedule: FlowSchedule
+    flow: Flow | None
+
+    def __call__(self, inputs: FrameInputs) -> FrameOutputs:
+        """Make a frame from inputs on the device."""
+        memory = StepMemory(self.pages, inputs.slot_mapping, inputs.block_tables, inputs.lengths)
+        return compute_frame(self.model, self.carried, memory, inputs, self.schedule, self.flow)
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Makes rows that nobody looks at, and inputs of nothing else."""
+
+    scratch_slot: int
+    block_size: int
+    num_acoustic: int
+
+    def fill_up(self, rows: list[RowInput], num_rows: int) -> list[RowInput]:
+        """Add rows up to a number."""
+        return rows + [self._row(index) for index in range(len(rows), num_rows)]
+
+    def blank(self, num_rows: int, num_blocks: int) -> FrameInputs:
+        """Make inputs of such rows alone."""
+        return gather_inputs(self.fill_up([], num_rows), num_blocks=num_blocks)
+
+    def _row(self, index: int) -> RowInput:
+        return RowInput(
+            slot=self.scratch_slot,
+            position=0,
+            kv_slot=scratch_kv_slot(index, self.block_size),
+            blocks=[SCRATCH_BLOCK],
+            noise=np.zeros(self.num_acoustic, dtype=np.float32),
+            guidance_scale=1.0,
+            may_end=True,
+        )
 
 
 class FrameMaker:
@@ -27,30 +91,166 @@ class FrameMaker:
         memory: of the rows, on the same device.
         options: of the flow, of graphs and of batches.
         max_batch: rows at most.
+        paths: which ways are open; one that fails is closed.
+        recorder: captures frames; by default CUDA graphs where there is a GPU.
     """
 
-    def __init__(self, model: VoxtralModel, memory: DeviceMemory, options: EngineOptions, max_batch: int) -> None:
+    def __init__(
+        self,
+        model: VoxtralModel,
+        memory: DeviceMemory,
+        options: EngineOptions,
+        max_batch: int,
+        paths: Paths | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self._model = model
         self._memory = memory
         self._options = options
         self._max_batch = max_batch
-        self._flow: Flow | None = FoldedFlow.build(model.acoustic_transformer) if options.flow == "folded" else None
-        self._table_width = memory.pool.blocks_for(POSITIONS_PER_SEQUENCE)
+        self._paths = paths or Paths(str(model.device))
+        self._recorder = recorder or self._usual_recorder()
+        self._folded: Flow | None = None
+        if options.flow == "folded" and self._paths.is_open("folded"):
+            self._folded = FoldedFlow.build(model.acoustic_transformer)
+        self._padding = Padding(memory.scratch_slot, memory.pool.block_size, model.config.codebooks.num_acoustic)
+        self._widths = self._choose_widths()
         self._schedules: dict[int, FlowSchedule] = {}
-        self._graphs: dict[int, FrameGraphs] = {}
+        self._graphs: FrameGraphs | None = None
+        self._graphs_flow: Flow | None = None
 
     def make(self, rows: list[RowInput], num_euler_steps: int) -> FrameOutputs:
-        """Make the next frame of each row; the outputs may have further rows that nobody looks at."""
+        """Make the next frame of each row; the outputs may have further rows that nobody looks at.
+
+        Args:
+            rows: at least one, of one kind; see `kind_of`.
+            num_euler_steps: of the flow.
+        """
+        if not self._is_static:
+            return self._as_it_comes(rows, num_euler_steps, self._flow)
+        return self._first_that_works(list(self._ways(rows, num_euler_steps)))
+
+    def kind_of(self, row: RowInput) -> int:
+        """Tell rows apart that must not be in one step: those of one number may be.
+
+        A row that is longer than all block tables runs as it comes, and must not take others along. With
+        `batch_invariant` the width of a row's table is its own affair too, for sums depend on it.
+        """
+        if not self._is_static:
+            return 0
+        kind = next((kind for kind, width in enumerate(self._widths) if len(row.blocks) <= width), len(self._widths))
+        return kind if self._options.batch_invariant or kind == len(self._widths) else 0
+
+    def prepare(self) -> Iterator[tuple[int, bool]]:
+        """Make the static frames of the usual width before anybody waits for them, the largest first.
+
+        Yields:
+            The rows of each size once it is there, and whether it is captured.
+        """
+        if self._recorder is None or not self._is_static:
+            return
+        sizes = [self._max_batch] if self._options.batch_invariant else buckets_up_to(self._max_batch)
+        for num_rows in sizes:
+            yield num_rows, self._own_graphs(self._flow).prepare(num_rows, self._widths[0])
+
+    @property
+    def graph_sizes(self) -> dict[tuple[int, int], bool]:
+        """Rows and blocks of the static frames that are there, and whether each is captured."""
+        return {} if self._graphs is None else self._graphs.sizes
+
+    # Which ways there are.
+
+    @property
+    def _is_static(self) -> bool:
+        wants = self._options.cuda_graphs is True or self._model.device.type == "cuda"
+        return wants and self._paths.is_open("static")
+
+    @property
+    def _flow(self) -> Flow | None:
+        return self._folded if self._paths.is_open("folded") else None
+
+    def _usual_recorder(self) -> Recorder | None:
+        if self._model.device.type != "cuda":
+            return None
+        if self._options.cuda_graphs is False:
+            return None
+        if is_switched_off("cuda_graphs"):
+            return None
+        return CudaRecorder(self._model.device)
+
+    def _choose_widths(self) -> list[int]:
+        """Choose the widths of block tables that static steps may have, in blocks."""
+        usual = self._memory.pool.blocks_for(POSITIONS_PER_SEQUENCE)
+        longest = self._memory.pool.blocks_for(self._model.config.backbone.max_seq_len)
+        return [usual] if longest <= usual else [usual, min(longest, _WIDE * usual)]
+
+    def _ways(self, rows: list[RowInput], num_euler_steps: int) -> Iterator[Way]:
+        """Give the ways to make a frame, the best first."""
+        num_blocks = max(len(row.blocks) for row in rows)
+        width = next((width for width in self._widths if num_blocks <= width), None)
+        for is_static in (True, False) if width is not None else (False,):
+            for flow in (self._flow, None) if self._flow is not None else (None,):
+                paths: set[PathName] = set()
+                paths |= {"static"} if is_static else set()
+                paths |= {"folded"} if flow is not None else set()
+                make = (
+                    partial(self._in_static_buffers, rows, num_euler_steps, flow, width or 0)
+                    if is_static
+                    else partial(self._as_it_comes, rows, num_euler_steps, flow)
+                )
+                yield frozenset(paths), make
+
+    def _first_that_works(self, ways: list[Way]) -> FrameOutputs:
+        """Make a frame one way or another; what the way that works does without is closed.
+
+        Where none works, the fault lies elsewhere, and all stay open. What a frame has written, it writes again.
+        """
+        failed: list[Exception] = []
+        for paths, make in ways:
+            try:
+                outputs = make()
+            except Exception as error:  # noqa: BLE001 - it is raised where no way works
+                self._check_remedy(error)
+                failed.append(error)
+                continue
+            if failed:
+                reason = one_line(f"{type(failed[0]).__name__}: {failed[0]}")
+                failed.clear()  # an error holds this frame of the stack, and that everything
+                for path in ways[0][0] - paths:
+                    self._paths.close(path, reason)
+            return outputs
+        raise failed[0]
+
+    def _check_remedy(self, error: Exception) -> None:
+        """Raise again what another way would not cure: too little memory, and a device that is lost.
+
+        Errors of CUDA that leave the device alive, such as a kernel that was not built for it, are told by asking it.
+        """
+        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            raise error
+        if is_device_failure(error):
+            try:
+                probe_device(self._model.device)
+            except DeviceError:
+                raise error from None
+
+    # The ways.
+
+    def _in_static_buffers(
+        self, rows: list[RowInput], num_euler_steps: int, flow: Flow | None, width: int
+    ) -> FrameOutputs:
+        size = self._max_batch if self._options.batch_invariant else bucket_for(len(rows), self._max_batch)
+        filled = self._padding.fill_up(rows, size)
+        inputs = gather_inputs(filled, num_blocks=width, pin=self._model.device.type == "cuda")
+        # Other numbers of steps come from requests: buffers and graphs for each would be anybody's to multiply.
+        if num_euler_steps == self._model.config.generation.num_euler_steps:
+            return self._own_graphs(flow).run(inputs)
+        return self._static_step(num_euler_steps, flow)(inputs.to(self._model.device))
+
+    def _as_it_comes(self, rows: list[RowInput], num_euler_steps: int, flow: Flow | None) -> FrameOutputs:
         num_rows, num_blocks = len(rows), max(len(row.blocks) for row in rows)
-        # A step of an unusual length runs as it comes.
-        is_static = self._is_static and num_blocks <= self._table_width
         if self._options.batch_invariant:
-            rows = self._fill_up(rows, self._max_batch)
-        elif is_static:
-            rows = self._fill_up(rows, bucket_for(num_rows, self._max_batch))
-        if is_static:
-            inputs = gather_inputs(rows, num_blocks=self._table_width, pin=self._model.device.type == "cuda")
-            return self._graphs_for(num_euler_steps).run(inputs)
+            rows = self._padding.fill_up(rows, self._max_batch)
         inputs = gather_inputs(rows, num_blocks=num_blocks).to(self._model.device)
         spans = [
             Span(index, index + 1, inputs.block_tables[index, : len(row.blocks)].long(), row.position + 1)
@@ -58,12 +258,7 @@ class FrameMaker:
         ]
         memory = SpanMemory(self._memory.pages, inputs.slot_mapping, spans)
         schedule = self._schedule_for(num_euler_steps)
-        return compute_frame(self._model, self._memory.carried, memory, inputs, schedule, self._flow)
-
-    @property
-    def _is_static(self) -> bool:
-        chosen = self._options.cuda_graphs
-        return self._model.device.type == "cuda" if chosen is None else chosen
+        return compute_frame(self._model, self._memory.carried, memory, inputs, schedule, flow)
 
     def _schedule_for(self, num_euler_steps: int) -> FlowSchedule:
         """Look up or make the flow's schedule; there are at most 100."""
@@ -71,32 +266,24 @@ class FrameMaker:
             self._schedules[num_euler_steps] = self._model.acoustic_transformer.make_schedule(num_euler_steps)
         return self._schedules[num_euler_steps]
 
-    def _graphs_for(self, num_euler_steps: int) -> FrameGraphs:
-        """Look up or make the static frames of a schedule."""
-        if num_euler_steps not in self._graphs:
-            schedule = self._schedule_for(num_euler_steps)
+    def _static_step(self, num_euler_steps: int, flow: Flow | None) -> StaticStep:
+        memory, schedule = self._memory, self._schedule_for(num_euler_steps)
+        return StaticStep(self._model, memory.pages, memory.carried, schedule, flow)
 
-            def compute(inputs: FrameInputs) -> FrameOutputs:
-                memory = StepMemory(self._memory.pages, inputs.slot_mapping, inputs.block_tables, inputs.lengths)
-                return compute_frame(self._model, self._memory.carried, memory, inputs, schedule, self._flow)
+    def _own_graphs(self, flow: Flow | None) -> FrameGraphs:
+        """Look up or make the static frames of the checkpoint's own number of steps, those of one flow at a time."""
+        if self._graphs is None or self._graphs_flow is not flow:
+            step = self._static_step(self._model.config.generation.num_euler_steps, flow)
+            recorder = self._recorder if self._paths.is_open("graphs") else None
+            tell = partial(_tell_of_capture, self._paths)
+            self._graphs = FrameGraphs(step, self._padding.blank, self._model.device, recorder, tell)
+            self._graphs_flow = flow
+        return self._graphs
 
-            def blank(num_rows: int) -> FrameInputs:
-                return gather_inputs(self._fill_up([], num_rows), num_blocks=self._table_width)
 
-            self._graphs[num_euler_steps] = FrameGraphs(compute, blank, self._model.device)
-        return self._graphs[num_euler_steps]
-
-    def _fill_up(self, rows: list[RowInput], num_rows: int) -> list[RowInput]:
-        """Add rows that nobody looks at."""
-        return rows + [self._padding_row(index) for index in range(len(rows), num_rows)]
-
-    def _padding_row(self, index: int) -> RowInput:
-        return RowInput(
-            slot=self._memory.scratch_slot,
-            position=0,
-            kv_slot=scratch_kv_slot(index, self._memory.pool.block_size),
-            blocks=[SCRATCH_BLOCK],
-            noise=np.zeros(self._model.config.codebooks.num_acoustic, dtype=np.float32),
-            guidance_scale=1.0,
-            may_end=True,
-        )
+def _tell_of_capture(paths: Paths, reason: str) -> None:
+    """Say that a size is launched eagerly; if nothing will be captured any more, that is a closed path."""
+    if CAPTURES.refusal is not None:
+        paths.close("graphs", reason)
+    elif paths.is_open("graphs"):
+        _log.warning("voxtral: one size of CUDA graph was not captured (%s) and is launched eagerly", reason)

@@ -177,6 +177,8 @@ def plan_blocks(model: VoxtralModel, options: EngineOptions, max_batch: int) -> 
     num_positions = max(max_batch * POSITIONS_PER_SEQUENCE, model.config.backbone.max_seq_len)
     num_blocks = 1 + -(-num_positions // options.block_size)
     if model.device.type == "cuda":
-        free = torch.cuda.mem_get_info(model.device)[0]
+        # What torch has reserved and not given to anybody looks taken to the driver.
+        unused = torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
+        free = torch.cuda.mem_get_info(model.device)[0] + unused
         num_blocks = min(num_blocks, max(2, int(free * _SHARE_OF_FREE_MEMORY) // block_bytes))
     return num_blocks

@@ -39,8 +39,8 @@ class EngineOptions:
             speed. Without it rounding may differ with the number of neighbours and flip a code near a bin edge.
         flow: "plain", the flow as the checkpoint has it, or "folded", the same algebra with everything that does not
             change computed once; they agree up to rounding.
-        cuda_graphs: replay each frame as one CUDA graph; None does so on CUDA. True elsewhere runs the same static
-            step without capture, which only tests want.
+        cuda_graphs: replay each frame as one CUDA graph; None does so on CUDA, unless VOXTRAL_CUDA_GRAPHS is 0. False
+            runs the same static step without capture. True elsewhere does that too, which only tests want.
         max_buffered_frames: audio that a sequence may make ahead of its reader, in frames, unless its
             request says otherwise; a reader that falls behind pauses its own sequence only.
         chunk_frames: frames of the 1st, 2nd, ... chunk of a sequence; the last number repeats. Fixed

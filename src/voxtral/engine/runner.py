@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from voxtral.config import END_AUDIO
+from voxtral.device import release_memory
 from voxtral.engine.frame import FrameOutputs, RowInput
 from voxtral.engine.frame_maker import FrameMaker
 from voxtral.engine.kv_cache import Span, SpanMemory, kv_slot
 from voxtral.engine.memory import DeviceMemory, plan_blocks
 from voxtral.engine.options import EngineOptions, default_max_batch
+from voxtral.engine.paths import Paths
 from voxtral.engine.prefix_store import PrefixStore
 from voxtral.engine.protocol import Counts, RowOutput, RunnerProtocol
 from voxtral.engine.row import Row
@@ -32,7 +34,7 @@ from voxtral.model.voxtral import VoxtralModel
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Rows of one step that share a flow schedule."""
+    """Rows of one step that share a flow schedule and a kind (`FrameMaker.kind_of`)."""
 
     rows: list[Row]
     outputs: FrameOutputs  # on the device
@@ -73,10 +75,12 @@ class Runner(RunnerProtocol[Row, Step]):
     Args:
         model: on its device, in its dtype.
         options: sizes and choices.
+        paths: ways of computing that are open; others may share them.
     """
 
-    def __init__(self, model: VoxtralModel, options: EngineOptions) -> None:
+    def __init__(self, model: VoxtralModel, options: EngineOptions, paths: Paths | None = None) -> None:
         self.model = model
+        self.paths = paths or Paths(str(model.device))
         self._options = options
         self._made: _OnDevice | None = None
         folder = options.prefix_folder
@@ -85,7 +89,7 @@ class Runner(RunnerProtocol[Row, Step]):
     @property
     def runs_ahead(self) -> bool:
         """See RunnerProtocol."""
-        return self.model.device.type == "cuda"
+        return self.model.device.type == "cuda" and self.paths.is_open("ahead")
 
     @property
     def max_batch(self) -> int:
@@ -209,7 +213,7 @@ class Runner(RunnerProtocol[Row, Step]):
     def launch(self, rows: list[Row]) -> Step:
         """See RunnerProtocol."""
         made = self._on_device()
-        groups: dict[int, list[tuple[Row, RowInput]]] = {}
+        groups: dict[tuple[int, int], list[tuple[Row, RowInput]]] = {}
         failures: list[tuple[Row, Exception]] = []
         for row in rows:
             try:
@@ -218,10 +222,11 @@ class Runner(RunnerProtocol[Row, Step]):
             except Exception as error:  # noqa: BLE001
                 failures.append((row, error))
                 continue
-            groups.setdefault(row.request.num_euler_steps, []).append((row, row_input))
+            kind = (row.request.num_euler_steps, made.frames.kind_of(row_input))
+            groups.setdefault(kind, []).append((row, row_input))
             row.num_launched += 1
         launched: list[Group] = []
-        for num_euler_steps, members in groups.items():
+        for (num_euler_steps, _), members in groups.items():
             outputs = made.frames.make([row_input for _, row_input in members], num_euler_steps)
             semantic, is_finite = outputs.audio_tokens[: len(members), 0], outputs.is_finite[: len(members)]
             launched.append(Group([row for row, _ in members], outputs, to_host(semantic), to_host(is_finite)))
@@ -300,14 +305,23 @@ class Runner(RunnerProtocol[Row, Step]):
         model = self.model
         # A model that moved while nobody spoke begins anew.
         if self._made is None or not self._made.fits(model):
-            self._made = None  # frees its memory first
+            self._made = None  # frees its memory first: nothing it holds holds it
             if model.device.type == "cuda":
                 # For the engine's thread: streams, events and graphs go to its current device.
                 torch.cuda.set_device(model.device)
+                # What torch keeps of that for itself would look taken when the cache is planned.
+                release_memory()
             # On a GPU a prompt takes milliseconds, and its rounding differs.
             store = self._stored if model.device.type == "cpu" else None
             memory = DeviceMemory(model, self._options, self.max_batch, store)
-            frames = FrameMaker(model, memory, self._options, self.max_batch)
-            vocoder = Vocoder(model, self._options, model.device, model.dtype, model.config.sample_rate)
+            frames = FrameMaker(model, memory, self._options, self.max_batch, self.paths)
+            vocoder = Vocoder(
+                model,
+                self._options,
+                model.device,
+                model.dtype,
+                model.config.sample_rate,
+                has_stream=self.paths.is_open("codec_stream"),
+            )
             self._made = _OnDevice(memory, frames, vocoder)
         return self._made

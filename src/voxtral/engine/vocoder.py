@@ -55,6 +55,7 @@ class Vocoder:
         device: of the codec and of the frames.
         dtype: of the model, to be named where something is not finite.
         sample_rate: samples per second.
+        has_stream: whether a GPU may decode beside the next frame.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class Vocoder:
         device: torch.device,
         dtype: torch.dtype,
         sample_rate: int,
+        *,
+        has_stream: bool = True,
     ) -> None:
         # It is only ever given the states that it made.
         self._codec: StreamingCodec[StreamState] = codec
@@ -71,8 +74,10 @@ class Vocoder:
         self._device = device
         self._dtype = dtype
         self._sample_rate = sample_rate
-        # A stream of its own, so that the next frame need not wait for the audio of the last.
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        # A stream of its own, so that the next frame need not wait for the audio of the last; and before it, for
+        # audio is late where a frame is not, and its many small kernels would queue behind the frame's.
+        has_stream = has_stream and device.type == "cuda"
+        self._stream = torch.cuda.Stream(device, priority=-1) if has_stream else None
 
     def end(self, row: Row) -> RowOutput | Due:
         """Take END_AUDIO of a row; what waited becomes its last chunk."""

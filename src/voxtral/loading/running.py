@@ -113,7 +113,7 @@ class RunningModel:
                 return
             failed.close()  # its thread gives back what it held
             probe_device(self.compute.device)
-            engine = Engine(self.model, failed.options)
+            engine = Engine(self.model, failed.options, paths=failed.paths)
             with self._lock:
                 if self._is_closed:
                     raise EngineStoppedError("the model has been closed; it speaks no more; load it again")

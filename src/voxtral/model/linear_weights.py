@@ -90,7 +90,7 @@ class QuantizedWeight(ABC):
 
     def matmul(self, x: Tensor) -> Tensor:
         """See LinearWeight; where no kernel does it, dequantises a block of rows at a time, in the dtype of `x`."""
-        if x.is_cuda and x.shape[0] <= _KERNEL_ROWS and uses_triton(x, None):
+        if x.is_cuda and x.shape[0] <= _KERNEL_ROWS and uses_triton("quantized_matmul", x, None):
             return quantized_matmul(x, *self.parts)
         num_rows, _ = self.shape
         outputs = x.new_empty(x.shape[0], num_rows)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import kernel_checks as checks
 from voxtral.config import AcousticConfig, CodebookConfig
 from voxtral.model.acoustic import AcousticTransformer
 from voxtral.model.kernels import dispatch
+from voxtral.model.kernels.elementwise import silu_multiply
 from voxtral.model.kernels.flow import attend_between_tokens
 from voxtral.model.kernels.paged import attend_to_pages, rotate_and_store
 from voxtral.model.layers import apply_rope
@@ -250,35 +253,170 @@ class OnGpu(torch.Tensor):
     is_cuda = True
 
 
+HERE = torch.device("cpu")
+
+
+@pytest.fixture
+def fresh_kernels() -> Iterator[dispatch.Kernels]:
+    """What this process knows of kernels, forgotten before and after."""
+    dispatch.KERNELS.forget()
+    yield dispatch.KERNELS
+    dispatch.KERNELS.forget()
+
+
 @interpreted
 def test_kernels_are_left_alone_where_gradients_are_wanted() -> None:
     weight = torch.ones(2).as_subclass(OnGpu)
-    assert dispatch.uses_triton(weight, None)
-    assert not dispatch.uses_triton(weight.requires_grad_(), None)
+    assert dispatch.uses_triton("add_rms_norm", weight, None)
+    assert not dispatch.uses_triton("add_rms_norm", weight.requires_grad_(), None)
     with torch.no_grad():
-        assert dispatch.uses_triton(weight, None)
+        assert dispatch.uses_triton("add_rms_norm", weight, None)
 
 
 @interpreted
 @pytest.mark.parametrize(
     ("broken", "problem"),
     [
-        (lambda *given: torch.zeros(2, 16, dtype=torch.bfloat16), "a small product comes out wrong"),
+        (lambda *given: torch.zeros(2, 16, dtype=torch.float32), "a small launch computes wrong numbers"),
         (lambda *given: {}["gcc"], "KeyError: 'gcc'"),
     ],
 )
 def test_kernels_that_do_not_work_here_are_not_used(
-    broken: Any, problem: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    broken: Any,
+    problem: str,
+    fresh_kernels: dispatch.Kernels,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     from voxtral.model.kernels import matmul_triton
 
-    dispatch.kernel_problem.cache_clear()
-    try:
-        monkeypatch.setattr(matmul_triton, "quantized_matmul", broken)
-        assert not dispatch.uses_triton(torch.ones(2).as_subclass(OnGpu), None)
-        assert dispatch.kernel_problem(torch.device("cpu")) == problem
-        assert [record.getMessage() for record in caplog.records] == [
-            f"Triton kernels are not used on cpu, plain operations are: {problem}"
-        ]
-    finally:
-        dispatch.kernel_problem.cache_clear()
+    monkeypatch.setattr(matmul_triton, "quantized_matmul", broken)
+    for _ in range(2):
+        assert not dispatch.uses_triton("attend_to_pages", torch.ones(2).as_subclass(OnGpu), None)
+    assert fresh_kernels.problem("quantized_matmul", HERE, torch.float32) == problem
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"Triton kernels are not used on cpu, plain operations are: {problem}"
+    ]
+    # What multiplies no matrices was tried by itself.
+    assert dispatch.uses_triton("add_rms_norm", torch.ones(2).as_subclass(OnGpu), None)
+
+
+@interpreted
+def test_kernels_are_tried_in_the_dtype_that_they_will_compute_in(
+    fresh_kernels: dispatch.Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from voxtral.model.kernels import matmul_triton
+
+    tried: list[torch.dtype] = []
+    launch = matmul_triton.quantized_matmul
+    monkeypatch.setattr(matmul_triton, "quantized_matmul", lambda x, *rest: tried.append(x.dtype) or launch(x, *rest))
+    for dtype in (torch.float16, torch.float32, torch.float16):
+        assert dispatch.uses_triton("attend_to_pages", torch.ones(2, dtype=dtype).as_subclass(OnGpu), None)
+    assert tried == [torch.float16, torch.float32]
+
+
+@pytest.mark.parametrize(("capability", "is_used"), [((7, 5), False), ((6, 1), False), ((8, 0), True), ((9, 0), True)])
+def test_before_ampere_no_kernel_multiplies_matrices(
+    capability: tuple[int, int], is_used: bool, fresh_kernels: dispatch.Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(dispatch, "_try_launch", lambda *given, **named: None)
+    device = torch.device("cuda:0")
+    for kernel, uses_dot in dispatch.USES_DOT.items():
+        assert fresh_kernels.is_on(kernel, device, torch.float16) is (is_used or not uses_dot), kernel
+
+
+def test_every_operation_asks_for_a_kernel_of_its_own_name() -> None:
+    """A name that is not in the table would be found by nobody who has no GPU."""
+    asked: set[str] = set()
+    for path in Path(dispatch.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                named = {
+                    call.args[0].value
+                    for call in ast.walk(node)
+                    if isinstance(call, ast.Call)
+                    and isinstance(call.func, ast.Name)
+                    and call.func.id in ("uses_triton", "attempt")
+                    and isinstance(call.args[0], ast.Constant)
+                }
+                assert named <= {node.name}, f"{path.name}: {node.name} asks for {named}"
+                asked |= {str(name) for name in named}
+    assert asked == set(dispatch.USES_DOT)
+
+
+@interpreted
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("out of resource: shared memory, Required: 131072, Hardware limit: 101376"),
+        RuntimeError("Triton Error [CUDA]: device kernel image is invalid"),
+        OSError("[Errno 30] Read-only file system: '/root/.triton'"),
+        AssertionError("ptxas failed with error code 255"),
+    ],
+)
+def test_a_launch_that_fails_turns_that_kernel_off_and_the_same_call_computes_plainly(
+    error: Exception,
+    fresh_kernels: dispatch.Kernels,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from voxtral.model.kernels import elementwise_triton
+
+    num_launches = 0
+
+    def fail(*_: Any) -> None:
+        nonlocal num_launches
+        num_launches += 1
+        raise error
+
+    monkeypatch.setattr(elementwise_triton, "silu_multiply", fail)
+    x = torch.randn(3, 8)
+    for _ in range(3):
+        made = silu_multiply(x.as_subclass(OnGpu))
+        assert torch.equal(torch.Tensor(made), silu_multiply(x, use_triton=False))
+    assert num_launches == 1
+    assert list(fresh_kernels.turned_off(HERE)) == ["silu_multiply"]
+    assert fresh_kernels.is_on("add_rms_norm", HERE, torch.float32)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("the kernel silu_multiply is off on cpu, plain operations compute: ")
+    # Chosen explicitly, it tells.
+    with pytest.raises(type(error)):
+        silu_multiply(x, use_triton=True)
+
+
+@interpreted
+def test_running_out_of_memory_and_captures_are_not_the_fault_of_a_kernel(
+    fresh_kernels: dispatch.Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from voxtral.model.kernels import elementwise_triton
+
+    raised: list[Exception] = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("capture")]
+
+    def fail(*_: Any) -> None:
+        raise raised[0]
+
+    monkeypatch.setattr(elementwise_triton, "silu_multiply", fail)
+    x = torch.randn(3, 8).as_subclass(OnGpu)
+    with pytest.raises(torch.OutOfMemoryError):
+        silu_multiply(x)
+    del raised[0]
+    monkeypatch.setattr(dispatch, "is_capturing", lambda: True)
+    with pytest.raises(RuntimeError, match="capture"):
+        silu_multiply(x)
+    assert not fresh_kernels.turned_off(HERE)
+
+
+@interpreted
+def test_all_kernels_are_forbidden_by_a_variable_or_a_word(
+    fresh_kernels: dispatch.Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = torch.ones(2).as_subclass(OnGpu)
+    monkeypatch.setenv("VOXTRAL_TRITON", "0")
+    assert not dispatch.uses_triton("add_rms_norm", x, None)
+    assert fresh_kernels.problem("add_rms_norm", HERE, torch.float32) == "VOXTRAL_TRITON is 0"
+    fresh_kernels.forget()
+    monkeypatch.delenv("VOXTRAL_TRITON")
+    assert dispatch.uses_triton("add_rms_norm", x, None)
+    fresh_kernels.forbid("--no-triton was given")
+    assert not dispatch.uses_triton("add_rms_norm", x, None)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES
 from voxtral.model.attention import attend
-from voxtral.model.kernels.dispatch import uses_triton
+from voxtral.model.kernels.dispatch import attempt, uses_triton
 
 
 def enter_layers(
@@ -35,10 +35,11 @@ def enter_layers(
     Returns:
         Tokens [2 B, 3, D] and projections [2 B, 3, W]: state, time, hidden state.
     """
-    if use_triton or (entered.is_cuda and uses_triton(entered, use_triton)):
+    if use_triton or (entered.is_cuda and uses_triton("enter_layers", entered, use_triton)):
         from voxtral.model.kernels import flow_triton
 
-        return flow_triton.enter_layers(entered, biases, time, llm, eps)
+        with attempt("enter_layers", entered, use_triton):
+            return flow_triton.enter_layers(entered, biases, time, llm, eps)
     token, product = entered.split((llm[0].shape[1], biases.shape[0]), dim=-1)
     inverse_rms = torch.rsqrt(token.square().mean(dim=-1, keepdim=True) + eps)
     projected = product * inverse_rms + biases
@@ -65,10 +66,11 @@ def attend_between_tokens(
     Returns:
         [R, Tq, H * Dh].
     """
-    if use_triton or (query.is_cuda and uses_triton(query, use_triton)):
+    if use_triton or (query.is_cuda and uses_triton("attend_between_tokens", query, use_triton)):
         from voxtral.model.kernels import flow_triton
 
-        return flow_triton.attend_between_tokens(query, key, value, head_dim)
+        with attempt("attend_between_tokens", query, use_triton):
+            return flow_triton.attend_between_tokens(query, key, value, head_dim)
     query, key, value = (part.unflatten(-1, (-1, head_dim)).transpose(1, 2) for part in (query, key, value))
     return attend(query, key, value)
 
@@ -88,10 +90,11 @@ def guided_step(
     Returns:
         [B, A] float32.
     """
-    if use_triton or (state.is_cuda and uses_triton(state, use_triton)):
+    if use_triton or (state.is_cuda and uses_triton("guided_step", state, use_triton)):
         from voxtral.model.kernels import flow_triton
 
-        return flow_triton.guided_step(state, velocities, guidance_scale, step)
+        with attempt("guided_step", state, use_triton):
+            return flow_triton.guided_step(state, velocities, guidance_scale, step)
     scale = guidance_scale[:, None]
     conditional, unconditional = velocities.float().chunk(2)
     return state + (scale * conditional + (1 - scale) * unconditional) * step
@@ -122,10 +125,11 @@ def finish_frame(state: Tensor, semantic: Tensor, num_levels: int, *, use_triton
     Returns:
         [B, 1 + A] int64.
     """
-    if use_triton or (state.is_cuda and uses_triton(state, use_triton)):
+    if use_triton or (state.is_cuda and uses_triton("finish_frame", state, use_triton)):
         from voxtral.model.kernels import flow_triton
 
-        return flow_triton.finish_frame(state, semantic, num_levels)
+        with attempt("finish_frame", state, use_triton):
+            return flow_triton.finish_frame(state, semantic, num_levels)
     codes = round_to_codes(state, num_levels)
     codes = torch.where(semantic[:, None] == END_AUDIO, EMPTY_AUDIO, codes)
     return torch.cat((semantic[:, None], codes + NUM_SPECIAL_CODES), dim=1)

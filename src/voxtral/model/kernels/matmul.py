@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from voxtral.model.kernels.dispatch import uses_triton
+from voxtral.model.kernels.dispatch import attempt, uses_triton
 
 
 def quantized_matmul(
@@ -33,10 +33,11 @@ def quantized_matmul(
     Returns:
         [..., N] in the dtype of `x`.
     """
-    if use_triton or (x.is_cuda and uses_triton(x, use_triton)):
+    if use_triton or (x.is_cuda and uses_triton("quantized_matmul", x, use_triton)):
         from voxtral.model.kernels import matmul_triton
 
-        return matmul_triton.quantized_matmul(x, weight, scales, zeros)
+        with attempt("quantized_matmul", x, use_triton):
+            return matmul_triton.quantized_matmul(x, weight, scales, zeros)
     if zeros is None:
         result = F.linear(x.float(), weight.float()) * scales.float()
     else:

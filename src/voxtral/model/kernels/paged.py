@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from voxtral.model.kernels.dispatch import uses_triton
+from voxtral.model.kernels.dispatch import attempt, uses_triton
 
 
 def rotate_and_store(
@@ -39,10 +39,11 @@ def rotate_and_store(
     Returns:
         The rotated queries, [N, H, Dh].
     """
-    if use_triton or (key_pages.is_cuda and uses_triton(key_pages, use_triton)):
+    if use_triton or (key_pages.is_cuda and uses_triton("rotate_and_store", key_pages, use_triton)):
         from voxtral.model.kernels import paged_triton
 
-        return paged_triton.rotate_and_store(projections, rotation, slot_mapping, key_pages, value_pages)
+        with attempt("rotate_and_store", key_pages, use_triton):
+            return paged_triton.rotate_and_store(projections, rotation, slot_mapping, key_pages, value_pages)
     cos, sin = (part[:, None] for part in rotation)
     query, key, value = (part.unflatten(-1, (-1, key_pages.shape[3])) for part in projections)  # [N, heads, Dh]
     rotated = []
@@ -80,10 +81,11 @@ def attend_to_pages(
     Returns:
         [B, H * Dh].
     """
-    if use_triton or (query.is_cuda and uses_triton(query, use_triton)):
+    if use_triton or (query.is_cuda and uses_triton("attend_to_pages", query, use_triton)):
         from voxtral.model.kernels import paged_triton
 
-        return paged_triton.attend_to_pages(query, key_pages, value_pages, block_tables, lengths)
+        with attempt("attend_to_pages", query, use_triton):
+            return paged_triton.attend_to_pages(query, key_pages, value_pages, block_tables, lengths)
     page_size, num_kv_heads = key_pages.shape[1:3]
     num_seen = block_tables.shape[1] * page_size
     is_seen = torch.arange(num_seen, device=query.device) < lengths[:, None]  # [B, S]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from voxtral.config import EMPTY_AUDIO, END_AUDIO
-from voxtral.model.kernels.dispatch import uses_triton
+from voxtral.model.kernels.dispatch import attempt, uses_triton
 
 
 def mask_semantic(logits: Tensor, may_end: Tensor, semantic_vocab: int) -> Tensor:
@@ -42,10 +42,11 @@ def choose_semantic(logits: Tensor, may_end: Tensor, semantic_vocab: int, *, use
     Returns:
         [B] int64.
     """
-    if use_triton or (logits.is_cuda and uses_triton(logits, use_triton)):
+    if use_triton or (logits.is_cuda and uses_triton("choose_semantic", logits, use_triton)):
         from voxtral.model.kernels import tokens_triton
 
-        return tokens_triton.choose_semantic(logits, may_end, semantic_vocab)
+        with attempt("choose_semantic", logits, use_triton):
+            return tokens_triton.choose_semantic(logits, may_end, semantic_vocab)
     return mask_semantic(logits, may_end, semantic_vocab).argmax(dim=-1)
 
 
@@ -61,9 +62,10 @@ def sum_embeddings(audio_tokens: Tensor, offsets: Tensor, table: Tensor, *, use_
     Returns:
         [B, D] in the dtype of the table.
     """
-    if use_triton or (table.is_cuda and uses_triton(table, use_triton)):
+    if use_triton or (table.is_cuda and uses_triton("sum_embeddings", table, use_triton)):
         from voxtral.model.kernels import tokens_triton
 
-        return tokens_triton.sum_embeddings(audio_tokens, offsets, table)
+        with attempt("sum_embeddings", table, use_triton):
+            return tokens_triton.sum_embeddings(audio_tokens, offsets, table)
     rows = F.embedding(audio_tokens + offsets, table)  # [B, K, D]
     return rows.sum(dim=-2, dtype=torch.float32).to(table.dtype)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from voxtral.model.attention import attend
-from voxtral.model.kernels.dispatch import uses_triton
+from voxtral.model.kernels.dispatch import attempt, uses_triton
 
 
 def window_bias(slopes: Tensor, window: int, num_queries: int, num_keys: int) -> Tensor:
@@ -50,9 +50,10 @@ def attend_in_window(
     Returns:
         [B, T, H * Dh].
     """
-    if use_triton or (query.is_cuda and uses_triton(query, use_triton)):
+    if use_triton or (query.is_cuda and uses_triton("attend_in_window", query, use_triton)):
         from voxtral.model.kernels import window_triton
 
-        return window_triton.attend_in_window(query, key, value, slopes, window)
+        with attempt("attend_in_window", query, use_triton):
+            return window_triton.attend_in_window(query, key, value, slopes, window)
     bias = window_bias(slopes, window, query.shape[2], key.shape[2]).to(query.dtype)
     return attend(query, key, value, mask=bias[None])
