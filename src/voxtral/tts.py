@@ -13,7 +13,6 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
 import torch
@@ -24,11 +23,12 @@ from voxtral.device import ComputePlan, plan_compute
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
 from voxtral.errors import VoxtralWarning
+from voxtral.loading.budgets import BUDGETS
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
 from voxtral.loading.load import keep_voices_on_disk, load_as_planned, open_tokenizer
 from voxtral.loading.locate import locate_model
-from voxtral.loading.memory import check_precision, choose_quantization, limit_device_memory
-from voxtral.loading.running import RunningModel
+from voxtral.loading.memory import check_precision, choose_quantization
+from voxtral.loading.running import RunningModel, fill_in
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.options import CommonOptions
 from voxtral.speech.coding import Coder
@@ -67,11 +67,7 @@ class VoxtralTTS(Speaker):
     ) -> None:
         self.name = name
         self.checkpoint = checkpoint
-        options = options or EngineOptions()
-        if options.num_threads is None:
-            options = replace(options, num_threads=compute.num_threads)
-        if options.kv_cache_bytes is None:
-            options = replace(options, kv_cache_bytes=compute.kv_cache_bytes)
+        options = fill_in(options or EngineOptions(), compute)
         self._running = RunningModel(model, compute, keep_voices_on_disk(options, checkpoint, compute))
         self._library = VoiceLibrary(checkpoint.folder, checkpoint.config)
         self._coder = Coder(checkpoint, name, self._library.names, self._running.call)
@@ -103,13 +99,15 @@ class VoxtralTTS(Speaker):
             device: auto, cpu, cuda, cuda:N or mps (untested).
             dtype: auto, float32, bfloat16 or float16; of what is not quantised.
             quantize: int8, int4 (the backbone; the acoustic transformer gets int8), int4-all, none, or auto: the
-                first of none, int8 and int4 that fits the memory. See docs/QUANTIZATION.md for what it costs.
+                first of none, int8 and int4 that fits the memory; the default is auto on a GPU, else none. See
+                docs/QUANTIZATION.md for what it costs.
             max_memory: such as "3GB": a budget for weights, keys and values, and activations; what does not fit is
                 refused before it is loaded. Without `quantize` it means quantize="auto".
             revision: of a hub id; the published checkpoint is pinned by default.
             token: for the hub; HF_TOKEN by default.
             local_files_only: never download.
-            announce: gets what a person should know before a download starts; default: standard error.
+            announce: gets what a person should know before a download starts, and of choices that surprise, such as
+                fewer bits than the file has, because they fit; default: standard error.
             options: of the engine, such as max_batch or batch_invariant.
 
         Raises:
@@ -131,11 +129,17 @@ class VoxtralTTS(Speaker):
         checkpoint = open_checkpoint(folder)
         tokenizer = open_tokenizer(checkpoint)
         compute = plan_compute(device, dtype, num_parameters=checkpoint.num_parameters)
-        compute = choose_quantization(checkpoint, compute, quantize, max_memory)
-        if max_memory is not None:
-            limit_device_memory(compute.device, max_memory)
-        weights = load_as_planned(checkpoint, compute)
-        return cls(checkpoint, weights, compute, tokenizer, str(model), options)
+        max_batch = options.max_batch if options else None
+        compute = choose_quantization(checkpoint, compute, quantize, max_memory, max_batch=max_batch)
+        for remark in compute.remarks:
+            (announce or _tell_on_stderr)(remark)
+        release = BUDGETS.claim(compute.device, compute.budget_bytes)
+        try:
+            weights = load_as_planned(checkpoint, compute)
+            return cls(checkpoint, weights, compute, tokenizer, str(model), options)
+        finally:
+            # The model that has been made has a claim of its own.
+            release()
 
     # Where and how it runs.
 

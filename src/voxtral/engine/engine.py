@@ -22,7 +22,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from voxtral.device import is_device_failure
+from voxtral.device import is_device_failure, is_out_of_memory
+from voxtral.engine.memory import FEWER_BITS
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.paths import Paths
 from voxtral.engine.protocol import Counts, RowOutput, RowProtocol, RunnerProtocol, StepProtocol
@@ -388,7 +389,12 @@ class Engine:
             future.set_result(function(self._model))
         except BaseException as error:
             has_failed = is_device_failure(error)
-            future.set_exception(_stopped(error) if has_failed else error)
+            if has_failed:
+                future.set_exception(_stopped(error))
+            elif isinstance(error, Exception) and is_out_of_memory(error):
+                future.set_exception(_as_engine_error(error))
+            else:
+                future.set_exception(error)
             # An ordinary error belongs to the caller alone; anything else ends the thread too.
             if has_failed or not isinstance(error, Exception):
                 raise
@@ -441,8 +447,8 @@ def _as_engine_error(error: Exception) -> VoxtralError:
     _turn_frames_to_text(error)
     if isinstance(error, VoxtralError):
         return error
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        message = "out of memory; the model and the running requests must fit; close others or use a smaller dtype"
+    if is_out_of_memory(error):
+        message = f"out of memory; the model and the running requests must fit; {FEWER_BITS}"
     else:
         message = f"the generation failed inside the engine ({type(error).__name__}: {error}); please report this"
     wrapped = EngineError(message)

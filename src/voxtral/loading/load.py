@@ -19,8 +19,8 @@ from torch import Tensor
 
 from voxtral import __version__
 from voxtral.config import QuantizationConfig
-from voxtral.device import ComputePlan, run_aside
-from voxtral.errors import CheckpointError
+from voxtral.device import ComputePlan, is_out_of_memory, release_memory, run_aside
+from voxtral.errors import CheckpointError, DeviceError
 from voxtral.loading.checkpoint import Checkpoint, TensorReader, check_finite, fingerprint
 from voxtral.loading.files import TOKENIZER_FILE
 from voxtral.loading.inventory import (
@@ -35,6 +35,7 @@ from voxtral.loading.inventory import (
     name_some,
 )
 from voxtral.model.codebooks import semantic_table
+from voxtral.model.kernels.dispatch import one_line
 from voxtral.model.linear import QuantizedLinear
 from voxtral.model.linear_weights import QuantizedWeight
 from voxtral.model.voxtral import VoxtralModel, init_tables, prepare_for_inference
@@ -55,16 +56,30 @@ def load_as_planned(checkpoint: Checkpoint, compute: ComputePlan) -> VoxtralMode
 
     Raises:
         CheckpointError: a file is damaged, or a value does not fit the dtype.
+        DeviceError: the device ran out of memory all the same; the message shows the plan.
     """
-    return run_aside(
-        lambda: load_model(
-            checkpoint,
-            device=compute.device,
-            dtype=compute.dtype,
-            codec_dtype=compute.codec_dtype,
-            quantization=compute.quantization,
-            prepared=True,
+    try:
+        return run_aside(
+            lambda: load_model(
+                checkpoint,
+                device=compute.device,
+                dtype=compute.dtype,
+                codec_dtype=compute.codec_dtype,
+                quantization=compute.quantization,
+                dequantized=compute.is_dequantized,
+                prepared=True,
+            )
         )
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        problem = one_line(str(error))
+    # Outside of the handler: the error would hold what has been loaded.
+    release_memory()
+    planned = f" (planned: {compute.memory})" if compute.memory else ""
+    raise DeviceError(
+        f"{compute.device} ran out of memory while the model was loaded{planned}: {problem}; load it with fewer bits "
+        '(--quantize int4, quantize="int4"), or close what else uses the device'
     )
 
 
@@ -75,6 +90,7 @@ def load_model(
     dtype: torch.dtype,
     codec_dtype: torch.dtype,
     quantization: QuantizationConfig | None = None,
+    dequantized: bool = False,
     prepared: bool = False,
 ) -> VoxtralModel:
     """Build the model and copy the weights, one tensor at a time.
@@ -88,6 +104,7 @@ def load_model(
         dtype: of what is not quantised, the codec excepted.
         codec_dtype: of the codec.
         quantization: quantise while loading; a checkpoint that is quantised already is loaded as it is.
+        dequantized: hold what the file has in few bits in `dtype`.
         prepared: see `prepare_for_inference`; each layer is prepared as soon as it is there, so that no second copy
             of more than a layer is ever held.
 
@@ -106,6 +123,8 @@ def load_model(
         if isinstance(value, Tensor) and quantization is not None and precision is not None:
             check_finite(name, value)
             value = SCHEMES[precision].fit(value.to(device), quantization.group_size)
+        if dequantized and not isinstance(value, Tensor):
+            value = value.to(device).to_dense(dtype)
         if isinstance(value, Tensor):
             value = value.to(device=device, dtype=codec_dtype if target.startswith("codec") else dtype)
             check_finite(name, value)
