@@ -133,13 +133,9 @@ class VoxtralTTS(Speaker):
         compute = choose_quantization(checkpoint, compute, quantize, max_memory, max_batch=max_batch)
         for remark in compute.remarks:
             (announce or _tell_on_stderr)(remark)
-        release = BUDGETS.claim(compute.device, compute.budget_bytes)
-        try:
+        with BUDGETS.held(compute.device, compute.budget_bytes):  # what has been made has a claim of its own
             weights = load_as_planned(checkpoint, compute)
             return cls(checkpoint, weights, compute, tokenizer, str(model), options)
-        finally:
-            # The model that has been made has a claim of its own.
-            release()
 
     # Where and how it runs.
 

@@ -30,6 +30,7 @@ from voxtral.cli.loading import (
 )
 from voxtral.cli.options import JsonOption, QuietOption, with_speech_options
 from voxtral.cli.terminal import deferred_interrupts, reporter, say
+from voxtral.engine.options import EngineOptions
 from voxtral.errors import AudioError, ReferenceAudioError
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
     Samples = npt.NDArray[np.float32]
 
 _DEFAULT_NAME = "voxtral"
+
+# Sequences side by side: one text has a few segments under way, and on a GPU each that there is room for takes some,
+# whether it comes or not.
+_MAX_BATCH = 8
 
 # What a person who mistyped the name of a text file would have typed.
 _FILE_NAME = re.compile(r"\S+\.(txt|text|md)", re.IGNORECASE)
@@ -121,7 +126,8 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     reference: str | None = options["reference_audio"]
     if reference is not None and not os.path.exists(reference):
         raise ReferenceAudioError(f"the file {reference!s} does not exist; name an audio file to clone a voice from")
-    with open_model(model, LoadOptions(device, dtype, quantize, max_memory), tell) as loaded:
+    engine = EngineOptions(max_batch=_MAX_BATCH)
+    with open_model(model, LoadOptions(device, dtype, quantize, max_memory), tell, options=engine) as loaded:
         handle = loaded.submit(request, hold_segments=not destination.is_live)
         _speak(loaded, handle, request, destination, is_watched=not (is_quiet or as_json) and sys.stderr.isatty())
         report = _report(loaded, handle, request, code, destination)

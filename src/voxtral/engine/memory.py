@@ -13,7 +13,7 @@ import torch
 from voxtral.device import free_memory
 from voxtral.engine.blocks import BlockPool, Prefix, Reservation
 from voxtral.engine.kv_cache import KVPages, kv_bytes_per_position, make_pages
-from voxtral.engine.needs import LONGEST_STATIC_POSITIONS, Needs
+from voxtral.engine.needs import DRIVER_BYTES, LONGEST_STATIC_POSITIONS, Needs
 from voxtral.engine.options import POSITIONS_PER_SEQUENCE, EngineOptions
 from voxtral.engine.prefix_store import PrefixStore
 from voxtral.engine.protocol import Counts
@@ -194,7 +194,7 @@ def plan_blocks(model: VoxtralModel, options: EngineOptions, max_batch: int) -> 
         return num_blocks
     has_kernels = KERNELS.is_on("attend_to_pages", model.device, model.dtype)
     needs = Needs(model.config, model.dtype, model.codec.dtype, model.device.type, has_kernels)
-    left = min(int(free * _SHARE_OF_FREE_MEMORY), free - needs.reserve(free) - needs.work(max_batch))
+    left = min(int(free * _SHARE_OF_FREE_MEMORY), free - needs.reserve(free) - needs.work(max_batch) - DRIVER_BYTES)
     return min(num_blocks, max(2, left // block_bytes))
 
 

@@ -33,6 +33,9 @@ _PART = 128
 # segments wastes, and the pieces between them. Reckoned, not measured.
 _RESERVE_BYTES, _RESERVE_SHARE = 192_000_000, 0.05
 
+# Of a GPU, what its driver takes beside torch: of code that is loaded as it is first used. Reckoned, not measured.
+DRIVER_BYTES = 300_000_000
+
 # Elsewhere, what libraries take to work in.
 _LIBRARY_BYTES = 2**25
 

@@ -7,7 +7,8 @@ whole process.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import torch
@@ -47,6 +48,15 @@ class Budgets:
                     self._apply(device, claims)
 
         return release
+
+    @contextmanager
+    def held(self, device: torch.device, num_bytes: int | None) -> Iterator[None]:
+        """Count a model in for a while."""
+        release = self.claim(device, num_bytes)
+        try:
+            yield
+        finally:
+            release()
 
     def _apply(self, device: torch.device, claims: list[int | None]) -> None:
         budgets = [claim for claim in claims if claim is not None]

@@ -50,8 +50,9 @@ class QuantizedLinear(nn.Module):
         """Swap the canonical form of the matrix for a faster one, where there is one for activations of a dtype."""
         weight = self.quantized_weight
         if isinstance(weight, QuantizedWeight):
-            is_gpu = weight.parts[0].is_cuda
-            self.quantized_weight = prepare_for_cuda(weight, dtype) if is_gpu else prepare_weight(weight)
+            self.quantized_weight = (
+                prepare_for_cuda(weight, dtype) if weight.device.type == "cuda" else prepare_weight(weight)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., K] to [..., N]."""

@@ -129,10 +129,9 @@ def prepare_for_cuda(weight: QuantizedWeight, dtype: torch.dtype) -> LinearWeigh
         weight: on a GPU.
         dtype: of the activations.
     """
-    device = weight.parts[0].device
-    if KERNELS.is_on("quantized_matmul", device, dtype):
+    if KERNELS.is_on("quantized_matmul", weight.device, dtype):
         return weight
-    products = cuda_products(device, dtype)
+    products = cuda_products(weight.device, dtype)
     if isinstance(weight, Int8Weight) and products.int8 is None:
         return CudaInt8Weight.pack(weight)
     if isinstance(weight, Int4Weight) and products.int4 is None and _fits(weight):

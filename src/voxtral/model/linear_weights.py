@@ -80,6 +80,11 @@ class QuantizedWeight(ABC):
         """See LinearWeight."""
         return sum(part.nbytes for part in self.parts)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.parts[0].device
+
     def to(self, device: torch.device) -> Self:
         """Copy to another device."""
         return self._with_each(lambda part: part.to(device))
@@ -113,7 +118,7 @@ class QuantizedWeight(ABC):
     def to_dense(self, dtype: torch.dtype) -> Tensor:
         """Dequantise to [N, K] in a dtype, a block of rows at a time."""
         num_rows, width = self.shape
-        dense = torch.empty(num_rows, width, dtype=dtype, device=self.parts[0].device)
+        dense = torch.empty(num_rows, width, dtype=dtype, device=self.device)
         start = 0
         for rows in self.split(ROWS_PER_BLOCK):
             dense[start : start + rows.shape[0]] = rows.dense()
