@@ -47,7 +47,10 @@ class FakeGpu:
         """Take the place of torch's functions, and forget what is known of other GPUs."""
         if self.capability < (8, 0) and self.int4_problem is None:
             self.int4_problem = "RuntimeError: _weight_int4pack_mm_cuda is only supported on compute capability 8.0"
-        properties = type("Properties", (), {"major": self.capability[0], "minor": self.capability[1]})
+        facts = {"name": "Fake", "multi_processor_count": 28, "major": self.capability[0], "minor": self.capability[1]}
+        properties = type("Properties", (), facts)
+        # Nothing can be tried on it.
+        monkeypatch.setenv("VOXTRAL_SELF_CHECK", "0")
         replaced = {
             "is_available": lambda: True,
             "device_count": lambda: self.number + 1,

@@ -144,6 +144,9 @@ class BareRunner:
     def check_idle(self) -> str | None:
         return None if self.num_free == self.num_slots else f"{self.num_slots - self.num_free} slots are lost"
 
+    def warm_up(self, limit_s: float) -> str:
+        return "nothing"
+
     def reset(self) -> None:
         self.num_free = self.num_slots
 

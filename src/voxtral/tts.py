@@ -13,6 +13,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 import torch
@@ -22,9 +23,11 @@ from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, plan_compute
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
+from voxtral.engine.paths import Paths
 from voxtral.errors import VoxtralWarning
 from voxtral.loading.budgets import BUDGETS
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
+from voxtral.loading.first_use import open_paths
 from voxtral.loading.load import keep_voices_on_disk, load_as_planned, open_tokenizer
 from voxtral.loading.locate import locate_model
 from voxtral.loading.memory import check_precision, choose_quantization
@@ -36,6 +39,7 @@ from voxtral.speech.planner import Planner, Warn
 from voxtral.speech.result import Audio
 from voxtral.speech.speaker import Speaker
 from voxtral.speech.utterance import SpeechHandle
+from voxtral.switches import check_variables
 from voxtral.text.tokenizer import SpeechTokenizer
 from voxtral.types import SpeechRequest, Voice
 from voxtral.voices.library import VoiceLibrary
@@ -64,11 +68,12 @@ class VoxtralTTS(Speaker):
         tokenizer: SpeechTokenizer,
         name: str,
         options: EngineOptions | None = None,
+        paths: Paths | None = None,
     ) -> None:
         self.name = name
         self.checkpoint = checkpoint
-        options = fill_in(options or EngineOptions(), compute)
-        self._running = RunningModel(model, compute, keep_voices_on_disk(options, checkpoint, compute))
+        options = keep_voices_on_disk(fill_in(options or EngineOptions(), compute), checkpoint, compute)
+        self._running = RunningModel(model, compute, options, paths)
         self._library = VoiceLibrary(checkpoint.folder, checkpoint.config)
         self._coder = Coder(checkpoint, name, self._library.names, self._running.call)
         self._planner = Planner(checkpoint.config, tokenizer, self._library, self._coder.create_voice)
@@ -93,21 +98,19 @@ class VoxtralTTS(Speaker):
         """Load a checkpoint.
 
         Args:
-            model: a folder, a hub id or alias (`mistralai/Voxtral-TTS`, `4b`), or `nano`, the small
-                robotic demo voice in this package. A hub id that is not in the local cache is
-                downloaded.
+            model: a folder, a hub id or alias (`mistralai/Voxtral-TTS`, `4b`), or `nano`, the small robotic demo voice
+                in this package. A hub id that is not in the local cache is downloaded.
             device: auto, cpu, cuda, cuda:N or mps (untested).
             dtype: auto, float32, bfloat16 or float16; of what is not quantised.
-            quantize: int8, int4 (the backbone; the acoustic transformer gets int8), int4-all, none, or auto: the
-                first of none, int8 and int4 that fits the memory; the default is auto on a GPU, else none. See
-                docs/QUANTIZATION.md for what it costs.
+            quantize: int8, int4 (the backbone; the acoustic transformer gets int8), int4-all, none, or auto: the first
+                of none, int8 and int4 that fits; default: auto on a GPU, else none. Costs: docs/QUANTIZATION.md.
             max_memory: such as "3GB": a budget for weights, keys and values, and activations; what does not fit is
                 refused before it is loaded. Without `quantize` it means quantize="auto".
             revision: of a hub id; the published checkpoint is pinned by default.
             token: for the hub; HF_TOKEN by default.
             local_files_only: never download.
-            announce: gets what a person should know before a download starts, and of choices that surprise, such as
-                fewer bits than the file has, because they fit; default: standard error.
+            announce: gets what a person should know: of a download, of what is tried and compiled on a GPU, and of
+                choices that surprise, such as fewer bits than the file has; default: standard error.
             options: of the engine, such as max_batch or batch_invariant.
 
         Raises:
@@ -115,27 +118,28 @@ class VoxtralTTS(Speaker):
             DownloadError: the hub refused or broke off.
             CheckpointError: a file is damaged.
             DeviceError: the device or dtype is not available, or the model does not fit.
-            OptionError: quantize or max_memory is unknown, or contradicts the checkpoint.
+            OptionError: quantize or max_memory is unknown, or contradicts the checkpoint; or a variable of
+                `voxtral.switches` says neither yes nor no.
         """
+        check_variables()
         check_precision(quantize, max_memory)
+        announce = announce or _tell_on_stderr
         plan_compute(device, dtype)  # before a download: a device that is not there would be refused after it
-        folder = locate_model(
-            model,
-            revision=revision,
-            token=token,
-            allow_download=not local_files_only,
-            announce=announce or _tell_on_stderr,
-        )
+        may_download = not local_files_only
+        folder = locate_model(model, revision=revision, token=token, allow_download=may_download, announce=announce)
         checkpoint = open_checkpoint(folder)
         tokenizer = open_tokenizer(checkpoint)
-        compute = plan_compute(device, dtype, num_parameters=checkpoint.num_parameters)
-        max_batch = options.max_batch if options else None
-        compute = choose_quantization(checkpoint, compute, quantize, max_memory, max_batch=max_batch)
-        for remark in compute.remarks:
-            (announce or _tell_on_stderr)(remark)
-        with BUDGETS.held(compute.device, compute.budget_bytes):  # what has been made has a claim of its own
-            weights = load_as_planned(checkpoint, compute)
-            return cls(checkpoint, weights, compute, tokenizer, str(model), options)
+        options = options or EngineOptions()
+        unplanned = plan_compute(device, dtype, num_parameters=checkpoint.num_parameters)
+        plan = partial(choose_quantization, checkpoint, unplanned, quantize, max_memory, max_batch=options.max_batch)
+        compute, paths, weights = _load(checkpoint, plan, options, announce)
+        loaded = cls(checkpoint, weights, compute, tokenizer, str(model), options, paths)
+        try:
+            loaded._running.prepare(announce)
+        except BaseException:
+            loaded.close()
+            raise
+        return loaded
 
     # Where and how it runs.
 
@@ -347,6 +351,21 @@ class VoxtralTTS(Speaker):
             CodeRangeError: a code is outside its codebook.
         """
         return self._coder.decode(codes)
+
+
+def _load(
+    checkpoint: Checkpoint, plan: Callable[[], ComputePlan], options: EngineOptions, announce: Callable[[str], None]
+) -> tuple[ComputePlan, Paths, VoxtralModel]:
+    """Try what is there, plan by what works, and load the weights so."""
+    compute = plan()
+    # Before the weights: what is tried needs memory, and may cost a process.
+    paths = open_paths(checkpoint, compute, fill_in(options, compute), announce)
+    compute = plan()
+    for remark in compute.remarks:
+        announce(remark)
+    # The model that is made of the weights has a claim of its own.
+    with BUDGETS.held(compute.device, compute.budget_bytes):
+        return compute, paths, load_as_planned(checkpoint, compute)
 
 
 def _tell_on_stderr(line: str) -> None:

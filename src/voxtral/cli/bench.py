@@ -59,7 +59,10 @@ def bench(  # noqa: PLR0913 - they are the options of the command
     if price_per_hour is not None:
         _check("price-per-hour", price_per_hour, 0, 1e9)
     tell = reporter(is_quiet=quiet)
-    with open_model(model, LoadOptions(device, dtype, quantize, max_memory), tell) as loaded:
+    from voxtral.engine.options import EngineOptions
+
+    load = LoadOptions(device, dtype, quantize, max_memory)
+    with open_model(model, load, tell, options=EngineOptions()) as loaded:
         report = _measure(loaded, (1, streams), seconds, rounds, quiet)
     if price_per_hour is not None:
         report["cost"] = _cost(report["streams"], price_per_hour)

@@ -79,15 +79,20 @@ def open_model(
         asked_for: the value of --model.
         load: the values of --device, --dtype, --quantize and --max-memory.
         tell: gets lines for a person.
-        options: of the engine.
+        options: of the engine; without any, nothing is warmed up, for a single utterance would wait for it.
 
     Raises:
         VoxtralError: as `VoxtralTTS.from_pretrained`.
     """
     name = resolve_model_name(asked_for, tell, load.device)
+    from voxtral.engine.options import EngineOptions
     from voxtral.tts import VoxtralTTS
 
     # Size and licence of a download are said even where everything else is kept quiet.
     return VoxtralTTS.from_pretrained(
-        name, **asdict(load), local_files_only=asked_for is None, announce=say, options=options
+        name,
+        **asdict(load),
+        local_files_only=asked_for is None,
+        announce=say,
+        options=options or EngineOptions(warm_up=False),
     )

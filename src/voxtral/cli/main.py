@@ -37,6 +37,9 @@ _COMMANDS = {
     "doctor": ("voxtral.doctor.command", "Report on this machine and check the numbers of a model."),
 }
 
+# Those that compute with a model, and so can do without graphs or kernels.
+_LOAD_A_MODEL = frozenset({"speak", "serve", "batch", "clone", "encode", "decode", "bench"})
+
 _ERROR = 1
 # 128 and the number of the signal, as shells say it: SIGINT, SIGPIPE, SIGTERM.
 _INTERRUPTED, _UNHEARD, _TERMINATED = 130, 141, 143
@@ -138,6 +141,10 @@ def _build_app(chosen: str | None) -> typer.Typer:
             app.command(name, short_help=summary, add_help_option=False)(_not_loaded)
             continue
         function = getattr(importlib.import_module(module), name)
+        if name in _LOAD_A_MODEL:
+            from voxtral.cli.options import with_switches
+
+            function = with_switches(function)
         text, _, examples = (inspect.getdoc(function) or "").partition(_EXAMPLES)
         app.command(name, help=text, epilog=f"\b\n{_EXAMPLES.strip()}\n{examples}")(_reporting(function))
     return app

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from inspect import Parameter, Signature
@@ -16,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from voxtral.options import OPTIONS, Option
+from voxtral.switches import SWITCHES
 
 # The parameter that stands for all of them.
 _PLACE = "options"
@@ -53,6 +55,36 @@ def with_speech_options(*, changed: Sequence[Option] = ()) -> Callable[[Command]
         return with_options
 
     return mark
+
+
+def with_switches(command: Command) -> Command:
+    """Give a command an option for each entry of `voxtral.switches`, which sets its variable while the command runs."""
+    signature = inspect.signature(command, eval_str=True)
+    parameters = [*signature.parameters.values(), *(_declare_switch(name) for name in SWITCHES)]
+
+    @functools.wraps(command)
+    def with_options(**values: Any) -> None:
+        off = [SWITCHES[name].variable for name in SWITCHES if values.pop(f"no_{name}")]
+        before = {variable: os.environ.get(variable) for variable in off}
+        # Processes that are started see it too.
+        os.environ.update(dict.fromkeys(off, "0"))
+        try:
+            command(**values)
+        finally:
+            for variable, text in before.items():
+                os.environ.pop(variable)
+                if text is not None:
+                    os.environ[variable] = text
+
+    with_options.__dict__["__signature__"] = Signature(parameters)
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_options
+
+
+def _declare_switch(name: str) -> Parameter:
+    switch = SWITCHES[name]
+    declared = typer.Option(switch.flag, help=f"{switch.help} Or: {switch.variable}=0.")
+    return Parameter(f"no_{name}", Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, declared])
 
 
 def _declare(option: Option) -> Parameter:

@@ -113,6 +113,15 @@ class Engine:
         """Forget what was computed from the weights: shared voices, tables. Within `call`, while nobody is active."""
         self._runner.weights_changed()
 
+    def warm_up(self, limit_s: float) -> str:
+        """Compile and capture what the first requests would wait for; says what, and how long it took.
+
+        Raises:
+            EngineStoppedError: the engine has been closed, or has failed.
+            Exception: whatever fails, and would fail in use too.
+        """
+        return self.call(lambda _: self._runner.warm_up(limit_s))
+
     @property
     def num_active(self) -> int:
         """Requests that hold state of the model."""

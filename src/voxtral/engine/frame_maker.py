@@ -147,11 +147,16 @@ class FrameMaker:
         Yields:
             The rows of each size once it is there, and whether it is captured.
         """
-        if self._recorder is None or not self._is_static:
+        if not self._is_static:
+            return
+        graphs = self._own_graphs(self._flow)
+        if self._recorder is None or CAPTURES.refusal is not None:
+            # Nothing to capture, and kernels to compile.
+            graphs.run(self._padding.blank(1, self._widths[0]))
             return
         sizes = [self._max_batch] if self._options.batch_invariant else buckets_up_to(self._max_batch)
         for num_rows in sizes:
-            yield num_rows, self._own_graphs(self._flow).prepare(num_rows, self._widths[0])
+            yield num_rows, graphs.prepare(num_rows, self._widths[0])
 
     @property
     def graph_sizes(self) -> dict[tuple[int, int], bool]:

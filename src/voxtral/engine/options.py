@@ -47,6 +47,10 @@ class EngineOptions:
             for all requests, so that the same seed gives the same samples to the bit.
         prefix_folder: where the keys and values of stored voices are kept between processes; None keeps none.
         prefix_fingerprint: of the weights and their quantisation; files of another one are not used.
+        triton: False computes without Triton kernels in the whole process, from loading on; None uses those that work
+            on the GPU, unless VOXTRAL_TRITON is 0.
+        warm_up: on a GPU, compile and capture before the first request; without it that happens as it is needed, which
+            is quicker for one utterance.
         num_threads: CPU threads for one operation of torch on the engine's thread; None leaves torch's choice.
     """
 
@@ -64,6 +68,8 @@ class EngineOptions:
     prefix_folder: Path | None = None
     prefix_fingerprint: str = ""
     num_threads: int | None = None
+    triton: bool | None = None
+    warm_up: bool = True
 
     def frames_in_chunk(self, index: int) -> int:
         """Return the frames of chunk `index`.

@@ -148,6 +148,10 @@ class RunnerProtocol(Protocol[RowT, StepT]):
         """Say what is wrong if, with no row left, something is missing; None if all is well."""
         ...
 
+    def warm_up(self, limit_s: float) -> str:
+        """Do what the first requests would wait for, as far as the time allows; says what, in a few words."""
+        ...
+
     def reset(self) -> None:
         """Forget all device memory; nothing may be admitted. The next request makes it anew."""
         ...

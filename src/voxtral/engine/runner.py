@@ -8,6 +8,7 @@ meanwhile. Each call makes at most one frame of a row, and returns the audio tha
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -288,6 +289,24 @@ class Runner(RunnerProtocol[Row, Step]):
     def check_idle(self) -> str | None:
         """See RunnerProtocol."""
         return None if self._made is None else self._made.memory.check_idle()
+
+    def warm_up(self, limit_s: float) -> str:
+        """See RunnerProtocol: the codec's chunks, then static frames, the largest first; what is left comes lazily."""
+        started = time.perf_counter()
+        made = self._on_device()
+        made.vocoder.warm_up(self.model.config.codebooks.num_codebooks)
+        captured: list[int] = []
+        num_eager = 0
+        for num_rows, is_captured in made.frames.prepare():
+            if is_captured:
+                captured.append(num_rows)
+            else:
+                num_eager += 1
+            if time.perf_counter() - started > limit_s:
+                break
+        graphs = f"graphs of {captured[0]} to {captured[-1]} rows" if captured else "no graphs"
+        eager = f", {num_eager} sizes without" if num_eager and captured else ""
+        return f"codec chunks and {graphs}{eager} in {time.perf_counter() - started:.1f} s"
 
     def reset(self) -> None:
         """See RunnerProtocol."""

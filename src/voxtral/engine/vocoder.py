@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from voxtral.config import NUM_SPECIAL_CODES
 from voxtral.device import dtype_name
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.protocol import RowOutput
@@ -78,6 +79,17 @@ class Vocoder:
         # audio is late where a frame is not, and its many small kernels would queue behind the frame's.
         has_stream = has_stream and device.type == "cuda"
         self._stream = torch.cuda.Stream(device, priority=-1) if has_stream else None
+
+    def warm_up(self, num_codebooks: int) -> None:
+        """Decode a stream that nobody hears, in chunks as they come: every shape of the codec is met once."""
+        state = self._codec.init_codec_state()
+        with self._on_stream():
+            for number in range(len(self._options.chunk_frames) + 1):
+                num_frames = self._options.frames_in_chunk(number)
+                tokens = torch.full((1, num_frames, num_codebooks), NUM_SPECIAL_CODES, device=self._device)
+                self._codec.decode_rows(tokens, state)
+            if self._stream is not None:
+                self._stream.synchronize()
 
     def end(self, row: Row) -> RowOutput | Due:
         """Take END_AUDIO of a row; what waited becomes its last chunk."""

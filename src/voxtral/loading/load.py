@@ -6,12 +6,10 @@ Tensors are copied one at a time, so that loading needs little more than the fin
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -22,7 +20,7 @@ from voxtral.config import QuantizationConfig
 from voxtral.device import ComputePlan, is_out_of_memory, release_memory, run_aside
 from voxtral.errors import CheckpointError, DeviceError
 from voxtral.loading.checkpoint import Checkpoint, TensorReader, check_finite, fingerprint
-from voxtral.loading.files import TOKENIZER_FILE
+from voxtral.loading.files import TOKENIZER_FILE, cache_folder
 from voxtral.loading.inventory import (
     AUDIO_EMBEDDINGS,
     CODEBOOK,
@@ -48,7 +46,6 @@ if TYPE_CHECKING:
 
 # Above this many parameters a CPU keeps the keys and values of preset voices on disk.
 _KEPT_VOICE_PARAMETERS = 500_000_000
-_CACHE_VARIABLE = "VOXTRAL_CACHE"
 
 
 def load_as_planned(checkpoint: Checkpoint, compute: ComputePlan) -> VoxtralModel:
@@ -244,9 +241,8 @@ def open_tokenizer(checkpoint: Checkpoint) -> SpeechTokenizer:
 def keep_voices_on_disk(options: EngineOptions, checkpoint: Checkpoint, compute: ComputePlan) -> EngineOptions:
     """Let a large model on a CPU keep the voices' part of the prompt, which takes it seconds."""
     is_slow = compute.device.type == "cpu" and checkpoint.num_parameters > _KEPT_VOICE_PARAMETERS
-    folder = os.environ.get(_CACHE_VARIABLE)
-    if options.prefix_folder is not None or not is_slow or folder == "":
+    base = cache_folder()
+    if options.prefix_folder is not None or not is_slow or base is None:
         return options
-    base = Path(folder) if folder else Path.home() / ".cache" / "voxtral"
     made_by = f"{__version__} {compute.quantization} {fingerprint(checkpoint)}"
     return replace(options, prefix_folder=base / "voices", prefix_fingerprint=made_by)

@@ -6,6 +6,7 @@ is none of its business. Read next: `voxtral.engine.engine`.
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable
@@ -17,11 +18,21 @@ import torch
 from voxtral.device import ComputePlan, codec_dtype_for, probe_device, resolve_device
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
-from voxtral.errors import EngineError, EngineStoppedError
+from voxtral.engine.paths import Paths
+from voxtral.engine.rig import ModelRig
+from voxtral.engine.self_check import examine
+from voxtral.errors import DeviceError, EngineError, EngineStoppedError
 from voxtral.loading.budgets import BUDGETS
+from voxtral.model.kernels.dispatch import KERNELS, one_line
 from voxtral.model.voxtral import VoxtralModel, move_model
+from voxtral.switches import is_switched_off
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+# Until then graphs are captured at load, the largest first; the rest as they are needed.
+_WARM_UP_S = 45.0
 
 
 class RunningModel:
@@ -35,16 +46,19 @@ class RunningModel:
         model: loaded as planned.
         compute: the plan.
         options: of the engine.
+        paths: ways of computing that are open.
     """
 
-    def __init__(self, model: VoxtralModel, compute: ComputePlan, options: EngineOptions) -> None:
+    def __init__(
+        self, model: VoxtralModel, compute: ComputePlan, options: EngineOptions, paths: Paths | None = None
+    ) -> None:
         self.compute = compute
         self.model = model
         self._lock = threading.Lock()
         self._restarting = threading.Lock()
         self._is_closed = False
         self._release_budget = BUDGETS.claim(compute.device, compute.budget_bytes)
-        self._set_engine(Engine(model, options))
+        self._set_engine(Engine(model, options, paths=paths))
 
     @property
     def engine(self) -> Engine:
@@ -59,6 +73,38 @@ class RunningModel:
             Exception: whatever the function raises.
         """
         return self._engine.call(function)
+
+    def prepare(self, announce: Callable[[str], None]) -> None:
+        """On a GPU, compare the paths on the weights that were loaded, and warm up; says how long that took.
+
+        What is wrong is closed. What fails otherwise is left to the first request, which will tell of it.
+
+        Raises:
+            EngineStoppedError: the device has failed.
+            DeviceError: the same.
+        """
+        if self.compute.device.type != "cuda":
+            return
+        try:
+            if not is_switched_off("self_check"):
+                self._engine.call(self._compare)
+            if self._engine.options.warm_up:
+                announce(f"warmed up: {self._engine.warm_up(_WARM_UP_S)}")
+        except (EngineStoppedError, DeviceError):
+            raise
+        # A warm-up that runs out of memory is no reason not to speak.
+        except Exception as error:  # noqa: BLE001
+            reason = one_line(f"{type(error).__name__}: {error}")
+            announce(f"not warmed up ({reason}); the first requests will be slower")
+
+    def _compare(self, model: VoxtralModel) -> None:
+        """Look whether the paths of a frame agree on these weights."""
+        verdict = examine(ModelRig(model), only=("static step", "folded flow"))
+        for kernel, reason in verdict.kernels_off.items():
+            KERNELS.turn_off(kernel, model.device, reason)
+            _log.warning("voxtral: the kernel %s is off: %s", kernel, reason)
+        for path, reason in verdict.paths_off.items():
+            self._engine.paths.close(path, reason)
 
     def move_to(self, device: str | torch.device, is_busy: Callable[[], bool]) -> None:
         """Move the model to a device; the codec's dtype follows.

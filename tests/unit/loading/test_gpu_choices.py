@@ -250,7 +250,7 @@ def test_tiny_speaks_as_it_was_planned_for_a_gpu(tiny_folder: Path, monkeypatch:
     del model
     gc.collect()
     assert gpu.fractions[-1] == 1.0
-    assert lines == []
+    assert all(line.startswith("warmed up") for line in lines)
 
 
 @pytest.mark.parametrize("name", ["cuda out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling it"])

@@ -165,6 +165,28 @@ def test_attend_in_window(
     checks.check_attend_in_window(CPU, dtype, shape, heads, head_dim, window)
 
 
+# Numbers that change from call to call while people speak.
+CHANGING = {"num_rows", "num_states", "num_queries", "num_keys"}
+
+
+def test_no_kernel_is_compiled_anew_for_a_number_that_changes_while_people_speak() -> None:
+    """Each chunk of another size compiled the codec's attention again, in the middle of a stream."""
+    found: set[str] = set()
+    for path in Path(dispatch.__file__).parent.glob("*_triton.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if not isinstance(node, ast.FunctionDef) or "jit" not in "".join(map(ast.unparse, node.decorator_list)):
+                continue
+            changing = {argument.arg for argument in node.args.args} & CHANGING
+            is_helper = any(isinstance(part, ast.Return) and part.value is not None for part in ast.walk(node))
+            if changing and not is_helper:
+                (decorator,) = node.decorator_list
+                assert isinstance(decorator, ast.Call), f"{path.name}: {node.name}"
+                marked = ast.literal_eval(decorator.keywords[0].value)
+                assert changing <= set(marked), f"{path.name}: {node.name}"
+                found.add(node.name)
+    assert {"_attend_in_window", "_enter_layers", "_quantized_matmul"} <= found
+
+
 # Compiled for GPUs that are not here, though never run on one.
 
 KERNELS = Path(dispatch.__file__).parent

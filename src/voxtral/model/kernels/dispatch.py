@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from functools import cache
 from types import TracebackType
 from typing import Final
@@ -104,6 +105,20 @@ class Kernels:
         with self._lock:
             self._off[kernel, device] = reason
             self._answers.clear()
+
+    @contextmanager
+    def without(self, kernels: Iterable[str], device: torch.device) -> Generator[None]:
+        """Compute plainly for a while, to compare: in the whole process, as everything here."""
+        kernels = [kernel for kernel in kernels if (kernel, device) not in self._off]
+        for kernel in kernels:
+            self.turn_off(kernel, device, "off for a comparison")
+        try:
+            yield
+        finally:
+            with self._lock:
+                for kernel in kernels:
+                    self._off.pop((kernel, device), None)
+                self._answers.clear()
 
     def turned_off(self, device: torch.device) -> Mapping[str, str]:
         """Name the kernels that were turned off on a device one by one, each with the reason."""

@@ -13,7 +13,7 @@ from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES
 from voxtral.model.kernels.launching import on_its_device
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_states"])
 def _enter_layers(
     entered_ptr,
     biases_ptr,

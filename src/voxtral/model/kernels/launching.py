@@ -1,4 +1,8 @@
-"""What all Triton forms share: the dtype of products, and the device of a launch."""
+"""What all Triton forms share: the dtype of products, and the device of a launch.
+
+Triton compiles a kernel anew where a whole number becomes 1, or a multiple of 16, or neither. Those that change from
+call to call (rows, queries, keys) are marked `do_not_specialize`, or the first sentence would wait for compilers.
+"""
 
 from __future__ import annotations
 

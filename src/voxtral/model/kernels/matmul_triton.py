@@ -46,7 +46,7 @@ def _load_weights(
     return weights.to(OPERAND)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])
 def _quantized_matmul(
     x_ptr,
     weight_ptr,

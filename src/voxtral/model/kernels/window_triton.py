@@ -14,7 +14,7 @@ from voxtral.model.kernels.launching import dot_dtype, on_its_device
 _BLOCK_QUERIES = 16
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_queries", "num_keys"])
 def _attend_in_window(
     query_ptr,
     key_ptr,

@@ -1,0 +1,179 @@
+"""Each kernel alone beside its plain form, at the widths of a model: what the self-check begins with.
+
+Inputs are drawn from a seed on the device. A trial takes `use_triton` and gives the results as tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from voxtral.config import ModelConfig, TransformerBlockConfig
+from voxtral.model.kernels.elementwise import add_rms_norm, silu_multiply
+from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, finish_frame, guided_step
+from voxtral.model.kernels.matmul import quantized_matmul
+from voxtral.model.kernels.paged import attend_to_pages, rotate_and_store
+from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
+from voxtral.model.kernels.window import attend_in_window
+
+# Rows of a trial, positions of a page, and lengths at both sides of a part of the attention.
+_ROWS = 3
+_PAGE = 64
+_LENGTHS = (1, 128, 200)
+
+Trial = Callable[[bool], tuple[Tensor, ...]]
+
+
+class Draw:
+    """Draws inputs of one model's widths, on its device and in its dtype."""
+
+    def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype, codec_dtype: torch.dtype) -> None:
+        self.config = config
+        self.device = device
+        self.dtype = dtype
+        self.codec_dtype = codec_dtype
+        self._generator = torch.Generator(device).manual_seed(0)
+
+    def normal(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Draw normal numbers."""
+        return torch.randn(shape, generator=self._generator, device=self.device).to(dtype or self.dtype)
+
+    def integers(self, low: int, high: int, *shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+        """Draw whole numbers from `low` up to, not including, `high`."""
+        return torch.randint(low, high, shape, generator=self._generator, device=self.device).to(dtype)
+
+
+def _add_rms_norm(draw: Draw) -> Trial:
+    dim = draw.config.backbone.dim
+    given = (draw.normal(_ROWS, dim), draw.normal(_ROWS, dim), draw.normal(dim), draw.config.backbone.norm_eps)
+    return lambda choice: add_rms_norm(*given, use_triton=choice)
+
+
+def _silu_multiply(draw: Draw) -> Trial:
+    x = draw.normal(_ROWS, 2 * draw.config.backbone.hidden_dim)
+    return lambda choice: (silu_multiply(x, use_triton=choice),)
+
+
+def _projections(draw: Draw, num_heads: int, num_kv_heads: int, head_dim: int, *rows: int) -> list[Tensor]:
+    widths = [num_heads * head_dim, num_kv_heads * head_dim, num_kv_heads * head_dim]
+    return list(torch.split(draw.normal(*rows, sum(widths)), widths, dim=-1))
+
+
+def _rotate_and_store(draw: Draw) -> Trial:
+    sizes = draw.config.backbone
+    query, key, value = _projections(draw, sizes.num_heads, sizes.num_kv_heads, sizes.head_dim, _ROWS)
+    angles = draw.normal(_ROWS, sizes.head_dim // 2, dtype=torch.float32)
+    slots = torch.arange(1, _ROWS + 1, device=draw.device) * 5
+
+    def trial(choice: bool) -> tuple[Tensor, ...]:
+        keys, values = (
+            torch.zeros(2, _PAGE, sizes.num_kv_heads, sizes.head_dim, dtype=draw.dtype, device=draw.device)
+            for _ in range(2)
+        )
+        rotation = (angles.cos(), angles.sin())
+        rotated = rotate_and_store((query, key, value), rotation, slots, keys, values, use_triton=choice)
+        return rotated, keys, values
+
+    return trial
+
+
+def _attend_to_pages(draw: Draw) -> Trial:
+    sizes = draw.config.backbone
+    num_pages = -(-max(_LENGTHS) // _PAGE)
+    shape = (1 + _ROWS * num_pages, _PAGE, sizes.num_kv_heads, sizes.head_dim)
+    keys, values = draw.normal(*shape), draw.normal(*shape)
+    query = draw.normal(_ROWS, sizes.num_heads, sizes.head_dim)
+    tables = torch.arange(1, 1 + _ROWS * num_pages, dtype=torch.int32, device=draw.device).view(_ROWS, num_pages)
+    lengths = torch.tensor(_LENGTHS, dtype=torch.int32, device=draw.device)
+    return lambda choice: (attend_to_pages(query, keys, values, tables, lengths, use_triton=choice),)
+
+
+def _quantized_matmul(draw: Draw) -> Trial:
+    dim = draw.config.backbone.dim
+    x, numbers = draw.normal(_ROWS, dim), draw.integers(-127, 128, dim, dim, dtype=torch.int8)
+    scales = draw.normal(dim, dtype=torch.float32).abs() * 0.01
+    return lambda choice: (quantized_matmul(x, numbers, scales, use_triton=choice),)
+
+
+def _enter_layers(draw: Draw) -> Trial:
+    sizes = draw.config.acoustic
+    dim, width = sizes.dim, (sizes.num_heads + 2 * sizes.num_kv_heads) * sizes.head_dim
+    entered, biases = draw.normal(_ROWS, dim + width, dtype=torch.float32), draw.normal(width)
+    time, llm = (draw.normal(dim), draw.normal(width)), (draw.normal(2 * _ROWS, dim), draw.normal(2 * _ROWS, width))
+    return lambda choice: enter_layers(entered, biases, time, llm, sizes.norm_eps, use_triton=choice)
+
+
+def _attend_between_tokens(draw: Draw) -> Trial:
+    sizes = draw.config.acoustic
+    query, key, value = _projections(draw, sizes.num_heads, sizes.num_kv_heads, sizes.head_dim, 2 * _ROWS, 3)
+    return lambda choice: (attend_between_tokens(query, key, value, sizes.head_dim, use_triton=choice),)
+
+
+def _guided_step(draw: Draw) -> Trial:
+    width = draw.config.codebooks.num_acoustic
+    state, velocities = draw.normal(_ROWS, width, dtype=torch.float32), draw.normal(2 * _ROWS, width)
+    scale, step = draw.normal(_ROWS, dtype=torch.float32), torch.tensor(1 / 7, device=draw.device)
+    return lambda choice: (guided_step(state, velocities, scale, step, use_triton=choice),)
+
+
+def _finish_frame(draw: Draw) -> Trial:
+    books = draw.config.codebooks
+    state, semantic = draw.normal(_ROWS, books.num_acoustic, dtype=torch.float32), draw.integers(1, 9, _ROWS)
+    return lambda choice: (finish_frame(state, semantic, books.acoustic_size, use_triton=choice),)
+
+
+def _choose_semantic(draw: Draw) -> Trial:
+    books = draw.config.codebooks
+    logits = draw.normal(_ROWS, books.semantic_head_rows, dtype=torch.float32)
+    may_end = torch.arange(_ROWS, device=draw.device) % 2 == 0
+    return lambda choice: (choose_semantic(logits, may_end, books.semantic_vocab, use_triton=choice),)
+
+
+def _sum_embeddings(draw: Draw) -> Trial:
+    books = draw.config.codebooks
+    table = draw.normal(books.embedding_rows, draw.config.backbone.dim)
+    tokens = draw.integers(2, books.acoustic_vocab, _ROWS, books.num_codebooks)
+    offsets = torch.tensor(books.offsets, device=draw.device)
+    return lambda choice: (sum_embeddings(tokens, offsets, table, use_triton=choice),)
+
+
+def _attend_in_window(draw: Draw) -> Trial:
+    sizes = draw.config.codec
+    windows = {block.window for block in sizes.decoder_blocks if isinstance(block, TransformerBlockConfig)}
+    query, key, value = (
+        draw.normal(1, heads, length, sizes.head_dim, dtype=draw.codec_dtype)
+        for heads, length in ((sizes.num_heads, 9), (sizes.num_kv_heads, 21), (sizes.num_kv_heads, 21))
+    )
+    slopes = 0.5 ** torch.arange(sizes.num_heads, dtype=torch.float32, device=draw.device)
+    return lambda choice: tuple(
+        attend_in_window(query, key, value, slopes, window, use_triton=choice) for window in sorted(windows)
+    )
+
+
+TRIALS: Final[Mapping[str, Callable[[Draw], Trial]]] = {
+    "add_rms_norm": _add_rms_norm,
+    "silu_multiply": _silu_multiply,
+    "rotate_and_store": _rotate_and_store,
+    "attend_to_pages": _attend_to_pages,
+    "quantized_matmul": _quantized_matmul,
+    "enter_layers": _enter_layers,
+    "attend_between_tokens": _attend_between_tokens,
+    "guided_step": _guided_step,
+    "finish_frame": _finish_frame,
+    "choose_semantic": _choose_semantic,
+    "sum_embeddings": _sum_embeddings,
+    "attend_in_window": _attend_in_window,
+}
+
+
+def difference(made: Tensor, plain: Tensor) -> float:
+    """Measure how far results are apart, relative to the largest value; infinity where one is not finite."""
+    made, plain = made.double(), plain.double()
+    if made.shape != plain.shape or not bool(torch.isfinite(made).all()):
+        return float("inf")
+    if not made.numel():
+        return 0.0
+    return float((made - plain).abs().max() / plain.abs().max().clamp(min=1e-9))

@@ -1,0 +1,273 @@
+"""What the self-check measures on: a model, two rows with 200 positions behind them, and every path of a frame.
+
+The keys, values and embeddings are drawn from a seed; each path begins from the same ones. The plain computation
+(`Backbone.extend`, the plain flow, plain forms of the operations) is the measure of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from voxtral.engine.frame import FrameInputs, FrameOutputs, RowInput, compute_frame, gather_inputs
+from voxtral.engine.frame_maker import Padding, StaticStep
+from voxtral.engine.graphs import CAPTURES, CaptureError, CudaRecorder, FrameGraphs, Recorder
+from voxtral.engine.kernel_trials import TRIALS, Draw, difference
+from voxtral.engine.kv_cache import KVPages, Span, SpanMemory, kv_slot, make_pages
+from voxtral.engine.noise import SeededNoise
+from voxtral.engine.options import EngineOptions
+from voxtral.engine.paths import Paths
+from voxtral.engine.runner import Runner, Step
+from voxtral.engine.self_check import CHECKS, Untried
+from voxtral.engine.sequence import GenerationRequest
+from voxtral.model.acoustic import Flow
+from voxtral.model.folded import FoldedFlow
+from voxtral.model.kernels.dispatch import KERNELS, USES_DOT
+from voxtral.model.linear import QuantizedLinear
+from voxtral.model.voxtral import VoxtralModel
+from voxtral.text.prompt import Prompt
+
+_ROWS = 2
+_POSITIONS = 200
+_BLOCK_SIZE = 64
+_LATE_FRAMES = 8
+
+# Every chunk of a stream and its beginning, as `EngineOptions.chunk_frames` has them; and rows of a product, from one
+# stream to 64 of them in the flow.
+_CHUNKS = (1, 1, 2, 2, 3, 4, 6, 8, 3)
+_PRODUCT_ROWS = (1, 6, 24, 192)
+
+
+class ModelRig:
+    """Measures paths on a model. See `voxtral.engine.self_check.Rig`.
+
+    Args:
+        model: on its device; must not be used by others meanwhile.
+        max_rows: of the step that is captured.
+        recorder: captures; by default CUDA graphs where there is a GPU.
+    """
+
+    def __init__(self, model: VoxtralModel, *, max_rows: int = _ROWS, recorder: Recorder | None = None) -> None:
+        self._model = model
+        self._max_rows = max(_ROWS, max_rows)
+        is_cuda = model.device.type == "cuda"
+        self._recorder = recorder or (CudaRecorder(model.device) if is_cuda else None)
+        self._schedule = model.acoustic_transformer.make_schedule(model.config.generation.num_euler_steps)
+        self._blocks = -(-(_POSITIONS + 1) // _BLOCK_SIZE)
+
+    @property
+    def device(self) -> torch.device:
+        """See Rig."""
+        return self._model.device
+
+    @property
+    def is_narrow(self) -> bool:
+        """See Rig."""
+        return self._model.dtype is not torch.float32
+
+    @property
+    def kernels(self) -> Sequence[str]:
+        """See Rig."""
+        return list(USES_DOT) if self.device.type == "cuda" else []
+
+    @property
+    def products(self) -> Sequence[str]:
+        """See Rig."""
+        return [f"{kind} {rows} rows" for kind in self._quantized for rows in _PRODUCT_ROWS]
+
+    @cached_property
+    def _quantized(self) -> dict[str, QuantizedLinear]:
+        modules = self._model.modules()
+        return {m.quantized_weight.name: m for m in modules if isinstance(m, QuantizedLinear)}
+
+    # State, the same for all.
+
+    @cached_property
+    def _state(self) -> tuple[KVPages, Tensor]:
+        config, dtype = self._model.config.backbone, self._model.dtype
+        pages = make_pages(config, 1 + _ROWS * self._blocks, _BLOCK_SIZE, device=self.device, dtype=dtype)
+        generator = torch.Generator(self.device).manual_seed(0)
+        for part in (pages.keys, pages.values):
+            part.normal_(generator=generator)
+        carried = torch.randn(_ROWS + 1, config.dim, generator=generator, device=self.device).mul_(0.05).to(dtype)
+        return pages, carried
+
+    @cached_property
+    def _inputs(self) -> FrameInputs:
+        num_acoustic = self._model.config.codebooks.num_acoustic
+        rows: list[RowInput] = []
+        for number in range(_ROWS):
+            blocks = list(range(1 + number * self._blocks, 1 + (number + 1) * self._blocks))
+            place = kv_slot(blocks, _POSITIONS, _BLOCK_SIZE)
+            noise = SeededNoise(number, 0, num_acoustic)(0)
+            rows.append(RowInput(number, _POSITIONS, place, blocks, noise, 1.2, True))
+        filled = self._padding.fill_up(rows, self._max_rows)
+        return gather_inputs(filled, num_blocks=self._blocks, pin=self.device.type == "cuda")
+
+    @property
+    def _padding(self) -> Padding:
+        return Padding(_ROWS, _BLOCK_SIZE, self._model.config.codebooks.num_acoustic)
+
+    # Paths of a frame.
+
+    @cached_property
+    def _plain(self) -> FrameOutputs:
+        pages, carried = self._state
+        there = self._inputs.to(self.device)
+        spans = [Span(row, row + 1, there.block_tables[row].long(), _POSITIONS + 1) for row in range(_ROWS)]
+        with KERNELS.without(USES_DOT, self.device):
+            memory = SpanMemory(pages, there.slot_mapping, spans)
+            return compute_frame(self._model, carried.clone(), memory, there, self._schedule).clone()
+
+    def _static(self, flow: Flow | None, kernels_off: Iterable[str] = ()) -> FrameOutputs:
+        pages, carried = self._state
+        step = StaticStep(self._model, pages, carried.clone(), self._schedule, flow)
+        with KERNELS.without(kernels_off, self.device):
+            return step(self._inputs.to(self.device)).clone()
+
+    def static_step(self, kernels_off: Iterable[str]) -> float:
+        """See Rig."""
+        made, plain = self._static(None, kernels_off), self._plain
+        return max(
+            difference(made.hidden[:_ROWS], plain.hidden[:_ROWS]),
+            difference(made.flow_state[:_ROWS], plain.flow_state[:_ROWS]),
+        )
+
+    def folded_flow(self) -> float:
+        """See Rig."""
+        made, plain = self._static(FoldedFlow.build(self._model.acoustic_transformer)), self._static(None)
+        return difference(made.flow_state[:_ROWS], plain.flow_state[:_ROWS])
+
+    def graph_replay(self) -> float:
+        """See Rig."""
+        if self._recorder is None:
+            raise Untried("graphs are CUDA's")
+        if CAPTURES.refusal is not None:
+            raise Untried(CAPTURES.refusal)
+        pages, home = self._state
+        carried = home.clone()
+        step = StaticStep(self._model, pages, carried, self._schedule, None)
+        graphs = FrameGraphs(step, self._padding.blank, self.device, self._recorder, _refuse)
+        made: list[FrameOutputs] = []
+        for _ in range(2):
+            carried.copy_(home)
+            made.append(graphs.run(self._inputs))
+        eager = self._static(None)
+        # Within rounding of the step that it holds, and the same to the bit each time.
+        limit = CHECKS["static step"].narrow if self.is_narrow else CHECKS["static step"].exact
+        is_near = difference(made[0].hidden[:_ROWS], eager.hidden[:_ROWS]) <= limit
+        # Rows that only fill up read what others of them wrote, in no order.
+        pairs = ((one[:_ROWS], other[:_ROWS]) for one, other in zip(*(vars(m).values() for m in made), strict=True))
+        return 0.0 if is_near and all(torch.equal(one, other) for one, other in pairs) else 1.0
+
+    # Kernels and products.
+
+    def kernel(self, name: str) -> float:
+        """See Rig."""
+        problem = KERNELS.problem(name, self.device, self._model.dtype) if self.device.type == "cuda" else None
+        if problem is not None:
+            raise Untried(problem)
+        draw = Draw(self._model.config, self.device, self._model.dtype, self._model.codec.dtype)
+        trial = TRIALS[name](draw)
+        return max(difference(made, plain) for made, plain in zip(trial(True), trial(False), strict=True))
+
+    def product(self, name: str) -> float:
+        """See Rig."""
+        kind, _, rows = name.removesuffix(" rows").rpartition(" ")
+        weight = self._quantized[kind].quantized_weight
+        generator = torch.Generator(self.device).manual_seed(0)
+        x = torch.randn(int(rows), weight.shape[1], generator=generator, device=self.device).to(self._model.dtype)
+        return difference(weight.matmul(x), x.float() @ weight.dense().float().T)
+
+    # Audio, and frames in a row.
+
+    def codec(self, *, has_stream: bool) -> float:
+        """See Rig."""
+        is_aside = has_stream and self.device.type == "cuda"
+        if has_stream and not is_aside:
+            raise Untried("streams are CUDA's")
+        model, books = self._model, self._model.config.codebooks
+        num_frames = sum(_CHUNKS)
+        draw = Draw(model.config, self.device, model.dtype, model.codec.dtype)
+        tokens = draw.integers(2, books.acoustic_vocab, 1, num_frames, books.num_codebooks)
+        whole = model.decode_rows(tokens, model.init_codec_state(), is_last=True)
+        state, start = model.init_codec_state(), 0
+        parts: list[Tensor] = []
+        stream = torch.cuda.Stream(self.device, priority=-1) if is_aside else None
+        if stream is not None:
+            stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(stream):
+            for size in _CHUNKS:
+                stop = start + size
+                parts.append(model.decode_rows(tokens[:, start:stop], state, is_last=stop == num_frames))
+                start = stop
+        if stream is not None:
+            stream.synchronize()
+        return difference(torch.cat(parts, dim=1), whole)
+
+    def late_look(self) -> float:
+        """See Rig."""
+        if self.device.type != "cuda":
+            raise Untried("a CPU has made a frame when it is asked for")
+        late, step_by_step = self._frames(is_late=True), self._frames(is_late=False)
+        return float(sum(not torch.equal(one, other) for one, other in zip(late, step_by_step, strict=True)))
+
+    def _frames(self, *, is_late: bool) -> list[Tensor]:
+        """Make a few frames of one stream, each looked at before or after the next is asked for."""
+        options = EngineOptions(max_batch=1, cuda_graphs=False, kv_cache_bytes=self._bytes_of(256), flow="plain")
+        runner = Runner(self._model, options, Paths())
+        row = runner.admit(self._request(), None)
+        if row is None:
+            raise Untried("there is no room for a stream")
+        while not row.is_prefilled:
+            runner.prefill([row])
+        made: list[Tensor] = []
+        waiting: Step | None = None
+        for _ in range(_LATE_FRAMES):
+            launched = runner.launch([row])
+            step, waiting = (waiting, launched) if is_late else (launched, None)
+            made += self._collect(runner, step)
+        made += self._collect(runner, waiting)
+        if len(made) != _LATE_FRAMES:
+            raise RuntimeError(f"{len(made)} frames where {_LATE_FRAMES} were asked for")
+        return made
+
+    def _collect(self, runner: Runner, step: Step | None) -> list[Tensor]:
+        if step is None:
+            return []
+        runner.wait(step)
+        tokens = [group.outputs.audio_tokens[0].cpu() for group in step.groups]
+        for _, outcome in runner.collect(step):
+            if isinstance(outcome, Exception):
+                raise outcome
+        return tokens
+
+    def _bytes_of(self, num_positions: int) -> int:
+        sizes = self._model.config.backbone
+        each = 2 * sizes.num_layers * sizes.num_kv_heads * sizes.head_dim * self._model.dtype.itemsize
+        return num_positions * each
+
+    def _request(self) -> GenerationRequest:
+        config = self._model.config
+        head, tail = (config.bos_token_id, config.begin_audio_token_id), (1, 1, config.begin_audio_token_id)
+        num_rows = 6
+        ids = (*head, *(config.audio_token_id,) * num_rows, *tail)
+        rows = np.random.default_rng(0).standard_normal((num_rows, config.backbone.dim)).astype(np.float32) * 0.05
+        return GenerationRequest(
+            prompt=Prompt(ids, 2, 2 + num_rows),
+            voice_rows=torch.as_tensor(rows),
+            noise=SeededNoise(0, 0, config.codebooks.num_acoustic),
+            guidance_scale=config.generation.guidance_scale,
+            noise_scale=config.generation.noise_scale,
+            num_euler_steps=config.generation.num_euler_steps,
+            max_frames=_LATE_FRAMES + 1,
+            min_frames=_LATE_FRAMES + 1,
+        )
+
+
+def _refuse(reason: str) -> None:
+    raise CaptureError(reason)
