@@ -16,6 +16,10 @@ from benchmarks.random_checkpoint import published_params
 from fake_gpu import GB, FakeGpu
 from voxtral import tts as facade
 from voxtral.device import ComputePlan, plan_compute, resolve_device
+from voxtral.engine import frame_maker, memory
+from voxtral.engine.memory import plan_blocks
+from voxtral.engine.options import EngineOptions
+from voxtral.engine.runner import Runner
 from voxtral.errors import DeviceError, EngineError
 from voxtral.loading import load
 from voxtral.loading.budgets import Budgets
@@ -25,6 +29,8 @@ from voxtral.loading.memory import choose_quantization, plan_memory
 from voxtral.loading.params import parse_config
 from voxtral.model.voxtral import VoxtralModel, is_quantized
 from voxtral.quantization.recipes import choose_recipe
+from voxtral.server.model_host import ModelHost
+from voxtral.server.options import ServerOptions
 from voxtral.tts import VoxtralTTS
 
 PUBLISHED = parse_config(published_params())
@@ -331,3 +337,49 @@ def test_a_quantised_file_is_held_in_the_dtype(recipe: str, tiny_checkpoint: Che
     assert not is_quantized(dense)
     joined = [few.backbone.layers[0].attention.get_submodule(name).dense_weight() for name in ("wq", "wk", "wv")]
     assert torch.equal(dense.backbone.layers[0].attention.wqkv.weight, torch.cat(joined).to(torch.bfloat16))
+
+
+# The engine.
+
+
+def on_gpu(dtype: torch.dtype = torch.bfloat16) -> Any:
+    model = type("OnGpu", (), {"config": PUBLISHED, "device": GPU, "dtype": dtype})()
+    model.codec = type("Codec", (), {"dtype": dtype})()
+    return model
+
+
+def test_few_rows_take_a_small_cache_whatever_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One text took the cache of a request as long as the model allows: 7 GB, and of 64 rows 14."""
+    gpu = FakeGpu(free=100 * GB).install(monkeypatch)
+    assert plan_blocks(on_gpu(), EngineOptions(), 8) == 1 + 8 * 2048 // 64
+    assert plan_blocks(on_gpu(), EngineOptions(), 1) == 1 + 8192 // 64
+    gpu.free = 3 * GB
+    block = 64 * 2 * 26 * 8 * 128 * 2
+    assert (plan_blocks(on_gpu(), EngineOptions(), 64) - 1) * block < 0.6 * 3 * GB
+    # What frames, prompts and libraries need comes first, and more of it where no kernel computes.
+    few = [plan_blocks(on_gpu(), EngineOptions(), 32)]
+    gpu.kernel_problem = NO_TRITON
+    gpu.install(monkeypatch)
+    few.append(plan_blocks(on_gpu(), EngineOptions(), 32))
+    assert few[1] < few[0]
+
+
+def test_the_flow_is_folded_before_the_cache_takes_what_is_left(
+    tiny_model: VoxtralModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After it there were 87 MB for what needs 152."""
+    order: list[str] = []
+    build, make = frame_maker.FoldedFlow.build, memory.make_pages
+    monkeypatch.setattr(frame_maker.FoldedFlow, "build", lambda *given: order.append("flow") or build(*given))
+    monkeypatch.setattr(memory, "make_pages", lambda *given, **more: order.append("pages") or make(*given, **more))
+    Runner(tiny_model, EngineOptions())._on_device()
+    assert order == ["flow", "pages"]
+
+
+@pytest.mark.parametrize(("name", "rows"), [("nano", 16), ("no/such-model", 64)])
+def test_a_server_counts_the_rows_of_the_device_that_its_model_gets(
+    name: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FakeGpu().install(monkeypatch)
+    assert ModelHost(ServerOptions(model=name)).num_rows == rows
+    assert ModelHost(ServerOptions(model=name, max_batch=3)).num_rows == 3
