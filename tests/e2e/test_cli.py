@@ -504,7 +504,6 @@ def test_a_cached_model_without_gpu_is_mentioned_and_used_only_if_named(
 ) -> None:
     monkeypatch.setattr(hub, "find_cached", lambda *_, **__: BRIEF)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
     chosen = cli("speak", TEXT, "--max-frames", "2", "--json")
     assert chosen.json["model"] == "nano"
     assert "has no GPU" in chosen.lines[0]

@@ -156,7 +156,7 @@ def _choices(name: str, reason: str, checkpoint: Checkpoint, compute: ComputePla
         "dtype": (dtype_name(compute.dtype), compute.dtype_reason),
         "codec": (dtype_name(compute.codec_dtype), compute.codec_reason),
         "weights": (compute.quantization.name if compute.quantization else "plain", compute.quantization_reason),
-        "products": (describe_products(compute.device), "tried here against exact arithmetic"),
+        "products": (describe_products(compute.device, compute.dtype), "tried here against exact arithmetic"),
         "audio": (f"{config.sample_rate} Hz, {config.frame_rate:g} frames/s", "params.json"),
         "languages": (", ".join(config.languages), "the language is no model input; the text decides"),
         "defaults": (
