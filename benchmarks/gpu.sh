@@ -1,24 +1,31 @@
 #!/usr/bin/env bash
 # All measurements that want a GPU, in order of worth: short steps, each safe to cut short, each with a JSON of its own.
 #
+#   benchmarks/gpu.sh first                 the first ten minutes: what works, and the figures that matter most
 #   benchmarks/gpu.sh                       all steps; no GPU has run it yet
 #   benchmarks/gpu.sh latency throughput    some of them, in the order given
 #   benchmarks/gpu.sh --tiny                every step on the CPU with a tiny model, to see that it runs
 #
-# Needs python with torch, numpy and safetensors; pytest and the package's own needs for the step `tests` alone, which is
-# skipped without them. Weights are random in the published 4B shape, made on the device; lengths are forced.
+# Needs python with torch, numpy and safetensors; pytest for `kernel-tests`, and the package's own needs too for `tests`,
+# which are skipped without them. Weights are random in the published 4B shape, made on the device; lengths are forced.
 #
 #   OUT=FOLDER       where the results go; default benchmarks/results, or a folder of its own with --tiny
 #   PYTHON=PROGRAM   default python3
-#   STEP_SECONDS=N   a step is ended after that long; what it had measured stays; default 580
+#   STEP_SECONDS=N   a step is ended after that long; what it had measured stays; default 580, and for those of `first`
+#                    a limit of their own, 580 together
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-STEPS=(tests vectors latency throughput quantized memory kernels realtime profile official)
+STEPS=(paths tests vectors latency throughput quantized memory kernels realtime profile official)
+FIRST=(paths kernel-tests quick-latency quick-throughput vectors)
+declare -A FIRST_SECONDS=([paths]=250 [kernel-tests]=90 [quick-latency]=100 [quick-throughput]=100 [vectors]=40)
 TODAY=$(date -u +%F)
 PYTHON=${PYTHON:-python3}
+GIVEN_SECONDS=${STEP_SECONDS:-}
 STEP_SECONDS=${STEP_SECONDS:-580}
 export PYTHONPATH="src${PYTHONPATH:+:$PYTHONPATH}"
+# What the first step compiles, the processes of the others find.
+export TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-$PWD/build/triton-cache}
 
 MODEL=4b-random DEVICE=cuda PRECISION=bfloat16 SHORT=() IS_TINY=false
 if [[ ${1:-} == --tiny ]]; then
@@ -28,7 +35,12 @@ if [[ ${1:-} == --tiny ]]; then
 fi
 OUT=${OUT:-benchmarks/results}
 mkdir -p "$OUT"
-(($# == 0)) || STEPS=("$@")
+IS_FIRST=false
+if [[ ${1:-} == first && $# == 1 ]]; then
+    IS_FIRST=true STEPS=("${FIRST[@]}")
+elif (($# > 0)); then
+    STEPS=("$@")
+fi
 
 # bench NAME SCRIPT OPTION...: one benchmark, its report in gpu-NAME-DATE.json
 bench() {
@@ -36,6 +48,33 @@ bench() {
     shift 2
     timeout "$STEP_SECONDS" "$PYTHON" -m "benchmarks.$script" --model "$MODEL" --device "$DEVICE" "${SHORT[@]}" \
         --json "$OUT/gpu-$name-$TODAY.json" "$@" >/dev/null
+}
+
+# Not a report of cells, but lines as they come: it must say something whatever breaks.
+step_paths() {
+    timeout "$STEP_SECONDS" "$PYTHON" -m benchmarks.first --model "$MODEL" --device "$DEVICE" "${SHORT[@]}" \
+        --seconds "$((STEP_SECONDS - 20))" | tee "$OUT/gpu-first-$TODAY.jsonl" | tail -n 1
+    return "${PIPESTATUS[0]}"
+}
+
+step_kernel-tests() {
+    if ! "$PYTHON" -c "import pytest, xdist" 2>/dev/null; then
+        echo "skipped: pytest or pytest-xdist is not installed"
+        return 3
+    fi
+    # Alone, without what the other tests import.
+    PYTHONPATH="$PYTHONPATH:tests" timeout "$STEP_SECONDS" "$PYTHON" -m pytest tests/cuda/test_kernels.py --noconftest \
+        -c /dev/null --rootdir . -p no:cacheprovider -q -n 8 | tee "$OUT/gpu-kernel-tests-$TODAY.txt" | tail -n 3
+    return "${PIPESTATUS[0]}"
+}
+
+step_quick-latency() {
+    bench "latency-$PRECISION" latency --precision "$PRECISION" --engine kv_cache_bytes=1000000000 --loops engine,eager \
+        --rounds 2
+}
+
+step_quick-throughput() {
+    bench "throughput-$PRECISION" throughput --precision "$PRECISION" --streams 32,64,1 --rounds 1 --loops engine
 }
 
 step_tests() {
@@ -117,6 +156,7 @@ for step in "${STEPS[@]}"; do
 done
 for step in "${STEPS[@]}"; do
     echo "== $step" >&2
+    $IS_FIRST && STEP_SECONDS=${GIVEN_SECONDS:-${FIRST_SECONDS[$step]}}
     started=$SECONDS
     "step_$step"
     code=$?

@@ -21,6 +21,7 @@ from typing import TypeVar
 import torch
 
 from voxtral.config import QuantizationConfig
+from voxtral.driver import explain_absence
 from voxtral.errors import DeviceError
 
 T = TypeVar("T")
@@ -39,12 +40,15 @@ _DTYPES = {
 _SMALL_MODEL_PARAMETERS = 500_000_000
 
 # Below this the operations are so small that threads wait for each other: nano, 11.7 M, takes three times as long
-# with two threads as with one (docs/LOG.md, 2026-11-22).
-_ONE_THREAD_PARAMETERS = 50_000_000
+# with two threads as with one (docs/LOG.md, 2026-11-22). A GPU is no help either: such a model speaks a word on a CPU
+# in less time than a GPU needs for its context and its first kernels.
+_TINY_PARAMETERS = 50_000_000
+
+_NO_GPU = "no CUDA device is present"
 
 # What the messages of torch, cuDNN and Triton hold when a device has failed, and when it only has no memory left.
 _DEVICE_FAILURES = ("CUDA error", "CUDA driver error", "device-side assert", "CUDNN_STATUS", "Triton Error [CUDA]")
-_NO_MEMORY = ("out of memory", "alloc_failed", "can't allocate memory", "can't start new thread")
+_NO_MEMORY = ("out of memory", "alloc_failed", "can't allocate memory", "can't start new thread", "not enough memory")
 
 # Newer versions of torch have a class for the first of these.
 _ACCELERATOR_ERROR: type[Exception] | tuple[()] = getattr(torch, "AcceleratorError", ())
@@ -69,7 +73,12 @@ class ComputePlan:
     num_threads: int | None = None  # for one operation on a CPU; None leaves torch's choice
     quantization: QuantizationConfig | None = None
     quantization_reason: str = "as stored"
+    is_dequantized: bool = False  # weights that the file has in few bits are held in `dtype`
     kv_cache_bytes: int | None = None  # what a budget leaves for keys and values; None without one
+    budget_bytes: int | None = None
+    max_batch: int | None = None  # sequences side by side that there is room for; None leaves the engine's number
+    memory: str = ""  # what is needed, by kind, for whoever runs out of it
+    remarks: tuple[str, ...] = ()  # what a person should know of these choices, a line each
 
 
 def plan_compute(
@@ -80,26 +89,43 @@ def plan_compute(
     Raises:
         DeviceError: the device is not there, or the dtype is unknown.
     """
-    resolved, device_reason = resolve_device(device)
+    resolved, device_reason = resolve_device(device, num_parameters)
     chosen, dtype_reason = _resolve_dtype(dtype, resolved, num_parameters)
     codec_dtype, codec_reason = codec_dtype_for(resolved, chosen)
-    is_tiny = resolved.type == "cpu" and 0 < num_parameters <= _ONE_THREAD_PARAMETERS
+    is_tiny = resolved.type == "cpu" and 0 < num_parameters <= _TINY_PARAMETERS
     # Who sets the variable has decided.
     num_threads = 1 if is_tiny and "OMP_NUM_THREADS" not in os.environ else None
-    return ComputePlan(resolved, device_reason, chosen, dtype_reason, codec_dtype, codec_reason, num_threads)
+    # That a GPU is there and not used is a surprise; that none is there is not.
+    is_surprise = str(device) == "auto" and resolved.type == "cpu" and device_reason != _NO_GPU
+    remarks = (f"device: cpu; {device_reason}",) if is_surprise else ()
+    return ComputePlan(
+        resolved, device_reason, chosen, dtype_reason, codec_dtype, codec_reason, num_threads, remarks=remarks
+    )
 
 
-def resolve_device(device: str | torch.device) -> tuple[torch.device, str]:
+def resolve_device(device: str | torch.device, num_parameters: int = 0) -> tuple[torch.device, str]:
     """Turn a name into a device that is present, and say why it was chosen.
+
+    Args:
+        device: auto, cpu, cuda, cuda:N or mps.
+        num_parameters: of the model; 0 where it is not known, which is taken for a large one.
+
+    Returns:
+        The device, a GPU with its number: torch's accounts of memory want it, and "cuda" alone means another one in
+        a thread that has chosen another.
 
     Raises:
         DeviceError: the device is not there.
     """
     if str(device) == "auto":
-        if torch.cuda.is_available():
-            _check_fork()
-            return torch.device("cuda"), "a CUDA device is present"
-        return torch.device("cpu"), "no CUDA device is present"
+        if not torch.cuda.is_available():
+            return torch.device("cpu"), explain_absence(torch.version.cuda) or _NO_GPU
+        if 0 < num_parameters <= _TINY_PARAMETERS:
+            return torch.device("cpu"), (
+                f"a model of {num_parameters / 1e6:.0f} M parameters speaks sooner there; `--device cuda` takes the GPU"
+            )
+        _check_fork()
+        return _current_gpu(), "a CUDA device is present"
     try:
         wanted = torch.device(device)
     except (RuntimeError, TypeError) as error:
@@ -107,9 +133,10 @@ def resolve_device(device: str | torch.device) -> tuple[torch.device, str]:
     if wanted.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (wanted.index or 0) >= count:
-            build = "this torch is built for the CPU only" if torch.version.cuda is None else f"torch sees {count} GPUs"
-            raise DeviceError(f"device {device} is not there ({build}); install a CUDA build of torch, or use cpu")
+            raise DeviceError(f"device {device} is not there; {_why_no_gpu(count)}; or use cpu")
         _check_fork()
+        if str(wanted) == "cuda":
+            wanted = _current_gpu()
     elif wanted.type == "mps":
         if not torch.backends.mps.is_available():
             raise DeviceError("device mps is not there; it needs a Mac with Apple silicon; use cpu")
@@ -129,6 +156,26 @@ def _check_fork() -> None:
             "this process is a fork of one that has used the GPU, which no fork can use again; start the child with "
             'multiprocessing.get_context("spawn"), or use the GPU in the child alone'
         )
+
+
+def _current_gpu() -> torch.device:
+    try:
+        return torch.device("cuda", torch.cuda.current_device())
+    # Torch sees a GPU, and its driver refuses to start, such as one that another process has filled.
+    except RuntimeError as error:
+        raise DeviceError(
+            f"the GPU cannot be used ({type(error).__name__}: {error}); see what else runs on it, or use cpu"
+        ) from error
+
+
+def _why_no_gpu(num_seen: int) -> str:
+    if num_seen:
+        return f"torch sees {num_seen}, counted from cuda:0; name one of these"
+    if explained := explain_absence(torch.version.cuda):
+        return explained
+    if torch.version.cuda is None:
+        return "this torch is built for the CPU only; install a CUDA build of torch (docs/GPU.md says how)"
+    return "torch sees no GPU"
 
 
 def _resolve_dtype(dtype: str | torch.dtype, device: torch.device, num_parameters: int) -> tuple[torch.dtype, str]:
@@ -309,6 +356,26 @@ def _reclaimable(group: Path) -> int:
             if line.startswith("inactive_file "):
                 return int(line.split()[1])
     return 0
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes that torch can still get on a device; None where the system does not tell.
+
+    What torch has reserved and given to nobody looks taken to a GPU's driver, and is free.
+
+    Raises:
+        DeviceError: the GPU cannot be asked.
+    """
+    if device.type == "cuda":
+        try:
+            free = torch.cuda.mem_get_info(device)[0]
+        except RuntimeError as error:
+            raise DeviceError(
+                f"{device} cannot be used ({type(error).__name__}: {error}); see what else runs on it, or use cpu"
+            ) from error
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    memory = available_memory() if device.type == "cpu" else None
+    return None if memory is None else memory[0]
 
 
 def device_memory() -> int:

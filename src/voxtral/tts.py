@@ -13,6 +13,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 import torch
@@ -25,12 +26,13 @@ from voxtral.engine.options import EngineOptions
 from voxtral.engine.paths import Paths
 from voxtral.engine.process import BoundToProcess
 from voxtral.errors import VoxtralWarning
+from voxtral.loading.budgets import BUDGETS
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
 from voxtral.loading.first_use import open_paths
-from voxtral.loading.load import check_flow_dtype, load_as_planned, open_tokenizer, settle_options
+from voxtral.loading.load import check_flow_dtype, keep_voices_on_disk, load_as_planned, open_tokenizer
 from voxtral.loading.locate import locate_model
-from voxtral.loading.memory import check_precision, choose_quantization, limit_device_memory
-from voxtral.loading.running import RunningModel
+from voxtral.loading.memory import check_precision, choose_quantization
+from voxtral.loading.running import RunningModel, fill_in
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.options import CommonOptions
 from voxtral.speech.coding import Coder
@@ -72,7 +74,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
         super().__init__()
         self.name = name
         self.checkpoint = checkpoint
-        options = settle_options(options or EngineOptions(), checkpoint, compute)
+        options = keep_voices_on_disk(fill_in(options or EngineOptions(), compute), checkpoint, compute)
         self._running = RunningModel(model, compute, options, paths)
         self._library = VoiceLibrary(checkpoint.folder, checkpoint.config)
         self._coder = Coder(checkpoint, name, self._library.names, self._running.call)
@@ -98,19 +100,19 @@ class VoxtralTTS(Speaker, BoundToProcess):
         """Load a checkpoint.
 
         Args:
-            model: a folder, a hub id or alias (`mistralai/Voxtral-TTS`, `4b`), or `nano`, the small
-                robotic demo voice in this package. A hub id that is not in the local cache is
-                downloaded.
+            model: a folder, a hub id or alias (`mistralai/Voxtral-TTS`, `4b`), or `nano`, the small robotic demo voice
+                in this package. A hub id that is not in the local cache is downloaded.
             device: auto, cpu, cuda, cuda:N or mps (untested).
             dtype: auto, float32, bfloat16 or float16; of what is not quantised.
-            quantize: int8, int4 (the backbone; the acoustic transformer gets int8), int4-all, none, or auto: the
-                first of none, int8 and int4 that fits the memory. See docs/QUANTIZATION.md for what it costs.
+            quantize: int8, int4 (the backbone; the acoustic transformer gets int8), int4-all, none, or auto: the first
+                of none, int8 and int4 that fits; default: auto on a GPU, else none. Costs: docs/QUANTIZATION.md.
             max_memory: such as "3GB": a budget for weights, keys and values, and activations; what does not fit is
                 refused before it is loaded. Without `quantize` it means quantize="auto".
             revision: of a hub id; the published checkpoint is pinned by default.
             token: for the hub; HF_TOKEN by default.
             local_files_only: never download.
-            announce: gets what a person should know while it waits; default: standard error.
+            announce: gets what a person should know: of a download, of what is tried and compiled on a GPU, and of
+                choices that surprise, such as fewer bits than the file has; default: standard error.
             options: of the engine, such as max_batch or batch_invariant.
 
         Raises:
@@ -122,19 +124,18 @@ class VoxtralTTS(Speaker, BoundToProcess):
         """
         check_variables()
         check_precision(quantize, max_memory)
-        check_flow_dtype(options, plan_compute(device, dtype).device)  # else refused after a download
-        may_fetch, announce = not local_files_only, announce or _tell_on_stderr
+        announce = announce or _tell_on_stderr
+        # Before a download: what is not there would be refused after it.
+        check_flow_dtype(options, plan_compute(device, dtype).device)
+        may_fetch = not local_files_only
         folder = locate_model(model, revision=revision, token=token, allow_download=may_fetch, announce=announce)
         checkpoint = open_checkpoint(folder)
         tokenizer = open_tokenizer(checkpoint)
-        compute = plan_compute(device, dtype, num_parameters=checkpoint.num_parameters)
-        compute = choose_quantization(checkpoint, compute, quantize, max_memory)
-        if max_memory is not None:
-            limit_device_memory(compute.device, max_memory)
-        paths = open_paths(checkpoint, compute, options or EngineOptions(), announce)
-        loaded = cls(checkpoint, load_as_planned(checkpoint, compute), compute, tokenizer, str(model), options, paths)
-        loaded._running.prepare(announce)
-        return loaded
+        options = options or EngineOptions()
+        unplanned = plan_compute(device, dtype, num_parameters=checkpoint.num_parameters)
+        plan = partial(choose_quantization, checkpoint, unplanned, quantize, max_memory, max_batch=options.max_batch)
+        compute, paths, weights = _load(checkpoint, plan, options, announce)
+        return _prepared(cls(checkpoint, weights, compute, tokenizer, str(model), options, paths), announce)
 
     # Where and how it runs.
 
@@ -350,6 +351,31 @@ class VoxtralTTS(Speaker, BoundToProcess):
             CodeRangeError: a code is outside its codebook.
         """
         return self._coder.decode(codes)
+
+
+def _load(
+    checkpoint: Checkpoint, plan: Callable[[], ComputePlan], options: EngineOptions, announce: Callable[[str], None]
+) -> tuple[ComputePlan, Paths, VoxtralModel]:
+    """Try what is there, plan by what works, and load the weights so."""
+    compute = plan()
+    # Before the weights: what is tried needs memory, and may cost a process.
+    paths = open_paths(checkpoint, compute, fill_in(options, compute), announce)
+    compute = plan()
+    for remark in compute.remarks:
+        announce(remark)
+    # The model that is made of the weights has a claim of its own.
+    with BUDGETS.held(compute.device, compute.budget_bytes):
+        return compute, paths, load_as_planned(checkpoint, compute)
+
+
+def _prepared(loaded: VoxtralTTS, announce: Callable[[str], None]) -> VoxtralTTS:
+    """Check and warm up what has been loaded; what fails is not kept."""
+    try:
+        loaded._running.prepare(announce)  # pyright: ignore[reportPrivateUsage] - a part of its loading
+    except BaseException:
+        loaded.close()
+        raise
+    return loaded
 
 
 def _tell_on_stderr(line: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.page import NOT_MEASURED, PAGE, RESULTS, TARGETS, find_target, main, make_parts, read_reports
+from benchmarks.page import NOT_MEASURED, PAGE, RESULTS, ROOT, TARGETS, find_target, main, make_parts, read_reports
 from benchmarks.quality.page import fill
 
 SPREAD = {"median": 3.5, "p95": 4.5, "low": 3.0, "high": 5.0, "count": 9}
@@ -49,6 +50,21 @@ def test_without_reports_nothing_is_measured() -> None:
     parts = make_parts({})
     assert parts["targets"].count(NOT_MEASURED) == len(TARGETS)
     assert all("not measured yet" in part.lower() for part in parts.values())
+
+
+def test_what_waits_for_a_gpu_names_the_command_that_measures_it() -> None:
+    script = (ROOT / "benchmarks" / "gpu.sh").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"^STEPS=\((.*)\)$", script, re.MULTILINE)
+    steps = listed.split()
+    page = PAGE.read_text(encoding="utf-8")
+    waiting = page[page.index("## Waiting for a GPU") : page.index("## Reports")]
+    assert [step for step in steps if f"`{step}`" not in waiting] == []
+    lines = make_parts({})["targets"].splitlines()
+    for target in TARGETS:
+        (line,) = (line for line in lines if line.startswith(f"| {target.what} |"))
+        assert ("CPU" in target.what) is (target.step == "")
+        assert target.step == "" or target.step in steps
+        assert f"`benchmarks/gpu.sh {target.step}`" in line or target.step == ""
 
 
 def test_a_figure_is_held_against_its_target() -> None:

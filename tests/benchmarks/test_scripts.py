@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -210,6 +211,20 @@ def test_an_absent_package_gives_any_name(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.slow
+def test_the_first_run_of_the_gpu_script_runs_without_a_gpu(tmp_path: Path) -> None:
+    environment = os.environ | {"OUT": str(tmp_path), "PYTHON": sys.executable}
+    words = [ROOT / "benchmarks" / "gpu.sh", "--tiny", "first"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200, env=environment)
+    assert done.returncode == 0, done.stderr
+    (summary,) = tmp_path.glob("gpu-steps-*.json")
+    steps = json.loads(summary.read_text())["steps"]
+    names = ["paths", "kernel-tests", "quick-latency", "quick-throughput", "vectors"]
+    assert [(step["step"], step["outcome"]) for step in steps] == [(name, "done") for name in names]
+    (lines,) = tmp_path.glob("gpu-first-*.jsonl")
+    assert json.loads(lines.read_text().splitlines()[-1])["ok"]
+
+
+@pytest.mark.slow
 def test_a_step_of_the_gpu_script_runs_without_a_gpu(tmp_path: Path) -> None:
     environment = os.environ | {"OUT": str(tmp_path), "PYTHON": sys.executable}
     words = [ROOT / "benchmarks" / "gpu.sh", "--tiny", "kernels"]
@@ -229,6 +244,16 @@ def test_an_unknown_step_is_refused_before_anything_runs(tmp_path: Path) -> None
         assert done.returncode == 2
         assert "no-such-step is unknown" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_the_first_run_has_limits_that_fit_ten_minutes() -> None:
+    """A slot of ten minutes that ends in the middle must have said what matters most."""
+    text = (ROOT / "benchmarks" / "gpu.sh").read_text(encoding="utf-8")
+    limits = dict(re.findall(r"\[([a-z-]+)\]=(\d+)", text))
+    (first,) = re.findall(r"^FIRST=\((.*)\)$", text, re.MULTILINE)
+    assert list(limits) == first.split()
+    assert sum(map(int, limits.values())) <= 590
+    assert all(f"step_{name}() {{" in text for name in limits)
 
 
 def test_a_report_names_no_folder_of_its_maker(tmp_path: Path) -> None:

@@ -24,6 +24,13 @@ pytestmark = [
 VECTORS = Path(__file__).parents[1] / "golden" / "data"
 
 
+@pytest.fixture(autouse=True)
+def exact_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions in float32 use TF32 otherwise, by default and from Ampere on, which is off by more than 1e-3."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+
+
 def test_golden_vectors(tiny_folder: Path) -> None:
     report = run_vectors(open_checkpoint(tiny_folder), load_vectors(VECTORS), torch.device("cuda"))
     failed = [(result.name, result.max_abs, result.detail) for result in report.results if result.ok is False]

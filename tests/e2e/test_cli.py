@@ -504,6 +504,7 @@ def test_a_model_of_the_environment_is_never_downloaded(cli: Cli, monkeypatch: p
 def test_a_cached_model_is_taken_where_a_gpu_is(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "find_cached", lambda *_, **__: BRIEF)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
     # Nothing is loaded for a list of voices, so that no GPU is needed.
     result = cli("voices", "--json")
     (line,) = result.lines
@@ -528,6 +529,7 @@ def test_a_cached_model_without_gpu_is_mentioned_and_used_only_if_named(
 def test_a_gpu_counts_only_if_the_speech_is_made_on_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "find_cached", lambda *_, **__: BRIEF)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
     assert cli("speak", TEXT, "--max-frames", "2", "--device", "cpu", "--json").json["model"] == "nano"
 
 

@@ -182,6 +182,7 @@ def test_running_out_of_memory_is_told_apart(error: Exception, is_full: bool) ->
 def test_a_gpu_that_the_parent_of_a_fork_has_used_is_refused(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     assert resolve_device(device)[0].type == "cuda"
     monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
     with pytest.raises(DeviceError, match="spawn"):

@@ -40,7 +40,7 @@ QuantizeOption = Annotated[
         "--quantize",
         metavar="RECIPE",
         help="Fewer bits for the weights: int8, int4, int4-all, none, or auto (what fits). Default: none, or auto with "
-        "--max-memory.",
+        "--max-memory. On a GPU: auto.",
         show_default=False,
     ),
 ]

@@ -32,6 +32,7 @@ from voxtral.cli.loading import (
 )
 from voxtral.cli.options import JsonOption, QuietOption, with_speech_options
 from voxtral.cli.terminal import deferred_interrupts, reporter, say, show, writing_output
+from voxtral.engine.options import EngineOptions
 from voxtral.errors import AudioError, TextError
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
     Samples = npt.NDArray[np.float32]
 
 _DEFAULT_NAME = "voxtral"
+
+# Sequences side by side: one text has a few segments under way, and on a GPU each that there is room for takes some,
+# whether it comes or not.
+_MAX_BATCH = 8
 
 # What a person who mistyped the name of a text file would have typed.
 _FILE_NAME = re.compile(r"\S+\.(txt|text|md)", re.IGNORECASE)
@@ -123,7 +128,8 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     check_options(request)
     if options["reference_audio"] is not None:
         check_clip(options["reference_audio"])
-    with open_model(model, LoadOptions(device, dtype, quantize, max_memory), tell) as loaded:
+    engine = EngineOptions(max_batch=_MAX_BATCH)
+    with open_model(model, LoadOptions(device, dtype, quantize, max_memory), tell, options=engine) as loaded:
         handle = loaded.submit(request, hold_segments=not destination.is_live)
         if handle.language.source == "text" and handle.language.code != "en":
             tell(f"language: {LANGUAGES[handle.language.code]}, by the text; --language chooses another")

@@ -29,7 +29,6 @@ from voxtral.loading.first_use import apply_verdict, make_verdict
 from voxtral.loading.load import load_as_planned
 from voxtral.loading.locate import choose_model, locate_model
 from voxtral.loading.memory import check_precision, choose_quantization, plan_for
-from voxtral.model.kernels.dispatch import KERNELS, one_line
 from voxtral.model.linear import describe_products
 from voxtral.switches import SWITCHES, check_variables, is_switched_off
 
@@ -183,7 +182,9 @@ def _examine(arguments: argparse.Namespace) -> int:
     is_well = all(check.status != "failed" for check in checks)
     num_warnings = sum(1 for check in checks if check.status == "warning")
     _say("some checks FAILED" if not is_well else f"no check failed, {num_warnings} warnings")
-    report = make_report(name, compute, plan_for(checkpoint, compute, compute.quantization), model, verdict)
+    report = make_report(
+        name, compute, plan_for(checkpoint, compute, compute.quantization, compute.max_batch or 1), model, verdict
+    )
     _say(str(report))
     if arguments.json:
         described = _as_dict(is_well, machine, choices, loading, checks)
@@ -210,7 +211,7 @@ def _choices(name: str, reason: str, checkpoint: Checkpoint, compute: ComputePla
         "dtype": (dtype_name(compute.dtype), compute.dtype_reason),
         "codec": (dtype_name(compute.codec_dtype), compute.codec_reason),
         "weights": (compute.quantization.name if compute.quantization else "plain", compute.quantization_reason),
-        "products": describe_tried_products(compute.device, compute.dtype),
+        "products": (describe_products(compute.device, compute.dtype), "tried here against exact arithmetic"),
         "audio": (f"{config.sample_rate} Hz, {config.frame_rate:g} frames/s", "params.json"),
         "languages": (", ".join(config.languages), "the language is no model input; the text decides"),
         "defaults": (
@@ -219,16 +220,6 @@ def _choices(name: str, reason: str, checkpoint: Checkpoint, compute: ComputePla
             "params.json, or the official values",
         ),
     }
-
-
-def describe_tried_products(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
-    """Say how matrices of few bits are multiplied, and on what grounds."""
-    if device.type == "cuda":
-        problem = KERNELS.problem("quantized_matmul", device, dtype)
-        if problem is not None:
-            return "dequantised, slow", one_line(problem)
-        return describe_products(device), "one small product was tried here; the report below has the others"
-    return describe_products(device), "tried here against exact arithmetic" if device.type == "cpu" else "not tried"
 
 
 def _memory_used(device: torch.device) -> str:

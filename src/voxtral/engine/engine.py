@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import torch
 
 from voxtral.device import is_device_failure, is_out_of_memory
+from voxtral.engine.memory import FEWER_BITS
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.paths import Paths
 from voxtral.engine.process import BoundToProcess
@@ -467,10 +468,8 @@ def _as_engine_error(error: Exception) -> VoxtralError:
     if isinstance(error, VoxtralError):
         return error
     if is_out_of_memory(error):
-        message = (
-            f"out of memory ({str(error) or type(error).__name__}); the model and the running requests must fit; close "
-            "others or use a smaller dtype"
-        )
+        what = str(error) or type(error).__name__
+        message = f"out of memory ({what}); the model and the running requests must fit; {FEWER_BITS}"
     else:
         message = f"the generation failed inside the engine ({type(error).__name__}: {error}); please report this"
     wrapped = EngineError(message)

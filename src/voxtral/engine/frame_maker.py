@@ -93,6 +93,7 @@ class FrameMaker:
         max_batch: rows at most.
         paths: which ways are open; one that fails is closed.
         recorder: captures frames; by default CUDA graphs where there is a GPU.
+        folded: from `fold_flow`, where it was made before the memory of the rows was; by default made here.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class FrameMaker:
         max_batch: int,
         paths: Paths | None = None,
         recorder: Recorder | None = None,
+        folded: Flow | None = None,
     ) -> None:
         self._model = model
         self._memory = memory
@@ -110,9 +112,7 @@ class FrameMaker:
         self._max_batch = max_batch
         self._paths = paths or Paths(str(model.device))
         self._recorder = recorder or self._usual_recorder()
-        self._folded: Flow | None = None
-        if options.flow == "folded" and self._paths.is_open("folded"):
-            self._folded = FoldedFlow.build(model.acoustic_transformer)
+        self._folded = folded or fold_flow(model, options, self._paths)
         self._padding = Padding(memory.scratch_slot, memory.pool.block_size, model.config.codebooks.num_acoustic)
         self._widths = self._choose_widths()
         self._schedules: dict[int, FlowSchedule] = {}
@@ -284,6 +284,13 @@ class FrameMaker:
             self._graphs = FrameGraphs(step, self._padding.blank, self._model.device, recorder, tell)
             self._graphs_flow = flow
         return self._graphs
+
+
+def fold_flow(model: VoxtralModel, options: EngineOptions, paths: Paths) -> Flow | None:
+    """Fold the flow where it is wanted; before keys and values take what is left, for it needs room to work in."""
+    if options.flow == "folded" and paths.is_open("folded"):
+        return FoldedFlow.build(model.acoustic_transformer)
+    return None
 
 
 def _tell_of_capture(paths: Paths, reason: str) -> None:

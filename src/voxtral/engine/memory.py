@@ -10,16 +10,26 @@ from dataclasses import dataclass
 
 import torch
 
+from voxtral.device import free_memory
 from voxtral.engine.blocks import BlockPool, Prefix, Reservation
 from voxtral.engine.kv_cache import KVPages, kv_bytes_per_position, make_pages
+from voxtral.engine.needs import DRIVER_BYTES, LONGEST_STATIC_POSITIONS, Needs
 from voxtral.engine.options import POSITIONS_PER_SEQUENCE, EngineOptions
 from voxtral.engine.prefix_store import PrefixStore
 from voxtral.engine.protocol import Counts
 from voxtral.engine.row import Row, SwappedOut
 from voxtral.engine.sequence import GenerationRequest
+from voxtral.errors import DeviceError
+from voxtral.model.kernels.dispatch import KERNELS
+from voxtral.model.linear import QuantizedLinear
 from voxtral.model.voxtral import VoxtralModel
 
 _SHARE_OF_FREE_MEMORY = 0.6
+
+FEWER_BITS = (
+    'load the model with fewer bits (--quantize int4, quantize="int4"), fewer sequences side by side (max_batch), or '
+    "close what else uses the device"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,12 +183,29 @@ def plan_blocks(model: VoxtralModel, options: EngineOptions, max_batch: int) -> 
     block_bytes = options.block_size * kv_bytes_per_position(model.config.backbone, model.dtype)
     if options.kv_cache_bytes is not None:
         return 1 + max(1, options.kv_cache_bytes // block_bytes)
-    # A single request may be as long as the model allows.
-    num_positions = max(max_batch * POSITIONS_PER_SEQUENCE, model.config.backbone.max_seq_len)
+    # A single request may be as long as the model allows where memory is committed as it is written; a GPU's is taken
+    # at once, for each row of a usual length and for one that a static step still holds.
+    is_gpu = model.device.type == "cuda"
+    longest = LONGEST_STATIC_POSITIONS if is_gpu else model.config.backbone.max_seq_len
+    num_positions = max(max_batch * POSITIONS_PER_SEQUENCE, min(longest, model.config.backbone.max_seq_len))
     num_blocks = 1 + -(-num_positions // options.block_size)
-    if model.device.type == "cuda":
-        # What torch has reserved and not given to anybody looks taken to the driver.
-        unused = torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
-        free = torch.cuda.mem_get_info(model.device)[0] + unused
-        num_blocks = min(num_blocks, max(2, int(free * _SHARE_OF_FREE_MEMORY) // block_bytes))
-    return num_blocks
+    free = free_memory(model.device) if is_gpu else None
+    if free is None:
+        return num_blocks
+    has_kernels = KERNELS.is_on("attend_rotating", model.device, model.dtype)
+    needs = Needs(model.config, model.dtype, model.codec.dtype, model.device.type, has_kernels)
+    left = min(int(free * _SHARE_OF_FREE_MEMORY), free - needs.reserve(free) - needs.work(max_batch) - DRIVER_BYTES)
+    return min(num_blocks, max(2, left // block_bytes))
+
+
+def lacks_memory(model: VoxtralModel, options: EngineOptions, max_batch: int) -> DeviceError:
+    """Say what an engine wanted when a device had no room for it, and what to do."""
+    parts = (part.quantized_weight.num_bytes for part in model.modules() if isinstance(part, QuantizedLinear))
+    weights = sum(parameter.nbytes for parameter in model.parameters()) + sum(parts)
+    needs = Needs(model.config, model.dtype, model.codec.dtype, model.device.type)
+    cache = options.kv_cache_bytes or needs.cache(needs.stream_positions)
+    return DeviceError(
+        f"{model.device} has no room left to speak: the weights take {weights / 1e9:.2f} GB, prompts and frames of "
+        f"{max_batch} sequences side by side {needs.work(max_batch) / 1e9:.2f} GB, keys and values at least "
+        f"{cache / 1e9:.2f} GB; {FEWER_BITS}"
+    )

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from voxtral.config import END_AUDIO
-from voxtral.device import release_memory
+from voxtral.device import is_out_of_memory, release_memory
 from voxtral.engine.frame import FrameOutputs, RowInput
-from voxtral.engine.frame_maker import FrameMaker
+from voxtral.engine.frame_maker import FrameMaker, fold_flow
 from voxtral.engine.kv_cache import Span, SpanMemory, kv_slot
-from voxtral.engine.memory import DeviceMemory, plan_blocks
+from voxtral.engine.memory import DeviceMemory, lacks_memory, plan_blocks
 from voxtral.engine.options import EngineOptions, default_max_batch
 from voxtral.engine.paths import Paths
 from voxtral.engine.prefix_store import PrefixStore
@@ -338,15 +338,21 @@ class Runner(RunnerProtocol[Row, Step]):
                 release_memory()
             # On a GPU a prompt takes milliseconds, and its rounding differs.
             store = self._stored if model.device.type == "cpu" else None
-            memory = DeviceMemory(model, self._options, self.max_batch, store)
-            frames = FrameMaker(model, memory, self._options, self.max_batch, self.paths)
-            vocoder = Vocoder(
-                model,
-                self._options,
-                model.device,
-                model.dtype,
-                model.config.sample_rate,
-                has_stream=self.paths.is_open("codec_stream"),
-            )
-            self._made = _OnDevice(memory, frames, vocoder)
+            self._made = self._make(store)
         return self._made
+
+    def _make(self, store: PrefixStore | None) -> _OnDevice:
+        model, options = self.model, self._options
+        try:
+            flow = fold_flow(model, options, self.paths)
+            memory = DeviceMemory(model, options, self.max_batch, store)
+            frames = FrameMaker(model, memory, options, self.max_batch, self.paths, folded=flow)
+        except Exception as error:
+            if is_out_of_memory(error):
+                # Not chained: the error holds this frame of the stack, and that what there is of the memory.
+                raise lacks_memory(model, options, self.max_batch) from None
+            raise
+        has_stream = self.paths.is_open("codec_stream")
+        rate = model.config.sample_rate
+        vocoder = Vocoder(model, options, model.device, model.dtype, rate, has_stream=has_stream)
+        return _OnDevice(memory, frames, vocoder)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from voxtral import __version__
 from voxtral.config import QuantizationConfig
-from voxtral.device import ComputePlan, is_out_of_memory, run_aside
+from voxtral.device import ComputePlan, is_out_of_memory, release_memory, run_aside
 from voxtral.errors import CheckpointError, DeviceError
 from voxtral.loading.checkpoint import Checkpoint, TensorReader, check_finite, fingerprint
 from voxtral.loading.files import TOKENIZER_FILE, cache_folder
@@ -33,6 +33,7 @@ from voxtral.loading.inventory import (
     name_some,
 )
 from voxtral.model.codebooks import semantic_table
+from voxtral.model.kernels.dispatch import one_line
 from voxtral.model.kernels.float8 import check_float8
 from voxtral.model.linear import QuantizedLinear
 from voxtral.model.linear_weights import QuantizedWeight
@@ -53,28 +54,31 @@ def load_as_planned(checkpoint: Checkpoint, compute: ComputePlan) -> VoxtralMode
 
     Raises:
         CheckpointError: a file is damaged, or a value does not fit the dtype.
-        DeviceError: memory ran out.
+        DeviceError: the device ran out of memory all the same; the message shows the plan.
     """
-
-    def load() -> VoxtralModel:
-        return load_model(
-            checkpoint,
-            device=compute.device,
-            dtype=compute.dtype,
-            codec_dtype=compute.codec_dtype,
-            quantization=compute.quantization,
-            prepared=True,
-        )
-
     try:
-        return run_aside(load)
+        return run_aside(
+            lambda: load_model(
+                checkpoint,
+                device=compute.device,
+                dtype=compute.dtype,
+                codec_dtype=compute.codec_dtype,
+                quantization=compute.quantization,
+                dequantized=compute.is_dequantized,
+                prepared=True,
+            )
+        )
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise DeviceError(
-            f"out of memory on {compute.device} while the model was loaded ({error}); all of it must fit; free some, "
-            "allow this process more, or choose fewer bits with quantize"
-        ) from error
+        problem = one_line(str(error))
+    # Outside of the handler: the error would hold what has been loaded.
+    release_memory()
+    planned = f" (planned: {compute.memory})" if compute.memory else ""
+    raise DeviceError(
+        f"out of memory on {compute.device} while the model was loaded{planned}: {problem}; load it with fewer bits "
+        '(--quantize int4, quantize="int4"), or close what else uses the device'
+    )
 
 
 def load_model(
@@ -84,6 +88,7 @@ def load_model(
     dtype: torch.dtype,
     codec_dtype: torch.dtype,
     quantization: QuantizationConfig | None = None,
+    dequantized: bool = False,
     prepared: bool = False,
 ) -> VoxtralModel:
     """Build the model and copy the weights, one tensor at a time.
@@ -97,6 +102,7 @@ def load_model(
         dtype: of what is not quantised, the codec excepted.
         codec_dtype: of the codec.
         quantization: quantise while loading; a checkpoint that is quantised already is loaded as it is.
+        dequantized: hold what the file has in few bits in `dtype`.
         prepared: see `prepare_for_inference`; each layer is prepared as soon as it is there, so that no second copy
             of more than a layer is ever held.
 
@@ -115,6 +121,8 @@ def load_model(
         if isinstance(value, Tensor) and quantization is not None and precision is not None:
             check_finite(name, value)
             value = SCHEMES[precision].fit(value.to(device), quantization.group_size)
+        if dequantized and not isinstance(value, Tensor):
+            value = value.to(device).to_dense(dtype)
         if isinstance(value, Tensor):
             value = value.to(device=device, dtype=codec_dtype if target.startswith("codec") else dtype)
             check_finite(name, value)
@@ -241,13 +249,8 @@ def check_flow_dtype(options: EngineOptions | None, device: torch.device) -> Non
         check_float8(device)
 
 
-def settle_options(options: EngineOptions, checkpoint: Checkpoint, compute: ComputePlan) -> EngineOptions:
-    """Fill in what was left to the machine, and let a large model on a CPU keep the voices' part of the prompt."""
-    if options.num_threads is None:
-        options = replace(options, num_threads=compute.num_threads)
-    if options.kv_cache_bytes is None:
-        options = replace(options, kv_cache_bytes=compute.kv_cache_bytes)
-    # There it takes seconds.
+def keep_voices_on_disk(options: EngineOptions, checkpoint: Checkpoint, compute: ComputePlan) -> EngineOptions:
+    """Let a large model on a CPU keep the voices' part of the prompt, which takes it seconds."""
     is_slow = compute.device.type == "cpu" and checkpoint.num_parameters > _KEPT_VOICE_PARAMETERS
     base = cache_folder()
     if options.prefix_folder is not None or not is_slow or base is None:

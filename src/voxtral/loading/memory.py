@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
-from voxtral.config import ModelConfig, QuantizationConfig
-from voxtral.device import ComputePlan, available_memory, dtype_name
-from voxtral.engine.kv_cache import kv_bytes_per_position
-from voxtral.engine.options import POSITIONS_PER_SEQUENCE, EngineOptions
+from voxtral.config import ModelConfig, Precision, QuantizationConfig
+from voxtral.device import ComputePlan, dtype_name, free_memory
+from voxtral.engine.needs import Needs
+from voxtral.engine.options import default_max_batch
 from voxtral.errors import DeviceError, OptionError
 from voxtral.loading.checkpoint import Checkpoint
 from voxtral.loading.inventory import TEXT_EMBEDDINGS, expected_tensors, quantized_tensors
-from voxtral.model.codec import FRAMES_PER_PASS
+from voxtral.model.kernels.dispatch import KERNELS
+from voxtral.model.linear import product_way, why_slow
 from voxtral.quantization.recipes import RECIPES, choose_recipe, stored_precision
 
 # What "auto" tries, in this order; the first that fits is taken.
 _AUTO = (None, "int8", "int4")
 
-# Of what is free, left to others when nobody stated a budget.
+# Of what is free, the part that "auto" may use: a GPU's driver loads code as it is first used, and other programs
+# want some, too.
 _SHARE_OF_FREE = 0.9
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -36,7 +38,8 @@ class MemoryPlan:
     """Bytes on the device that computes, by what they are for.
 
     What is not counted: the interpreter and torch (about 0.35 GB of main memory), the context of a GPU (0.2 to
-    0.5 GB), and the text embeddings, which stay in the file.
+    0.5 GB), and the text embeddings, which stay in the file. The reserve is for what torch and its libraries take
+    beside tensors.
     """
 
     parts: Mapping[str, int]
@@ -102,8 +105,22 @@ def plan_memory(
     dtype: torch.dtype,
     codec_dtype: torch.dtype,
     quantization: QuantizationConfig | None,
+    device_type: str = "cpu",
+    has_kernels: bool = True,
+    num_rows: int = 1,
 ) -> MemoryPlan:
-    """Add up what one stream needs."""
+    """Add up what so many streams need that have keys and values of one.
+
+    Args:
+        config: sizes.
+        has_encoder: of the codec.
+        dtype: of what is not quantised.
+        codec_dtype: of the codec.
+        quantization: of the matrices, as they are held.
+        device_type: "cuda" or another.
+        has_kernels: see `Needs`.
+        num_rows: sequences side by side.
+    """
     parts: dict[str, int] = dict.fromkeys(("backbone", "acoustic transformer", "audio embeddings", "codec"), 0)
     for name, shape in expected_tensors(config, with_encoder=has_encoder).items():
         if name == TEXT_EMBEDDINGS:
@@ -117,73 +134,176 @@ def plan_memory(
             stored_in = codec_dtype if kind == "codec" else dtype
             # The table of semantic codes is computed from what the file holds, and kept in float32.
             parts[kind] += math.prod(shape) * (4 if ".semantic_codebook." in name else stored_in.itemsize)
-    parts["keys and values"] = _stream_positions(config) * kv_bytes_per_position(config.backbone, dtype)
-    parts["activations"] = _activation_bytes(config)
-    return MemoryPlan(parts)
+    needs = Needs(config, dtype, codec_dtype, device_type, has_kernels)
+    parts["keys and values"] = needs.cache(needs.stream_positions)
+    parts["activations"] = needs.work(num_rows)
+    reserve = needs.reserve(sum(parts.values()))
+    return MemoryPlan(parts | ({"reserve": reserve} if reserve else {}))
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """One way to hold the weights."""
+
+    name: str
+    quantization: QuantizationConfig | None  # of the file or the recipe
+    plan: MemoryPlan
+    is_dequantized: bool = False
+    problem: str | None = None  # why it would be slower than speech
 
 
 def choose_quantization(
-    checkpoint: Checkpoint, compute: ComputePlan, quantize: str | None = None, max_memory: str | int | None = None
+    checkpoint: Checkpoint,
+    compute: ComputePlan,
+    quantize: str | None = None,
+    max_memory: str | int | None = None,
+    *,
+    max_batch: int | None = None,
 ) -> ComputePlan:
     """Decide the precision of the weights, and see that everything fits.
+
+    On a GPU nothing is loaded that does not fit what is free: on Windows the driver would move the rest to main memory
+    without a word, and speech would be many times slower.
 
     Args:
         checkpoint: what is to be loaded.
         compute: device and dtype.
         quantize: a recipe; "auto" for the first of none, int8 and int4 that fits; "none"; or None, which is "auto"
-            with `max_memory` and "none" without. A checkpoint that is quantised already stays as it is.
+            on a GPU and with `max_memory`, else "none". A checkpoint that is quantised already stays as it is, but
+            where a GPU has no fast product for it, its weights are held in the dtype if they fit.
         max_memory: a budget for all parts of a MemoryPlan; what weights and activations leave of it is for keys
             and values.
+        max_batch: sequences side by side, where that has been said.
 
     Returns:
-        The plan with quantization, its reason and kv_cache_bytes.
+        The plan with quantization and its reason, and what there is room for.
 
     Raises:
         OptionError: there is no such recipe or amount, or it contradicts the checkpoint.
-        DeviceError: it does not fit; the message shows the plan.
+        DeviceError: it does not fit, or "auto" would be slower than speech; the message shows the plan.
     """
     budget = None if max_memory is None else parse_memory(max_memory)
-    wanted = quantize if quantize is not None else ("none" if budget is None else "auto")
+    is_gpu = compute.device.type == "cuda"
+    wanted = quantize if quantize is not None else ("auto" if is_gpu or budget is not None else "none")
+    candidates = _candidates(checkpoint, compute, wanted, max_batch or 1)
+    free = free_memory(compute.device)
+    limit = budget
+    if budget is None and free is not None:
+        limit = int(free * _SHARE_OF_FREE) if wanted == "auto" else free
+    is_limited = budget is not None or wanted == "auto" or is_gpu
+    is_stored = checkpoint.config.quantization is not None
+    chosen = _choose(
+        candidates,
+        limit if is_limited else None,
+        compute,
+        wanted,
+        is_budget=budget is not None,
+        is_stored=is_stored,
+    )
+    reason = _why(candidates, chosen, limit, wanted, checkpoint)
+    is_changed = chosen.is_dequantized or (wanted not in ("none", "auto") and chosen is not candidates[-1])
+    remark = _remark(candidates, chosen, reason, is_changed=is_changed) if is_gpu else None
+    planned = replace(
+        compute,
+        quantization=chosen.quantization,
+        quantization_reason=reason,
+        is_dequantized=chosen.is_dequantized,
+        budget_bytes=budget,
+        memory=str(chosen.plan),
+        remarks=compute.remarks + ((remark,) if remark else ()),
+    )
+    return _divide(planned, checkpoint.config, chosen.plan, limit if is_limited else None, max_batch)
+
+
+def _divide(
+    compute: ComputePlan, config: ModelConfig, plan: MemoryPlan, limit: int | None, max_batch: int | None
+) -> ComputePlan:
+    """Say how many sequences, and with a budget how many bytes of keys and values, there is room for."""
+    is_gpu = compute.device.type == "cuda"
+    if limit is None or (compute.budget_bytes is None and not is_gpu):
+        return compute
+    kinds = ("keys and values", "activations")
+    left = limit - plan.total + sum(plan.parts[kind] for kind in kinds)
+    needs = Needs(config, compute.dtype, compute.codec_dtype, compute.device.type, _has_kernels(compute))
+    most = default_max_batch(compute.device.type)
+    if max_batch is not None:
+        num_rows, kv_bytes = max_batch, left - needs.work(max_batch)
+    else:
+        num_rows, kv_bytes = needs.divide(left, most)
+    return replace(
+        compute,
+        max_batch=num_rows if num_rows < most or max_batch is not None else None,
+        kv_cache_bytes=None if compute.budget_bytes is None else kv_bytes,
+    )
+
+
+def _candidates(checkpoint: Checkpoint, compute: ComputePlan, wanted: str, num_rows: int) -> list[_Candidate]:
+    """List the ways that may be taken, the best first."""
     stored = checkpoint.config.quantization
-    candidates: Sequence[QuantizationConfig | None]
     if stored is not None:
         _check_agreement(stored, wanted)
-        candidates, reason = [stored], "the checkpoint is stored so"
+        recipes: list[QuantizationConfig | None] = [stored]
     elif wanted == "none":
-        candidates, reason = [None], "as stored"
+        recipes = [None]
     elif wanted == "auto":
-        candidates, reason = _automatic(checkpoint.config), ""
+        recipes = _automatic(checkpoint.config)
     else:
-        candidates, reason = [choose_recipe(wanted, checkpoint.config)], "it was asked for"
-    free = _free_memory(compute.device)
-    is_limited = budget is not None or wanted == "auto"
-    limit = budget if budget is not None else (int(free * _SHARE_OF_FREE) if free is not None else None)
-    plans = [plan_for(checkpoint, compute, candidate) for candidate in candidates]
-    chosen = 0
-    if is_limited and limit is not None:
-        chosen = _first_that_fits(candidates, plans, limit, compute, is_budget=budget is not None)
-    if not reason:
-        reason = _why(candidates, plans, chosen, limit, compute)
-    kv_bytes = None if budget is None else budget - plans[chosen].total + plans[chosen].parts["keys and values"]
-    return replace(compute, quantization=candidates[chosen], quantization_reason=reason, kv_cache_bytes=kv_bytes)
+        recipes = [choose_recipe(wanted, checkpoint.config)]
+    candidates: list[_Candidate] = []
+    for recipe in recipes:
+        problem = _product_problem(compute, recipe)
+        plain = plan_for(checkpoint, compute, None, num_rows)
+        if stored is not None and not _is_by_kernels(compute, recipe):
+            # Once, at loading; every frame then costs what the dtype does, which is known to be faster than speech.
+            name = f"{dtype_name(compute.dtype)}, dequantised at loading"
+            candidates.append(_Candidate(name, None, plain, is_dequantized=True))
+        elif problem is not None and wanted != "auto":
+            candidates.append(_Candidate(_name(None, compute), None, plain))
+        plan = plan_for(checkpoint, compute, recipe, num_rows)
+        candidates.append(_Candidate(_name(recipe, compute), recipe, plan, problem=problem))
+    return candidates
 
 
-def limit_device_memory(device: torch.device, max_memory: str | int) -> None:
-    """Hold torch to a budget on a GPU; elsewhere the plan is all there is."""
-    if device.type == "cuda":
-        _, total = torch.cuda.mem_get_info(device)
-        torch.cuda.set_per_process_memory_fraction(min(1.0, parse_memory(max_memory) / total), device)
-
-
-def plan_for(checkpoint: Checkpoint, compute: ComputePlan, quantization: QuantizationConfig | None) -> MemoryPlan:
-    """Add up what a checkpoint needs in some precision; see `plan_memory`."""
+def plan_for(
+    checkpoint: Checkpoint, compute: ComputePlan, quantization: QuantizationConfig | None, num_rows: int
+) -> MemoryPlan:
+    """Add up what a checkpoint needs in some precision with rows side by side; see `plan_memory`."""
     return plan_memory(
         checkpoint.config,
         has_encoder=checkpoint.has_encoder,
         dtype=compute.dtype,
         codec_dtype=compute.codec_dtype,
         quantization=quantization,
+        device_type=compute.device.type,
+        has_kernels=_has_kernels(compute),
+        num_rows=num_rows,
     )
+
+
+def _has_kernels(compute: ComputePlan) -> bool:
+    return compute.device.type != "cuda" or KERNELS.is_on("attend_rotating", compute.device, compute.dtype)
+
+
+def _is_by_kernels(compute: ComputePlan, quantization: QuantizationConfig | None) -> bool:
+    ways = (product_way(precision, compute.device, compute.dtype) for precision in _precisions(quantization))
+    return compute.device.type != "cuda" or all(way == "kernel" for way in ways)
+
+
+def _product_problem(compute: ComputePlan, quantization: QuantizationConfig | None) -> str | None:
+    """Say why a GPU would be slower than speech with matrices of few bits; None where it would not."""
+    if compute.device.type != "cuda":
+        return None
+    device, dtype = compute.device, compute.dtype
+    for precision in _precisions(quantization):
+        if product_way(precision, device, dtype) == "none":
+            return f"nothing here multiplies {precision} fast ({why_slow(precision, device, dtype)})"
+    return None
+
+
+def _precisions(quantization: QuantizationConfig | None) -> list[Precision]:
+    if quantization is None:
+        return []
+    return sorted({quantization.backbone, quantization.acoustic, quantization.semantic_head})
 
 
 def _check_agreement(stored: QuantizationConfig, wanted: str) -> None:
@@ -195,59 +315,85 @@ def _check_agreement(stored: QuantizationConfig, wanted: str) -> None:
 
 
 def _automatic(config: ModelConfig) -> list[QuantizationConfig | None]:
-    candidates: list[QuantizationConfig | None] = []
+    recipes: list[QuantizationConfig | None] = []
     for name in _AUTO:
         try:
-            candidates.append(None if name is None else choose_recipe(name, config))
+            recipes.append(None if name is None else choose_recipe(name, config))
         except OptionError:
             continue  # groups do not fit the widths of this model
-    return candidates
+    return recipes
 
 
-def _first_that_fits(
-    candidates: Sequence[QuantizationConfig | None],
-    plans: list[MemoryPlan],
-    limit: int,
+def _choose(
+    candidates: list[_Candidate],
+    limit: int | None,
     compute: ComputePlan,
+    wanted: str,
     *,
     is_budget: bool,
-) -> int:
-    fitting = [index for index, plan in enumerate(plans) if plan.total <= limit]
-    if fitting:
-        return fitting[0]
-    name = _name(candidates[-1], compute)
+    is_stored: bool,
+) -> _Candidate:
+    if limit is None:
+        return candidates[0]
+    fitting = [candidate for candidate in candidates if candidate.plan.total <= limit]
+    fast = [candidate for candidate in fitting if candidate.problem is None]
+    # Who names a recipe, or has only that file, may be slow; a choice that nobody made must not be.
+    is_asked_for = wanted != "auto" or is_stored
+    if fast or (fitting and is_asked_for):
+        return (fast or fitting)[0]
+    least = candidates[-1]
     what = f"max_memory is {format_bytes(limit)}" if is_budget else f"{format_bytes(limit)} are free"
-    advice = (
-        f"allow {format_bytes(plans[-1].total)} or more" if is_budget else "free memory there or choose another device"
+    if fitting:
+        raise DeviceError(
+            f"{what} on {compute.device}, {candidates[0].name} needs {format_bytes(candidates[0].plan.total)}, and "
+            f"with fewer bits speech would be slower than it is heard: {least.problem}; install Triton, use a larger "
+            f"GPU, or ask for it all the same with --quantize {fitting[-1].name} (quantize={fitting[-1].name!r})"
+        )
+    raise DeviceError(
+        f"{what} on {compute.device}, and {least.name} needs more: {least.plan}; {_advice(least, wanted, is_budget)}"
     )
-    raise DeviceError(f"{what} on {compute.device}, and {name} needs more: {plans[-1]}; {advice}")
+
+
+def _advice(least: _Candidate, wanted: str, is_budget: bool) -> str:
+    enough = (
+        f"allow {format_bytes(least.plan.total)} or more" if is_budget else "free memory there or choose another device"
+    )
+    fewer = "" if wanted == "auto" or least.quantization is not None else "take fewer bits with --quantize int4, "
+    return f"{fewer}{enough}"
 
 
 def _why(
-    candidates: Sequence[QuantizationConfig | None],
-    plans: list[MemoryPlan],
-    chosen: int,
-    limit: int | None,
-    compute: ComputePlan,
+    candidates: list[_Candidate], chosen: _Candidate, limit: int | None, wanted: str, checkpoint: Checkpoint
 ) -> str:
+    asked_for = candidates[-1]
+    if chosen.is_dequantized:
+        return f"no kernel here multiplies {asked_for.name}, and {format_bytes(chosen.plan.total)} fit"
+    if wanted not in ("none", "auto") and chosen is not asked_for:
+        return f"{asked_for.name} was asked for, and {asked_for.problem}; {format_bytes(chosen.plan.total)} fit"
+    if checkpoint.config.quantization is not None:
+        return "the checkpoint is stored so"
+    if wanted != "auto":
+        return "as stored" if wanted == "none" else "it was asked for"
     if limit is None:
         return "free memory is unknown here"
     room = f"{format_bytes(limit)} may be used"
-    if chosen == 0:
-        return f"it fits: {format_bytes(plans[0].total)} are needed, {room}"
-    wider = chosen - 1
-    return f"{_name(candidates[wider], compute)} needs {format_bytes(plans[wider].total)}, {room}"
+    number = candidates.index(chosen)
+    if number == 0:
+        return f"it fits: {format_bytes(chosen.plan.total)} are needed, {room}"
+    wider = candidates[number - 1]
+    return f"{wider.name} needs {format_bytes(wider.plan.total)}, {room}"
+
+
+def _remark(candidates: list[_Candidate], chosen: _Candidate, reason: str, *, is_changed: bool) -> str | None:
+    """Say what a person would not expect: fewer bits than the file has, other numbers, or products that are slow."""
+    if chosen.problem is not None:
+        return f"weights: {chosen.name}, slower than speech; {chosen.problem}"
+    is_expected = len(candidates) == 1 or (chosen is candidates[0] and not is_changed)
+    return None if is_expected else f"weights: {chosen.name}; {reason}"
 
 
 def _name(quantization: QuantizationConfig | None, compute: ComputePlan) -> str:
     return dtype_name(compute.dtype) if quantization is None else quantization.name
-
-
-def _free_memory(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    memory = available_memory() if device.type == "cpu" else None
-    return None if memory is None else memory[0]
 
 
 def _kind_of(name: str) -> str:
@@ -256,15 +402,3 @@ def _kind_of(name: str) -> str:
     if name.startswith("audio_tokenizer."):
         return "codec"
     return "audio embeddings" if name.startswith("mm_audio_embeddings.") else "backbone"
-
-
-def _stream_positions(config: ModelConfig) -> int:
-    return min(POSITIONS_PER_SEQUENCE, config.backbone.max_seq_len)
-
-
-def _activation_bytes(config: ModelConfig) -> int:
-    """Bound what one pass holds at once, in float32: gate, up and their product beside a few rows of the stream."""
-    backbone, codec = config.backbone, config.codec
-    prompt = EngineOptions.prefill_positions * (3 * backbone.hidden_dim + 8 * backbone.dim) * 4
-    audio = FRAMES_PER_PASS * codec.steps_per_frame * (3 * codec.hidden_dim + 8 * codec.dim) * 4
-    return max(prompt, audio) + 2**25  # and 32 MiB that libraries take to work in

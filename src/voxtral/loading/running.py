@@ -23,6 +23,7 @@ from voxtral.engine.process import BoundToProcess
 from voxtral.engine.rig import ModelRig
 from voxtral.engine.self_check import examine
 from voxtral.errors import DeviceError, EngineError, EngineStoppedError
+from voxtral.loading.budgets import BUDGETS
 from voxtral.model.kernels.dispatch import KERNELS, one_line
 from voxtral.model.voxtral import VoxtralModel, move_model
 from voxtral.switches import is_switched_off
@@ -58,6 +59,7 @@ class RunningModel(BoundToProcess):
         self._lock = threading.Lock()
         self._restarting = threading.Lock()
         self._is_closed = False
+        self._release_budget = BUDGETS.claim(compute.device, compute.budget_bytes)
         self._set_engine(Engine(model, options, paths=paths))
 
     @property
@@ -147,6 +149,12 @@ class RunningModel(BoundToProcess):
                 )
             move_model(model, device=after.device, dtype=after.dtype, codec_dtype=after.codec_dtype)
             self._engine.weights_changed()
+            if after.device != before.device:
+                # A budget is for where the model was loaded; what was planned by it stays.
+                self._release_budget()
+                self._release_budget = BUDGETS.claim(after.device, None)
+                self._finalizer.detach()
+                self._finalizer = weakref.finalize(self, _end, self._engine, self._release_budget)
             self.compute = after
 
         self._engine.call(move)
@@ -175,7 +183,7 @@ class RunningModel(BoundToProcess):
     def _set_engine(self, engine: Engine) -> None:
         self._engine = engine
         # Also runs at interpreter exit, so that no thread is inside torch when that is torn down.
-        self._finalizer = weakref.finalize(self, engine.close)
+        self._finalizer = weakref.finalize(self, _end, engine, self._release_budget)
 
     def close(self) -> None:
         """Stop the engine; unfinished requests fail."""
@@ -183,4 +191,15 @@ class RunningModel(BoundToProcess):
             return
         with self._lock:
             self._is_closed = True
-        self._engine.close()
+        _end(self._engine, self._release_budget)
+
+
+def _end(engine: Engine, release_budget: Callable[[], None]) -> None:
+    engine.close()
+    release_budget()
+
+
+def fill_in(options: EngineOptions, compute: ComputePlan) -> EngineOptions:
+    """Let an engine have what was planned, where its options leave it open."""
+    planned = {name: getattr(compute, name) for name in ("num_threads", "kv_cache_bytes", "max_batch")}
+    return replace(options, **{name: value for name, value in planned.items() if getattr(options, name) is None})

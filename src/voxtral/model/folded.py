@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, FlowSchedule
 from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, guided_step
-from voxtral.model.linear import product
+from voxtral.model.linear import QuantizedLinear, product
+from voxtral.model.linear_weights import ROWS_PER_BLOCK
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,8 @@ class FoldedFlow:
         first = cast(AcousticLayer, acoustic.layers[0])
         enter = dense_weight(acoustic.input_projection).float()  # [D, A]
         normed = first.attention_norm.weight.float()[:, None] * enter
-        projections = [dense_weight(part).float() @ normed for part in first.attention.projections]
+        # In blocks: what is left of a GPU's memory beside the weights may be less than one matrix in float32.
+        projections = [rows @ normed for part in first.attention.projections for rows in dense_blocks(part)]
         zero_token = enter.new_zeros(1, 1, enter.shape[0], dtype=first.attention_norm.weight.dtype)
         return cls(
             acoustic=acoustic,
@@ -105,5 +107,12 @@ class FoldedFlow:
 
 def dense_weight(linear: nn.Module) -> Tensor:
     """Give the matrix [N, K] of a linear module, dequantised where it is quantised."""
-    make_dense = getattr(linear, "dense_weight", None)
-    return make_dense() if make_dense is not None else cast(nn.Linear, linear).weight
+    return linear.dense_weight() if isinstance(linear, QuantizedLinear) else cast(nn.Linear, linear).weight
+
+
+def dense_blocks(linear: nn.Module) -> Iterator[Tensor]:
+    """Give the matrix in float32, some rows at a time: [n, K] each."""
+    if isinstance(linear, QuantizedLinear):
+        yield from linear.dense_blocks()
+    else:
+        yield from (rows.float() for rows in cast(nn.Linear, linear).weight.split(ROWS_PER_BLOCK))

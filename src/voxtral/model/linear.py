@@ -1,25 +1,28 @@
 """Linear layers whose matrices have few bits, layers joined into one, and products with what stands around them.
 
 A matrix is in a canonical form (`voxtral.model.linear_weights`) until `QuantizedLinear.prepare` swaps it for one that
-this machine multiplies fast (`voxtral.model.linear_cpu`).
+this machine multiplies fast (`voxtral.model.linear_cpu`, `voxtral.model.linear_cuda`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Iterator, Sequence
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from voxtral.model.kernels.dispatch import has_triton, uses_triton
+from voxtral.config import Precision
+from voxtral.model.kernels.dispatch import KERNELS, one_line, uses_triton
 from voxtral.model.kernels.elementwise import silu_multiply
 from voxtral.model.kernels.float8 import float8_product, quantize_rows
 from voxtral.model.kernels.matmul import Matrix, Norm, fused_product
 from voxtral.model.linear_cpu import CpuInt4Weight, CpuInt8Weight, cpu_kernels, prepare_weight
+from voxtral.model.linear_cuda import cuda_products, prepare_for_cuda
 from voxtral.model.linear_weights import (
     KERNEL_ROWS,
+    ROWS_PER_BLOCK,
     Float8Weight,
     LinearWeight,
     QuantizedWeight,
@@ -50,10 +53,21 @@ class QuantizedLinear(nn.Module):
         """Dequantise: [N, K] float32."""
         return self.quantized_weight.dense()
 
-    def prepare(self) -> None:
-        """Swap the canonical form of the matrix for a faster one, where there is one."""
-        if isinstance(self.quantized_weight, QuantizedWeight):
-            self.quantized_weight = prepare_weight(self.quantized_weight)
+    def dense_blocks(self) -> Iterator[Tensor]:
+        """Dequantise some rows at a time, where the form allows it: [n, K] float32 each."""
+        weight = self.quantized_weight
+        if isinstance(weight, QuantizedWeight):
+            yield from (rows.dense() for rows in weight.split(ROWS_PER_BLOCK))
+        else:
+            yield weight.dense()
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """Swap the canonical form of the matrix for a faster one, where there is one for activations of a dtype."""
+        weight = self.quantized_weight
+        if isinstance(weight, QuantizedWeight):
+            self.quantized_weight = (
+                prepare_for_cuda(weight, dtype) if weight.device.type == "cuda" else prepare_weight(weight)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., K] to [..., N]."""
@@ -164,11 +178,50 @@ def num_outputs(linear: nn.Module) -> int:
     )
 
 
-def describe_products(device: torch.device) -> str:
-    """Say in words how matrices of few bits are multiplied on a device."""
+Way = Literal["kernel", "library", "none"]
+
+
+def product_way(precision: Precision, device: torch.device, dtype: torch.dtype) -> Way:
+    """Tell what multiplies matrices of few bits fast on a device, for activations of a dtype; tries it the first time.
+
+    Returns:
+        "kernel" of this package, "library" of torch, or "none": each product then dequantises, and on a GPU takes
+        longer than the speech that it makes.
+    """
+    if device.type == "cuda":
+        if KERNELS.is_on("quantized_matmul", device, dtype):
+            return "kernel"
+        return "library" if getattr(cuda_products(device, dtype), precision) is None else "none"
     if device.type != "cpu":
-        return "int8 and int4 by Triton kernels" if device.type == "cuda" and has_triton() else "dequantised, slow"
+        return "none"
+    kernels = cpu_kernels()
+    return "library" if (kernels.has_int8 if precision == "int8" else kernels.int4_block) else "none"
+
+
+def why_slow(precision: Precision, device: torch.device, dtype: torch.dtype) -> str:
+    """Say why there is no fast product on a GPU."""
+    kernel = KERNELS.problem("quantized_matmul", device, dtype)
+    library = getattr(cuda_products(device, dtype), precision)
+    return f"kernels: {one_line(str(kernel))}; torch's own product: {one_line(str(library))}"
+
+
+def describe_products(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> str:
+    """Say in words how matrices of few bits are multiplied on a device; what is named has been tried here."""
+    if device.type == "cuda":
+        return "; ".join(f"{precision} {_on_cuda(precision, device, dtype)}" for precision in _PRECISIONS)
+    if device.type != "cpu":
+        return "dequantised, slow"
     kernels = cpu_kernels()
     int8 = CpuInt8Weight.name if kernels.has_int8 else "int8 dequantised, slow: the processor has no VNNI"
     int4 = CpuInt4Weight.name if kernels.int4_block else "int4 dequantised, slow"
     return f"{int8}; {int4}"
+
+
+_PRECISIONS: tuple[Precision, ...] = ("int8", "int4")
+
+
+def _on_cuda(precision: Precision, device: torch.device, dtype: torch.dtype) -> str:
+    way = product_way(precision, device, dtype)
+    if way == "none":
+        return f"dequantised, slow ({why_slow(precision, device, dtype)})"
+    return "by a Triton kernel" if way == "kernel" else "by torch's own product"

@@ -9,7 +9,7 @@ dequantises and multiplies, and runs everywhere. How the numbers are chosen is i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, Self
 
@@ -23,6 +23,9 @@ from voxtral.model.kernels.matmul import dequantize, quantized_matmul, unpack_ni
 
 # Rows that are dequantised or packed at a time: bounds the memory beside the result.
 ROWS_PER_BLOCK = 1024
+
+# Numbers that a GPU dequantises at a time: fewer launches, and 60 MB beside the result at most.
+_NUMBERS_PER_BLOCK_OF_GPU = 2**22
 
 # Up to this many rows of activations the kernel for a GPU is used, above it dequantising and a library's product.
 # Reckoned, not measured: dequantising moves some 20 bytes for each weight, the kernel at most one for each 64 rows.
@@ -78,6 +81,11 @@ class QuantizedWeight(ABC):
         """See LinearWeight."""
         return sum(part.nbytes for part in self.parts)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.parts[0].device
+
     def to(self, device: torch.device) -> Self:
         """Copy to another device."""
         return self._with_each(lambda part: part.to(device))
@@ -86,6 +94,11 @@ class QuantizedWeight(ABC):
         """Take some of the outputs, without a copy."""
         return self._with_each(lambda part: part[start:stop])
 
+    def split(self, num_rows: int) -> Iterator[Self]:
+        """Go through the outputs, so many at a time."""
+        for start in range(0, self.shape[0], num_rows):
+            yield self.rows(start, min(start + num_rows, self.shape[0]))
+
     def _with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
         return replace(self, **{name: change(part) for name, part in vars(self).items()})
 
@@ -93,12 +106,25 @@ class QuantizedWeight(ABC):
         """See LinearWeight; where no kernel does it, dequantises a block of rows at a time, in the dtype of `x`."""
         if x.is_cuda and x.shape[0] <= KERNEL_ROWS and uses_triton("quantized_matmul", x, None):
             return quantized_matmul(x, *self.parts)
-        num_rows, _ = self.shape
+        num_rows, width = self.shape
+        step = max(ROWS_PER_BLOCK, _NUMBERS_PER_BLOCK_OF_GPU // width) if x.is_cuda else ROWS_PER_BLOCK
         outputs = x.new_empty(x.shape[0], num_rows)
-        for start in range(0, num_rows, ROWS_PER_BLOCK):
-            stop = min(start + ROWS_PER_BLOCK, num_rows)
-            outputs[:, start:stop] = F.linear(x, self.rows(start, stop).dense().to(x.dtype))
+        start = 0
+        for rows in self.split(step):
+            stop = start + rows.shape[0]
+            outputs[:, start:stop] = F.linear(x, rows.dense().to(x.dtype))
+            start = stop
         return outputs
+
+    def to_dense(self, dtype: torch.dtype) -> Tensor:
+        """Dequantise to [N, K] in a dtype, a block of rows at a time."""
+        num_rows, width = self.shape
+        dense = torch.empty(num_rows, width, dtype=dtype, device=self.device)
+        start = 0
+        for rows in self.split(ROWS_PER_BLOCK):
+            dense[start : start + rows.shape[0]] = rows.dense()
+            start += rows.shape[0]
+        return dense
 
 
 @dataclass(frozen=True, eq=False)

@@ -207,13 +207,20 @@ def prepare_for_inference(part: nn.Module) -> None:
     Args:
         part: a VoxtralModel or a part of it, such as a layer that has just been loaded. The codec stays as it is.
     """
+    dtype = _dtype_of(part)
     for module in part.modules():
         if isinstance(module, BackboneLayer | AcousticLayer):
             module.attention.fuse()
             module.feed_forward.fuse()
     for module in part.modules():
         if isinstance(module, QuantizedLinear):
-            module.prepare()
+            module.prepare(dtype)
+
+
+def _dtype_of(part: nn.Module) -> torch.dtype:
+    """Give the dtype of what is not quantised, which activations have."""
+    floats = (parameter.dtype for parameter in part.parameters() if parameter.is_floating_point())
+    return next(floats, torch.get_default_dtype())
 
 
 def round_flow_to_float8(model: VoxtralModel) -> None:

@@ -15,8 +15,10 @@ from voxtral.model.linear_weights import Int4Weight, Int8Weight, pack_nibbles
 _STARTS = (1.0, 0.9, 0.8)
 _ROUNDS = 4
 
-# Numbers that are fitted at a time: they stay in the cache of a processor.
-_BLOCK_NUMBERS = 2**18
+# Numbers that are fitted at a time: they stay in the cache of a processor. On a GPU each of some 250 operations of a
+# block is a launch, and small blocks of the published weights would be three million; large ones are a hundred
+# thousand, and hold 140 MB.
+_BLOCK_NUMBERS, _BLOCK_NUMBERS_OF_GPU = 2**18, 2**23
 
 _MAX_QUANTISED = 15
 
@@ -53,7 +55,7 @@ def fit_int4(weight: Tensor, group_size: int) -> Int4Weight:
 
 
 def _row_blocks(weight: Tensor) -> list[slice]:
-    step = max(1, _BLOCK_NUMBERS // weight.shape[1])
+    step = max(1, (_BLOCK_NUMBERS_OF_GPU if weight.is_cuda else _BLOCK_NUMBERS) // weight.shape[1])
     return [slice(start, start + step) for start in range(0, weight.shape[0], step)]
 
 

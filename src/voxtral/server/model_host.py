@@ -21,8 +21,8 @@ from voxtral.device import dtype_name, release_memory, resolve_device
 from voxtral.engine.options import EngineOptions, default_max_batch
 from voxtral.errors import DeviceError, EngineStoppedError, GenerationError, VoxtralError
 from voxtral.loading import hub
-from voxtral.loading.checkpoint import fingerprint
-from voxtral.loading.locate import choose_model
+from voxtral.loading.checkpoint import fingerprint, open_checkpoint
+from voxtral.loading.locate import choose_model, locate_model
 from voxtral.server.errors import HttpError, busy, shutting_down
 from voxtral.server.options import ServerOptions
 from voxtral.tts import VoxtralTTS
@@ -149,7 +149,10 @@ class ModelHost:
         """Sequences that the engine computes side by side, known before the model is."""
         if self._given is not None:
             return self._given.engine.max_batch
-        return self._options.max_batch or default_max_batch(resolve_device(self._options.device)[0].type)
+        if self._options.max_batch is not None:
+            return self._options.max_batch
+        device, _ = resolve_device(self._options.device, count_parameters(self._name))
+        return default_max_batch(device.type)
 
     @property
     def num_active(self) -> int:
@@ -295,6 +298,14 @@ class ModelHost:
         self._set("failed")
         # `on_fatal` says it, once.
         self.on_fatal(str(error) if isinstance(error, VoxtralError) else type(error).__name__)
+
+
+def count_parameters(name: str) -> int:
+    """Count a model's parameters before it is loaded; 0 where it is not here or cannot be opened."""
+    try:
+        return open_checkpoint(locate_model(name, allow_download=False)).num_parameters
+    except VoxtralError:
+        return 0  # loading it says what is wrong
 
 
 def _speak_once(tts: VoxtralTTS) -> None:

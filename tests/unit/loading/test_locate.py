@@ -27,6 +27,7 @@ def cached_4b(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def have_gpu(monkeypatch: pytest.MonkeyPatch, is_there: bool) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: is_there)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: int(is_there))
 
 

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints import TINY
+from voxtral import device
 from voxtral.config import BackboneConfig, ModelConfig
 from voxtral.device import ComputePlan, plan_compute
 from voxtral.engine.blocks import SCRATCH_BLOCK
 from voxtral.engine.memory import DeviceMemory
 from voxtral.engine.options import POSITIONS_PER_SEQUENCE, EngineOptions
 from voxtral.errors import DeviceError, OptionError
-from voxtral.loading import memory
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
 from voxtral.loading.load import load_model
 from voxtral.loading.memory import choose_quantization, parse_memory, plan_memory
@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_refused_with_its_parts(tiny_checkpoint: Checkpoint
 
 def test_auto_looks_at_what_is_free(tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     def with_free(size: int | None) -> ComputePlan:
-        monkeypatch.setattr(memory, "available_memory", lambda: None if size is None else (size, 2 * size))
+        monkeypatch.setattr(device, "available_memory", lambda: None if size is None else (size, 2 * size))
         return choose(tiny_checkpoint, "auto", None)
 
     assert with_free(10**12).quantization is None

@@ -25,8 +25,8 @@ def test_a_quantised_layer_adds_its_bias_and_keeps_leading_axes() -> None:
     x = randn(2, 3, 64, seed=1)
     expected = x @ layer.dense_weight().T + bias
     assert relative(layer(x), expected) < 1e-6
-    layer.prepare()
-    layer.prepare()
+    layer.prepare(torch.float32)
+    layer.prepare(torch.float32)
     assert layer(x).shape == (2, 3, 70)
     assert relative(layer(x), expected) < 1e-3
 
