@@ -134,6 +134,8 @@ def _soundfile_blocks(path: Path, raw_rate: int | None) -> Generator[Any]:
             )
         options = {"samplerate": raw_rate, "channels": 1, "format": "RAW", "subtype": "PCM_16", "endian": "LITTLE"}
     try:
+        if not path.stat().st_size:
+            raise _unreadable(path, "it is empty")
         with soundfile.SoundFile(path, **options) as file:
             yield file.samplerate, file.channels
             num_frames = 0

@@ -81,12 +81,14 @@ def test_what_cannot_be_joined_is_refused_and_nothing_is_written(tmp_path: Path)
     good = make(tmp_path / "good.wav", tone(0.1))
     soundfile.write(tmp_path / "two.wav", np.zeros((100, 2)), RATE)
     (tmp_path / "text.wav").write_text("no audio at all")
+    (tmp_path / "empty.wav").write_bytes(b"")
     raw = make(tmp_path / "raw.pcm", tone(0.1))
     for part, words in (
         (tmp_path / "none.wav", "is no file"),
         (tmp_path, "is no file"),
         (tmp_path / "two.wav", "2 channels"),
         (tmp_path / "text.wav", "cannot be read"),
+        (tmp_path / "empty.wav", "it is empty"),
         (raw, "does not say its rate"),
     ):
         with pytest.raises(AudioError, match=words):
