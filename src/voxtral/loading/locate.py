@@ -157,8 +157,9 @@ def _is_path(name: str) -> bool:
 def _not_here(name: str, revision: str | None) -> ModelNotFoundError:
     at = f" at revision {revision}" if revision else ""
     option = f" --revision {revision}" if revision else ""
+    fits = " (8 GB; docs/GPU.md says what fits which card)" if hub.canonical_id(name) == hub.CANONICAL_ID else ""
     return ModelNotFoundError(
         f"{name}{at} is not on this machine: no folder has that name, and no complete copy is in "
-        f"{hub.describe_search(name)}; nothing is downloaded unless asked for; run `voxtral download {name}{option}`, "
-        "or give a model folder"
+        f"{hub.describe_search(name)}; nothing is downloaded unless asked for; run "
+        f"`voxtral download {name}{option}`{fits}, or give a model folder"
     )

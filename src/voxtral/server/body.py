@@ -306,12 +306,12 @@ def _find_longest_string(data: bytes) -> tuple[int, int]:
     num_other_bytes = len(data)
     for number, (start, end) in enumerate(_strings_of(data)):
         if number > _MAX_JSON_STRINGS:
-            raise _no_object("the body has too many values")
+            raise _no_object("the body has too many values, or numbers of too many digits")
         num_other_bytes -= end - start
         if end - start > longest[1] - longest[0]:
             longest = (start, end)
     if num_other_bytes > _OTHER_BYTES:
-        raise _no_object("the body has too many values")
+        raise _no_object("the body has too many values, or numbers of too many digits")
     return longest
 
 

@@ -64,6 +64,14 @@ _STATUSES: tuple[tuple[type[VoxtralError], int, str | None], ...] = (
 _RETRY_AFTER_S = 1
 
 
+# What the router says, in other words.
+_OF_ROUTING = {
+    "Not Found": "nothing is at this address; OpenAI's begin with /v1, such as /v1/audio/speech, and the guide's is "
+    "/synthesize; correct the path, or the base address of the client",
+    "Method Not Allowed": "this address is not asked in this way; speech is asked for with POST; change the method",
+}
+
+
 class HttpError(HTTPException):
     """A refusal or failure, ready to be sent.
 
@@ -107,7 +115,8 @@ def as_http_error(error: Exception) -> HttpError:
     if isinstance(error, HttpError):
         return error
     if isinstance(error, HTTPException):
-        return HttpError(error.status_code, str(error.detail), code=_code_of(error.status_code), headers=error.headers)
+        detail = _OF_ROUTING.get(str(error.detail), str(error.detail))
+        return HttpError(error.status_code, detail, code=_code_of(error.status_code), headers=error.headers)
     if isinstance(error, VoxtralError):
         for kind, status, param in _STATUSES:
             if isinstance(error, kind):
