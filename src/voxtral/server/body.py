@@ -359,11 +359,7 @@ def _finite(text: str) -> float:
 def _read_urlencoded(data: bytes) -> dict[str, Any]:
     if data.lstrip()[:1] == b"{":
         # What curl says of a body where nobody says otherwise.
-        raise HttpError(
-            415,
-            "the body looks like JSON and is said to be a form; send it with the header Content-Type: application/json",
-            code="unsupported_media_type",
-        )
+        raise _malformed("it looks like JSON, which is sent with the header Content-Type: application/json")
     if data.count(b"&") >= _MAX_FIELDS:
         raise _malformed(f"it must have {_MAX_FIELDS} fields at most")
     try:
