@@ -86,6 +86,22 @@ def is_folder(path: str | os.PathLike[str]) -> bool:
     return (found := look(path)) is not None and stat.S_ISDIR(found.st_mode)
 
 
+def may_use(path: str | os.PathLike[str], mode: int) -> bool:
+    """Tell whether this user may use a path, as far as can be told beforehand.
+
+    Args:
+        path: a link is followed.
+        mode: of os.R_OK, os.W_OK and os.X_OK.
+    """
+    # Of the user as whom the process acts, where the system tells that apart from the one who started it.
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def why(error: OSError | ValueError) -> str:
+    """Say what the system has against a path, without the path: in its own words, or in Python's of what is no name."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 def temporary_beside(target: Path, suffix: str = "") -> Path:
     """Name a hidden file beside a target that nobody else has: no thread, no process and no other machine.
 

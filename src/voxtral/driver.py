@@ -57,11 +57,27 @@ def find_driver() -> Driver | None:
         told = _ask(tool)
         if told is not None:
             return told
+    version = _module_version()
+    return None if version is None else Driver("an NVIDIA GPU", version)
+
+
+@cache
+def driver_version() -> str:
+    """Return the version of NVIDIA's driver; "unknown" where nobody tells, such as without one."""
+    # A program is started only where the kernel does not tell: on Windows, in WSL and in some containers.
+    version = _module_version()
+    if not version and (driver := find_driver()) is not None:
+        version = driver.version
+    return version or "unknown"
+
+
+def _module_version() -> str | None:
+    """Read what the kernel module says of itself: empty where that is no version, None where there is no module."""
     try:
         match = re.search(r"\b(\d{3}(?:\.\d+)+)\b", _KERNEL_MODULE.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return None
-    return Driver("an NVIDIA GPU", match[1] if match else "")
+    return match[1] if match else ""
 
 
 def _ask(tool: str) -> Driver | None:

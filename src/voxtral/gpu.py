@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import re
-import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import torch
-
-_DRIVER_FILE = Path("/proc/driver/nvidia/version")
-_SMI_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -42,21 +35,6 @@ def read_gpu(device: torch.device) -> GpuFacts:
     free, total = torch.cuda.mem_get_info(device)
     capability = (properties.major, properties.minor)
     return GpuFacts(properties.name, capability, properties.multi_processor_count, total, free)
-
-
-@cache
-def driver_version() -> str:
-    """Return the version of NVIDIA's driver; "unknown" where nobody tells, such as without one."""
-    with suppress(OSError):
-        if found := re.search(r"\b\d{3}\.\d+(?:\.\d+)?\b", _DRIVER_FILE.read_text(encoding="utf-8", errors="replace")):
-            return found.group()
-    # Windows, WSL and containers.
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    with suppress(OSError, subprocess.SubprocessError):
-        run = subprocess.run(command, capture_output=True, text=True, timeout=_SMI_TIMEOUT_S, check=True)
-        if found := re.search(r"\d+\.\d+(?:\.\d+)?", run.stdout):
-            return found.group()
-    return "unknown"
 
 
 def triton_version() -> str | None:

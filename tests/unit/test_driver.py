@@ -96,6 +96,23 @@ def test_the_kernel_module_tells_where_the_tool_does_not(tmp_path: Path, monkeyp
     assert driver.find_driver.__wrapped__() == Driver("an NVIDIA GPU", "570.133.20")
 
 
+def test_the_version_is_the_kernels_where_it_tells_and_else_the_tools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "version"
+    monkeypatch.setattr(driver, "_KERNEL_MODULE", module)
+    monkeypatch.setattr(driver, "find_driver", lambda: NEW)
+    version = driver.driver_version.__wrapped__
+    assert version() == NEW.version
+    module.write_text("NVRM version: of no number\n")
+    assert version() == NEW.version
+    monkeypatch.setattr(driver, "find_driver", lambda: None)
+    assert version() == "unknown"
+    module.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14\n")
+    monkeypatch.setattr(driver, "find_driver", lambda: pytest.fail("a program was started for nothing"))
+    assert version() == "550.54.14"
+
+
 def test_a_tool_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def hang(*_: object, **__: object) -> None:
         raise subprocess.TimeoutExpired("nvidia-smi", 10)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from voxtral.cli.terminal import deferred_interrupts, say
-from voxtral.disk import temporary_beside
+from voxtral.disk import may_use, temporary_beside, why
 from voxtral.errors import AudioError, ReferenceAudioError
 from voxtral.text import files
 
@@ -46,10 +46,10 @@ def check_target(target: Path) -> None:
             raise AudioError(f"{target} cannot be written; its folder must exist; create {target.parent} first")
     except (OSError, ValueError) as error:
         raise AudioError(
-            f"{target} cannot be written ({_reason(error)}); it must be the name of a file in a folder that may be "
+            f"{target} cannot be written ({why(error)}); it must be the name of a file in a folder that may be "
             "written to; choose another"
         ) from error
-    if not _may_use(target.parent, os.W_OK | os.X_OK):
+    if not may_use(target.parent, os.W_OK | os.X_OK):
         raise AudioError(
             f"{target} cannot be written; this user may not write to {target.parent}; choose another folder, or change "
             "its permissions"
@@ -75,13 +75,13 @@ def check_clip(clip: str | Path) -> None:
     """
     try:
         os.stat(clip)
-        reason = None if _may_use(clip, os.R_OK) else os.strerror(errno.EACCES)
+        reason = None if may_use(clip, os.R_OK) else os.strerror(errno.EACCES)
     except FileNotFoundError as error:
         raise ReferenceAudioError(
             f"the file {clip} does not exist; name an audio file to clone a voice from"
         ) from error
     except (OSError, ValueError) as error:
-        reason = _reason(error)
+        reason = why(error)
     if reason is not None:
         raise ReferenceAudioError(
             f"the file {clip} cannot be read ({reason}); a voice is cloned from an audio file; check the path and its "
@@ -112,18 +112,9 @@ def writing(target: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def _may_use(path: str | Path, mode: int) -> bool:
-    """Tell whether this user may read a path (os.R_OK) or write to it (os.W_OK), as far as can be told beforehand."""
-    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
-
-
 def _is_folder(path: Path) -> bool:
     """Tell whether a folder is there; what can be no name is a ValueError here, other than in `voxtral.disk`."""
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

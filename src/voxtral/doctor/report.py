@@ -20,6 +20,7 @@ import torch
 
 from voxtral import __version__
 from voxtral.device import ComputePlan, available_memory, device_memory, dtype_name
+from voxtral.driver import driver_version
 from voxtral.engine.engine import Engine
 from voxtral.engine.frame import RowInput
 from voxtral.engine.frame_maker import FrameMaker
@@ -31,7 +32,7 @@ from voxtral.engine.paths import PATHS, Paths
 from voxtral.engine.rig import ModelRig
 from voxtral.engine.self_check import examine
 from voxtral.engine.verdict import Verdict
-from voxtral.gpu import driver_version, read_gpu, system_kind, triton_version
+from voxtral.gpu import read_gpu, system_kind, triton_version
 from voxtral.loading import hub
 from voxtral.loading.memory import MemoryPlan, format_bytes
 from voxtral.model.kernels.dispatch import KERNELS, USES_DOT, one_line

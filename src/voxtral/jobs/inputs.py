@@ -18,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast
 
-from voxtral.disk import UnfitFileError, is_file, is_folder, look, open_regular
+from voxtral.disk import UnfitFileError, is_file, is_folder, look, may_use, open_regular, why
 from voxtral.errors import RequestError, TextError
 from voxtral.options import OPTIONS
 from voxtral.speech.batch import BatchItem, item_options, item_seed, merge_options, own_name
@@ -304,7 +304,7 @@ def _check_readable(source: Path) -> None:
     except OSError as error:
         raise unreadable(str(source), error) from error
     wanted = os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)
-    if not os.access(source, wanted, effective_ids=os.access in os.supports_effective_ids):
+    if not may_use(source, wanted):
         raise unreadable(str(source), PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
@@ -408,10 +408,9 @@ def _check_clip(clip: Any) -> None:
         except FileNotFoundError as error:
             raise RequestError(f"the clip {path!r} does not exist; name an audio file to clone from") from error
         except (OSError, ValueError) as error:
-            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             raise RequestError(
-                f"the clip {path!r} cannot be read ({reason}); a voice is cloned from an audio file; check the path "
-                "and its permissions"
+                f"the clip {path!r} cannot be read ({why(error)}); a voice is cloned from an audio file; check the "
+                "path and its permissions"
             ) from error
     elif clip is not None and not isinstance(clip, bytes | bytearray | memoryview | tuple):
         raise RequestError(

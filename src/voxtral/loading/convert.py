@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from voxtral.config import Precision, QuantizationConfig
-from voxtral.disk import temporary_beside
+from voxtral.disk import may_use, temporary_beside
 from voxtral.errors import CheckpointError, OptionError
 from voxtral.loading.checkpoint import Checkpoint, TensorReader, check_finite
 from voxtral.loading.files import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE
@@ -95,7 +95,7 @@ def check_conversion(checkpoint: Checkpoint, target: Path) -> None:
         raise OptionError(f"{target} is there already; the folder must be a new one; choose another name")
     if not os.path.isdir(target.parent):
         raise OptionError(f"{target} cannot be written; its folder must exist; create {target.parent} first")
-    if not os.access(target.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+    if not may_use(target.parent, os.W_OK | os.X_OK):
         raise OptionError(
             f"{target} cannot be written; this user may not write to {target.parent}; choose another folder, or change "
             "its permissions"

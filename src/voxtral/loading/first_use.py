@@ -25,10 +25,11 @@ import torch
 from voxtral import __version__
 from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, dtype_name
+from voxtral.driver import driver_version
 from voxtral.engine.options import EngineOptions, default_max_batch
 from voxtral.engine.paths import PATHS, PathName, Paths
 from voxtral.engine.verdict import Finding, Verdict, read_finding
-from voxtral.gpu import driver_version, read_gpu, triton_version
+from voxtral.gpu import read_gpu, triton_version
 from voxtral.loading.checkpoint import Checkpoint
 from voxtral.loading.files import cache_folder
 from voxtral.loading.self_check_child import Specification

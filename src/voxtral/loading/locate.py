@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
-from voxtral.disk import look
+from voxtral.disk import look, why
 from voxtral.errors import CheckpointError, ModelNotFoundError, OptionError
 from voxtral.loading import hub
 from voxtral.loading.files import REQUIRED_FILES, VOICE_FOLDER
@@ -140,13 +140,12 @@ def _is_folder(folder: Path, name: str, *, is_path: bool) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         is_no_name = isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG
         if is_no_name and not is_path:
             return False
         raise ModelNotFoundError(
-            f"the folder {name} cannot be looked at ({reason}); a model folder must be one that this user may read; "
-            "check the path and its permissions"
+            f"the folder {name} cannot be looked at ({why(error)}); a model folder must be one that this user may "
+            "read; check the path and its permissions"
         ) from error
 
 
