@@ -29,6 +29,14 @@ LanguageSource = Literal["given", "voice", "text", "default"]
 
 Normalize = Literal["off", "auto"]
 
+Timing = Literal["attention", "proportional", "none"]
+"""Where word times come from: the model's own attention, the share of the characters, or nowhere."""
+
+Verify = Literal["off", "report", "retry"]
+"""What is done about speech that does not follow its text: nothing, say so, or make it again."""
+
+FindingKind = Literal["skipped", "repeated", "invented", "changed", "cut_off", "stuck", "silence", "rate"]
+
 Voice: TypeAlias = "str | os.PathLike[str] | VoicePrompt"
 """A preset's name, the path of a saved voice, or a voice at hand."""
 
@@ -82,6 +90,11 @@ class SpeechRequest:
         pause_s: seconds of silence between the segments of a long text.
         deadline_s: seconds from `submit` in which all audio must be made, time that its reader lets pass included;
             None for no limit.
+        timestamps: whether the words and when they are heard are wanted.
+        verify: what is done about speech that does not follow its text.
+        max_attempts: times that a segment is made at most where `verify` is "retry".
+        keep_to_text: do not let the model end before it has said the text, nor go on after it; only where the
+            checkpoint has an aligner.
     """
 
     text: str
@@ -94,6 +107,69 @@ class SpeechRequest:
     speed: float = SPEED.default
     pause_s: float = PAUSE.default
     deadline_s: float | None = None
+    timestamps: bool = False
+    verify: Verify = "off"
+    max_attempts: int = 3
+    keep_to_text: bool = True
+
+
+@dataclass(frozen=True)
+class WordTime:
+    """A word and when it is heard.
+
+    Attributes:
+        text_start: offset into the text as given, inclusive.
+        text_end: exclusive; text[text_start:text_end] is the word.
+        start_s: seconds in the audio as heard: pauses, speed and retries included.
+        end_s: seconds, at least `start_s`.
+        confidence: how much of the model's attention was on the word meanwhile, 0 to 1; 0 for a word that was not
+            heard, which has no length.
+    """
+
+    text_start: int
+    text_end: int
+    start_s: float
+    end_s: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A place where speech does not follow its text.
+
+    Attributes:
+        kind: what is wrong.
+        text_start: offset into the text as given, inclusive.
+        text_end: exclusive.
+        start_s: seconds in the audio as heard.
+        end_s: seconds.
+        strength: 1 at the threshold, more beyond it.
+    """
+
+    kind: FindingKind
+    text_start: int
+    text_end: int
+    start_s: float
+    end_s: float
+    strength: float
+
+
+@dataclass(frozen=True)
+class SegmentCheck:
+    """Whether a segment says its text, as far as the model itself knows.
+
+    Attributes:
+        verdict: "ok": nothing was skipped, repeated or added that the model knows of; it says nothing of how words
+            are pronounced. "unchecked" where the checkpoint has no aligner.
+        score: of the attempt that is heard; more is worse; it ranks attempts at one text.
+        findings: what is wrong, in order of the text.
+        attempts: times that the segment was made.
+    """
+
+    verdict: Literal["ok", "suspect", "bad", "unchecked"]
+    score: float
+    findings: tuple[Finding, ...]
+    attempts: int
 
 
 @dataclass(frozen=True)
@@ -123,6 +199,8 @@ class AudioChunk:
         segment: index of the text segment that the first sample belongs to.
         start: index of the first sample in the utterance.
         marks: places of the text that begin within these samples, in order.
+        words: those whose times are final by this chunk and were not with an earlier one, in order; only where
+            timestamps are wanted.
     """
 
     samples: Samples
@@ -130,6 +208,7 @@ class AudioChunk:
     segment: int = 0
     start: int = 0
     marks: tuple[Mark, ...] = ()
+    words: tuple[WordTime, ...] = ()
 
     def numpy(self) -> Samples:
         """Return the samples."""
@@ -156,6 +235,9 @@ class SegmentInfo:
         num_frames: frames of the attempt that is heard.
         finish_reason: of this segment.
         seed: of the attempt that is heard; not the request's seed after a retry.
+        words: of the segment, each once, in order; empty where timestamps are not wanted.
+        timing: where the times of the words come from.
+        check: whether it says its text; None where `verify` is "off".
     """
 
     text_start: int
@@ -165,6 +247,9 @@ class SegmentInfo:
     num_frames: int
     finish_reason: FinishReason
     seed: int
+    words: tuple[WordTime, ...] = ()
+    timing: Timing = "none"
+    check: SegmentCheck | None = None
 
 
 @dataclass(frozen=True)
