@@ -6,7 +6,7 @@ What a sequence carries from frame to frame (the embedding of its last frame) st
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,6 +33,7 @@ class RowInput:
         noise: [A] float32, scaled.
         guidance_scale: weight of the conditional velocity.
         may_end: whether END_AUDIO may be chosen.
+        text: positions of the text's tokens where the attention to them is wanted.
     """
 
     slot: int
@@ -42,6 +43,7 @@ class RowInput:
     noise: npt.NDArray[np.float32]
     guidance_scale: float
     may_end: bool
+    text: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +87,17 @@ class FrameOutputs:
     is_finite: Tensor  # [B] bool, of the hidden state and of what the flow made of it
     hidden: Tensor  # [B, D]
     flow_state: Tensor  # [B, A] float32
+    text_weights: Tensor | None = None  # [B, tokens] float32, mean of the chosen heads; zero behind a row's text
 
     def clone(self) -> FrameOutputs:
         """Copy, so that the next step may overwrite these."""
-        return FrameOutputs(*(getattr(self, part.name).clone() for part in fields(self)))
+        return replace(self, **{name: value.clone() for name, value in self.tensors.items()})
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All that was made, by name."""
+        values = ((part.name, getattr(self, part.name)) for part in fields(self))
+        return {name: value for name, value in values if value is not None}
 
 
 def gather_inputs(rows: list[RowInput], *, num_blocks: int, pin: bool = False) -> FrameInputs:
@@ -147,4 +156,5 @@ def compute_frame(
     # What is not finite rounds to no code at all, and one row's lookup out of range would end the step of all rows.
     audio_tokens = step.audio_tokens.where(is_finite[:, None], 0)
     carried[inputs.slots] = model.embed_frames(audio_tokens)
-    return FrameOutputs(audio_tokens, is_finite, hidden, step.flow_state)
+    text_weights = memory.text_weights if isinstance(memory, SpanMemory) else None
+    return FrameOutputs(audio_tokens, is_finite, hidden, step.flow_state, text_weights)

@@ -258,10 +258,10 @@ class FrameMaker:
             rows = self._padding.fill_up(rows, self._max_batch)
         inputs = gather_inputs(rows, num_blocks=num_blocks).to(self._model.device)
         spans = [
-            Span(index, index + 1, inputs.block_tables[index, : len(row.blocks)].long(), row.position + 1)
+            Span(index, index + 1, inputs.block_tables[index, : len(row.blocks)].long(), row.position + 1, row.text)
             for index, row in enumerate(rows[:num_rows])
         ]
-        memory = SpanMemory(self._memory.pages, inputs.slot_mapping, spans)
+        memory = SpanMemory(self._memory.pages, inputs.slot_mapping, spans, self._options.text_heads)
         schedule = self._schedule_for(num_euler_steps)
         return compute_frame(self._model, self._memory.carried, memory, inputs, schedule, flow)
 

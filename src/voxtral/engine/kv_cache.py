@@ -84,6 +84,7 @@ class Span:
     stop: int
     blocks: Tensor  # [n] int64, of the sequence from its first position on
     num_seen: int  # positions of the sequence, the new ones included
+    text: tuple[int, int] | None = None  # positions of the text where what one new position sees of it is wanted
 
 
 class SpanMemory:
@@ -93,12 +94,17 @@ class SpanMemory:
         pages: written to.
         slot_mapping: [N] int64, the KV slot of each new position; see `kv_slot`.
         spans: without gaps from 0; positions after the last span are padding and get zeros.
+        text_heads: layer and query head each, whose attention to the text is wanted.
     """
 
-    def __init__(self, pages: KVPages, slot_mapping: Tensor, spans: list[Span]) -> None:
+    def __init__(
+        self, pages: KVPages, slot_mapping: Tensor, spans: list[Span], text_heads: tuple[tuple[int, int], ...] = ()
+    ) -> None:
         self._pages = pages
         self._slot_mapping = slot_mapping
         self._spans = spans
+        self._text_heads = text_heads if any(span.text for span in spans) else ()
+        self._text_weights: list[list[Tensor]] = [[] for _ in spans]  # of each span [n] for each head
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See AttentionMemory; query [1, H, N, Dh]."""
@@ -111,16 +117,37 @@ class SpanMemory:
                 part[span.blocks].flatten(0, 1)[: span.num_seen].transpose(0, 1)[None] for part in (keys, values)
             )
             outputs.append(attend_causally(query[:, :, span.start : span.stop], seen_keys, seen_values))
+            self._listen(layer, query, seen_keys, span)
         num_padding = query.shape[2] - self._spans[-1].stop
         if num_padding:
             outputs.append(outputs[0].new_zeros(1, num_padding, outputs[0].shape[2]))
         return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
+
+    @property
+    def text_weights(self) -> Tensor | None:
+        """What the heads saw of the texts: [spans, longest text] float32, zero behind a text; None if nobody asked."""
+        if not self._text_heads:
+            return None
+        means = [sum(parts) / len(parts) if parts else torch.zeros(0) for parts in self._text_weights]
+        return pad_sequence([torch.as_tensor(mean) for mean in means], batch_first=True)
 
     def attend_rotating(self, layer: int, projections: tuple[Tensor, Tensor, Tensor], rotation: Rotation) -> Tensor:
         """See FusedMemory."""
         pages = (self._pages.keys[layer], self._pages.values[layer])
         query = rotate_and_store(projections, rotation, self._slot_mapping, *pages)
         return attend_spans(query, pages, self._paged_spans)
+
+    def _listen(self, layer: int, query: Tensor, seen_keys: Tensor, span: Span) -> None:
+        """Note what the chosen heads of a layer see of a span's text."""
+        heads = [head for number, head in self._text_heads if number == layer]
+        if not heads or span.text is None:
+            return
+        group = query.shape[1] // seen_keys.shape[1]
+        start, stop = span.text
+        wanted = query[0, heads, span.start, None]  # [heads, 1, Dh]
+        keys = seen_keys[0, [head // group for head in heads], start:stop]
+        scores = (wanted * wanted.shape[-1] ** -0.5) @ keys.transpose(1, 2)
+        self._text_weights[span.start].extend(scores[:, 0].float().softmax(dim=-1))
 
     @cached_property
     def _paged_spans(self) -> PagedSpans:

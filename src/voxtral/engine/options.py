@@ -54,6 +54,8 @@ class EngineOptions:
             on the GPU, unless VOXTRAL_TRITON is 0.
         warm_up: on a GPU, compile and capture before the first request; without it that happens as it is needed, which
             is quicker for one utterance.
+        text_heads: layer and query head each of those that follow the text (`voxtral.align`); empty where none are
+            known. Their attention is measured for requests with a follower.
         num_threads: CPU threads for one operation of torch on the engine's thread; None leaves torch's choice.
     """
 
@@ -71,6 +73,7 @@ class EngineOptions:
     chunk_frames: tuple[int, ...] = (1, 1, 2, 2, 3, 4, 6, 8)
     prefix_folder: Path | None = None
     prefix_fingerprint: str = ""
+    text_heads: tuple[tuple[int, int], ...] = ()
     num_threads: int | None = None
     triton: bool | None = None
     warm_up: bool = True

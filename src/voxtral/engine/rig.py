@@ -162,7 +162,7 @@ class ModelRig:
         limit = CHECKS["static step"].narrow if self.is_narrow else CHECKS["static step"].exact
         is_near = difference(made[0].hidden[:_ROWS], eager.hidden[:_ROWS]) <= limit
         # Rows that only fill up read what others of them wrote, in no order.
-        pairs = ((one[:_ROWS], other[:_ROWS]) for one, other in zip(*(vars(m).values() for m in made), strict=True))
+        pairs = ((one[:_ROWS], other[:_ROWS]) for one, other in zip(*(m.tensors.values() for m in made), strict=True))
         return 0.0 if is_near and all(torch.equal(one, other) for one, other in pairs) else 1.0
 
     # Kernels and products.

@@ -32,9 +32,17 @@ class Row:
     prompt: Tensor  # [P, D] embeddings on the device; emptied when they have been run
     num_prefilled: int = 0
     num_launched: int = 0  # frames that were asked for
-    num_frames: int = 0  # frames that have been looked at
+    num_seen: int = 0  # frames that have been looked at and stand
+    num_followed: int = 0  # frames that the follower has been shown
+    num_frames: int = 0  # frames that are speech for certain
     num_chunks: int = 0
     num_samples: int = 0  # of audio that has been made
+    num_rewinds: int = 0  # times that frames were taken back, so that those under way are told from their successors
+    may_end_from: int = 0  # END_AUDIO is not chosen before this frame
+    last: Tensor | None = None  # the latest frame [K] that stands, where a follower may want the next one made again
+    waiting: list[Tensor] = field(
+        default_factory=list[Tensor]
+    )  # frames [K] of which it is not known yet whether they stay
     pending: list[Tensor] = field(default_factory=list[Tensor])  # frames [K] that are not audio yet
     swapped: SwappedOut | None = None
 
@@ -52,6 +60,21 @@ class Row:
     def is_exhausted(self) -> bool:
         """Whether every frame of the budget has been asked for."""
         return self.num_launched == self.request.max_frames
+
+    def take_waiting(self) -> list[Tensor]:
+        """Take the frames that nobody knew of whether they stay."""
+        frames, self.waiting = self.waiting, []
+        return frames
+
+    def drop_waiting(self, *, is_end: bool) -> None:
+        """Drop them, and the frame that was looked at last unless it is END_AUDIO: they are no speech.
+
+        Args:
+            is_end: whether it is.
+        """
+        num_dropped = len(self.take_waiting()) + (not is_end)
+        if self.trace is not None:
+            self.trace.drop(num_dropped, before_last=is_end)
 
     def take_pending(self) -> list[Tensor]:
         """Take the frames that are not audio yet."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from voxtral.config import END_AUDIO
 from voxtral.device import is_out_of_memory, release_memory
+from voxtral.engine.following import Decision
 from voxtral.engine.frame import FrameOutputs, RowInput
 from voxtral.engine.frame_maker import FrameMaker, fold_flow
 from voxtral.engine.kv_cache import Span, SpanMemory, kv_slot
@@ -38,9 +39,11 @@ class Group:
     """Rows of one step that share a flow schedule and a kind (`FrameMaker.kind_of`)."""
 
     rows: list[Row]
+    rewinds: list[int]  # of each row when the frame was asked for; one that was rewound since wants another
     outputs: FrameOutputs  # on the device
     semantic: Tensor  # [rows] int64 in CPU memory
     is_finite: Tensor  # [rows] bool in CPU memory
+    text_weights: Tensor | None  # [rows, tokens] float32 in CPU memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +239,10 @@ class Runner(RunnerProtocol[Row, Step]):
         for (num_euler_steps, _), members in groups.items():
             outputs = made.frames.make([row_input for _, row_input in members], num_euler_steps)
             semantic, is_finite = outputs.audio_tokens[: len(members), 0], outputs.is_finite[: len(members)]
-            launched.append(Group([row for row, _ in members], outputs, to_host(semantic), to_host(is_finite)))
+            weights = None if outputs.text_weights is None else to_host(outputs.text_weights[: len(members)])
+            of_step = [row for row, _ in members]
+            rewinds = [row.num_rewinds for row in of_step]
+            launched.append(Group(of_step, rewinds, outputs, to_host(semantic), to_host(is_finite), weights))
         return Step(launched, failures, mark(self.model.device))
 
     def _next_input(self, memory: DeviceMemory, row: Row) -> RowInput:
@@ -251,7 +257,8 @@ class Runner(RunnerProtocol[Row, Step]):
             blocks=row.reservation.blocks[: memory.pool.blocks_for(position + 1)],
             noise=noise,
             guidance_scale=request.guidance_scale,
-            may_end=frame >= request.min_frames,
+            may_end=frame >= max(request.min_frames, row.may_end_from),
+            text=None if request.follower is None else request.prompt.text_span,
         )
 
     def wait(self, step: Step) -> None:
@@ -262,33 +269,74 @@ class Runner(RunnerProtocol[Row, Step]):
     def collect(self, step: Step) -> Iterator[Outcome]:
         """See RunnerProtocol."""
         yield from step.failures
-        vocoder = self._on_device().vocoder
-        due: list[Due] = []
+        made = self._on_device()
+        looks: list[tuple[Row, Iterator[RowOutput | Due | Exception]]] = []
         for group in step.groups:
             semantic: list[int] = group.semantic.numpy().tolist()
             is_finite: list[bool] = group.is_finite.numpy().tolist()
             for index, row in enumerate(group.rows):
-                output = self._look_at(vocoder, group, index, semantic[index], is_finite=is_finite[index])
+                if row.num_rewinds == group.rewinds[index]:
+                    look = self._look_at(made, group, index, semantic[index], is_finite=is_finite[index])
+                    looks.append((row, look))
+                else:
+                    yield row, RowOutput(None, row.num_frames, None)
+        # Nearly always one round: only frames that a follower kept back become several chunks at once.
+        while looks:
+            due: list[Due] = []
+            going_on: list[tuple[Row, Iterator[RowOutput | Due | Exception]]] = []
+            for row, look in looks:
+                output = next(look, None)
+                if output is None:
+                    continue
+                going_on.append((row, look))
                 if isinstance(output, Due):
                     due.append(output)
                 else:
                     yield row, output
-        yield from vocoder.decode(due)
+            yield from made.vocoder.decode(due)
+            looks = going_on
 
     def _look_at(
-        self, vocoder: Vocoder, group: Group, index: int, semantic: int, *, is_finite: bool
-    ) -> RowOutput | Due | Exception:
-        """Take one row's frame; say what is to be decoded now, if anything."""
+        self, made: _OnDevice, group: Group, index: int, semantic: int, *, is_finite: bool
+    ) -> Iterator[RowOutput | Due | Exception]:
+        """Take one row's frame; say what is to be decoded now, if anything, and after that."""
         row, outputs = group.rows[index], group.outputs
         if not is_finite:
-            return not_finite("frame", row.num_frames, self.model.dtype)
+            yield not_finite("frame", row.num_frames, self.model.dtype)
+            return
+        decision = _decide(row, group, index, says_end=semantic == END_AUDIO)
+        if decision == "again":
+            self._rewind(made.memory, row)
+            yield RowOutput(None, row.num_frames, None)
+            return
+        row.num_seen += 1
         if row.trace is not None:
-            row.trace.hidden.append(outputs.hidden[index].clone())
-            row.trace.flow_states.append(outputs.flow_state[index].clone())
-            row.trace.audio_tokens.append(outputs.audio_tokens[index].clone())
-        if semantic == END_AUDIO:
-            return vocoder.end(row)
-        return vocoder.add(row, outputs.audio_tokens[index])
+            row.trace.add(outputs.hidden[index], outputs.flow_state[index], outputs.audio_tokens[index])
+        tokens = outputs.audio_tokens[index]
+        if decision in ("keep", "wait"):
+            row.waiting.append(tokens)
+            row.last = None if row.request.follower is None else tokens
+            if decision == "wait" and row.num_seen < row.request.max_frames:
+                yield RowOutput(None, row.num_frames, None)
+                return
+        elif decision in ("over", "lost"):
+            row.drop_waiting(is_end=semantic == END_AUDIO)
+        for frame in row.take_waiting():
+            yield made.vocoder.add(row, frame)
+        if decision in ("end", "over", "lost"):
+            row.num_rewinds += 1  # a frame that is under way already is of no use to anybody
+            yield made.vocoder.end(row, decision)
+
+    def _rewind(self, memory: DeviceMemory, row: Row) -> None:
+        """Let the frame that was looked at be made again, and without END_AUDIO."""
+        row.num_rewinds += 1
+        row.num_launched = row.num_seen
+        row.may_end_from = row.num_seen + 1
+        if row.last is None:
+            last_token = torch.tensor(row.request.prompt.token_ids[-1:])
+            memory.carried[row.slot] = self.model.embed_text(last_token)[0].to(memory.carried)
+        else:
+            memory.carried[row.slot] = self.model.embed_frames(row.last[None])[0]
 
     # What is on the device.
 
@@ -356,3 +404,15 @@ class Runner(RunnerProtocol[Row, Step]):
         rate = model.config.sample_rate
         vocoder = Vocoder(model, options, model.device, model.dtype, rate, has_stream=has_stream)
         return _OnDevice(memory, frames, vocoder)
+
+
+def _decide(row: Row, group: Group, index: int, *, says_end: bool) -> Decision:
+    """Ask the row's follower about its frame; a frame that is made again has been shown to it before."""
+    follower = row.request.follower
+    if follower is None or group.text_weights is None:
+        return "end" if says_end else "keep"
+    if row.num_followed == row.num_seen:
+        start, stop = row.request.prompt.text_span
+        follower.see(group.text_weights[index, : stop - start].numpy())
+        row.num_followed += 1
+    return follower.decide(says_end=says_end)

@@ -91,11 +91,11 @@ class Vocoder:
             if self._stream is not None:
                 self._stream.synchronize()
 
-    def end(self, row: Row) -> RowOutput | Due:
-        """Take END_AUDIO of a row; what waited becomes its last chunk."""
+    def end(self, row: Row, stop: Stop = "end") -> RowOutput | Due:
+        """Take the end of a row; what is pending becomes its last chunk."""
         if not row.pending and row.codec_state.num_frames == 0:
-            return RowOutput(None, row.num_frames, "end")
-        return Due(row, row.take_pending(), "end")
+            return RowOutput(None, row.num_frames, stop)
+        return Due(row, row.take_pending(), stop)
 
     def add(self, row: Row, audio_tokens: Tensor) -> RowOutput | Due:
         """Take a frame [K] of a row; say what is to be decoded now, if anything."""

@@ -63,8 +63,9 @@ class ReplayingRecorder:
         outputs = compute()
 
         def replay() -> None:
-            for kept, made in zip(vars(outputs).values(), vars(compute()).values(), strict=True):
-                kept.copy_(made)
+            made = compute().tensors
+            for name, kept in outputs.tensors.items():
+                kept.copy_(made[name])
 
         return Recording(replay, outputs)
 
