@@ -20,8 +20,13 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from functools import cache
+from typing import TYPE_CHECKING
 
 from voxtral.text.edits import Draft, Edit, NormalizedText, rewrite
+from voxtral.text.language import check_speakable
+
+if TYPE_CHECKING:
+    from voxtral.types import Normalize
 
 # White space by Unicode, and the letters and symbols that are drawn as a blank: of Braille, and Hangul fillers.
 LINE_ENDS = "\n\x0b\x0c\r\x85\u2028\u2029"
@@ -42,9 +47,7 @@ _DRESSED = (
     "\uff61-\uff9f\uffa1-\uffdc\U0001d400-\U0001d7ff\U0001ee00-\U0001eebb\U0001fbf0-\U0001fbf9"
 )
 # Full-width and small forms of marks, which are at home among ideographs and kana.
-_WIDE_MARKS = (
-    "\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff60\uffe0-\uffe6\ufe50-\ufe52\ufe54-\ufe66\ufe68-\ufe6b"
-)
+_WIDE_MARKS = "\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff60\uffe0-\uffe6\ufe50-\ufe52\ufe54-\ufe66\ufe68-\ufe6b"
 _KANA = "\u3041-\u3096\u309d\u30a1-\u30fa\u30fc-\u30fe\uff66-\uff9d"
 
 _GAP = f"{LINE_ENDS}{_BLANKS}{UNSEEN}{JOINERS}"
@@ -91,19 +94,48 @@ def clean(text: str) -> NormalizedText:
     >>> clean(" The \ufb01rst\u00a0caf\u0065\u0301,\r\n\uff28\uff29\u200b! ").text
     'The first café,\nHI!'
     """
-    if not _has_oddities(text):
-        cleaned = rewrite(text, ())
-    else:
-        cleaned = rewrite(text, _edits(text, with_gaps=True))
+    cleaned = rewrite(text, _edits(text, with_gaps=True) if _has_oddities(text) else ())
     if unicodedata.is_normalized("NFC", cleaned.text):
         return cleaned
     return rewrite(cleaned.text, _compositions(cleaned.text)).through(cleaned)
+
+
+def clean_unless_off(text: str, level: Normalize) -> NormalizedText:
+    """Give a text in plain characters, or as it stands where its caller wants it verbatim."""
+    return rewrite(text, ()) if level == "off" else clean(text)
+
+
+def check_early(text: str, level: Normalize) -> None:
+    """Refuse what can be refused of a text before its language is known; see `check_speakable`.
+
+    Raises:
+        TextError: it cannot be spoken.
+    """
+    # What "auto" makes of a text depends on the language.
+    if level != "auto":
+        check_rewritten(clean_unless_off(text, level), text)
+
+
+def check_rewritten(spoken: NormalizedText, text: str) -> None:
+    """Refuse what the model cannot speak, and name its place in the text as given; see `check_speakable`.
+
+    Raises:
+        TextError: it cannot be spoken.
+    """
+    is_rewritten = spoken.text != text
+    check_speakable(spoken.text, (lambda place: spoken.source_span(place, place + 1)[0]) if is_rewritten else None)
 
 
 def unify(draft: Draft) -> Draft:
     """Make of a draft what `clean` makes of a text, but leave white space and what is not seen."""
     draft = draft.apply(_edits(draft.text, with_gaps=False))
     return draft if unicodedata.is_normalized("NFC", draft.text) else draft.apply(_compositions(draft.text))
+
+
+def is_dressed(text: str) -> bool:
+    """Tell whether `unify` changes a text."""
+    is_composed = unicodedata.is_normalized("NFC", text)
+    return not is_composed or next(_edits(text, with_gaps=False), None) is not None
 
 
 def kept_joiner(text: str, start: int, end: int) -> str:

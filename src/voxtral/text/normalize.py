@@ -41,10 +41,10 @@ _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 def normalize(text: str, language: str, *, in_kana: bool = False) -> NormalizedText:
     r"""Write a text out for speech.
 
-    Removes Markdown, HTML tags, emoji and invisible characters, makes full-width and other dressed letters
-    plain, writes numbers, money, percentages and phone numbers in the words of the language (Japanese keeps
-    its digits), and reduces whitespace to single spaces and blank lines. Takes time in proportion to the length, and never fails on a text
-    unless kana is asked for.
+    Removes Markdown, HTML tags, emoji and invisible characters, makes full-width and other dressed letters plain,
+    writes numbers, money, percentages and phone numbers in the words of the language (Japanese keeps its digits),
+    and reduces whitespace to single spaces and blank lines. Takes time in proportion to the length, and never fails
+    on a text unless kana is asked for.
 
     Args:
         text: any string. Lone surrogates stay, for `check_speakable` to refuse.
