@@ -133,13 +133,20 @@ PAUSE = Option(
 )
 NORMALIZE = Option(
     "normalize",
-    "`auto` writes numbers as words and drops markup.",
+    "`clean` makes white space, invisible characters and dressed letters (no-break spaces, full-width letters, "
+    "ligatures) plain, and leaves the words; `auto` also writes numbers as words and drops markup; `off` is verbatim, "
+    "as the official code.",
     "choice",
-    default="off",
-    choices=("off", "auto"),
-    flag=Flag("--normalize", "off|auto", "auto writes numbers as words and drops markup."),
+    default="clean",
+    choices=("off", "clean", "auto"),
+    flag=Flag(
+        "--normalize",
+        "off|clean|auto",
+        "auto writes numbers as words and drops markup; clean makes odd spaces and letters plain; off is verbatim.",
+    ),
     is_field=True,
-    field_help="auto writes numbers as words and drops markup.",
+    field_help="auto writes numbers as words and drops markup. clean makes odd spaces and letters plain; off is "
+    "verbatim.",
 )
 DEADLINE_S = Option(
     "deadline_s",

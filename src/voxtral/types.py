@@ -27,7 +27,7 @@ FinishReason = Literal["end", "length", "retried"]
 LanguageSource = Literal["given", "voice", "text", "default"]
 """What chose a language: the caller, the voice that the caller named, a guess by the text, or nothing."""
 
-Normalize = Literal["off", "auto"]
+Normalize = Literal["off", "clean", "auto"]
 
 Timing = Literal["attention", "proportional", "none"]
 """Where word times come from: the model's own attention, the share of the characters, or nowhere."""
@@ -76,14 +76,16 @@ class SpeechRequest:
     """One utterance, as a caller asks for it.
 
     Attributes:
-        text: spoken verbatim unless `normalize` says otherwise.
+        text: what is spoken; `normalize` says how it is read.
         language: any spelling of a language; chooses the default voice and the rules of
             normalisation; it is no model input. None: that of the voice, or, where none is named, that of the text
             where it is sure, or English.
         voice: a preset's name, a path to a saved voice, or a VoicePrompt.
         reference_audio: a clip to clone: path, bytes, or (samples, sample rate).
-        normalize: "off" speaks the text as it is; "auto" removes what cannot be spoken and writes
-            numbers as words.
+        normalize: "clean" speaks the words as they are, in plain characters: white space of all kinds becomes a
+            space, invisible characters go, dressed letters such as full-width ones become plain; offsets stay those of
+            the text as given. "auto" also removes what cannot be spoken and writes numbers as words. "off" gives the
+            model the text byte for byte, as the official code does.
         sampling: how frames are drawn.
         seed: 0 .. 2**63 - 1; None draws one, which the result reports.
         speed: 0.25 to 4, pitch kept.

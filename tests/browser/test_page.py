@@ -528,7 +528,7 @@ def test_what_the_server_does_not_do_is_not_offered(visit: Callable[..., Visit],
         seen.wait_for("() => document.getElementById('normalize').checked")
         assert "normalize" not in seen.command()
         seen.page.uncheck("#normalize")
-        assert '"normalize": "off"' in seen.command()
+        assert '"normalize": "clean"' in seen.command()
         assert seen.page.is_hidden("#cloning")
         data = seen.page.evaluate_handle(
             "() => { const data = new DataTransfer(); data.items.add(new File(['x'], 'x.wav')); return data; }"

@@ -47,7 +47,7 @@ from voxtral.jobs.inputs import (
     read_entries,
 )
 from voxtral.jobs.manifest import Manifest, open_folder
-from voxtral.jobs.run import BatchReport, BatchRun
+from voxtral.jobs.run import BatchReport, BatchRun, describe_cleaned
 from voxtral.options import SEED, Flag
 from voxtral.speech.batch import MAX_IN_FLIGHT
 from voxtral.speech.request import check_number, check_options, make_request
@@ -163,6 +163,8 @@ def batch(  # noqa: PLR0913 - each parameter is an option
         _check_replaced(run, output, is_overwriting=overwrite)
         if run.num_changed:
             tell(f"{output}: of the files that are there {run.num_changed} will be made again")
+        if run.num_cleaned:
+            tell(f"{output}: {describe_cleaned(run.num_cleaned)}; --normalize off keeps them")
         is_watched = not (is_quiet or as_json) and sys.stderr.isatty()
         _make(run, check_interrupt, is_watched=is_watched, is_overwriting=overwrite)
         report = run.report()

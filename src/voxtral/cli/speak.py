@@ -114,13 +114,13 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     spoken = _choose_text(text, forced_text)
     tell = reporter(is_quiet=is_quiet)
 
-    from voxtral.text.language import LANGUAGES, check_speakable, resolve_language
+    from voxtral.text.clean import check_early
+    from voxtral.text.language import LANGUAGES, resolve_language
 
     # The model would say the same, after the time that a large one takes to load.
     if options["language"] is not None:
         resolve_language(options["language"])
-    if options["normalize"] == "off":
-        check_speakable(spoken)
+    check_early(spoken, options["normalize"])
 
     from voxtral.speech.request import check_options, make_request
 

@@ -23,9 +23,10 @@ from voxtral.errors import RequestError, TextError
 from voxtral.options import OPTIONS
 from voxtral.speech.batch import BatchItem, item_options, item_seed, merge_options, own_name
 from voxtral.speech.request import check_options, make_request
+from voxtral.text.clean import check_early
 from voxtral.text.files import read_text, unreadable
 from voxtral.text.graphemes import find_invisible
-from voxtral.text.language import check_speakable, resolve_language
+from voxtral.text.language import resolve_language
 from voxtral.types import SpeechRequest
 
 _KEYS = [option for option in OPTIONS if option.is_key]
@@ -394,8 +395,8 @@ def _make_checked(common: Mapping[str, Any], own: Mapping[str, Any] | SpeechRequ
     text, language = cast(Any, request.text), cast(Any, request.language)
     if isinstance(language, str):
         resolve_language(language)
-    if request.normalize == "off" and isinstance(text, str):
-        check_speakable(text)
+    if isinstance(text, str):
+        check_early(text, request.normalize)
     _check_clip(request.reference_audio)
     return request
 

@@ -180,6 +180,7 @@ class BatchRun:
 
     Attributes:
         num_changed: files that are there and are to be made again.
+        num_cleaned: those of them whose text has not changed, and was spoken before texts were cleaned.
         replaced: those of them that an earlier run has finished from texts that were cut another way: its files have
             the same names and say something else.
     """
@@ -206,7 +207,7 @@ class BatchRun:
         self._batch = Batch(partial(speaker.submit, warn=self._warned), self._write, size)
         self._to_make: list[BatchFile] = []
         self._digests: dict[str, str] = {}
-        self.num_changed = 0
+        self.num_changed = self.num_cleaned = 0
         self.replaced: list[str] = []
         self._split = split
         is_cut_anew = _is_cut_anew(manifest, split)
@@ -216,6 +217,9 @@ class BatchRun:
             state = manifest.state(planned.file, digest)
             if overwrite or state != "done":
                 self.num_changed += state != "new"
+                if state == "changed" and not overwrite:
+                    before = digests.before_cleaning(planned.item.request)
+                    self.num_cleaned += manifest.state(planned.file, before) == "done"
                 if is_cut_anew and state == "changed" and manifest.is_finished(planned.file):
                     self.replaced.append(planned.file)
                 self._to_make.append(planned)
@@ -358,6 +362,14 @@ class BatchRun:
         if self._elapsed_s is not None:
             return self._elapsed_s
         return 0.0 if self._started_at is None else time.perf_counter() - self._started_at
+
+
+def describe_cleaned(num_cleaned: int) -> str:
+    """Say why files are made again though their texts are the same."""
+    return (
+        f"{num_cleaned} of them because odd white space, invisible characters and dressed letters of their texts are "
+        "made plain now, which an earlier version spoke as they stood"
+    )
 
 
 def _is_cut_anew(manifest: Manifest, split: Split | None) -> bool:

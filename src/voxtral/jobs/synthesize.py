@@ -28,7 +28,7 @@ from voxtral.jobs.inputs import (
     read_entries,
 )
 from voxtral.jobs.manifest import Manifest, open_folder
-from voxtral.jobs.run import BatchProgress, BatchReport, BatchRun, LocalSpeaker
+from voxtral.jobs.run import BatchProgress, BatchReport, BatchRun, LocalSpeaker, describe_cleaned
 from voxtral.options import OPTIONS, PAUSE
 from voxtral.speech.batch import MAX_IN_FLIGHT, check_texts
 from voxtral.speech.planner import Warn
@@ -107,6 +107,11 @@ def synthesize_files(  # noqa: PLR0913 - each is an option of its own
         for told in warnings:
             warn(f"{told.where}: {told.message}")
         _refuse(problems)
+        if run.num_cleaned:
+            warn(
+                f"{manifest.folder}: of the files that are there {run.num_changed} are made again, "
+                f'{describe_cleaned(run.num_cleaned)}; normalize="off" keeps them'
+            )
         if run.replaced and not overwrite:
             raise AudioError(
                 f"{manifest.folder} has {len(run.replaced)} finished files of texts that were cut another way "

@@ -17,7 +17,9 @@ from typing import Any, Literal, get_type_hints
 
 from voxtral.disk import look
 from voxtral.errors import OptionError, quoted
+from voxtral.options import NORMALIZE
 from voxtral.switches import parse_truth
+from voxtral.types import Normalize
 
 PREFIX = "VOXTRAL_"
 
@@ -69,7 +71,7 @@ class ServerOptions:
         max_upload_bytes: of one clip.
         max_voices: voices that may be stored.
         cloning: whether voices may be made from audio at all.
-        normalize: "off" or "auto" where a request does not say.
+        normalize: "off", "clean" or "auto" where a request does not say.
         log_format: "text" or "json".
     """
 
@@ -105,7 +107,7 @@ class ServerOptions:
     max_upload_bytes: int = 10 * 2**20
     max_voices: int = 1000
     cloning: bool = True
-    normalize: Literal["off", "auto"] = "off"
+    normalize: Normalize = NORMALIZE.default
     log_format: Literal["text", "json"] = "text"
 
     def __post_init__(self) -> None:
@@ -113,7 +115,7 @@ class ServerOptions:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise OptionError(f"{name} is {quoted(value)}; it must be from {low} to {high}; {_where(name)}")
-        for name, choices in (("normalize", ("off", "auto")), ("log_format", ("text", "json"))):
+        for name, choices in (("normalize", NORMALIZE.choices), ("log_format", ("text", "json"))):
             if getattr(self, name) not in choices:
                 raise OptionError(
                     f"{name} is {quoted(getattr(self, name))}; it must be one of {', '.join(choices)}; {_where(name)}"

@@ -20,10 +20,11 @@ from voxtral.config import ModelConfig
 from voxtral.errors import LanguageError, TextError, quoted
 from voxtral.speech.plan import PlannedSegment, SegmentTemplate, SpeechPlan
 from voxtral.speech.request import check_number, check_options
+from voxtral.text.clean import check_rewritten, clean_unless_off
+from voxtral.text.edits import NormalizedText
 from voxtral.text.guess import guess_language
 from voxtral.text.language import (
     LANGUAGES,
-    check_speakable,
     is_speakable,
     resolve_language,
     script_mismatch,
@@ -93,8 +94,9 @@ class Planner:
         check_options(request)
         config, sampling = self._config, request.sampling
         check_number("max_frames", sampling.max_frames, 1, config.backbone.max_seq_len, whole=True)
-        language = self._choose_language(request, warn)
-        parts = self._prepare_text(request, language.code)
+        written = clean_unless_off(request.text, request.normalize)
+        language = self._choose_language(request, written.text, warn)
+        parts = self._prepare_text(request, written, language.code)
         voice = self._resolve_voice(request, language.code, warn)
         template = SegmentTemplate(
             voice=voice,
@@ -118,21 +120,21 @@ class Planner:
             segments_in_flight=_SEGMENTS_IN_FLIGHT_HELD if hold_segments else _SEGMENTS_IN_FLIGHT,
         )
 
-    def _choose_language(self, request: SpeechRequest, warn: Warn) -> SpokenLanguage:
+    def _choose_language(self, request: SpeechRequest, text: str, warn: Warn) -> SpokenLanguage:
         """Take the language that is given, or that of the voice that is named, or that of the text where it is sure."""
-        if (given := self._check_language(request, warn)) is not None:
+        if (given := self._check_language(request, text, warn)) is not None:
             return SpokenLanguage(given, "given")
         languages = self._config.languages
         # A checkpoint may speak languages that this package knows nothing of.
         is_known = all(code in LANGUAGES for code in languages)
-        strange = unknown_script(request.text, languages) if is_known else None
+        strange = unknown_script(text, languages) if is_known else None
         if strange is not None:
             warn(strange)
         voice = request.voice
         is_silent = isinstance(voice, VoicePrompt) and not voice.metadata.get("language")
         if voice is not None and not is_silent:
             return SpokenLanguage(self._language_of(voice), "voice")
-        guess = guess_language(request.text)
+        guess = guess_language(text)
         if guess in languages:
             return SpokenLanguage(guess, "text")
         if guess is not None and strange is None:
@@ -142,7 +144,7 @@ class Planner:
             )
         return SpokenLanguage(self._language_of(voice), "default")
 
-    def _check_language(self, request: SpeechRequest, warn: Warn) -> str | None:
+    def _check_language(self, request: SpeechRequest, text: str, warn: Warn) -> str | None:
         if request.language is None:
             return None
         if not isinstance(request.language, str):
@@ -161,7 +163,7 @@ class Planner:
                     "choose one"
                 )
             warn(f"the weights were not trained on {LANGUAGES[language]}; expect poor speech; they speak {spoken}")
-        mismatch = script_mismatch(request.text, language) if language in LANGUAGES else None
+        mismatch = script_mismatch(text, language) if language in LANGUAGES else None
         if mismatch:
             warn(mismatch)
         return language
@@ -173,25 +175,21 @@ class Planner:
             return said if said in self._config.languages else "en"
         return voice_language(voice, self._config.languages) if isinstance(voice, str) else "en"
 
-    def _prepare_text(self, request: SpeechRequest, language: str) -> Iterator[TextSegment]:
+    def _prepare_text(self, request: SpeechRequest, written: NormalizedText, language: str) -> Iterator[TextSegment]:
         """Check the text, and cut it into parts that can be spoken; offsets are those of the text as given."""
         in_kana = language == "ja" and language in self._config.languages
-        if request.normalize == "off":
-            check_speakable(request.text)
-            if not in_kana:
-                return self._split(request.text, Origin(), in_kana=False)
-            normalized = write_in_kana(request.text)
+        if request.normalize == "auto":
+            spoken = normalize(request.text, language if language in LANGUAGES else "en", in_kana=in_kana)
         else:
-            normalized = normalize(request.text, language if language in LANGUAGES else "en", in_kana=in_kana)
-        check_speakable(normalized.text)
-
-        def in_source(part: TextSegment) -> TextSegment:
-            start, end = normalized.source_span(part.start, part.end)
-            return TextSegment(text=part.text, start=start, end=end)
-
+            check_rewritten(written, request.text)
+            if not in_kana:
+                # It is cut as its plain twin would be.
+                return _in_source(self._split(written.text, Origin(), in_kana=False), written)
+            spoken = write_in_kana(written.text).through(written)
+        check_rewritten(spoken, request.text)
         # Kana is longer than kanji by what is spoken, not by how it is written.
-        origin = Origin(normalized.may_part, None if in_kana else normalized.num_written)
-        return map(in_source, self._split(normalized.text, origin, in_kana=in_kana))
+        origin = Origin(spoken.may_part, None if in_kana else spoken.num_written)
+        return _in_source(self._split(spoken.text, origin, in_kana=in_kana), spoken)
 
     def _split(self, text: str, origin: Origin, *, in_kana: bool) -> Iterator[TextSegment]:
         max_chars = self._config.generation.max_segment_chars
@@ -232,6 +230,15 @@ class Planner:
         if language in self._config.languages and voice_language(name, self._config.languages) != language:
             warn(f"this checkpoint has no {language} voice; {name} speaks with an accent; name another voice")
         return self._voices.load(name)
+
+
+def _in_source(parts: Iterator[TextSegment], spoken: NormalizedText) -> Iterator[TextSegment]:
+    """Give parts of a rewritten text the offsets of the text as given; no character of it is in two parts."""
+    reached = 0
+    for part in parts:
+        start, end = spoken.source_span(part.start, part.end)
+        yield TextSegment(text=part.text, start=max(start, reached), end=max(end, reached))
+        reached = end
 
 
 def _given(value: T | None, default: T) -> T:

@@ -83,7 +83,7 @@ class Speaker(ABC):
         """Speak a text and return the audio.
 
         Args:
-            text: spoken verbatim unless normalize="auto"; long text is spoken in segments.
+            text: spoken in plain characters unless normalize says otherwise; long text is spoken in segments.
             language: checked, and chooses the default voice; no model input.
             reference_audio: a clip to clone: path, bytes, or (samples, sample rate).
             options: voice, seed, guidance_scale, noise_scale, num_euler_steps, max_frames, speed,
