@@ -17,7 +17,7 @@ keyword of `synthesize` and its kin; a batch's JSON lines have the same names as
 |---|---|---|---|---|---|---|
 """
 
-_KINDS = {"text": "text", "voice": "name or path", "clip": "path, bytes or samples"}
+_KINDS = {"text": "text", "switch": "true or false", "voice": "name or path", "clip": "path, bytes or samples"}
 
 
 def render() -> str:
@@ -32,7 +32,7 @@ def _row(option: Option) -> list[str]:
         option.about,
         _values(option),
         "" if option.default is None else f"`{option.default}`",
-        f"`{option.flag.name} {option.flag.metavar}`".replace("|", "\\|") if option.flag else "",
+        f"`{f'{option.flag.name} {option.flag.metavar}'.strip()}`".replace("|", "\\|") if option.flag else "",
         "yes" if option.is_field else http.get(option.name, ""),
         "yes" if option.is_key else "",
     ]
