@@ -44,7 +44,7 @@ are those of the text as given. `auto` does all of this to letters and invisible
 of a paragraph as single spaces. `off` is for parity with the official code: the model gets the text byte for byte.
 """
 
-_KINDS = {"text": "text", "voice": "name or path", "clip": "path, bytes or samples"}
+_KINDS = {"text": "text", "switch": "true or false", "voice": "name or path", "clip": "path, bytes or samples"}
 
 
 def render() -> str:
@@ -59,7 +59,7 @@ def _row(option: Option) -> list[str]:
         option.about,
         _values(option),
         "" if option.default is None else f"`{option.default}`",
-        f"`{option.flag.name} {option.flag.metavar}`".replace("|", "\\|") if option.flag else "",
+        f"`{f'{option.flag.name} {option.flag.metavar}'.strip()}`".replace("|", "\\|") if option.flag else "",
         "yes" if option.is_field else http.get(option.name, ""),
         "yes" if option.is_key else "",
     ]

@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
@@ -197,8 +197,6 @@ class VoxtralTTS(Speaker, BoundToProcess):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # What it is.
-
     @property
     def config(self) -> ModelConfig:
         """Sizes and defaults of the checkpoint."""
@@ -279,6 +277,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
         max_in_flight: int | None = None,
         overwrite: bool = False,
         join: str | os.PathLike[str] | None = None,
+        captions: Sequence[str] = (),
         on_progress: Callable[[BatchProgress], None] | None = None,
         **options: Unpack[CommonOptions],
     ) -> BatchReport:
@@ -298,6 +297,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
             max_in_flight=max_in_flight,
             overwrite=overwrite,
             join=join,
+            captions=captions,
             on_progress=on_progress,
             warn=_warn,
             common={"language": language, "reference_audio": reference_audio, **options},

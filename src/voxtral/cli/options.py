@@ -91,6 +91,13 @@ def _declare(option: Option) -> Parameter:
     flag = option.flag
     if flag is None:
         raise TypeError(f"the option {option.name} is not for the command line")
+    if option.kind == "switch":
+        # What is on has an option that turns it off, and only that.
+        name = f" /{flag.name}" if option.default else flag.name
+        switch = typer.Option(name, help=flag.help, show_default=False)
+        return Parameter(
+            option.name, Parameter.KEYWORD_ONLY, default=option.default, annotation=Annotated[bool, switch]
+        )
     kind: Any = _choices(option) if option.kind == "choice" else _TYPES[option.kind]
     default = kind(option.default) if option.kind == "choice" else option.default
     declared = typer.Option(flag.name, metavar=flag.metavar, help=flag.help)

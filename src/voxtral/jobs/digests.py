@@ -18,6 +18,7 @@ import numpy as np
 
 from voxtral.disk import ABSENT, UnfitFileError, open_regular
 from voxtral.errors import CheckpointError, RequestError
+from voxtral.options import KEEP_TO_TEXT
 from voxtral.text.clean import clean_unless_off, is_dressed
 from voxtral.text.guess import guess_language
 from voxtral.types import SpeechRequest
@@ -45,8 +46,9 @@ class Digests:
     def of(self, request: SpeechRequest) -> str:
         """Digest a request; what it holds of a wrong kind is digested somehow, and refused when it is checked.
 
-        Device, dtype and deadline do not count: a batch may go on elsewhere. Nor does it whether a text was given in
-        plain characters or is cleaned: what is spoken is the same.
+        Device, dtype and deadline do not count: a batch may go on elsewhere. Nor does what changes no sample: times, a
+        mere report, and whether a text was given in plain characters or is cleaned. What came after version 0.1.0 counts
+        where it is not at its default.
         """
         text, level = request.text, request.normalize
         if not isinstance(cast(Any, text), str):
@@ -64,6 +66,11 @@ class Digests:
     def _digest(self, request: SpeechRequest, written: str | None, more: dict[str, str]) -> str:
         voice, clip = request.voice, request.reference_audio
         values = asdict(replace(request, voice=None, reference_audio=None, deadline_s=None))
+        newer = {name: values.pop(name) for name in ("timestamps", "verify", "max_attempts", "keep_to_text")}
+        if newer["verify"] not in ("off", "report"):
+            values |= {"verify": newer["verify"], "max_attempts": newer["max_attempts"]}
+        if newer["keep_to_text"] != KEEP_TO_TEXT.default:
+            values |= {"keep_to_text": newer["keep_to_text"]}
         values["voice"] = voice if isinstance(voice, str) and voice in self._presets else self._of_voice(voice)
         values["reference_audio"] = self._of_clip(clip)
         if request.language is None and voice is None and clip is None and written is not None:

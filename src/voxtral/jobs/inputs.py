@@ -30,9 +30,10 @@ from voxtral.text.language import resolve_language
 from voxtral.types import SpeechRequest
 
 _KEYS = [option for option in OPTIONS if option.is_key]
-_STRINGS = ("text", "name", *(option.name for option in _KEYS if option.low is None))
-KEYS = (*_STRINGS, *(option.name for option in _KEYS if option.low is not None))
-"""What a line of JSON may have; whatever is a number is checked like any option."""
+_OTHERS = ("number", "whole", "switch")
+_STRINGS = ("text", "name", *(option.name for option in _KEYS if option.kind not in _OTHERS))
+KEYS = (*_STRINGS, *(option.name for option in _KEYS if option.kind in _OTHERS))
+"""What a line of JSON may have; whatever is no string is checked like any option."""
 
 # Longest name of a file in bytes, and what Windows, FAT and shells make trouble with: audio is copied to all of them.
 _MAX_NAME_BYTES = 255
@@ -212,7 +213,7 @@ def list_entries(texts: Iterable[Any]) -> tuple[list[Entry], list[Problem]]:
 
 
 def plan_files(
-    entries: list[Entry], common: Mapping[str, Any], seed: int, extension: str
+    entries: list[Entry], common: Mapping[str, Any], seed: int, extension: str, captions: Iterable[str] = ()
 ) -> tuple[list[BatchFile], list[Problem]]:
     """Turn entries into files to be made, and say what is wrong with them.
 
@@ -221,13 +222,15 @@ def plan_files(
         common: keywords of `synthesize` for entries that do not say otherwise.
         seed: of the batch; see `item_seed`.
         extension: of the files, without a dot.
+        captions: extensions of the files beside each.
     """
+    longest = max((extension, *captions), key=len)
     planned: list[BatchFile] = []
     problems: list[Problem] = []
     taken: dict[str, str] = {}
     for index, entry in enumerate(entries):
         file = f"{entry.name}.{extension}"
-        problem = check_name(entry.name, extension)
+        problem = check_name(entry.name, longest)
         # Some file systems take names for the same that differ in case or in how an accent is written.
         owner = taken.setdefault(unicodedata.normalize("NFC", file).casefold(), entry.where)
         if problem is None and owner != entry.where:
