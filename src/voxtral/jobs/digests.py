@@ -47,8 +47,8 @@ class Digests:
         """Digest a request; what it holds of a wrong kind is digested somehow, and refused when it is checked.
 
         Device, dtype and deadline do not count: a batch may go on elsewhere. Nor does what changes no sample: times, a
-        mere report, and whether a text was given in plain characters or is cleaned. What came after version 0.1.0 counts
-        where it is not at its default.
+        mere report, and whether a text was given in plain characters or is cleaned. What came after version 0.1.0
+        counts where it is not at its default.
         """
         text, level = request.text, request.normalize
         if not isinstance(cast(Any, text), str):
