@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import torch
 
+from voxtral.align.known import follow_text, known_alignment
 from voxtral.audio.read import AudioSource
 from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, plan_compute
@@ -74,11 +75,13 @@ class VoxtralTTS(Speaker, BoundToProcess):
         super().__init__()
         self.name = name
         self.checkpoint = checkpoint
-        options = keep_voices_on_disk(fill_in(options or EngineOptions(), compute), checkpoint, compute)
+        alignment = known_alignment(checkpoint, _warn)
+        options = follow_text(options or EngineOptions(), alignment)
+        options = keep_voices_on_disk(fill_in(options, compute), checkpoint, compute)
         self._running = RunningModel(model, compute, options, paths)
         self._library = VoiceLibrary(checkpoint.folder, checkpoint.config)
         self._coder = Coder(checkpoint, name, self._library.names, self._running.call)
-        self._planner = Planner(checkpoint.config, tokenizer, self._library, self._coder.create_voice)
+        self._planner = Planner(checkpoint.config, tokenizer, self._library, self._coder.create_voice, alignment)
         self._handles: weakref.WeakSet[SpeechHandle] = weakref.WeakSet()
         self._lock = threading.Lock()
 

@@ -10,6 +10,9 @@ from typing import Literal
 # speech (docs/MODEL.md, "Habits"). What a model needs of memory is planned with the same number.
 POSITIONS_PER_SEQUENCE = 2048
 
+# Tokens of a text that can be followed while it is spoken.
+MAX_FOLLOWED_TOKENS = 512
+
 _MAX_BATCH = {"cuda": 64}
 _MAX_BATCH_ELSEWHERE = 16
 

@@ -9,17 +9,16 @@ speaks a plan.
 
 from __future__ import annotations
 
-import math
 import secrets
-import unicodedata
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from voxtral.audio.read import AudioSource
 from voxtral.config import ModelConfig
 from voxtral.errors import LanguageError, TextError, quoted
 from voxtral.speech.plan import PlannedSegment, SegmentTemplate, SpeechPlan
 from voxtral.speech.request import check_number, check_options
+from voxtral.speech.script import Script
 from voxtral.text.clean import check_rewritten, clean_unless_off
 from voxtral.text.edits import NormalizedText
 from voxtral.text.guess import guess_language
@@ -31,13 +30,15 @@ from voxtral.text.language import (
     unknown_script,
 )
 from voxtral.text.normalize import normalize, write_in_kana
-from voxtral.text.prompt import build_prompt
 from voxtral.text.segment import Origin, TextSegment, split_rewritten
 from voxtral.text.tokenizer import SpeechTokenizer
 from voxtral.types import SpeechRequest, SpokenLanguage, Voice
 from voxtral.voices.library import VoiceLibrary
 from voxtral.voices.presets import voice_language
 from voxtral.voices.prompt import VoicePrompt
+
+if TYPE_CHECKING:
+    from voxtral.align.alignment import Alignment
 
 T = TypeVar("T")
 
@@ -46,10 +47,6 @@ Warn = Callable[[str], None]
 # Segments of one text that are made side by side: as many as pay where nobody listens yet; where somebody does, the
 # next one only, so that it does not slow the one that is heard.
 _SEGMENTS_IN_FLIGHT, _SEGMENTS_IN_FLIGHT_HELD = 2, 8
-
-# The default frame budget, in seconds of speech. Typical English is 0.08 s a character; two or three
-# words may take 6 s without fault (docs/MODEL.md, "Habits").
-_BUDGET_BASE_S, _BUDGET_PER_CHAR_S = 6.0, 0.25
 
 
 class Clone(Protocol):
@@ -68,13 +65,22 @@ class Planner:
         tokenizer: of the checkpoint.
         voices: of the checkpoint.
         clone: makes a voice of reference audio.
+        alignment: of the checkpoint, where its attention follows the text.
     """
 
-    def __init__(self, config: ModelConfig, tokenizer: SpeechTokenizer, voices: VoiceLibrary, clone: Clone) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: SpeechTokenizer,
+        voices: VoiceLibrary,
+        clone: Clone,
+        alignment: Alignment | None = None,
+    ) -> None:
         self._config = config
         self._tokenizer = tokenizer
         self._voices = voices
         self._clone = clone
+        self.alignment = alignment
 
     def plan(self, request: SpeechRequest, *, hold_segments: bool, warn: Warn) -> SpeechPlan:
         """Resolve and check a request.
@@ -96,7 +102,7 @@ class Planner:
         check_number("max_frames", sampling.max_frames, 1, config.backbone.max_seq_len, whole=True)
         written = clean_unless_off(request.text, request.normalize)
         language = self._choose_language(request, written.text, warn)
-        parts = self._prepare_text(request, written, language.code)
+        spoken = self._prepare_text(request, written, language.code)
         voice = self._resolve_voice(request, language.code, warn)
         template = SegmentTemplate(
             voice=voice,
@@ -106,8 +112,15 @@ class Planner:
             num_euler_steps=_given(sampling.num_euler_steps, config.generation.num_euler_steps),
             num_noise_values=config.codebooks.num_acoustic,
         )
+        in_kana = self._is_in_kana(language.code)
+        parts = self._split(spoken, is_plain=request.normalize != "auto" and not in_kana, in_kana=in_kana)
+        script = Script(
+            spoken, request.text, self._tokenizer, config, template.voice.rows.shape[0], sampling.max_frames
+        )
+        wants_path = request.timestamps or request.keep_to_text or request.verify != "off"
+        hold_segments |= request.verify == "retry"
         return SpeechPlan(
-            segments=self._plan_segments(parts, template.voice.rows.shape[0], sampling.max_frames),
+            segments=self._plan_segments(script, parts),
             template=template,
             language=language,
             seed=secrets.randbits(32) if request.seed is None else int(request.seed),
@@ -116,8 +129,15 @@ class Planner:
             pause_s=float(request.pause_s),
             deadline_s=request.deadline_s,
             sample_rate=config.sample_rate,
+            frame_rate=config.frame_rate,
             hold_segments=hold_segments,
             segments_in_flight=_SEGMENTS_IN_FLIGHT_HELD if hold_segments else _SEGMENTS_IN_FLIGHT,
+            script=script,
+            alignment=self.alignment if wants_path else None,
+            timestamps=request.timestamps,
+            verify=request.verify,
+            max_attempts=request.max_attempts,
+            keep_to_text=request.keep_to_text,
         )
 
     def _choose_language(self, request: SpeechRequest, text: str, warn: Warn) -> SpokenLanguage:
@@ -175,51 +195,43 @@ class Planner:
             return said if said in self._config.languages else "en"
         return voice_language(voice, self._config.languages) if isinstance(voice, str) else "en"
 
-    def _prepare_text(self, request: SpeechRequest, written: NormalizedText, language: str) -> Iterator[TextSegment]:
-        """Check the text, and cut it into parts that can be spoken; offsets are those of the text as given."""
-        in_kana = language == "ja" and language in self._config.languages
+    def _is_in_kana(self, language: str) -> bool:
+        return language == "ja" and language in self._config.languages
+
+    def _prepare_text(self, request: SpeechRequest, written: NormalizedText, language: str) -> NormalizedText:
+        """Rewrite the text as it is to be spoken, and check it."""
+        in_kana = self._is_in_kana(language)
         if request.normalize == "auto":
             spoken = normalize(request.text, language if language in LANGUAGES else "en", in_kana=in_kana)
         else:
             check_rewritten(written, request.text)
-            if not in_kana:
-                # It is cut as its plain twin would be.
-                return _in_source(self._split(written.text, Origin(), in_kana=False), written)
-            spoken = write_in_kana(written.text).through(written)
+            spoken = write_in_kana(written.text).through(written) if in_kana else written
         check_rewritten(spoken, request.text)
-        # Kana is longer than kanji by what is spoken, not by how it is written.
-        origin = Origin(spoken.may_part, None if in_kana else spoken.num_written)
-        return _in_source(self._split(spoken.text, origin, in_kana=in_kana), spoken)
+        return spoken
 
-    def _split(self, text: str, origin: Origin, *, in_kana: bool) -> Iterator[TextSegment]:
+    def _split(self, spoken: NormalizedText, *, is_plain: bool, in_kana: bool) -> Iterator[TextSegment]:
+        """Cut the text as spoken into parts; only those that can be spoken."""
         max_chars = self._config.generation.max_segment_chars
+        # What was only cleaned is cut as its plain twin would be.
+        origin = Origin() if is_plain else Origin(spoken.may_part, spoken.num_written)
         if in_kana:
             # Here, because no published weights speak Japanese.
             from voxtral.text.kana import LETTERS_PER_KANA
 
+            # Kana is longer than kanji by what is spoken, not by how it is written.
+            origin = Origin(spoken.may_part)
             max_chars = max(1, max_chars // LETTERS_PER_KANA)
         # Sentences are gathered up to a quarter of the longest segment, so that short ones keep their melody.
-        parts = split_rewritten(text, origin, min_chars=max(1, max_chars // 4), max_chars=max_chars)
+        parts = split_rewritten(spoken.text, origin, min_chars=max(1, max_chars // 4), max_chars=max_chars)
         return (part for part in parts if is_speakable(part.text))
 
-    def _plan_segments(
-        self, parts: Iterator[TextSegment], num_voice_rows: int, max_frames: int | None
-    ) -> Iterator[PlannedSegment]:
-        """Lay out the prompt of each part when it is wanted, and give it its budget."""
-        max_positions = self._config.backbone.max_seq_len
+    def _plan_segments(self, script: Script, parts: Iterator[TextSegment]) -> Iterator[PlannedSegment]:
+        """Lay out each part when it is wanted; no character of the text as given is in two parts."""
+        reached = 0
         for part in parts:
-            prompt = build_prompt(self._tokenizer, part.text, num_voice_rows)
-            room = max_positions - len(prompt.token_ids)
-            if room < 1:
-                raise TextError(
-                    f"the prompt has {len(prompt.token_ids)} tokens; the model takes {max_positions}; use a shorter "
-                    "reference or shorter words"
-                )
-            yield PlannedSegment(part, prompt, min(max_frames or self._frame_budget(part.text), room))
-
-    def _frame_budget(self, text: str) -> int:
-        seconds = _BUDGET_BASE_S + _BUDGET_PER_CHAR_S * sum(map(_spoken_weight, text))
-        return math.ceil(seconds * self._config.frame_rate)
+            segment = script.lay_out(part.start, part.end, source_from=reached)
+            reached = segment.text.end
+            yield segment
 
     def _resolve_voice(self, request: SpeechRequest, language: str, warn: Warn) -> VoicePrompt:
         if request.reference_audio is not None:
@@ -232,22 +244,5 @@ class Planner:
         return self._voices.load(name)
 
 
-def _in_source(parts: Iterator[TextSegment], spoken: NormalizedText) -> Iterator[TextSegment]:
-    """Give parts of a rewritten text the offsets of the text as given; no character of it is in two parts."""
-    reached = 0
-    for part in parts:
-        start, end = spoken.source_span(part.start, part.end)
-        yield TextSegment(text=part.text, start=max(start, reached), end=max(end, reached))
-        reached = end
-
-
 def _given(value: T | None, default: T) -> T:
     return default if value is None else value
-
-
-def _spoken_weight(character: str) -> float:
-    """Weigh a character by how long it may be spoken, a Latin letter being 1."""
-    if character.isdigit():
-        return 4.0  # "7" is a word, and "2024" three
-    # Ideographs and syllables are a syllable or more each.
-    return 3.0 if unicodedata.east_asian_width(character) == "W" else 1.0
