@@ -304,7 +304,12 @@ class Runner(RunnerProtocol[Row, Step]):
         if not is_finite:
             yield not_finite("frame", row.num_frames, self.model.dtype)
             return
-        decision = _decide(row, group, index, says_end=semantic == END_AUDIO)
+        try:
+            decision = _decide(row, group, index, says_end=semantic == END_AUDIO)
+        # The follower comes from the request; whatever is wrong with it concerns that row alone.
+        except Exception as error:  # noqa: BLE001
+            yield error
+            return
         if decision == "again":
             self._rewind(made.memory, row)
             yield RowOutput(None, row.num_frames, None)
