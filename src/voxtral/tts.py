@@ -75,8 +75,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
         super().__init__()
         self.name = name
         self.checkpoint = checkpoint
-        alignment = known_alignment(checkpoint, _warn)
-        options = follow_text(options or EngineOptions(), alignment)
+        options = follow_text(options or EngineOptions(), alignment := known_alignment(checkpoint, _warn))
         options = keep_voices_on_disk(fill_in(options, compute), checkpoint, compute)
         self._running = RunningModel(model, compute, options, paths)
         self._library = VoiceLibrary(checkpoint.folder, checkpoint.config)

@@ -330,7 +330,7 @@ def test_a_full_disk_behind_standard_output_is_an_error(speak: Cli, monkeypatch:
 
 
 def test_a_stream_that_fails_is_not_ended_as_if_it_were_whole(speak: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voxtral.speech.utterance.is_silent", lambda samples, rate: True)
+    monkeypatch.setattr("voxtral.speech.take.is_silent", lambda samples, rate: True)
     monkeypatch.setattr(ContainerEncoder, "finish", lambda self: pytest.fail("the stream was ended politely"))
     result = speak(TEXT, "-o", "-", "--format", "flac")
     assert result.code == 1
@@ -451,7 +451,7 @@ def test_a_model_that_is_nowhere_is_an_error_and_not_replaced(cli: Cli) -> None:
 
 def test_a_failed_segment_leaves_the_old_file(speak: Cli, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (workplace / "out.wav").write_bytes(b"precious")
-    monkeypatch.setattr("voxtral.speech.utterance.is_silent", lambda samples, rate: True)
+    monkeypatch.setattr("voxtral.speech.take.is_silent", lambda samples, rate: True)
     result = speak(TEXT, "-o", "out.wav")
     assert result.code == 1
     assert "error: the model made only silence" in result.stderr
