@@ -90,7 +90,8 @@ class FrameInputs:
         for part in parts:
             views.append(packed[start : start + part.num_bytes].view(part.dtype).view(part.shape))
             start += _padded(part)
-        return cls(*views, packed)
+        slots, positions, slot_mapping, lengths, block_tables, noise, guidance_scale, may_end = views
+        return cls(slots, positions, slot_mapping, lengths, block_tables, noise, guidance_scale, may_end, packed=packed)
 
     @property
     def num_rows(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class NoiseMaker:
     def __init__(self) -> None:
         self._generator = np.random.Philox(key=0)
         self._place: dict[str, list[int]] = {}
-        self._state = self._generator.state | {
+        self._state: Any = self._generator.state | {
             "state": self._place,
             "buffer": [0] * _NO_WORDS_LEFT,  # lists are read faster than arrays
             "buffer_pos": _NO_WORDS_LEFT,
