@@ -653,7 +653,7 @@ SEMANTIC = (
             Runner._look_at,
             (
                 "if semantic == END_AUDIO:",
-                "if semantic == END_AUDIO:\n        row.pending.append(outputs.audio_tokens[index].clamp(min=2))",
+                "if semantic == END_AUDIO:\n        row.pending.append(frame.clamp(min=2))",
             ),
         ),
         "e2e/A/waveform",

@@ -11,16 +11,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from voxtral.config import END_AUDIO
 from voxtral.device import is_out_of_memory, release_memory
-from voxtral.engine.frame import FrameOutputs, RowInput
+from voxtral.engine.blocks import BlockPool
+from voxtral.engine.frame import FrameOutputs
 from voxtral.engine.frame_maker import FrameMaker, fold_flow
+from voxtral.engine.inputs import RowInput
 from voxtral.engine.kv_cache import Span, SpanMemory, kv_slot
 from voxtral.engine.memory import DeviceMemory, lacks_memory, plan_blocks
+from voxtral.engine.noise import NoiseMaker
 from voxtral.engine.options import EngineOptions, default_max_batch
 from voxtral.engine.paths import Paths
 from voxtral.engine.prefix_store import PrefixStore
@@ -32,10 +36,14 @@ from voxtral.engine.vocoder import Due, Outcome, Vocoder, not_finite
 from voxtral.errors import OptionError
 from voxtral.model.voxtral import VoxtralModel, round_flow_to_float8
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Rows of one step that share a flow schedule and a kind (`FrameMaker.kind_of`)."""
+    """Rows of one step that share a flow schedule and a kind (`FrameMaker.kinds_of`)."""
 
     rows: list[Row]
     outputs: FrameOutputs  # on the device
@@ -88,6 +96,7 @@ class Runner(RunnerProtocol[Row, Step]):
         self.paths = paths or Paths(str(model.device))
         self._options = options
         self._made: _OnDevice | None = None
+        self._noise = NoiseMaker()
         if options.flow_dtype == "float8":
             round_flow_to_float8(model)
         folder = options.prefix_folder
@@ -220,38 +229,60 @@ class Runner(RunnerProtocol[Row, Step]):
     def launch(self, rows: list[Row]) -> Step:
         """See RunnerProtocol."""
         made = self._on_device()
-        groups: dict[tuple[int, int], list[tuple[Row, RowInput]]] = {}
-        failures: list[tuple[Row, Exception]] = []
-        for row in rows:
-            try:
-                row_input = self._next_input(made.memory, row)
-            # The noise comes from the request; whatever is wrong with it concerns that row alone.
-            except Exception as error:  # noqa: BLE001
-                failures.append((row, error))
-                continue
-            kind = (row.request.num_euler_steps, made.frames.kind_of(row_input))
-            groups.setdefault(kind, []).append((row, row_input))
+        members_of: dict[tuple[int, int], list[tuple[Row, RowInput]]] = {}
+        inputs, failures = self._next_inputs(made.memory, rows)
+        kinds = made.frames.kinds_of([row_input for _, row_input in inputs])
+        for member, kind in zip(inputs, kinds, strict=True):
+            row = member[0]
+            members_of.setdefault((row.request.num_euler_steps, kind), []).append(member)
             row.num_launched += 1
         launched: list[Group] = []
-        for (num_euler_steps, _), members in groups.items():
+        for (num_euler_steps, _), members in members_of.items():
             outputs = made.frames.make([row_input for _, row_input in members], num_euler_steps)
             semantic, is_finite = outputs.audio_tokens[: len(members), 0], outputs.is_finite[: len(members)]
             launched.append(Group([row for row, _ in members], outputs, to_host(semantic), to_host(is_finite)))
         return Step(launched, failures, mark(self.model.device))
 
-    def _next_input(self, memory: DeviceMemory, row: Row) -> RowInput:
-        request, frame = row.request, row.num_launched
-        noise = request.noise(frame) * request.noise_scale
+    def _next_inputs(
+        self, memory: DeviceMemory, rows: list[Row]
+    ) -> tuple[list[tuple[Row, RowInput]], list[tuple[Row, Exception]]]:
+        """Make the input of each row's next frame; what is wrong with one of them concerns that row alone."""
+        noises = self._noise.each(
+            [row.request.noise for row in rows],
+            [row.num_launched for row in rows],
+            [row.request.noise_scale for row in rows],
+            self.model.config.codebooks.num_acoustic,
+        )
+        inputs: list[tuple[Row, RowInput]] = []
+        failures: list[tuple[Row, Exception]] = []
+        for row, noise in zip(rows, noises, strict=True):
+            try:
+                inputs.append((row, self._next_input(memory.pool, row, noise)))
+            except Exception as error:  # noqa: BLE001
+                failures.append((row, error))
+        return inputs, failures
+
+    def _next_input(self, pool: BlockPool, row: Row, noise: npt.NDArray[np.float32] | Exception) -> RowInput:
+        """Take what a row's next frame needs of the cache, and say where it is.
+
+        Raises:
+            Exception: that one, in place of noise.
+        """
+        if isinstance(noise, Exception):
+            raise noise
+        request, frame, blocks = row.request, row.num_launched, row.reservation.blocks
         position = row.num_prompt - 1 + frame
-        memory.pool.extend(row.reservation, position + 1)
+        num_blocks = pool.blocks_for(position + 1)
+        if len(blocks) < num_blocks:
+            pool.extend(row.reservation, position + 1)
         return RowInput(
-            slot=row.slot,
-            position=position,
-            kv_slot=kv_slot(row.reservation.blocks, position, memory.pool.block_size),
-            blocks=row.reservation.blocks[: memory.pool.blocks_for(position + 1)],
-            noise=noise,
-            guidance_scale=request.guidance_scale,
-            may_end=frame >= request.min_frames,
+            row.slot,
+            position,
+            kv_slot(blocks, position, pool.block_size),
+            blocks if len(blocks) == num_blocks else blocks[:num_blocks],
+            noise,
+            request.guidance_scale,
+            frame >= request.min_frames,
         )
 
     def wait(self, step: Step) -> None:
@@ -267,28 +298,30 @@ class Runner(RunnerProtocol[Row, Step]):
         for group in step.groups:
             semantic: list[int] = group.semantic.numpy().tolist()
             is_finite: list[bool] = group.is_finite.numpy().tolist()
+            # One call for all rows; those that only filled up the batch are at the end.
+            frames = group.outputs.audio_tokens.unbind()
             for index, row in enumerate(group.rows):
-                output = self._look_at(vocoder, group, index, semantic[index], is_finite=is_finite[index])
+                output = (
+                    self._look_at(vocoder, group, index, frames[index], semantic[index])
+                    if is_finite[index]
+                    else not_finite("frame", row.num_frames, self.model.dtype)
+                )
                 if isinstance(output, Due):
                     due.append(output)
                 else:
                     yield row, output
         yield from vocoder.decode(due)
 
-    def _look_at(
-        self, vocoder: Vocoder, group: Group, index: int, semantic: int, *, is_finite: bool
-    ) -> RowOutput | Due | Exception:
+    def _look_at(self, vocoder: Vocoder, group: Group, index: int, frame: Tensor, semantic: int) -> RowOutput | Due:
         """Take one row's frame; say what is to be decoded now, if anything."""
-        row, outputs = group.rows[index], group.outputs
-        if not is_finite:
-            return not_finite("frame", row.num_frames, self.model.dtype)
+        row = group.rows[index]
         if row.trace is not None:
-            row.trace.hidden.append(outputs.hidden[index].clone())
-            row.trace.flow_states.append(outputs.flow_state[index].clone())
-            row.trace.audio_tokens.append(outputs.audio_tokens[index].clone())
+            row.trace.hidden.append(group.outputs.hidden[index].clone())
+            row.trace.flow_states.append(group.outputs.flow_state[index].clone())
+            row.trace.audio_tokens.append(frame.clone())
         if semantic == END_AUDIO:
             return vocoder.end(row)
-        return vocoder.add(row, outputs.audio_tokens[index])
+        return vocoder.add(row, frame)
 
     # What is on the device.
 
