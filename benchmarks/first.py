@@ -25,9 +25,10 @@ from torch import Tensor
 from benchmarks.subjects import config_of, random_model
 from voxtral.config import QuantizationConfig
 from voxtral.device import codec_dtype_for, describe_machine, dtype_name, plan_compute
-from voxtral.engine.frame import FrameInputs, FrameOutputs, RowInput, compute_frame, gather_inputs
+from voxtral.engine.frame import FrameOutputs, compute_frame
 from voxtral.engine.frame_maker import Padding, StaticStep
 from voxtral.engine.graphs import CudaRecorder, FrameGraphs
+from voxtral.engine.inputs import FrameInputs, RowInput, gather_inputs
 from voxtral.engine.kernel_trials import TRIALS, Draw, difference
 from voxtral.engine.kv_cache import KVPages, Span, SpanMemory, kv_slot, make_pages
 from voxtral.engine.noise import SeededNoise

@@ -40,6 +40,7 @@ from voxtral.audio.file import AudioFileWriter
 from voxtral.cli.main import run
 from voxtral.cli.progress import SpeechProgress, show_progress
 from voxtral.cli.terminal import deferred_interrupts, tidy_warnings
+from voxtral.engine.options import EngineOptions
 from voxtral.errors import CancelledError, EngineStoppedError, VoxtralWarning
 from voxtral.loading import hub
 from voxtral.speech.utterance import SpeechHandle
@@ -1081,6 +1082,31 @@ def test_a_switch_is_its_variable_while_the_command_runs(monkeypatch: pytest.Mon
     assert seen == {"cuda_graphs": True, "triton": True, "self_check": False}
     assert os.environ["VOXTRAL_TRITON"] == "1"
     assert "VOXTRAL_CUDA_GRAPHS" not in os.environ
+
+
+@pytest.mark.parametrize(("given", "expected"), [([], "model"), (["--flow-dtype", "float8"], "float8")])
+@pytest.mark.parametrize(
+    "command", [["speak", "Hello."], ["batch", "text.txt", "-o", "out"], ["bench"]], ids=lambda words: str(words[0])
+)
+def test_the_dtype_of_the_flow_reaches_the_engine(
+    command: list[str], given: list[str], expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[str] = []
+
+    def load(*_: Any, options: EngineOptions, **__: Any) -> None:
+        seen.append(options.flow_dtype)
+        raise EngineStoppedError("seen")
+
+    monkeypatch.setattr(VoxtralTTS, "from_pretrained", load)
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("Hello.\n", encoding="utf-8")
+    assert run([*command, "--model", str(BRIEF), *given]) == 1
+    assert seen == [expected]
+
+
+def test_a_dtype_of_the_flow_that_is_none_is_refused_before_any_work(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["speak", "Hello.", "--model", str(BRIEF), "--flow-dtype", "float4"]) == 1
+    assert "flow_dtype is 'float4'; it must be one of model, float8" in capsys.readouterr().err
 
 
 def test_a_switch_that_says_neither_is_refused_before_any_work(

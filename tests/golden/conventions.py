@@ -653,7 +653,7 @@ SEMANTIC = (
             Runner._look_at,
             (
                 'if decision in ("end", "over", "lost"):',
-                'if decision in ("end", "over", "lost"):\n        row.pending.append(tokens.clamp(min=2))',
+                'if decision in ("end", "over", "lost"):\n        row.pending.append(frame.clamp(min=2))',
             ),
         ),
         "e2e/A/waveform",

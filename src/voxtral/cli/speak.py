@@ -24,6 +24,7 @@ from voxtral.cli.files import check_clip, check_target, read_text
 from voxtral.cli.loading import (
     DeviceOption,
     DtypeOption,
+    FlowDtypeOption,
     LoadOptions,
     MaxMemoryOption,
     ModelOption,
@@ -32,7 +33,7 @@ from voxtral.cli.loading import (
 )
 from voxtral.cli.options import JsonOption, QuietOption, with_speech_options
 from voxtral.cli.terminal import deferred_interrupts, reporter, say, show, writing_output
-from voxtral.engine.options import EngineOptions
+from voxtral.engine.options import EngineOptions, parse_flow_dtype
 from voxtral.errors import AudioError, TextError
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
     max_memory: MaxMemoryOption = None,
+    flow_dtype: FlowDtypeOption = "model",
     play: Annotated[bool, typer.Option("--play", help="Play the audio as it is made.")] = False,
     as_json: JsonOption = False,
     is_quiet: QuietOption = False,
@@ -128,7 +130,7 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     check_options(request)
     if options["reference_audio"] is not None:
         check_clip(options["reference_audio"])
-    engine = EngineOptions(max_batch=_MAX_BATCH)
+    engine = EngineOptions(max_batch=_MAX_BATCH, flow_dtype=parse_flow_dtype(flow_dtype))
     with open_model(model, LoadOptions(device, dtype, quantize, max_memory), tell, options=engine) as loaded:
         handle = loaded.submit(request, hold_segments=not destination.is_live)
         if handle.language.source == "text" and handle.language.code != "en":

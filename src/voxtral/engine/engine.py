@@ -295,10 +295,9 @@ class Engine(BoundToProcess):
         while True:
             with self._wakeup:
                 prompts = self._scheduler.prompts()
-                is_given_up = self._is_closed or any(sequence.handle.is_cancelled for sequence in prompts)
+                if not prompts or self._is_closed or any(sequence.handle.is_cancelled for sequence in prompts):
+                    return
                 is_urgent = self._scheduler.is_urgent(time.perf_counter())
-            if not prompts or is_given_up:
-                return
             part = self._next_part(prompts)
             self._run_part(part)
             if is_urgent or any(sequence.is_prefilled for sequence in part):
@@ -373,8 +372,10 @@ class Engine(BoundToProcess):
             mark = time.perf_counter()
 
     def _hand_over(self, sequence: Sequence, output: RowOutput) -> None:
+        sequence.handle.stats.num_frames = output.num_frames
+        if output.chunk is None and output.stop is None:
+            return  # most frames of a stream: nobody waits for them
         with self._wakeup:
-            sequence.handle.stats.num_frames = output.num_frames
             if output.chunk is not None:
                 sequence.push(output.chunk)
             if output.stop is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -16,8 +16,9 @@ import torch
 
 from voxtral.device import is_device_failure, probe_device
 from voxtral.engine.blocks import SCRATCH_BLOCK
-from voxtral.engine.frame import FrameInputs, FrameOutputs, RowInput, compute_frame, gather_inputs
+from voxtral.engine.frame import FrameOutputs, compute_frame
 from voxtral.engine.graphs import CAPTURES, CudaRecorder, FrameGraphs, Recorder, bucket_for, buckets_up_to
+from voxtral.engine.inputs import FrameInputs, InputStage, RowInput, gather_inputs
 from voxtral.engine.kv_cache import KVPages, Span, SpanMemory, StepMemory, scratch_kv_slot
 from voxtral.engine.memory import DeviceMemory
 from voxtral.engine.options import POSITIONS_PER_SEQUENCE, EngineOptions
@@ -62,10 +63,12 @@ class Padding:
     scratch_slot: int
     block_size: int
     num_acoustic: int
+    _rows: list[RowInput] = field(default_factory=list[RowInput])  # made once, and only read
 
     def fill_up(self, rows: list[RowInput], num_rows: int) -> list[RowInput]:
         """Add rows up to a number."""
-        return rows + [self._row(index) for index in range(len(rows), num_rows)]
+        self._rows.extend(self._row(index) for index in range(len(self._rows), num_rows))
+        return rows + self._rows[len(rows) : num_rows]
 
     def blank(self, num_rows: int, num_blocks: int) -> FrameInputs:
         """Make inputs of such rows alone."""
@@ -115,7 +118,9 @@ class FrameMaker:
         self._folded = folded or fold_flow(model, options, self._paths)
         self._padding = Padding(memory.scratch_slot, memory.pool.block_size, model.config.codebooks.num_acoustic)
         self._widths = self._choose_widths()
+        self._is_cuda = model.device.type == "cuda"
         self._schedules: dict[int, FlowSchedule] = {}
+        self._stages: dict[tuple[int, int], InputStage] = {}
         self._graphs: FrameGraphs | None = None
         self._graphs_flow: Flow | None = None
 
@@ -123,22 +128,26 @@ class FrameMaker:
         """Make the next frame of each row; the outputs may have further rows that nobody looks at.
 
         Args:
-            rows: at least one, of one kind; see `kind_of`.
+            rows: at least one, of one kind; see `kinds_of`.
             num_euler_steps: of the flow.
         """
         if not self._is_static:
             return self._as_it_comes(rows, num_euler_steps, self._flow)
         return self._first_that_works(list(self._ways(rows, num_euler_steps)))
 
-    def kind_of(self, row: RowInput) -> int:
+    def kinds_of(self, rows: list[RowInput]) -> list[int]:
         """Tell rows apart that must not be in one step: those of one number may be.
 
         A row that is longer than all block tables runs as it comes, and must not take others along. With
         `batch_invariant` the width of a row's table is its own affair too, for sums depend on it.
         """
-        if not self._is_static:
-            return 0
-        kind = next((kind for kind, width in enumerate(self._widths) if len(row.blocks) <= width), len(self._widths))
+        longest = max((len(row.blocks) for row in rows), default=0)
+        if not self._is_static or longest <= self._widths[0]:
+            return [0] * len(rows)
+        return [self._kind_of(len(row.blocks)) for row in rows]
+
+    def _kind_of(self, num_blocks: int) -> int:
+        kind = next((kind for kind, width in enumerate(self._widths) if num_blocks <= width), len(self._widths))
         return kind if self._options.batch_invariant or kind == len(self._widths) else 0
 
     def prepare(self) -> Iterator[tuple[int, bool]]:
@@ -167,8 +176,7 @@ class FrameMaker:
 
     @property
     def _is_static(self) -> bool:
-        wants = self._options.cuda_graphs is True or self._model.device.type == "cuda"
-        return wants and self._paths.is_open("static")
+        return (self._is_cuda or self._options.cuda_graphs is True) and self._paths.is_open("static")
 
     @property
     def _flow(self) -> Flow | None:
@@ -245,12 +253,23 @@ class FrameMaker:
         self, rows: list[RowInput], num_euler_steps: int, flow: Flow | None, width: int
     ) -> FrameOutputs:
         size = self._max_batch if self._options.batch_invariant else bucket_for(len(rows), self._max_batch)
-        filled = self._padding.fill_up(rows, size)
-        inputs = gather_inputs(filled, num_blocks=width, pin=self._model.device.type == "cuda")
-        # Other numbers of steps come from requests: buffers and graphs for each would be anybody's to multiply.
-        if num_euler_steps == self._model.config.generation.num_euler_steps:
-            return self._own_graphs(flow).run(inputs)
-        return self._static_step(num_euler_steps, flow)(inputs.to(self._model.device))
+        stage = self._stage_for(size, width)
+        inputs = stage.write(self._padding.fill_up(rows, size))
+        try:
+            # Other numbers of steps come from requests: buffers and graphs for each would be anybody's to multiply.
+            if num_euler_steps == self._model.config.generation.num_euler_steps:
+                return self._own_graphs(flow).run(inputs)
+            return self._static_step(num_euler_steps, flow)(inputs.to(self._model.device))
+        finally:
+            stage.sent()
+
+    def _stage_for(self, num_rows: int, num_blocks: int) -> InputStage:
+        """Look up or make the buffers of a size; there are few sizes."""
+        stage = self._stages.get((num_rows, num_blocks))
+        if stage is None:
+            stage = InputStage(num_rows, num_blocks, self._padding.num_acoustic, self._model.device)
+            self._stages[num_rows, num_blocks] = stage
+        return stage
 
     def _as_it_comes(self, rows: list[RowInput], num_euler_steps: int, flow: Flow | None) -> FrameOutputs:
         num_rows, num_blocks = len(rows), max(len(row.blocks) for row in rows)

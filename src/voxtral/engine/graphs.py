@@ -1,9 +1,9 @@
 """Frames in static buffers: on CUDA each size of a step is captured once and replayed as one graph.
 
-A captured frame is one launch where the plain one is about three hundred; all that changes from step to step is copied
-into its inputs before. A capture may fail, and nobody hears of it: the same step is computed eagerly in the same call,
-that size is never captured again, and one warning says so. Without a recorder the static step simply runs, so that it
-can be tested anywhere.
+A captured frame is one launch where the plain one is about three hundred; all that changes from step to step is in one
+buffer, which is copied before. A capture may fail, and nobody hears of it: the same step is computed eagerly in the
+same call, that size is never captured again, and one warning says so. Without a recorder the static step simply runs,
+so that it can be tested anywhere.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any, Final, Protocol
 
 import torch
 
-from voxtral.engine.frame import FrameInputs, FrameOutputs
+from voxtral.engine.frame import FrameOutputs
+from voxtral.engine.inputs import FrameInputs
 from voxtral.model.kernels.dispatch import one_line
 
 _log = logging.getLogger(__name__)

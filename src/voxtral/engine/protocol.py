@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from voxtral.engine.sequence import GenerationRequest, GenerationTrace, Stop
     from voxtral.types import AudioChunk
 
 
-@dataclass(frozen=True, eq=False)
-class RowOutput:
+class RowOutput(NamedTuple):
     """What one frame of a row brought.
 
     Attributes:

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxtral.engine.frame import FrameInputs, FrameOutputs, RowInput, compute_frame, gather_inputs
+from voxtral.engine.frame import FrameOutputs, compute_frame
 from voxtral.engine.frame_maker import Padding, StaticStep
 from voxtral.engine.graphs import CAPTURES, CaptureError, CudaRecorder, FrameGraphs, Recorder
+from voxtral.engine.inputs import FrameInputs, RowInput, gather_inputs
 from voxtral.engine.kernel_trials import TRIALS, Draw, difference
 from voxtral.engine.kv_cache import KVPages, Span, SpanMemory, kv_slot, make_pages
 from voxtral.engine.noise import SeededNoise

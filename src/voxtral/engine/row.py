@@ -45,11 +45,11 @@ class Row:
     )  # frames [K] of which it is not known yet whether they stay
     pending: list[Tensor] = field(default_factory=list[Tensor])  # frames [K] that are not audio yet
     swapped: SwappedOut | None = None
+    num_prompt: int = field(init=False)  # P, the positions of the prompt
 
-    @property
-    def num_prompt(self) -> int:
-        """P, the positions of the prompt."""
-        return len(self.request.prompt.token_ids)
+    def __post_init__(self) -> None:
+        """Count once what every turn asks for."""
+        self.num_prompt = len(self.request.prompt.token_ids)
 
     @property
     def is_prefilled(self) -> bool:

@@ -11,17 +11,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from voxtral.config import END_AUDIO
 from voxtral.device import is_out_of_memory, release_memory
+from voxtral.engine.blocks import BlockPool
 from voxtral.engine.following import Decision
-from voxtral.engine.frame import FrameOutputs, RowInput
+from voxtral.engine.frame import FrameOutputs
 from voxtral.engine.frame_maker import FrameMaker, fold_flow
+from voxtral.engine.inputs import RowInput
 from voxtral.engine.kv_cache import Span, SpanMemory, kv_slot
 from voxtral.engine.memory import DeviceMemory, lacks_memory, plan_blocks
+from voxtral.engine.noise import NoiseMaker
 from voxtral.engine.options import EngineOptions, default_max_batch
 from voxtral.engine.paths import Paths
 from voxtral.engine.prefix_store import PrefixStore
@@ -33,10 +37,14 @@ from voxtral.engine.vocoder import Due, Outcome, Vocoder, not_finite
 from voxtral.errors import OptionError
 from voxtral.model.voxtral import VoxtralModel, round_flow_to_float8
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Rows of one step that share a flow schedule and a kind (`FrameMaker.kind_of`)."""
+    """Rows of one step that share a flow schedule and a kind (`FrameMaker.kinds_of`)."""
 
     rows: list[Row]
     rewinds: list[int]  # of each row when the frame was asked for; one that was rewound since wants another
@@ -91,6 +99,7 @@ class Runner(RunnerProtocol[Row, Step]):
         self.paths = paths or Paths(str(model.device))
         self._options = options
         self._made: _OnDevice | None = None
+        self._noise = NoiseMaker()
         if options.flow_dtype == "float8":
             round_flow_to_float8(model)
         folder = options.prefix_folder
@@ -223,20 +232,15 @@ class Runner(RunnerProtocol[Row, Step]):
     def launch(self, rows: list[Row]) -> Step:
         """See RunnerProtocol."""
         made = self._on_device()
-        groups: dict[tuple[int, int], list[tuple[Row, RowInput]]] = {}
-        failures: list[tuple[Row, Exception]] = []
-        for row in rows:
-            try:
-                row_input = self._next_input(made.memory, row)
-            # The noise comes from the request; whatever is wrong with it concerns that row alone.
-            except Exception as error:  # noqa: BLE001
-                failures.append((row, error))
-                continue
-            kind = (row.request.num_euler_steps, made.frames.kind_of(row_input))
-            groups.setdefault(kind, []).append((row, row_input))
+        members_of: dict[tuple[int, int], list[tuple[Row, RowInput]]] = {}
+        inputs, failures = self._next_inputs(made.memory, rows)
+        kinds = made.frames.kinds_of([row_input for _, row_input in inputs])
+        for member, kind in zip(inputs, kinds, strict=True):
+            row = member[0]
+            members_of.setdefault((row.request.num_euler_steps, kind), []).append(member)
             row.num_launched += 1
         launched: list[Group] = []
-        for (num_euler_steps, _), members in groups.items():
+        for (num_euler_steps, _), members in members_of.items():
             outputs = made.frames.make([row_input for _, row_input in members], num_euler_steps)
             semantic, is_finite = outputs.audio_tokens[: len(members), 0], outputs.is_finite[: len(members)]
             weights = None if outputs.text_weights is None else to_host(outputs.text_weights[: len(members)])
@@ -245,20 +249,47 @@ class Runner(RunnerProtocol[Row, Step]):
             launched.append(Group(of_step, rewinds, outputs, to_host(semantic), to_host(is_finite), weights))
         return Step(launched, failures, mark(self.model.device))
 
-    def _next_input(self, memory: DeviceMemory, row: Row) -> RowInput:
-        request, frame = row.request, row.num_launched
-        noise = request.noise(frame) * request.noise_scale
+    def _next_inputs(
+        self, memory: DeviceMemory, rows: list[Row]
+    ) -> tuple[list[tuple[Row, RowInput]], list[tuple[Row, Exception]]]:
+        """Make the input of each row's next frame; what is wrong with one of them concerns that row alone."""
+        noises = self._noise.each(
+            [row.request.noise for row in rows],
+            [row.num_launched for row in rows],
+            [row.request.noise_scale for row in rows],
+            self.model.config.codebooks.num_acoustic,
+        )
+        inputs: list[tuple[Row, RowInput]] = []
+        failures: list[tuple[Row, Exception]] = []
+        for row, noise in zip(rows, noises, strict=True):
+            try:
+                inputs.append((row, self._next_input(memory.pool, row, noise)))
+            except Exception as error:  # noqa: BLE001
+                failures.append((row, error))
+        return inputs, failures
+
+    def _next_input(self, pool: BlockPool, row: Row, noise: npt.NDArray[np.float32] | Exception) -> RowInput:
+        """Take what a row's next frame needs of the cache, and say where it is.
+
+        Raises:
+            Exception: that one, in place of noise.
+        """
+        if isinstance(noise, Exception):
+            raise noise
+        request, frame, blocks = row.request, row.num_launched, row.reservation.blocks
         position = row.num_prompt - 1 + frame
-        memory.pool.extend(row.reservation, position + 1)
+        num_blocks = pool.blocks_for(position + 1)
+        if len(blocks) < num_blocks:
+            pool.extend(row.reservation, position + 1)
         return RowInput(
-            slot=row.slot,
-            position=position,
-            kv_slot=kv_slot(row.reservation.blocks, position, memory.pool.block_size),
-            blocks=row.reservation.blocks[: memory.pool.blocks_for(position + 1)],
-            noise=noise,
-            guidance_scale=request.guidance_scale,
-            may_end=frame >= max(request.min_frames, row.may_end_from),
-            text=None if request.follower is None else request.prompt.text_span,
+            row.slot,
+            position,
+            kv_slot(blocks, position, pool.block_size),
+            blocks if len(blocks) == num_blocks else blocks[:num_blocks],
+            noise,
+            request.guidance_scale,
+            frame >= max(request.min_frames, row.may_end_from),
+            None if request.follower is None else request.prompt.text_span,
         )
 
     def wait(self, step: Step) -> None:
@@ -274,9 +305,11 @@ class Runner(RunnerProtocol[Row, Step]):
         for group in step.groups:
             semantic: list[int] = group.semantic.numpy().tolist()
             is_finite: list[bool] = group.is_finite.numpy().tolist()
+            # One call for all rows; those that only filled up the batch are at the end.
+            frames = group.outputs.audio_tokens.unbind()
             for index, row in enumerate(group.rows):
                 if row.num_rewinds == group.rewinds[index]:
-                    look = self._look_at(made, group, index, semantic[index], is_finite=is_finite[index])
+                    look = self._look_at(made, group, index, frames[index], semantic[index], is_finite=is_finite[index])
                     looks.append((row, look))
                 else:
                     yield row, RowOutput(None, row.num_frames, None)
@@ -297,7 +330,7 @@ class Runner(RunnerProtocol[Row, Step]):
             looks = going_on
 
     def _look_at(
-        self, made: _OnDevice, group: Group, index: int, semantic: int, *, is_finite: bool
+        self, made: _OnDevice, group: Group, index: int, frame: Tensor, semantic: int, *, is_finite: bool
     ) -> Iterator[RowOutput | Due | Exception]:
         """Take one row's frame; say what is to be decoded now, if anything, and after that."""
         row, outputs = group.rows[index], group.outputs
@@ -316,18 +349,17 @@ class Runner(RunnerProtocol[Row, Step]):
             return
         row.num_seen += 1
         if row.trace is not None:
-            row.trace.add(outputs.hidden[index], outputs.flow_state[index], outputs.audio_tokens[index])
-        tokens = outputs.audio_tokens[index]
+            row.trace.add(outputs.hidden[index], outputs.flow_state[index], frame)
         if decision in ("keep", "wait"):
-            row.waiting.append(tokens)
-            row.last = None if row.request.follower is None else tokens
+            row.waiting.append(frame)
+            row.last = None if row.request.follower is None else frame
             if decision == "wait" and row.num_seen < row.request.max_frames:
                 yield RowOutput(None, row.num_frames, None)
                 return
         elif decision in ("over", "lost"):
             row.drop_waiting(is_end=semantic == END_AUDIO)
-        for frame in row.take_waiting():
-            yield made.vocoder.add(row, frame)
+        for waiting in row.take_waiting():
+            yield made.vocoder.add(row, waiting)
         if decision in ("end", "over", "lost"):
             row.num_rewinds += 1  # a frame that is under way already is of no use to anybody
             yield made.vocoder.end(row, decision)
