@@ -28,9 +28,10 @@ from voxtral.text.language import check_speakable
 if TYPE_CHECKING:
     from voxtral.types import Normalize
 
-# White space by Unicode, and the letters and symbols that are drawn as a blank: of Braille, and Hangul fillers.
+# White space by Unicode, and a symbol and letters that are drawn as a blank: of Braille, and Hangul fillers.
 LINE_ENDS = "\n\x0b\x0c\r\x85\u2028\u2029"
-_BLANKS = " \t\u00a0\u1680\u2000-\u200a\u202f\u205f\u2800\u3000\u3164\uffa0"
+DRAWN_BLANKS = "\u2800\u3164\uffa0"
+_BLANKS = f" \t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000{DRAWN_BLANKS}"
 JOINERS = "\u200c\u200d"
 # Soft hyphens, zero-width spaces, marks and overrides of direction, variation selectors, tags, anchors.
 UNSEEN = (
