@@ -183,5 +183,5 @@ def test_a_clean_text_costs_a_few_milliseconds(sentence: str) -> None:
     ids=ascii,
 )
 def test_no_text_takes_more_than_linear_time(piece: str) -> None:
-    text = (piece * 100_000)[:100_000]
-    assert any(_cpu_seconds(f"a{text}b") < 0.6 for _ in range(2))
+    text = (piece * 30_000)[:30_000]
+    assert any(_cpu_seconds(f"a{text}b") < 0.3 for _ in range(2))
