@@ -35,7 +35,7 @@ sample:
 | joiners between letters that they shape (Indic scripts, Arabic, Persian) | themselves; nothing elsewhere |
 | full-width, mathematical and presentation forms of letters and digits | the letters and digits |
 | ligatures, digraphs and Roman numerals of one character, half-width kana | the letters |
-| full-width marks | the ASCII ones, but beside kana, ideographs and their punctuation, where they are at home |
+| full-width marks | the ASCII ones, but in lines with kana, ideographs or Hangul, where they are at home |
 | letters with combining marks | composed letters (NFC) |
 
 Superscripts, fractions, circled numbers, units and signs (`²`, `½`, `①`, `℃`, `™`) stay, because a plain form would

@@ -604,3 +604,14 @@ def test_the_languages_of_the_texts_are_told(batch: Command) -> None:
     Path("de.txt").write_text("Das ist ein kurzer Satz, und er ist nicht auf Englisch.\nHamburg\n")
     result = batch("de.txt", "-o", "book", "--max-frames", "2")
     assert "book: languages by the texts: German 1; --language chooses another" in result.lines
+
+
+def test_a_folder_that_was_begun_verbatim_says_why_it_is_made_again(batch: Command) -> None:
+    Path("chapter1.txt").write_text("\n\n".join([*TEXTS[:2], "Nobody\u00a0was there.", TEXTS[3]]) + "\n")
+    assert batch("chapter1.txt", "-o", "book", "--normalize", "off").code == 0
+    result = batch("chapter1.txt", "-o", "book", "--json")
+    assert (result.json["num_made"], result.json["num_skipped"]) == (1, 3)
+    (line,) = (line for line in result.lines if "made plain now" in line)
+    assert line.startswith("book: 1 of them because")
+    assert line.endswith("--normalize off keeps them")
+    assert batch("chapter1.txt", "-o", "book").lines[-1] == "book: all 4 files are there already"

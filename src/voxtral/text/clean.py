@@ -28,9 +28,10 @@ from voxtral.text.language import check_speakable
 if TYPE_CHECKING:
     from voxtral.types import Normalize
 
-# White space by Unicode, and the letters and symbols that are drawn as a blank: of Braille, and Hangul fillers.
+# White space by Unicode, and a symbol and letters that are drawn as a blank: of Braille, and Hangul fillers.
 LINE_ENDS = "\n\x0b\x0c\r\x85\u2028\u2029"
-_BLANKS = " \t\u00a0\u1680\u2000-\u200a\u202f\u205f\u2800\u3000\u3164\uffa0"
+DRAWN_BLANKS = "\u2800\u3164\uffa0"
+_BLANKS = f" \t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000{DRAWN_BLANKS}"
 JOINERS = "\u200c\u200d"
 # Soft hyphens, zero-width spaces, marks and overrides of direction, variation selectors, tags, anchors.
 UNSEEN = (
@@ -46,9 +47,15 @@ _DRESSED = (
     "\ufb50-\ufdfb\ufe10-\ufe19\ufe30-\ufe44\ufe47\ufe48\ufe70-\ufefc\uff10-\uff19\uff21-\uff3a\uff41-\uff5a"
     "\uff61-\uff9f\uffa1-\uffdc\U0001d400-\U0001d7ff\U0001ee00-\U0001eebb\U0001fbf0-\U0001fbf9"
 )
-# Full-width and small forms of marks, which are at home among ideographs and kana.
+# Full-width and small forms of marks, which are at home where ideographs, kana or Hangul are written.
 _WIDE_MARKS = "\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff60\uffe0-\uffe6\ufe50-\ufe52\ufe54-\ufe66\ufe68-\ufe6b"
 _KANA = "\u3041-\u3096\u309d\u30a1-\u30fa\u30fc-\u30fe\uff66-\uff9d"
+
+_EAST_ASIAN = (
+    "\u1100-\u11ff\u2e80-\u2fd5\u3005-\u3007\u3021-\u3029\u3038-\u303c\u3041-\u3096\u3099\u309a\u309d-\u309f\u30a1-\u30fa"
+    "\u30fc-\u30ff\u3105-\u3163\u3165-\u318e\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97c"
+    "\uac00-\ud7fb\uf900-\ufaff\uff66-\uff9d\uffa1-\uffdc\U00020000-\U0003ffff"
+)
 
 _GAP = f"{LINE_ENDS}{_BLANKS}{UNSEEN}{JOINERS}"
 _ODD_GAP = _GAP.replace("\n", "").replace(" ", "")
@@ -58,12 +65,14 @@ _DOUBLED = ("  ", " \n", "\n ", "\n\n\n")
 _CHANGES = re.compile(
     rf"(?P<gap>\A[ \n][{_GAP}]*|[ \n][{_GAP}]+|[{_ODD_GAP}][{_GAP}]*|[ \n]\Z)"
     rf"|(?P<voiced>[{_KANA}][\uff9e\uff9f])|(?P<letter>[{_DRESSED}])"
-    rf"|(?P<marks>[{_WIDE_MARKS}][{_WIDE_MARKS}{UNSEEN}{JOINERS}]*)"
+    rf"|(?P<mark>[{_WIDE_MARKS}])"
 )
 _WHITE = re.compile(f"[{LINE_ENDS}{_BLANKS}]")
 _LINE_END = re.compile(f"\r\n|[{LINE_ENDS}]")
 _JOINER = re.compile(f"[{JOINERS}]")
 _INKLESS = re.compile(f"[{UNSEEN}{JOINERS}]")
+_ONE_LINE_END = re.compile(f"[{LINE_ENDS}]")
+_AT_HOME = re.compile(f"[{_EAST_ASIAN}]")
 _BEYOND_LATIN = re.compile("[^\n]?[\u0300-\U0010ffff]+")
 
 # Scripts whose letters take their shape from joiners: from Arabic to Myanmar, Khmer and Mongolian, and their kin.
@@ -169,6 +178,7 @@ def _has_oddities(text: str) -> bool:
 
 
 def _edits(text: str, *, with_gaps: bool) -> Iterator[Edit]:
+    lines = _Lines(text)
     for found in _CHANGES.finditer(text):
         start, end = found.span()
         match found.lastgroup:
@@ -179,13 +189,46 @@ def _edits(text: str, *, with_gaps: bool) -> Iterator[Edit]:
             case "voiced":
                 kana, mark = found.group()
                 wanted = unicodedata.normalize("NFC", _plain(kana) + _VOICED_MARKS[mark])
-            case "letter":
-                wanted = _plain(found.group())
+            case "mark":
+                wanted = found.group() if lines.has_wide_marks(start) else _plain(found.group())
             case _:
-                yield from _mark_edits(text, start, end, with_gaps=with_gaps)
-                continue
+                wanted = _plain(found.group())
         if wanted != found.group():
             yield Edit(start, end, wanted)
+
+
+class _Lines:
+    """The lines of a text, read once from front to back."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._end = 0
+        self._is_east_asian = False
+
+    def has_wide_marks(self, place: int) -> bool:
+        """Tell whether a wide mark is at home: in an East Asian line, and not inside of a number or a Latin word.
+
+        It is the line that decides, and not what stands beside a mark, because brackets come in pairs.
+
+        Args:
+            place: of the mark, after all that were asked for before.
+        """
+        while place >= self._end:
+            start = self._end
+            line_end = _ONE_LINE_END.search(self._text, start)
+            self._end = line_end.end() if line_end else len(self._text)
+            self._is_east_asian = _AT_HOME.search(self._text, start, self._end) is not None
+        return self._is_east_asian and not self._is_inside(place)
+
+    def _is_inside(self, place: int) -> bool:
+        """Tell whether Latin letters or digits stand on both sides: "３．１４"."""
+        before, after = place - 1, place + 1
+        while before >= 0 and _INKLESS.match(self._text, before):
+            before -= 1
+        while after < len(self._text) and _INKLESS.match(self._text, after):
+            after += 1
+        sides = self._text[max(before, 0) : before + 1], self._text[after : after + 1]
+        return all(_is_of_word(side) and not _AT_HOME.match(side) for side in sides)
 
 
 def _plain_gap(text: str, start: int, end: int) -> str:
@@ -197,27 +240,6 @@ def _plain_gap(text: str, start: int, end: int) -> str:
     if len(lines) > 1 or "\u2029" in lines:
         return f"{joiner}\n\n"
     return joiner + ("\n" if lines else " ")
-
-
-def _mark_edits(text: str, start: int, end: int, *, with_gaps: bool) -> Iterator[Edit]:
-    """Make a run of wide marks plain, unless an ideograph or kana stands beside it."""
-    before = start
-    while before and _INKLESS.match(text, before - 1):
-        before -= 1
-    is_at_home = _is_east_asian(text[before - 1 : before]) or _is_east_asian(text[end : end + 1])
-    for place in range(start, end):
-        if _INKLESS.match(text, place):
-            if with_gaps:
-                yield Edit(place, place + 1)
-        elif not is_at_home:
-            yield Edit(place, place + 1, _plain(text[place]))
-
-
-def _is_east_asian(char: str) -> bool:
-    if not char:
-        return False
-    plain = _plain(char)[0]
-    return unicodedata.east_asian_width(plain) == "W" and unicodedata.category(plain)[0] in "LMNP"
 
 
 def _is_of_word(char: str) -> bool:

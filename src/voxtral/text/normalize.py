@@ -11,7 +11,7 @@ import re
 from array import array
 from collections.abc import Iterator
 
-from voxtral.text.clean import JOINERS, LINE_ENDS, UNSEEN, kept_joiner, unify
+from voxtral.text.clean import DRAWN_BLANKS, JOINERS, LINE_ENDS, UNSEEN, kept_joiner, unify
 from voxtral.text.edits import Draft, Edit, NormalizedText, Run
 from voxtral.text.language import resolve_language
 from voxtral.text.markup import strip_markup
@@ -19,7 +19,7 @@ from voxtral.text.numbers import spell_numbers
 
 # White space of all kinds becomes line ends and spaces, which are reduced last; the rest vanishes.
 _INVISIBLE = re.compile(
-    rf"(?P<paragraph>\u2029)|(?P<line>\r\n|[{LINE_ENDS}])|(?P<space>[\x1c-\x1f])"
+    rf"(?P<paragraph>\u2029)|(?P<line>\r\n|[{LINE_ENDS}])|(?P<space>[\x1c-\x1f{DRAWN_BLANKS}])"
     rf"|[\x00-\x08\x0e-\x1b\x7f-\x9f{UNSEEN}{JOINERS}]+"
 )
 _VISIBLE_FORMS = {"paragraph": "\n\n", "line": "\n", "space": " "}

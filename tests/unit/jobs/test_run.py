@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import threading
 import time
@@ -20,6 +21,7 @@ from voxtral.errors import AudioError, CancelledError, EngineStoppedError, Reque
 from voxtral.jobs.inputs import list_entries, plan_files
 from voxtral.jobs.manifest import Manifest, open_folder
 from voxtral.jobs.run import BatchProgress, BatchRun, FailedFile, MadeFile
+from voxtral.jobs.synthesize import synthesize_files
 
 
 @pytest.fixture
@@ -192,3 +194,62 @@ def test_the_time_that_is_left_is_told_after_a_few_files_by_characters(speaker: 
     # With fewer files than that, when they are done.
     assert BatchProgress(1, 0, 2, 0.5, 1.0, 10.0).left_s is None
     assert BatchProgress(1, 1, 2, 1.0, 1.0, 10.0).left_s == 0
+
+
+# As a run wrote it before texts were cleaned, when "off" was the default.
+OLD_TEXTS: list[Any] = [
+    "Plain text.",
+    "Two lines\nand a third.",
+    "No\u00a0break.",
+    {"text": "Nine \uff19.", "normalize": "auto"},
+    {"text": "Nine 9.\r\n", "normalize": "auto"},
+    {"text": "As\u00a0is.", "normalize": "off"},
+]
+OLD_JOURNAL = """\
+{"format": "voxtral-batch-1"}
+{"run": ["part0001.wav", "part0002.wav", "part0003.wav", "part0004.wav", "part0005.wav", "part0006.wav"], "split": null}
+{"file": "part0003.wav", "digest": "15807430782b2f714073385fa8fd754f4dfb1f90a27125dd84b7e8bee7a18f67", "bytes": 1484}
+{"file": "part0001.wav", "digest": "ee6e7cc8ba7110b52ada513e6ea0cfb4e2f42cb7083a3d8619e36b3e6863b382", "bytes": 1804}
+{"file": "part0002.wav", "digest": "b404599e79a22c2412652ff68a38757888514824daba9a12852fcd4658baee0d", "bytes": 3564}
+{"file": "part0004.wav", "digest": "dcb95a6f68bca9a078b3981f77a68aa2922469ad9582e8598245aa8873a545fd", "bytes": 1164}
+{"file": "part0005.wav", "digest": "614158ba396a68db23a71cc3e8ac499cfd80c3d5bc2d4f6c1fc0dd0d0ac0cc94", "bytes": 1484}
+{"file": "part0006.wav", "digest": "1f8abb918b0b595edb4046a31be60414d738ace9f2dcb947b75ba469dd03a50c", "bytes": 1004}
+"""
+
+
+def an_old_folder(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "batch.jsonl").write_text(OLD_JOURNAL)
+    for line in OLD_JOURNAL.splitlines()[2:]:
+        record = json.loads(line)
+        (folder / record["file"]).write_bytes(bytes(record["bytes"]))
+    return folder
+
+
+def test_a_folder_of_before_texts_were_cleaned_goes_on(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    folder = an_old_folder(tmp_path / "out")
+    with a_run(speaker, folder, OLD_TEXTS) as run:
+        assert (run.num_changed, run.num_cleaned) == (2, 2)
+        list(run.make())
+        report = run.report()
+    # What cleaning changes is made again, and nothing else.
+    assert sorted(request.text for request in speaker.spoken) == ["Nine \uff19.", "No\u00a0break."]
+    assert report.skipped == ("part0001.wav", "part0002.wav", "part0005.wav", "part0006.wav")
+    with a_run(speaker, folder, OLD_TEXTS) as run:
+        assert (run.num_changed, run.num_cleaned) == (0, 0)
+    # A text that was tidied by hand is the same as one that is tidied here.
+    with a_run(speaker, folder, ["Plain\ttext. ", "Two lines\r\n and a third.", "No break."]) as run:
+        assert run.num_changed == 0
+    # What has another text is no matter of cleaning.
+    with a_run(speaker, folder, ["Another\u00a0text."]) as run:
+        assert (run.num_changed, run.num_cleaned) == (1, 0)
+
+
+def test_an_old_folder_says_why_it_makes_files_again(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    told: list[str] = []
+    an_old_folder(tmp_path / "out")
+    report = synthesize_files(speaker, OLD_TEXTS, tmp_path / "out", warn=told.append, common={})
+    assert len(report.made) == 2
+    (line,) = told
+    assert "2 are made again, 2 of them because" in line
+    assert 'normalize="off" keeps them' in line
