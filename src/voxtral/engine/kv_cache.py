@@ -144,7 +144,7 @@ class SpanMemory:
         for row, parts in zip(weights, self._text_weights, strict=True):
             for part in parts:
                 row[: len(part)] += part
-        return torch.from_numpy(weights / len(self._text_heads))
+        return torch.as_tensor(weights / len(self._text_heads))
 
     def attend_rotating(self, layer: int, projections: tuple[Tensor, Tensor, Tensor], rotation: Rotation) -> Tensor:
         """See FusedMemory."""
