@@ -1,10 +1,10 @@
 """What of a text was said: the longest run of its phonemes that is missing, and the longest that is in no text.
 
 What was heard is aligned with the reference by least cost, where going on with a run is cheaper than opening one, so
-that what is missing lies together. Then each phoneme of the reference counts 1 if nothing was heard for it, `_SWAPPED`
-if something else was, and `-_MATCHED` if it was heard; the run is the stretch with the greatest sum. A phoneme that
-fits by chance in the middle of a lost clause does not end the run, and the errors of a recogniser, which stand
-alone, never add up to one. `benchmarks.quality.cuts` measures how often this is right.
+that what is missing lies together. Then each phoneme of the reference counts 1 if it was not heard, whether nothing was
+or something else, and -1 if it was; the run is the stretch with the greatest sum. A phoneme that fits by chance in the
+middle of a lost clause does not end the run, and the errors of a recogniser, which stand alone, never add up to one.
+`benchmarks.quality.cuts` measures how often this is right.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 BAR = 8
-"""Phonemes in a run that is no error of the recogniser: two short words."""
+"""Phonemes in a run that counts as lost: two short words."""
+
+# One of them may seem to be heard, where the sounds at both sides of a gap happen to fit.
+_SLACK = 1
 
 # Costs of the alignment; whole numbers, so that ways of the same cost are seen to be the same.
 _SUBSTITUTION, _OPENING, _STEP = 4, 2, 3
 # Counts of a phoneme in a run.
-_SWAPPED, _MATCHED = 0.5, 1.0
+_UNHEARD, _HEARD = 1, -1
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,12 @@ class Run:
     """A stretch of phonemes.
 
     Attributes:
-        score: its sum; at most its length.
+        score: phonemes that were not heard, less those that were.
         start: first place in the sequence that it is a part of.
         stop: the place after the last.
     """
 
-    score: float = 0.0
+    score: int = 0
     start: int = 0
     stop: int = 0
 
@@ -57,12 +60,12 @@ class Coverage:
     @property
     def is_lost(self) -> bool:
         """Whether a run of `BAR` phonemes was not said; of a shorter text, all of it."""
-        return self.missing.score >= min(BAR, max(1, self.num_phonemes))
+        return self.missing.score >= min(BAR - _SLACK, max(1, self.num_phonemes))
 
     @property
     def is_extended(self) -> bool:
         """Whether a run of `BAR` phonemes was said that is in no text."""
-        return self.extra.score >= BAR
+        return self.extra.score >= BAR - _SLACK
 
 
 @dataclass(frozen=True)
@@ -102,30 +105,30 @@ def compare(heard: Sequence[int], reference: Reference) -> Coverage:
     """Align what was heard with a reference and find the runs.
 
     >>> compare([1, 2, 3], Reference(tuple(range(1, 14)))).missing
-    Run(score=10.0, start=3, stop=13)
+    Run(score=10, start=3, stop=13)
     """
     of_reference, of_heard = _align(heard, reference)
     return Coverage(
         missing=_worst_run(of_reference),
         extra=_worst_run(of_heard),
         num_phonemes=len(reference.phonemes),
-        matched=of_reference.count(-_MATCHED) / max(1, len(of_reference)),
+        matched=of_reference.count(_HEARD) / max(1, len(of_reference)),
     )
 
 
-def _align(heard: Sequence[int], reference: Reference) -> tuple[list[float], list[float]]:
-    """Count each phoneme of the reference and each that was heard; what was heard in a gap counts as matched."""
+def _align(heard: Sequence[int], reference: Reference) -> tuple[list[int], list[int]]:
+    """Count each phoneme of the reference and each that was heard; what was heard in a gap counts as heard."""
     best, extended = _fill(heard, reference)
     wanted = reference.phonemes
     row, column = len(heard), len(wanted)
-    of_reference, of_heard = [0.0] * column, [0.0] * row
+    of_reference, of_heard = [_UNHEARD] * column, [_UNHEARD] * row
     while row or column:
         here = best[row, column]
         is_same = bool(row and column) and heard[row - 1] == wanted[column - 1]
         cost = 0 if is_same else _SUBSTITUTION
         if row and column and here == best[row - 1, column - 1] + cost:
             row, column = row - 1, column - 1
-            of_reference[column] = of_heard[row] = -_MATCHED if is_same else _SWAPPED
+            of_reference[column] = of_heard[row] = _HEARD if is_same else _UNHEARD
         elif row and here == extended[row, column]:
             # Back along the run of what is in no text, to where it was opened.
             is_gap = column in reference.gaps
@@ -134,12 +137,11 @@ def _align(heard: Sequence[int], reference: Reference) -> tuple[list[float], lis
             while is_open:
                 is_open = extended[row, column] != best[row - 1, column] + opening + step
                 row -= 1
-                of_heard[row] = -_MATCHED if is_gap else 1.0
+                of_heard[row] = _HEARD if is_gap else _UNHEARD
         else:
             length = 1
             while here != best[row, column - length] + _OPENING + length * _STEP:
                 length += 1
-            of_reference[column - length : column] = [1.0] * length
             column -= length
     return of_reference, of_heard
 
@@ -165,12 +167,12 @@ def _fill(heard: Sequence[int], reference: Reference) -> tuple[np.ndarray, np.nd
     return best, extended
 
 
-def _worst_run(counts: Sequence[float]) -> Run:
+def _worst_run(counts: Sequence[int]) -> Run:
     """Find the stretch with the greatest sum."""
-    worst, total, start = Run(), 0.0, 0
+    worst, total, start = Run(), 0, 0
     for place, count in enumerate(counts):
         if total <= 0:
-            total, start = 0.0, place
+            total, start = 0, place
         total += count
         if total > worst.score:
             worst = Run(total, start, place + 1)
