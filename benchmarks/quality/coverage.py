@@ -22,8 +22,8 @@ _SLACK = 1
 
 # Costs of the alignment; whole numbers, so that ways of the same cost are seen to be the same.
 _SUBSTITUTION, _OPENING, _STEP = 4, 2, 3
-# Counts of a phoneme in a run.
-_UNHEARD, _HEARD = 1, -1
+# What became of a phoneme: heard, something else heard for it, nothing heard for it.
+_HEARD, _SWAPPED, _MISSED = -1, 0, 1
 
 
 @dataclass(frozen=True)
@@ -46,21 +46,31 @@ class Coverage:
     """How speech compares with its text.
 
     Attributes:
-        missing: the worst run of the reference.
+        missing: the worst run of the reference that was not heard.
+        dropped: the same, but where something else was heard for a phoneme it does not count: what is left out, and
+            not what is said badly.
         extra: the worst run of what was heard.
         num_phonemes: of the reference.
         matched: share of the reference that was heard.
     """
 
     missing: Run
+    dropped: Run
     extra: Run
     num_phonemes: int
     matched: float
 
     @property
     def is_lost(self) -> bool:
-        """Whether a run of `BAR` phonemes was not said; of a shorter text, all of it."""
-        return self.missing.score >= min(BAR - _SLACK, max(1, self.num_phonemes))
+        """Whether a run of `BAR` phonemes was not said; of a shorter text, whether nothing was heard for any of it."""
+        if self.num_phonemes < BAR:
+            return self.dropped.score >= max(1, self.num_phonemes)
+        return self.missing.score >= BAR - _SLACK
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether it is lost because nothing was said for it."""
+        return self.dropped.score >= min(BAR - _SLACK, max(1, self.num_phonemes))
 
     @property
     def is_extended(self) -> bool:
@@ -109,26 +119,27 @@ def compare(heard: Sequence[int], reference: Reference) -> Coverage:
     """
     of_reference, of_heard = _align(heard, reference)
     return Coverage(
-        missing=_worst_run(of_reference),
-        extra=_worst_run(of_heard),
+        missing=_worst_run([fate if fate == _HEARD else _MISSED for fate in of_reference]),
+        dropped=_worst_run(of_reference),
+        extra=_worst_run([fate if fate == _HEARD else _MISSED for fate in of_heard]),
         num_phonemes=len(reference.phonemes),
         matched=of_reference.count(_HEARD) / max(1, len(of_reference)),
     )
 
 
 def _align(heard: Sequence[int], reference: Reference) -> tuple[list[int], list[int]]:
-    """Count each phoneme of the reference and each that was heard; what was heard in a gap counts as heard."""
+    """Say what became of each phoneme of the reference, and of each that was heard; in a gap all is well."""
     best, extended = _fill(heard, reference)
     wanted = reference.phonemes
     row, column = len(heard), len(wanted)
-    of_reference, of_heard = [_UNHEARD] * column, [_UNHEARD] * row
+    of_reference, of_heard = [_MISSED] * column, [_MISSED] * row
     while row or column:
         here = best[row, column]
         is_same = bool(row and column) and heard[row - 1] == wanted[column - 1]
         cost = 0 if is_same else _SUBSTITUTION
         if row and column and here == best[row - 1, column - 1] + cost:
             row, column = row - 1, column - 1
-            of_reference[column] = of_heard[row] = _HEARD if is_same else _UNHEARD
+            of_reference[column] = of_heard[row] = _HEARD if is_same else _SWAPPED
         elif row and here == extended[row, column]:
             # Back along the run of what is in no text, to where it was opened.
             is_gap = column in reference.gaps
@@ -137,7 +148,7 @@ def _align(heard: Sequence[int], reference: Reference) -> tuple[list[int], list[
             while is_open:
                 is_open = extended[row, column] != best[row - 1, column] + opening + step
                 row -= 1
-                of_heard[row] = _HEARD if is_gap else _UNHEARD
+                of_heard[row] = _HEARD if is_gap else _MISSED
         else:
             length = 1
             while here != best[row, column - length] + _OPENING + length * _STEP:

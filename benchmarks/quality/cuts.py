@@ -153,7 +153,7 @@ class Cutter:
         yield self._case("teacher, replaced", name, split, num_cut, self._hear(replaced, language), whole)
 
     def _shorten(self, text: str, language: str, number: int, num_whole: int, rng: random.Random) -> str | None:
-        """Leave out words from a place on, the fewest that reach the bar; None where there is no such place."""
+        """Leave out the fewest words from a place on that reach the bar; None where no place will do."""
         words = text.split()
         speaker = self._presets[language][number % 2].speaker
         places = list(range(len(words)))
