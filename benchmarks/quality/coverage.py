@@ -117,7 +117,16 @@ def compare(heard: Sequence[int], reference: Reference) -> Coverage:
     >>> compare([1, 2, 3], Reference(tuple(range(1, 14)))).missing
     Run(score=10, start=3, stop=13)
     """
-    of_reference, of_heard = _align(heard, reference)
+    found = _compare(heard, reference, 0)
+    if not (reference.gaps and found.is_lost):
+        return found
+    # Where a gap costs nothing, it may swallow words in order to hold what was added elsewhere.
+    other = _compare(heard, reference, _STEP)
+    return found if other.is_lost else other
+
+
+def _compare(heard: Sequence[int], reference: Reference, gap_step: int) -> Coverage:
+    of_reference, of_heard = _align(heard, reference, gap_step)
     return Coverage(
         missing=_worst_run([fate if fate == _HEARD else _MISSED for fate in of_reference]),
         dropped=_worst_run(of_reference),
@@ -127,9 +136,9 @@ def compare(heard: Sequence[int], reference: Reference) -> Coverage:
     )
 
 
-def _align(heard: Sequence[int], reference: Reference) -> tuple[list[int], list[int]]:
+def _align(heard: Sequence[int], reference: Reference, gap_step: int) -> tuple[list[int], list[int]]:
     """Say what became of each phoneme of the reference, and of each that was heard; in a gap all is well."""
-    best, extended = _fill(heard, reference)
+    best, extended = _fill(heard, reference, gap_step)
     wanted = reference.phonemes
     row, column = len(heard), len(wanted)
     of_reference, of_heard = [_MISSED] * column, [_MISSED] * row
@@ -143,7 +152,7 @@ def _align(heard: Sequence[int], reference: Reference) -> tuple[list[int], list[
         elif row and here == extended[row, column]:
             # Back along the run of what is in no text, to where it was opened.
             is_gap = column in reference.gaps
-            opening, step = (0, 0) if is_gap else (_OPENING, _STEP)
+            opening, step = (0, gap_step) if is_gap else (_OPENING, _STEP)
             is_open = True
             while is_open:
                 is_open = extended[row, column] != best[row - 1, column] + opening + step
@@ -157,12 +166,12 @@ def _align(heard: Sequence[int], reference: Reference) -> tuple[list[int], list[
     return of_reference, of_heard
 
 
-def _fill(heard: Sequence[int], reference: Reference) -> tuple[np.ndarray, np.ndarray]:
+def _fill(heard: Sequence[int], reference: Reference, gap_step: int) -> tuple[np.ndarray, np.ndarray]:
     """Fill the tables of least cost, [heard + 1, reference + 1]: of all ways, and of those that end in no text."""
     wanted = np.array(reference.phonemes, np.int64)
     columns = np.arange(len(wanted) + 1, dtype=np.int64)
     is_gap = np.isin(columns, sorted(reference.gaps))
-    opening, step = np.where(is_gap, 0, _OPENING), np.where(is_gap, 0, _STEP)
+    opening, step = np.where(is_gap, 0, _OPENING), np.where(is_gap, gap_step, _STEP)
     best = np.empty((len(heard) + 1, len(wanted) + 1), np.int64)
     extended = np.full_like(best, np.iinfo(np.int32).max)
     best[0] = _OPENING + _STEP * columns

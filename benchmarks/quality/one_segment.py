@@ -6,7 +6,8 @@ and says what was lost. The sentences of `calibration` are for thresholds, those
 
     python -m benchmarks.quality.one_segment STATE --set long --seeds 1 --shard 1/2
 
-writes codes and verdicts into the folder STATE and prints how many are lost.
+writes codes and verdicts into the folder STATE and prints how many are lost. Of the long texts hardly one is said
+whole; `--set judging --join 4` makes texts of which some are and some are not.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from torch import Tensor
 
 from benchmarks.quality.coverage import Coverage, compare
 from benchmarks.quality.odd_texts import OddText
-from benchmarks.quality.references import CHECK_SETS, CHECK_TEXTS, read_check_texts, read_spellings
+from benchmarks.quality.references import CHECK_SETS, CHECK_TEXTS, Spelling, digest, read_check_texts, read_spellings
 from benchmarks.quality.spoken import MAX_BATCH, list_jobs, parse_shard
 from benchmarks.quality.spoken_report import rate
 from train.recogniser import Recogniser
@@ -78,14 +80,16 @@ class WholeSpeaker:
         tts: speaks; with room for 2048 positions a text.
         tokenizer: of the same checkpoint.
         recogniser: judges.
-        folder: has the references of the texts (`CHECK_TEXTS / name`).
+        spellings: the references of the texts, by id (`read_spellings(CHECK_TEXTS / name)`, `join_sentences`).
     """
 
-    def __init__(self, tts: VoxtralTTS, tokenizer: SpeechTokenizer, recogniser: Recogniser, folder: Path) -> None:
+    def __init__(
+        self, tts: VoxtralTTS, tokenizer: SpeechTokenizer, recogniser: Recogniser, spellings: Mapping[str, Spelling]
+    ) -> None:
         self._tts = tts
         self._tokenizer = tokenizer
         self._recogniser = recogniser
-        self._spellings = read_spellings(folder)
+        self._spellings = spellings
 
     def speak_all(self, jobs: Iterable[tuple[OddText, int]]) -> Iterator[WholeSegment]:
         """Speak texts with their seeds, as many at once as the engine takes, in order."""
@@ -129,6 +133,37 @@ class WholeSpeaker:
         return text, seed, name, codes, samples, str(handle.stop)
 
 
+def join_sentences(
+    texts: Sequence[OddText], spellings: Mapping[str, Spelling], count: int
+) -> tuple[list[OddText], dict[str, Spelling]]:
+    """Join every `count` sentences of a language to one text; those that are left over are left out.
+
+    Args:
+        texts: plain sentences, those of a language together.
+        spellings: their references.
+        count: sentences in a text.
+
+    Returns:
+        The texts, and their references.
+    """
+    joined: list[OddText] = []
+    found: dict[str, Spelling] = {}
+    for _, group in groupby(texts, lambda text: text.language):
+        for some in batched(group, count):
+            text = " ".join(one.text for one in some)
+            name = f"{some[0].id}+{len(some) - 1}"
+            joined.append(replace(some[0], id=name, text=text, plain=text))
+            phonemes = tuple(name for one in some for part in spellings[one.id].parts for name in part)
+            seconds = sum(spellings[one.id].seconds for one in some)
+            found[name] = Spelling(name, digest([text]), (phonemes,), seconds)
+    return joined, found
+
+
+def batched(items: Iterable[OddText], count: int) -> Iterator[tuple[OddText, ...]]:
+    """Take `count` at a time, and leave out an incomplete rest."""
+    return zip(*[iter(items)] * count, strict=False)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Speak one of the sets, and keep codes and verdicts."""
     parser = argparse.ArgumentParser(
@@ -136,21 +171,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("state", type=Path, help="folder for codes and verdicts")
     parser.add_argument("--set", choices=CHECK_SETS, default="long")
+    parser.add_argument("--join", type=int, default=1, metavar="N", help="say N sentences as one text")
     parser.add_argument("--seeds", type=int, default=1, help="of each text")
     parser.add_argument("--shard", type=parse_shard, default=(1, 1), metavar="I/N", help="piece of the work")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     warnings.simplefilter("ignore", VoxtralWarning)
-    folder = options.state / options.set
+    folder = options.state / (options.set if options.join == 1 else f"{options.set}-{options.join}")
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = list_jobs(read_check_texts(options.set), options.seeds, options.shard)
+    texts, spellings = read_check_texts(options.set), read_spellings(CHECK_TEXTS / options.set)
+    if options.join > 1:
+        texts, spellings = join_sentences(texts, spellings, options.join)
+    jobs = list_jobs(texts, options.seeds, options.shard)
     engine = EngineOptions(max_batch=MAX_BATCH, batch_invariant=True, num_threads=1)
     verdicts: list[bool] = []
     lines: list[str] = []
     with VoxtralTTS.from_pretrained("nano", device="cpu", options=engine) as tts:
         tokenizer = open_tokenizer(open_checkpoint(locate_model("nano", allow_download=False)))
-        speaker = WholeSpeaker(tts, tokenizer, Recogniser.load(_RECOGNISER), CHECK_TEXTS / options.set)
+        speaker = WholeSpeaker(tts, tokenizer, Recogniser.load(_RECOGNISER), spellings)
         for one in speaker.speak_all(jobs):
             np.save(folder / f"{one.text.id}-{one.seed}.npy", one.codes.numpy().astype(np.int16))
             coverage = one.coverage
