@@ -246,7 +246,7 @@ def _attend_after_past(draw: Draw) -> Trial:
     def trial(choice: bool) -> tuple[Tensor, ...]:
         made: list[Tensor] = []
         for window in sorted(windows):
-            seen, kept = past[:, -window:].contiguous(), past[:, -window:].contiguous()
+            seen, kept = past[:, -window:].clone(), past[:, -window:].clone()
             norms = (*weights, sizes.qk_norm_eps)
             made.append(
                 attend_after_past(projected, seen, kept, before, slopes, norms, sizes.head_dim, use_triton=choice)

@@ -15,7 +15,7 @@ from fakes import SAMPLE_RATE, SAMPLES_PER_FRAME, fake_request
 from voxtral.engine.blocks import Reservation
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.protocol import RowOutput
-from voxtral.engine.row import Row
+from voxtral.engine.row import FrameTokens, Row
 from voxtral.engine.vocoder import Due, Vocoder
 from voxtral.errors import NumericsError
 
@@ -72,7 +72,7 @@ def make_row(kind: str = "", max_frames: int = 100) -> Row:
 
 def add(vocoder: Vocoder, row: Row, *codes: int) -> list[Due]:
     """Give a row frames, and return what they made due."""
-    outputs = [vocoder.add(row, torch.tensor([code, 0])) for code in codes]
+    outputs = [vocoder.add(row, FrameTokens(torch.tensor([[code, 0]]), 0)) for code in codes]
     return [output for output in outputs if isinstance(output, Due)]
 
 
@@ -165,5 +165,5 @@ def test_a_warm_up_meets_every_chunk_of_the_schedule() -> None:
             return super().decode_rows(audio_tokens, state, is_last=is_last)
 
     sizes: list[tuple[int, ...]] = []
-    make_vocoder(Counting(), chunk_frames=(1, 2, 5)).warm_up(3)
+    assert not list(make_vocoder(Counting(), chunk_frames=(1, 2, 5)).warm_up(3))
     assert sizes == [(1, 1, 3), (1, 2, 3), (1, 5, 3), (1, 5, 3)]

@@ -1,4 +1,4 @@
-"""Causal sliding-window attention with ALiBi, as the codec's layers use it; in one go, or from a state of fixed size."""
+"""Causal sliding-window attention with ALiBi, as the codec's layers use it; also from a state of fixed size."""
 
 from __future__ import annotations
 
