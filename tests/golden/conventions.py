@@ -653,7 +653,8 @@ SEMANTIC = (
             Runner._look_at,
             (
                 "if semantic == END_AUDIO:",
-                "if semantic == END_AUDIO:\n        row.pending.append(frame.clamp(min=2))",
+                "if semantic == END_AUDIO:\n"
+                "        row.pending.append(FrameTokens(group.outputs.audio_tokens.clamp(min=2), index))",
             ),
         ),
         "e2e/A/waveform",

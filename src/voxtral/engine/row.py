@@ -20,6 +20,19 @@ class SwappedOut:
     carried: Tensor  # [D], embedding of its last frame
 
 
+@dataclass(frozen=True, eq=False)
+class FrameTokens:
+    """The audio tokens of a row's frame, among those of its step."""
+
+    step: Tensor  # [rows, K] int64 on the device
+    index: int
+
+    @property
+    def tokens(self) -> Tensor:
+        """Audio tokens [K]."""
+        return self.step[self.index]
+
+
 @dataclass(eq=False)
 class Row:
     """Everything that an admitted sequence holds on the device, and how far it is."""
@@ -35,8 +48,13 @@ class Row:
     num_frames: int = 0  # frames that have been looked at
     num_chunks: int = 0
     num_samples: int = 0  # of audio that has been made
-    pending: list[Tensor] = field(default_factory=list[Tensor])  # frames [K] that are not audio yet
+    pending: list[FrameTokens] = field(default_factory=list[FrameTokens])  # frames that are not audio yet
+    audio_slot: int | None = (
+        None  # of its packed codec state (`voxtral.engine.audio_maker`); None: `codec_state` has it
+    )
+    audio_state: Tensor | None = None  # the packed state in CPU memory, of a row that was swapped out
     swapped: SwappedOut | None = None
+    has_ended: bool = False  # its end was seen, or it was given up; what is still made of it is in vain
     num_prompt: int = field(init=False)  # P, the positions of the prompt
 
     def __post_init__(self) -> None:
@@ -50,10 +68,10 @@ class Row:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether every frame of the budget has been asked for."""
-        return self.num_launched == self.request.max_frames
+        """Whether no further frame is to be asked for."""
+        return self.has_ended or self.num_launched == self.request.max_frames
 
-    def take_pending(self) -> list[Tensor]:
+    def take_pending(self) -> list[FrameTokens]:
         """Take the frames that are not audio yet."""
         frames, self.pending = self.pending, []
         return frames

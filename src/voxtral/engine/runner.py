@@ -18,9 +18,11 @@ from torch import Tensor
 
 from voxtral.config import END_AUDIO
 from voxtral.device import is_out_of_memory, release_memory
+from voxtral.engine.audio_maker import AudioMaker
 from voxtral.engine.blocks import BlockPool
 from voxtral.engine.frame import FrameOutputs
 from voxtral.engine.frame_maker import FrameMaker, fold_flow
+from voxtral.engine.graphs import usual_recorder
 from voxtral.engine.inputs import RowInput
 from voxtral.engine.kv_cache import Span, SpanMemory, kv_slot
 from voxtral.engine.memory import DeviceMemory, lacks_memory, plan_blocks
@@ -29,7 +31,7 @@ from voxtral.engine.options import EngineOptions, default_max_batch
 from voxtral.engine.paths import Paths
 from voxtral.engine.prefix_store import PrefixStore
 from voxtral.engine.protocol import Counts, RowOutput, RunnerProtocol
-from voxtral.engine.row import Row
+from voxtral.engine.row import FrameTokens, Row
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace
 from voxtral.engine.transfer import mark, to_host
 from voxtral.engine.vocoder import Due, Outcome, Vocoder, not_finite
@@ -39,6 +41,9 @@ from voxtral.model.voxtral import VoxtralModel, round_flow_to_float8
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+# Of the time to warm up, so that frames get theirs too; their sizes are fewer, and cost more to meet in a stream.
+_SHARE_OF_AUDIO = 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,14 +159,19 @@ class Runner(RunnerProtocol[Row, Step]):
 
     def release(self, row: Row) -> None:
         """See RunnerProtocol."""
+        row.has_ended = True
         if row.swapped is not None:
             row.swapped = None
             return
-        self._on_device().memory.give_back(row.slot, row.reservation)
+        made = self._on_device()
+        made.vocoder.release(row)
+        made.memory.give_back(row.slot, row.reservation)
 
     def swap_out(self, row: Row) -> None:
         """See RunnerProtocol."""
-        self._on_device().memory.swap_out(row)
+        made = self._on_device()
+        made.vocoder.swap_out(row)
+        made.memory.swap_out(row)
 
     def swap_in(self, row: Row) -> bool:
         """See RunnerProtocol."""
@@ -292,48 +302,76 @@ class Runner(RunnerProtocol[Row, Step]):
 
     def collect(self, step: Step) -> Iterator[Outcome]:
         """See RunnerProtocol."""
-        yield from step.failures
         vocoder = self._on_device().vocoder
+        for row, error in step.failures:
+            row.has_ended = True
+            if not vocoder.follow((row, error)):
+                yield row, error
         due: list[Due] = []
         for group in step.groups:
             semantic: list[int] = group.semantic.numpy().tolist()
             is_finite: list[bool] = group.is_finite.numpy().tolist()
-            # One call for all rows; those that only filled up the batch are at the end.
-            frames = group.outputs.audio_tokens.unbind()
             for index, row in enumerate(group.rows):
+                if row.has_ended:
+                    continue
                 output = (
-                    self._look_at(vocoder, group, index, frames[index], semantic[index])
+                    self._look_at(vocoder, group, index, semantic[index])
                     if is_finite[index]
                     else not_finite("frame", row.num_frames, self.model.dtype)
                 )
+                row.has_ended = isinstance(output, Exception) or output.stop is not None
                 if isinstance(output, Due):
                     due.append(output)
-                else:
+                elif not row.has_ended or not vocoder.follow((row, output)):
                     yield row, output
-        yield from vocoder.decode(due)
+                    continue
+                if vocoder.is_late:
+                    yield row, RowOutput(None, row.num_frames, None)
+        if not vocoder.is_late:
+            yield from vocoder.decode(due)
+            return
+        vocoder.start(due)
+        yield from vocoder.hand_over(wait=False)
 
-    def _look_at(self, vocoder: Vocoder, group: Group, index: int, frame: Tensor, semantic: int) -> RowOutput | Due:
+    @property
+    def has_audio(self) -> bool:
+        """See RunnerProtocol."""
+        return self._made is not None and self._made.vocoder.has_audio
+
+    def hand_over(self, *, wait: bool) -> Iterator[Outcome]:
+        """See RunnerProtocol."""
+        if self._made is not None:
+            yield from self._made.vocoder.hand_over(wait=wait)
+
+    def _look_at(self, vocoder: Vocoder, group: Group, index: int, semantic: int) -> RowOutput | Due:
         """Take one row's frame; say what is to be decoded now, if anything."""
         row = group.rows[index]
         if row.trace is not None:
             row.trace.hidden.append(group.outputs.hidden[index].clone())
             row.trace.flow_states.append(group.outputs.flow_state[index].clone())
-            row.trace.audio_tokens.append(frame.clone())
+            row.trace.audio_tokens.append(group.outputs.audio_tokens[index].clone())
         if semantic == END_AUDIO:
             return vocoder.end(row)
-        return vocoder.add(row, frame)
+        return vocoder.add(row, FrameTokens(group.outputs.audio_tokens, index))
 
     # What is on the device.
 
     def check_idle(self) -> str | None:
         """See RunnerProtocol."""
-        return None if self._made is None else self._made.memory.check_idle()
+        if self._made is None:
+            return None
+        num_states = self._made.vocoder.num_slots
+        return f"{num_states} states of audio are lost" if num_states else self._made.memory.check_idle()
 
     def warm_up(self, limit_s: float) -> str:
         """See RunnerProtocol: the codec's chunks, then static frames, the largest first; what is left comes lazily."""
         started = time.perf_counter()
         made = self._on_device()
-        made.vocoder.warm_up(self.model.config.codebooks.num_codebooks)
+        num_calls = 0
+        for _, _, is_captured in made.vocoder.warm_up(self.model.config.codebooks.num_codebooks):
+            num_calls += is_captured
+            if time.perf_counter() - started > limit_s * _SHARE_OF_AUDIO:
+                break
         captured: list[int] = []
         num_eager = 0
         for num_rows, is_captured in made.frames.prepare():
@@ -345,7 +383,8 @@ class Runner(RunnerProtocol[Row, Step]):
                 break
         graphs = f"graphs of {captured[0]} to {captured[-1]} rows" if captured else "no graphs"
         eager = f", {num_eager} sizes without" if num_eager and captured else ""
-        return f"codec chunks and {graphs}{eager} in {time.perf_counter() - started:.1f} s"
+        chunks = f"{num_calls} graphs of codec chunks" if num_calls else "codec chunks"
+        return f"{chunks} and {graphs}{eager} in {time.perf_counter() - started:.1f} s"
 
     def reset(self) -> None:
         """See RunnerProtocol."""
@@ -377,15 +416,28 @@ class Runner(RunnerProtocol[Row, Step]):
     def _make(self, store: PrefixStore | None) -> _OnDevice:
         model, options = self.model, self._options
         try:
+            if model.device.type == "cuda":
+                model.codec.fuse()  # before the memory that is left is planned with
             flow = fold_flow(model, options, self.paths)
             memory = DeviceMemory(model, options, self.max_batch, store)
             frames = FrameMaker(model, memory, options, self.max_batch, self.paths, folded=flow)
+            return _OnDevice(memory, frames, self._make_vocoder())
         except Exception as error:
             if is_out_of_memory(error):
                 # Not chained: the error holds this frame of the stack, and that what there is of the memory.
                 raise lacks_memory(model, options, self.max_batch) from None
             raise
+
+    def _make_vocoder(self) -> Vocoder:
+        model, options = self.model, self._options
+        maker = None
+        if (model.device.type == "cuda" or options.cuda_graphs is True) and self.paths.is_open("codec_step"):
+            step, num_codebooks = model.make_codec_step(), model.config.codebooks.num_codebooks
+            recorder = usual_recorder(model.device, options)
+            if step is not None:
+                maker = AudioMaker(step, options, model.device, self.max_batch, num_codebooks, self.paths, recorder)
         has_stream = self.paths.is_open("codec_stream")
         rate = model.config.sample_rate
-        vocoder = Vocoder(model, options, model.device, model.dtype, rate, has_stream=has_stream)
-        return _OnDevice(memory, frames, vocoder)
+        return Vocoder(
+            model, options, model.device, model.dtype, rate, has_stream=has_stream, maker=maker, paths=self.paths
+        )
