@@ -180,7 +180,6 @@ class BatchRun:
         split: how the texts were cut; None where they were not.
         overwrite: make every file again, whatever is there.
         max_in_flight: texts under way at a time; a few more than the engine computes together by default.
-        captions: formats of captions to be made beside each file.
 
     Attributes:
         num_changed: files that are there and are to be made again.
@@ -198,13 +197,10 @@ class BatchRun:
         split: Split | None = None,
         overwrite: bool = False,
         max_in_flight: int | None = None,
-        captions: Sequence[str] = (),
     ) -> None:
         self._speaker = speaker
         self._manifest = manifest
         self._format = format
-        self._captions = tuple(captions)
-        files = [_with_timestamps(planned) for planned in files] if captions else files
         self._files = {planned.item.index: planned for planned in files}
         # What `submit` warns of was told by `check` already.
         self._warned = _Warned()
@@ -221,7 +217,7 @@ class BatchRun:
         for planned in files:
             digest = digests.of(planned.item.request)
             is_checked = planned.item.request.verify != "off"
-            state = manifest.state(planned.file, digest, captions=self._captions, is_checked=is_checked)
+            state = manifest.state(planned.file, digest, captions=planned.captions, is_checked=is_checked)
             if overwrite or state != "done":
                 self.num_changed += state != "new"
                 if is_cut_anew and state == "changed" and manifest.is_finished(planned.file):
@@ -273,7 +269,7 @@ class BatchRun:
         refused: deque[FailedFile] = deque()
         try:
             self._manifest.begin((planned.file for planned in self._files.values()), self._split)
-            self._manifest.claim((planned.file for planned in self._to_make), self._captions)
+            self._manifest.claim({planned.file: planned.captions for planned in self._to_make})
             with closing(self._batch.run(self._items(refused))) as outcomes:
                 for item, outcome in outcomes:
                     while refused:
@@ -338,7 +334,7 @@ class BatchRun:
             for chunk in handle.chunks():
                 file.write(chunk.samples)
         stats, segments = handle.stats, handle.segments
-        for format in self._captions:
+        for format in planned.captions:
             document = render(format, item.request.text, segments, stats.duration_s)
             self._manifest.write_captions(planned.file, format, encode(document))
         self._manifest.commit(
@@ -346,7 +342,7 @@ class BatchRun:
             self._digests[planned.file],
             seed=stats.seed,
             duration_s=stats.duration_s,
-            captions=self._captions,
+            captions=planned.captions,
             check=_check_of(segments),
         )
         made = MadeFile(planned.file, planned.where, stats, handle.language, worst_verdict(segments))
@@ -376,11 +372,6 @@ class BatchRun:
         if self._elapsed_s is not None:
             return self._elapsed_s
         return 0.0 if self._started_at is None else time.perf_counter() - self._started_at
-
-
-def _with_timestamps(planned: BatchFile) -> BatchFile:
-    item = planned.item
-    return replace(planned, item=replace(item, request=replace(item.request, timestamps=True)))
 
 
 def _check_of(segments: Sequence[SegmentInfo]) -> Check:
