@@ -79,7 +79,7 @@ def test_all_that_is_wrong_is_in_one_error_and_nothing_is_spoken(speaker: FakeSp
         (["a"], {"captions": ["srt", "srt"]}, OptionError, "each once"),
         (["a"], {"captions": "srt"}, OptionError, "captions is 'srt'"),
         (["a"], {"captions": [5]}, OptionError, "^captions is "),
-        ([{"text": "a", "name": "n" * 250}], {"captions": ["json"]}, RequestError, "more than 255 bytes"),
+        ([{"text": "a", "name": "n" * 251}], {"captions": ["json"]}, RequestError, "more than 255 bytes"),
         (["a"], {"max_in_flight": 0}, OptionError, "max_in_flight is 0"),
         (["a"], {"split": "words"}, OptionError, "split is 'words'; it must be one of lines, paragraphs, none"),
         (["a"], {"split": "lines"}, OptionError, "the texts are no path"),
