@@ -95,7 +95,7 @@ def width(line: str) -> int:
 _SILENT = ("word " * 300, (SegmentInfo(0, 1500, 3.0, 3.0, 1, "end", 0),))
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(spoken())
 @example(_SILENT)
 def test_cues_keep_the_rules(speech: tuple[str, tuple[SegmentInfo, ...]]) -> None:
@@ -114,7 +114,7 @@ def test_cues_keep_the_rules(speech: tuple[str, tuple[SegmentInfo, ...]]) -> Non
             assert width(line) <= 840
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(spoken())
 @example(_SILENT)
 def test_every_file_is_read_back(speech: tuple[str, tuple[SegmentInfo, ...]]) -> None:
@@ -136,7 +136,7 @@ def test_every_file_is_read_back(speech: tuple[str, tuple[SegmentInfo, ...]]) ->
     assert [len(segment["words"]) for segment in document["segments"]] == [len(segment.words) for segment in segments]
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(spoken())
 def test_every_character_has_a_time(speech: tuple[str, tuple[SegmentInfo, ...]]) -> None:
     text, segments = speech
@@ -149,7 +149,7 @@ def test_every_character_has_a_time(speech: tuple[str, tuple[SegmentInfo, ...]])
     assert not any(length for char, length in zip(text, blank, strict=True) if char.isspace())
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(spoken())
 def test_each_word_keeps_its_time_where_times_are_in_order(speech: tuple[str, tuple[SegmentInfo, ...]]) -> None:
     text, segments = speech

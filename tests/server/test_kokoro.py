@@ -67,7 +67,7 @@ def test_a_stream_is_an_object_a_line_and_words_come_once(
         server.client() as client,
         client.stream("POST", "/dev/captioned_speech", json={**BODY, **SAME, **same}) as answer,
     ):
-        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["content-type"] == "application/jsonl"
         lines = [json.loads(line) for line in answer.iter_lines() if line]
     assert len(lines) > 1
     assert all(set(line) == {"audio", "audio_format", "timestamps"} for line in lines)

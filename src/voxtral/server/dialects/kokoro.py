@@ -35,6 +35,9 @@ _LANGUAGES = {"a": "en", "b": "en", "e": "es", "f": "fr", "h": "hi", "i": "it", 
 _VOICE = re.compile(r"([abefhijp])([fm])_([a-z]+)")
 _USUAL_VOICES = {"f": "alloy", "m": "onyx"}
 
+# There it is application/json, which lines are not. Who looks for that at the start, finds it.
+_LINES_TYPE = "application/jsonl"
+
 _TIMESTAMP = {
     "type": "object",
     "required": ["word", "start_time", "end_time"],
@@ -76,7 +79,7 @@ class CaptionedLines:
         has_words: whether they are wanted.
     """
 
-    media_type = "application/json"
+    media_type = _LINES_TYPE
 
     def __init__(self, text: str, format: str, *, has_words: bool) -> None:
         self._text = text
@@ -206,6 +209,6 @@ def _answer() -> dict[int | str, dict[str, Any]]:
         200: {
             **answer,
             "description": "A JSON object for each piece, on lines; one for all of it where stream is false.",
-            "content": {"application/json": {"schema": _ANSWER}},
+            "content": {"application/json": {"schema": _ANSWER}, _LINES_TYPE: {"schema": _ANSWER}},
         }
     }
