@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from voxtral import errors
     from voxtral.engine.options import EngineOptions
     from voxtral.errors import (
+        AlignmentError,
         AudioError,
         BatchError,
         CancelledError,
@@ -82,6 +83,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AlignmentError",
     "Audio",
     "AudioChunk",
     "AudioError",
