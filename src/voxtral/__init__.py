@@ -57,7 +57,17 @@ if TYPE_CHECKING:
     from voxtral.speech.stream import SpeechStream
     from voxtral.speech.utterance import SpeechHandle
     from voxtral.tts import VoxtralTTS
-    from voxtral.types import AudioChunk, Mark, SamplingOptions, SegmentInfo, SpeechRequest, SpeechStats
+    from voxtral.types import (
+        AudioChunk,
+        Finding,
+        Mark,
+        SamplingOptions,
+        SegmentCheck,
+        SegmentInfo,
+        SpeechRequest,
+        SpeechStats,
+        WordTime,
+    )
     from voxtral.voices.presets import VoiceInfo
     from voxtral.voices.prompt import VoicePrompt
 
@@ -70,8 +80,10 @@ _HOMES = {
     "BatchReport": "voxtral.jobs.run",
     "BatchResult": "voxtral.speech.batch",
     "EngineOptions": "voxtral.engine.options",
+    "Finding": "voxtral.types",
     "Mark": "voxtral.types",
     "SamplingOptions": "voxtral.types",
+    "SegmentCheck": "voxtral.types",
     "SegmentInfo": "voxtral.types",
     "SpeechHandle": "voxtral.speech.utterance",
     "SpeechRequest": "voxtral.types",
@@ -80,6 +92,7 @@ _HOMES = {
     "VoiceInfo": "voxtral.voices.presets",
     "VoicePrompt": "voxtral.voices.prompt",
     "VoxtralTTS": "voxtral.tts",
+    "WordTime": "voxtral.types",
 }
 
 __all__ = [
@@ -102,6 +115,7 @@ __all__ = [
     "EngineError",
     "EngineOptions",
     "EngineStoppedError",
+    "Finding",
     "GenerationError",
     "JapaneseReaderMissingError",
     "LanguageError",
@@ -113,6 +127,7 @@ __all__ = [
     "ReferenceAudioError",
     "RequestError",
     "SamplingOptions",
+    "SegmentCheck",
     "SegmentInfo",
     "SpeechHandle",
     "SpeechRequest",
@@ -132,6 +147,7 @@ __all__ = [
     "VoxtralError",
     "VoxtralTTS",
     "VoxtralWarning",
+    "WordTime",
     "__version__",
     "errors",
 ]

@@ -625,7 +625,7 @@ SEMANTIC = (
     Convention(
         "END_AUDIO is masked at the first frame",
         "Semantic head and end",
-        edit(Runner._next_input, ("frame >= request.min_frames", "frame > request.min_frames")),
+        edit(Runner._next_input, ("frame >= max(request.min_frames", "frame > max(request.min_frames")),
         f"{_UNIT}/test_voxtral.py::test_end_audio_may_be_the_very_first_frame",
     ),
     Convention(
@@ -652,8 +652,9 @@ SEMANTIC = (
         edit(
             Runner._look_at,
             (
-                "if semantic == END_AUDIO:",
-                "if semantic == END_AUDIO:\n        row.pending.append(outputs.audio_tokens[index].clamp(min=2))",
+                'if decision in ("end", "over", "lost"):',
+                'if decision in ("end", "over", "lost"):\n'
+                "        row.pending.append(FrameTokens(outputs.audio_tokens.clamp(min=2), index))",
             ),
         ),
         "e2e/A/waveform",

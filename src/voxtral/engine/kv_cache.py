@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from voxtral.engine.blocks import SCRATCH_BLOCK
 from voxtral.model.attention import attend_causally
 from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
 from voxtral.model.layers import Rotation
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +88,12 @@ class Span:
     stop: int
     blocks: Tensor  # [n] int64, of the sequence from its first position on
     num_seen: int  # positions of the sequence, the new ones included
+    text: tuple[int, int] | None = None  # positions of the text where what one new position sees of it is wanted
+
+    @property
+    def num_text(self) -> int:
+        """Tokens of the text."""
+        return 0 if self.text is None else self.text[1] - self.text[0]
 
 
 class SpanMemory:
@@ -93,12 +103,19 @@ class SpanMemory:
         pages: written to.
         slot_mapping: [N] int64, the KV slot of each new position; see `kv_slot`.
         spans: without gaps from 0; positions after the last span are padding and get zeros.
+        text_heads: layer and query head each, whose attention to the text is wanted.
     """
 
-    def __init__(self, pages: KVPages, slot_mapping: Tensor, spans: list[Span]) -> None:
+    def __init__(
+        self, pages: KVPages, slot_mapping: Tensor, spans: list[Span], text_heads: tuple[tuple[int, int], ...] = ()
+    ) -> None:
         self._pages = pages
         self._slot_mapping = slot_mapping
         self._spans = spans
+        self._text_heads = text_heads if any(span.text for span in spans) else ()
+        self._text_layers = {layer for layer, _ in self._text_heads}
+        # Of each span, and of each head [n].
+        self._text_weights: list[list[npt.NDArray[np.float32]]] = [[] for _ in spans]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See AttentionMemory; query [1, H, N, Dh]."""
@@ -111,16 +128,46 @@ class SpanMemory:
                 part[span.blocks].flatten(0, 1)[: span.num_seen].transpose(0, 1)[None] for part in (keys, values)
             )
             outputs.append(attend_causally(query[:, :, span.start : span.stop], seen_keys, seen_values))
+            if layer in self._text_layers:
+                self._listen(layer, query, seen_keys, span)
         num_padding = query.shape[2] - self._spans[-1].stop
         if num_padding:
             outputs.append(outputs[0].new_zeros(1, num_padding, outputs[0].shape[2]))
         return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
+
+    @property
+    def text_weights(self) -> Tensor | None:
+        """What the heads saw of the texts: [spans, longest text] float32, zero behind a text; None if nobody asked."""
+        if not self._text_heads:
+            return None
+        weights = np.zeros((len(self._spans), max(span.num_text for span in self._spans)), dtype=np.float32)
+        for row, parts in zip(weights, self._text_weights, strict=True):
+            for part in parts:
+                row[: len(part)] += part
+        return torch.as_tensor(weights / len(self._text_heads))
 
     def attend_rotating(self, layer: int, projections: tuple[Tensor, Tensor, Tensor], rotation: Rotation) -> Tensor:
         """See FusedMemory."""
         pages = (self._pages.keys[layer], self._pages.values[layer])
         query = rotate_and_store(projections, rotation, self._slot_mapping, *pages)
         return attend_spans(query, pages, self._paged_spans)
+
+    def _listen(self, layer: int, query: Tensor, seen_keys: Tensor, span: Span) -> None:
+        """Note what the chosen heads of a layer see of a span's text.
+
+        By numpy, because these are a few hundred numbers, and torch would take ten times as long over them.
+        """
+        if span.text is None:
+            return
+        group = query.shape[1] // seen_keys.shape[1]
+        start, stop = span.text
+        for number, head in self._text_heads:
+            if number == layer:
+                wanted = query[0, head, span.start].float().numpy()
+                keys = seen_keys[0, head // group, start:stop].float().numpy()
+                scores = keys @ (wanted * wanted.shape[0] ** -0.5)
+                shares = np.exp(scores - scores.max())
+                self._text_weights[span.start].append(shares / shares.sum())
 
     @cached_property
     def _paged_spans(self) -> PagedSpans:

@@ -20,6 +20,19 @@ class SwappedOut:
     carried: Tensor  # [D], embedding of its last frame
 
 
+@dataclass(frozen=True, eq=False)
+class FrameTokens:
+    """The audio tokens of a row's frame, among those of its step."""
+
+    step: Tensor  # [rows, K] int64 on the device
+    index: int
+
+    @property
+    def tokens(self) -> Tensor:
+        """Audio tokens [K]."""
+        return self.step[self.index]
+
+
 @dataclass(eq=False)
 class Row:
     """Everything that an admitted sequence holds on the device, and how far it is."""
@@ -32,16 +45,27 @@ class Row:
     prompt: Tensor  # [P, D] embeddings on the device; emptied when they have been run
     num_prefilled: int = 0
     num_launched: int = 0  # frames that were asked for
-    num_frames: int = 0  # frames that have been looked at
+    num_seen: int = 0  # frames that have been looked at and stand
+    num_followed: int = 0  # frames that the follower has been shown
+    num_frames: int = 0  # frames that are speech for certain
     num_chunks: int = 0
     num_samples: int = 0  # of audio that has been made
-    pending: list[Tensor] = field(default_factory=list[Tensor])  # frames [K] that are not audio yet
+    num_rewinds: int = 0  # times that frames were taken back, so that those under way are told from their successors
+    may_end_from: int = 0  # END_AUDIO is not chosen before this frame
+    last: FrameTokens | None = None  # the latest frame that stands, where a follower may want the next one made again
+    waiting: list[FrameTokens] = field(default_factory=list[FrameTokens])  # frames that stay or go, nobody knows yet
+    pending: list[FrameTokens] = field(default_factory=list[FrameTokens])  # frames that are not audio yet
+    audio_slot: int | None = (
+        None  # of its packed codec state (`voxtral.engine.audio_maker`); None: `codec_state` has it
+    )
+    audio_state: Tensor | None = None  # the packed state in CPU memory, of a row that was swapped out
     swapped: SwappedOut | None = None
+    has_ended: bool = False  # its end was seen, or it was given up; what is still made of it is in vain
+    num_prompt: int = field(init=False)  # P, the positions of the prompt
 
-    @property
-    def num_prompt(self) -> int:
-        """P, the positions of the prompt."""
-        return len(self.request.prompt.token_ids)
+    def __post_init__(self) -> None:
+        """Count once what every turn asks for."""
+        self.num_prompt = len(self.request.prompt.token_ids)
 
     @property
     def is_prefilled(self) -> bool:
@@ -50,10 +74,25 @@ class Row:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether every frame of the budget has been asked for."""
-        return self.num_launched == self.request.max_frames
+        """Whether no further frame is to be asked for."""
+        return self.has_ended or self.num_launched == self.request.max_frames
 
-    def take_pending(self) -> list[Tensor]:
+    def take_waiting(self) -> list[FrameTokens]:
+        """Take the frames that were kept back."""
+        frames, self.waiting = self.waiting, []
+        return frames
+
+    def drop_waiting(self, *, is_end: bool) -> None:
+        """Drop them, and the frame that was looked at last unless it is END_AUDIO: they are no speech.
+
+        Args:
+            is_end: whether it is.
+        """
+        num_dropped = len(self.take_waiting()) + (not is_end)
+        if self.trace is not None:
+            self.trace.drop(num_dropped, before_last=is_end)
+
+    def take_pending(self) -> list[FrameTokens]:
         """Take the frames that are not audio yet."""
         frames, self.pending = self.pending, []
         return frames

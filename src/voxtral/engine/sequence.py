@@ -21,12 +21,13 @@ from voxtral.text.prompt import Prompt
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from voxtral.engine.following import TextFollower
     from voxtral.engine.noise import NoiseSource
     from voxtral.engine.protocol import RowProtocol
     from voxtral.types import AudioChunk
 
-Stop = Literal["end", "length"]
-"""The model said END_AUDIO, or the frame budget ran out."""
+Stop = Literal["end", "length", "over", "lost"]
+"""The model said END_AUDIO; the frame budget ran out; the follower ended it, with its text said, or with text left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,7 @@ class GenerationRequest:
             that was sent along.
         max_buffered_frames: audio to make ahead of the reader; None takes the engine's.
         deadline_s: seconds from `submit` after which the request fails; infinity for no limit.
+        follower: sees what each frame sees of the text, and decides about the end; where the engine has text heads.
     """
 
     prompt: Prompt
@@ -62,6 +64,7 @@ class GenerationRequest:
     is_voice_stored: bool = False
     max_buffered_frames: int | None = None
     deadline_s: float = math.inf
+    follower: TextFollower | None = None
 
     @property
     def num_positions(self) -> int:
@@ -87,6 +90,18 @@ class GenerationTrace:
     hidden: list[Tensor] = field(default_factory=list["Tensor"])  # [D] each
     flow_states: list[Tensor] = field(default_factory=list["Tensor"])  # [A] each, before clamping
     audio_tokens: list[Tensor] = field(default_factory=list["Tensor"])  # [K] each
+
+    def add(self, hidden: Tensor, flow_state: Tensor, audio_tokens: Tensor) -> None:
+        """Note a frame."""
+        self.hidden.append(hidden.clone())
+        self.flow_states.append(flow_state.clone())
+        self.audio_tokens.append(audio_tokens.clone())
+
+    def drop(self, num_frames: int, *, before_last: bool) -> None:
+        """Forget the last frames, or those before the last one."""
+        for values in (self.hidden, self.flow_states, self.audio_tokens):
+            stop = len(values) - before_last
+            del values[stop - num_frames : stop]
 
 
 @dataclass
@@ -222,6 +237,11 @@ class Sequence:
     max_buffered: int  # samples
     row: RowProtocol | None = None  # the runner's; None before it is admitted and after it has ended
     num_pushed: int = 0  # samples
+    deadline: float = field(init=False)  # when it fails, on the clock of time.perf_counter
+
+    def __post_init__(self) -> None:
+        """Reckon once what every turn asks for."""
+        self.deadline = self.handle.stats.submitted_at + self.request.deadline_s
 
     @property
     def admitted_row(self) -> RowProtocol:
@@ -238,7 +258,8 @@ class Sequence:
     @property
     def can_go_on(self) -> bool:
         """Whether its next frame may be asked for: its prompt is run, its budget not spent, and its reader keeps up."""
-        return self.is_ready and self.row is not None and self.row.is_prefilled and not self.row.is_exhausted
+        row = self.row
+        return row is not None and self.is_ready and row.is_prefilled and not row.is_exhausted
 
     @property
     def is_ready(self) -> bool:
@@ -249,11 +270,6 @@ class Sequence:
     def is_ahead(self) -> bool:
         """Whether its reader is far behind what has been made."""
         return self.handle.num_buffered > self.max_buffered // 2
-
-    @property
-    def deadline(self) -> float:
-        """When it fails, on the clock of time.perf_counter."""
-        return self.handle.stats.submitted_at + self.request.deadline_s
 
     def is_lost(self, now: float) -> bool:
         """Tell whether it was cancelled or is too late."""
