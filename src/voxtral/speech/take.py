@@ -156,14 +156,13 @@ class _Timer:
     """
 
     def __init__(self, plan: SpeechPlan, follower: Follower) -> None:
-        from voxtral.align.path import MonotonePath
         from voxtral.align.times import WordClock
 
         if plan.alignment is None:
             raise AssertionError("a text was followed without an alignment")
         self.words: tuple[WordTime, ...] = ()
         self._follower = follower
-        self._path = MonotonePath(follower.words.num_tokens, plan.alignment.max_step)
+        self._num_frames = 0
         self._clock = WordClock(
             follower.words, plan.alignment, frame_rate=plan.frame_rate, sample_rate=plan.sample_rate
         )
@@ -173,20 +172,18 @@ class _Timer:
 
     def advance(self, num_frames: int) -> tuple[WordTime, ...]:
         """Give the words that are final now that so many frames have been heard."""
-        weights = self._see(num_frames)
-        return self._note(self._clock.advance(self._path.trace_final(), weights))
+        # Even without new frames: a word may have waited for samples alone.
+        return self._note(self._clock.add_frames(self._new_rows(num_frames)))
 
     def finish(self, num_frames: int, text_end: int) -> tuple[WordTime, ...]:
         """Give the words that are left, but those of a part of the text that is spoken by another take."""
-        weights = self._see(num_frames)
-        left = self._clock.finish(self._path.trace(), weights)
+        left = self._clock.add_frames(self._new_rows(num_frames)) + self._clock.end()
         return self._note(tuple(word for word in left if word.text_start < text_end))
 
-    def _see(self, num_frames: int) -> np.ndarray:
-        seen = self._follower.weights[:num_frames]
-        for row in seen[self._path.num_frames :]:
-            self._path.add(row)
-        return np.stack(seen) if seen else np.zeros((0, self._follower.words.num_tokens), dtype=np.float32)
+    def _new_rows(self, num_frames: int) -> np.ndarray:
+        new = self._follower.weights[self._num_frames : num_frames]
+        self._num_frames += len(new)
+        return np.stack(new) if new else np.zeros((0, self._follower.words.num_tokens), dtype=np.float32)
 
     def _note(self, words: tuple[WordTime, ...]) -> tuple[WordTime, ...]:
         self.words += words
