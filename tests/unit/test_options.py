@@ -132,7 +132,7 @@ def test_what_http_asks_for_is_what_the_library_is_asked_for() -> None:
     asked = validate(SpeechFields, values).speech_request("Hello.", None, None, "off")
     assert {name: getattr(asked, name) for name in values} == values
     usual = validate(SpeechFields, {}).speech_request("Hello.", None, None, "off")
-    assert usual == SpeechRequest("Hello.")
+    assert usual == SpeechRequest("Hello.", normalize="off")
 
 
 def test_an_unknown_keyword_is_named_with_those_that_there_are() -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from voxtral.engine.audio_maker import AudioMaker, Part
 from voxtral.engine.frame import FrameOutputs, compute_frame
 from voxtral.engine.frame_maker import Padding, StaticStep
+from voxtral.engine.frame_reader import Step
 from voxtral.engine.graphs import CAPTURES, CaptureError, CudaRecorder, FrameGraphs, Recorder
 from voxtral.engine.inputs import FrameInputs, RowInput, gather_inputs
 from voxtral.engine.kernel_trials import TRIALS, Draw, difference
@@ -25,7 +26,7 @@ from voxtral.engine.noise import SeededNoise
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.paths import Paths
 from voxtral.engine.row import FrameTokens
-from voxtral.engine.runner import Runner, Step
+from voxtral.engine.runner import Runner
 from voxtral.engine.self_check import CHECKS, Untried
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.model.acoustic import Flow

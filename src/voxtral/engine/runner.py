@@ -11,19 +11,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from voxtral.config import END_AUDIO
 from voxtral.device import is_out_of_memory, release_memory
 from voxtral.engine.audio_maker import AudioMaker
 from voxtral.engine.blocks import BlockPool
-from voxtral.engine.following import Decision
-from voxtral.engine.frame import FrameOutputs
 from voxtral.engine.frame_maker import FrameMaker, fold_flow
+from voxtral.engine.frame_reader import FrameReader, Group, Step
 from voxtral.engine.graphs import usual_recorder
 from voxtral.engine.inputs import RowInput
 from voxtral.engine.kv_cache import Span, SpanMemory, kv_slot
@@ -32,11 +28,11 @@ from voxtral.engine.noise import NoiseMaker
 from voxtral.engine.options import EngineOptions, default_max_batch
 from voxtral.engine.paths import Paths
 from voxtral.engine.prefix_store import PrefixStore
-from voxtral.engine.protocol import Counts, RowOutput, RunnerProtocol
-from voxtral.engine.row import FrameTokens, Row
+from voxtral.engine.protocol import Counts, RunnerProtocol
+from voxtral.engine.row import Row
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace
 from voxtral.engine.transfer import mark, to_host
-from voxtral.engine.vocoder import Due, Outcome, Vocoder, not_finite
+from voxtral.engine.vocoder import Outcome, Vocoder
 from voxtral.errors import OptionError
 from voxtral.model.voxtral import VoxtralModel, round_flow_to_float8
 
@@ -46,42 +42,6 @@ if TYPE_CHECKING:
 
 # Of the time to warm up, so that frames get theirs too; their sizes are fewer, and cost more to meet in a stream.
 _SHARE_OF_AUDIO = 0.4
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Rows of one step that share a flow schedule and a kind (`FrameMaker.kinds_of`)."""
-
-    rows: list[Row]
-    rewinds: list[int]  # of each row when the frame was asked for; one that was rewound since wants another
-    outputs: FrameOutputs  # on the device
-    semantic: Tensor  # [rows] int64 in CPU memory
-    is_finite: Tensor  # [rows] bool in CPU memory
-    text_weights: Tensor | None  # [rows, tokens] float32 in CPU memory
-
-    @cached_property
-    def says_end(self) -> list[bool]:
-        """Whether each row chose END_AUDIO; in one call, once the step is made."""
-        return (self.semantic.numpy() == END_AUDIO).tolist()
-
-    @cached_property
-    def finite(self) -> list[bool]:
-        """Whether all values of each row are finite."""
-        return self.is_finite.numpy().tolist()
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One frame of several rows, asked for and perhaps not there yet."""
-
-    groups: list[Group]
-    failures: list[tuple[Row, Exception]]  # rows that could not take part
-    made: torch.cuda.Event | None = None  # None where `launch` has waited
-
-    @property
-    def num_rows(self) -> int:
-        """See StepProtocol."""
-        return len(self.failures) + sum(len(group.rows) for group in self.groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,35 +281,7 @@ class Runner(RunnerProtocol[Row, Step]):
     def collect(self, step: Step) -> Iterator[Outcome]:
         """See RunnerProtocol."""
         made = self._on_device()
-        vocoder = made.vocoder
-        for row, error in step.failures:
-            row.has_ended = True
-            if not vocoder.follow((row, error)):
-                yield row, error
-        looks = {
-            row: self._look_at(made, group, index) for group in step.groups for index, row in enumerate(group.rows)
-        }
-        # Nearly always one round: only frames that a follower kept back become several chunks at once.
-        while looks:
-            due: list[Due] = []
-            for row, output in [(row, next(look, None)) for row, look in looks.items()]:
-                if output is None:
-                    del looks[row]
-                    continue
-                row.has_ended = isinstance(output, Exception) or output.stop is not None
-                if isinstance(output, Due):
-                    due.append(output)
-                elif not row.has_ended or not vocoder.follow((row, output)):
-                    yield row, output
-                    continue
-                if vocoder.is_late:
-                    yield row, RowOutput(None, row.num_frames, None)
-            if vocoder.is_late:
-                vocoder.start(due)
-            else:
-                yield from vocoder.decode(due)
-        if vocoder.is_late:
-            yield from vocoder.hand_over(wait=False)
+        return FrameReader(self.model, made.memory, made.vocoder).read(step)
 
     @property
     def has_audio(self) -> bool:
@@ -360,56 +292,6 @@ class Runner(RunnerProtocol[Row, Step]):
         """See RunnerProtocol."""
         if self._made is not None:
             yield from self._made.vocoder.hand_over(wait=wait)
-
-    def _look_at(self, made: _OnDevice, group: Group, index: int) -> Iterator[RowOutput | Due | Exception]:
-        """Take one row's frame; say what is to be decoded now, if anything, and after that."""
-        row, outputs = group.rows[index], group.outputs
-        if row.has_ended:
-            return
-        if row.num_rewinds != group.rewinds[index]:
-            yield RowOutput(None, row.num_frames, None)
-            return
-        if not group.finite[index]:
-            yield not_finite("frame", row.num_frames, self.model.dtype)
-            return
-        says_end = group.says_end[index]
-        try:
-            decision = _decide(row, group, index, says_end=says_end)
-        # The follower comes from the request; whatever is wrong with it concerns that row alone.
-        except Exception as error:  # noqa: BLE001
-            yield error
-            return
-        if decision == "again":
-            self._rewind(made.memory, row)
-            yield RowOutput(None, row.num_frames, None)
-            return
-        row.num_seen += 1
-        if row.trace is not None:
-            row.trace.add(outputs.hidden[index], outputs.flow_state[index], outputs.audio_tokens[index])
-        frame = FrameTokens(outputs.audio_tokens, index)
-        if decision in ("keep", "wait"):
-            row.waiting.append(frame)
-            row.last = None if row.request.follower is None else frame
-            if decision == "wait" and row.num_seen < row.request.max_frames:
-                yield RowOutput(None, row.num_frames, None)
-                return
-        elif decision in ("over", "lost"):
-            row.drop_waiting(is_end=says_end)
-        for waiting in row.take_waiting():
-            yield made.vocoder.add(row, waiting)
-        if decision in ("end", "over", "lost"):
-            yield made.vocoder.end(row, decision)
-
-    def _rewind(self, memory: DeviceMemory, row: Row) -> None:
-        """Let the frame that was looked at be made again, and without END_AUDIO."""
-        row.num_rewinds += 1
-        row.num_launched = row.num_seen
-        row.may_end_from = row.num_seen + 1
-        if row.last is None:
-            last_token = torch.tensor(row.request.prompt.token_ids[-1:])
-            memory.carried[row.slot] = self.model.embed_text(last_token)[0].to(memory.carried)
-        else:
-            memory.carried[row.slot] = self.model.embed_frames(row.last.tokens[None])[0]
 
     # What is on the device.
 
@@ -498,15 +380,3 @@ class Runner(RunnerProtocol[Row, Step]):
         return Vocoder(
             model, options, model.device, model.dtype, rate, has_stream=has_stream, maker=maker, paths=self.paths
         )
-
-
-def _decide(row: Row, group: Group, index: int, *, says_end: bool) -> Decision:
-    """Ask the row's follower about its frame; a frame that is made again has been shown to it before."""
-    follower = row.request.follower
-    if follower is None or group.text_weights is None:
-        return "end" if says_end else "keep"
-    if row.num_followed == row.num_seen:
-        start, stop = row.request.prompt.text_span
-        follower.see(group.text_weights[index, : stop - start].numpy())
-        row.num_followed += 1
-    return follower.decide(says_end=says_end)
