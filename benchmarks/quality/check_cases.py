@@ -11,6 +11,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +41,8 @@ _LONG_WORD = 4
 # What is left of speech that is cut off.
 _CUT_TO = 0.8
 _PIECE_S = 8.0
+# Sentences of a segment.
+_JOINED = (2, 3, 4, 5, 6, 8)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Job:
         voice: preset.
         seed: of the noise.
         variants: see Variant.
-        is_heard: whether the recogniser is to hear it.
+        texts: ids of the texts that it is made of, where the recogniser is to hear it.
     """
 
     id: str
@@ -77,7 +80,7 @@ class Job:
     voice: str
     seed: int
     variants: tuple[Variant, ...]
-    is_heard: bool = False
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +96,8 @@ class CheckCase:
         text: that should be said, as the model would be given it.
         stop: how the engine stopped.
         no_end: -log of the probability of END_AUDIO after the last frame.
-        heard: phonemes; empty where nobody asked.
+        texts: ids of the texts that it is made of, where the recogniser heard it.
+        heard: phonemes.
         weights: [T + 1, n] float32.
         codes: [T, K] int16.
         samples: [S] float32.
@@ -107,6 +111,7 @@ class CheckCase:
     text: str
     stop: str
     no_end: float
+    texts: tuple[str, ...]
     heard: tuple[int, ...]
     weights: np.ndarray
     codes: np.ndarray
@@ -162,7 +167,7 @@ class Stage:
         """Take what was spoken, and make all variants of it."""
         samples = np.concatenate([chunk.samples for chunk in handle.chunks()])
         frames = torch.stack(trace.audio_tokens)[: handle.stats.num_frames]
-        heard = self._hear(samples, job.language) if job.is_heard else ()
+        heard = self._hear(samples, job.language) if job.texts else ()
         rows = self._voices.load(job.voice).rows
         for variant in job.variants:
             edited, sound = self._edit(variant.edit, frames, samples)
@@ -178,6 +183,7 @@ class Stage:
                 text=variant.text,
                 stop=str(handle.stop),
                 no_end=found.no_end,
+                texts=job.texts,
                 heard=heard,
                 weights=weights,
                 codes=(edited - NUM_SPECIAL_CODES).cpu().numpy().astype(np.int16),
@@ -210,13 +216,14 @@ class Stage:
         return edited, self._engine.call(lambda model: model.decode_codes(codes)).float().cpu().numpy()
 
 
-def list_jobs(name: str, num_seeds: int, languages: Sequence[str]) -> list[Job]:
+def list_jobs(name: str, num_seeds: int, languages: Sequence[str], *, with_faults: bool = False) -> list[Job]:
     """List what is to be spoken of one of the sets.
 
     Args:
         name: calibration, judging or long.
         num_seeds: of each text.
         languages: codes.
+        with_faults: put faults into the sentences, too.
     """
     texts = [_in_kana(text) for text in read_check_texts(name, languages)]
     jobs: list[Job] = []
@@ -224,17 +231,35 @@ def list_jobs(name: str, num_seeds: int, languages: Sequence[str]) -> list[Job]:
         others = [other for other in texts if other.language == text.language and other.id != text.id]
         other = others[number % len(others)].text
         for seed in range(num_seeds):
-            voice = f"{text.language}_{'fm'[(number + seed) % 2]}1"
             variants = [Variant("long" if name == "long" else "good", text.text)]
-            if name == "judging" and seed == 0:
+            if with_faults and seed == 0:
                 variants.append(Variant("other text", other))
                 variants += [Variant(edit, text.text, edit) for edit in ("cut off", "stuck", "loop")]
-            jobs.append(
-                Job(f"{text.id}-{seed}", text.language, text.text, voice, seed, tuple(variants), is_heard=True)
-            )
-        if name == "judging":
-            jobs += _faulty(text, other, f"{text.language}_{'fm'[number % 2]}1", number)
+            voice = _voice(text.language, number + seed)
+            jobs.append(Job(f"{text.id}-{seed}", text.language, text.text, voice, seed, tuple(variants), (text.id,)))
+        if with_faults:
+            jobs += _faulty(text, other, _voice(text.language, number), number)
     return jobs
+
+
+def list_joined(name: str, num_seeds: int, languages: Sequence[str]) -> list[Job]:
+    """List segments of several sentences each, some of which the model gets through and some of which it does not."""
+    jobs: list[Job] = []
+    for language in languages:
+        texts = [_in_kana(text) for text in read_check_texts(name, [language])]
+        for number, (size, start) in enumerate(product(_JOINED, (0, len(texts) // 2))):
+            members = [texts[(start + offset) % len(texts)] for offset in range(size)]
+            text = " ".join(member.text for member in members)
+            for seed in range(num_seeds):
+                job_id = f"{language}-joined-{name}-{size}-{start}-{seed}"
+                ids = tuple(member.id for member in members)
+                voice = _voice(language, number + seed)
+                jobs.append(Job(job_id, language, text, voice, seed, (Variant("joined", text),), ids))
+    return jobs
+
+
+def _voice(language: str, number: int) -> str:
+    return f"{language}_{'fm'[number % 2]}1"
 
 
 def _in_kana(text: OddText) -> OddText:
@@ -299,6 +324,6 @@ def read_case(path: Path) -> CheckCase:
     """Read what `write_case` wrote."""
     with np.load(path) as data:
         facts = json.loads(str(data["facts"]))
-        facts["heard"] = tuple(facts["heard"])
+        facts |= {name: tuple(facts.get(name, ())) for name in ("texts", "heard")}
         weights, samples = data["weights"].astype(np.float32), data["samples"].astype(np.float32) / 32767
         return CheckCase(**facts, weights=weights, codes=data["codes"], samples=samples)
