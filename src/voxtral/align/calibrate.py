@@ -240,7 +240,7 @@ def calibrate(
     if spoken:
         figures = judge_heads(speaking, spoken, max_step)
     heads = choose_heads(figures, without)
-    aligned = tuple(_align(speaking, said, heads, max_step) for said in spoken) if heads else ()
+    aligned = tuple(align_sentence(speaking, said, heads, max_step) for said in spoken) if heads else ()
     lists = [one for one in aligned if one.spoken.sentence.is_list]
     depth_db = float(np.mean([_depth(speaking, one, codec_lag_s) for one in lists])) if lists else 0.0
     if depth_db < _MIN_DEPTH_DB:
@@ -309,6 +309,11 @@ def _say_all(
     return spoken if len(spoken) >= _MIN_USABLE * len(sentences) else []
 
 
+def say_sentences(speaking: Speaking, sentences: Sequence[Sentence]) -> list[SpokenSentence]:
+    """Say sentences; those that come to no end within their budget are left out."""
+    return [said for said in _say(speaking, sentences) if said is not None]
+
+
 def _say(speaking: Speaking, sentences: Sequence[Sentence]) -> Iterator[SpokenSentence | None]:
     """Say sentences, some side by side; None for one that comes to no end."""
     # Half of what the engine does at a time leaves room for whoever else wants to speak.
@@ -371,7 +376,8 @@ def _attention(speaking: Speaking, said: SpokenSentence, heads: tuple[Head, ...]
     return {head: weights.numpy() for head, weights in measured.items()}
 
 
-def _align(speaking: Speaking, said: SpokenSentence, heads: tuple[Head, ...], max_step: int) -> AlignedSentence:
+def align_sentence(speaking: Speaking, said: SpokenSentence, heads: tuple[Head, ...], max_step: int) -> AlignedSentence:
+    """Measure where chosen heads look while a sentence is said, and find the way."""
     weights: Weights = np.stack(list(_attention(speaking, said, heads).values())).mean(axis=0)
     return AlignedSentence(said, weights, find_path(weights[:-1], max_step))
 
