@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 from benchmarks.quality.cases import read_sentences
-from benchmarks.report import describe_machine
 from train.data import Voice, list_voices, trim
 from train.recogniser import Recogniser
 from train.teacher import Teacher
@@ -33,6 +32,7 @@ from voxtral.align.proportional import proportional_times
 from voxtral.align.times import WordClock, word_times
 from voxtral.align.words import WordSpans, spoken_words, verbatim_sources
 from voxtral.config import NUM_SPECIAL_CODES
+from voxtral.device import describe_machine
 from voxtral.loading.checkpoint import shared_fingerprint
 from voxtral.loading.load import open_tokenizer
 from voxtral.model.voxtral import VoxtralModel
@@ -116,7 +116,7 @@ class Stage:
         events = [(start - cut, first, length) for start, first, length in utterance.words if length > 0]
         return samples.astype(np.float32), phonemes, events
 
-    def _case(  # noqa: PLR0913 - it gathers
+    def _case(
         self,
         text: str,
         language: str,
@@ -471,10 +471,8 @@ def main() -> None:
     report["seconds"] = round(time.perf_counter() - started, 1)
     for bar in bars:
         word = {True: "pass", False: "FAIL", None: "-"}[bar.passes]
-        limits = f"{bar.low:.3g} to {bar.high:.3g}"
-        print(
-            f"{bar.what:64} {bar.value:8.3g} ({limits}) bar {bar.bar} {word}; {bar.num_words} words, {bar.num_utterances} utterances"
-        )
+        rule = "" if bar.bar is None else f", bar {bar.bar:g}: {word}"
+        print(f"{bar.what:56} {bar.value:8.3g} ({bar.low:.3g} to {bar.high:.3g}){rule}; {bar.num_words} words")
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

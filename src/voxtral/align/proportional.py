@@ -56,6 +56,8 @@ def proportional_times(
     Returns:
         Each word once, in order, with confidence 0; seconds from the start of the segment.
     """
+    if not spoken:
+        return ()
     chars = [char.encode("utf-8", "surrogatepass") for char in spoken]
     words = spoken_words(spoken, source, sources, chars, within=within)
     sound = Sound(sample_rate)

@@ -73,7 +73,7 @@ class Track:
             return None
         if frame == 0:
             return 0, 0.0
-        before, after = self.positions[frame - 1 : frame + 1]
+        before, after = map(float, self.positions[frame - 1 : frame + 1])
         return frame, (frame - 0.5 + (place - before) / (after - before)) / self._frame_rate
 
     def standing_on(self, span: WordSpan) -> tuple[int, float] | None:
