@@ -22,6 +22,9 @@ COMMANDS = (
     "quantize",
     "encode",
     "decode",
+    "align",
+    "align calibrate",
+    "align words",
     "bench",
     "doctor",
 )

@@ -6,6 +6,7 @@ each step. Read next: `voxtral.align.path` and `voxtral.align.words`, where the 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,7 +73,7 @@ class Track:
             return None
         if frame == 0:
             return 0, 0.0
-        before, after = self.positions[frame - 1 : frame + 1]
+        before, after = map(float, self.positions[frame - 1 : frame + 1])
         return frame, (frame - 0.5 + (place - before) / (after - before)) / self._frame_rate
 
     def standing_on(self, span: WordSpan) -> tuple[int, float] | None:
@@ -104,6 +105,7 @@ class WordClock:
         self._shift_s = alignment.shift_s
         self._track = Track(frame_rate)
         self._sound = Sound(sample_rate) if with_samples else None
+        self._weights: Weights = np.zeros((0, words.num_tokens), dtype=np.float32)
         self._next = 0
         self._end_s = 0.0  # of the last word that was given
         self._is_finished = False
@@ -124,6 +126,7 @@ class WordClock:
             In order; seconds from the start of the segment, offsets into the text as given.
         """
         self._track.extend(path, weights)
+        self._weights = weights
         return tuple(self._take_final())
 
     def finish(self, path: Ints, weights: Weights) -> tuple[WordTime, ...]:
@@ -202,11 +205,10 @@ class WordClock:
         track = self._track
         if begin < end:
             return min(1.0, float(track.near[begin:end].mean()))
-        # Passed within one frame: heard, if the frames on both sides saw it.
-        beside = track.tokens[max(0, begin - 1) : begin + 1]
-        is_on = np.any((beside >= int(span.first)) & (beside < span.last))
-        mass = float(track.near[max(0, begin - 1) : begin + 1].max(initial=0.0))
-        return min(1.0, mass) if is_on else 0.0
+        # Passed within one frame: heard, if one of the frames on both sides saw it.
+        beside = self._weights[max(0, begin - 1) : begin + 1, int(span.first) : math.ceil(span.last)]
+        mass = float(beside.sum(axis=1).max(initial=0.0))
+        return min(1.0, mass) if mass >= _LEAST_MASS else 0.0
 
     def _total_s(self) -> float:
         return self._track.seconds if self._sound is None else self._sound.seconds
