@@ -1,11 +1,11 @@
 """How often the checks of speech are right: python -m benchmarks.quality.checks.
 
     python -m benchmarks.quality.checks speak STATE judging --shard 1/4     a piece of a set; again for 2/4, ...
-    python -m benchmarks.quality.checks thresholds STATE                    those of good speech, for alignment.json
     python -m benchmarks.quality.checks report STATE --json OUT
 
-Sets: `calibration` and `calibration-joined` for thresholds; `judging`, `judging-joined` and `long` for the report, which
-shares no sentence with them. Speech is made with nothing that holds the model to its text, or its own faults would not
+Sets: `judging`, `judging-joined` and `long` for the report, which share no sentence with the calibration of the checkpoint,
+whose thresholds are used; `calibration` and `calibration-joined` for thresholds of more sentences (`--own-thresholds`). Speech
+is made with nothing that holds the model to its text, or its own faults would not
 occur. What of it is lost is decided by the phoneme recogniser (`benchmarks.quality.coverage`).
 """
 
@@ -40,7 +40,7 @@ from benchmarks.quality.spoken import parse_shard
 from benchmarks.report import find_commit
 from train.recogniser import Recogniser
 from train.texts import LANGUAGES
-from voxtral.align.alignment import Alignment, Pace
+from voxtral.align.alignment import Alignment, Pace, read_alignment
 from voxtral.align.checks import check_speech, measure_good_speech, thresholds_from
 from voxtral.align.path import find_path
 from voxtral.align.signals import SpokenSegment
@@ -50,6 +50,7 @@ from voxtral.config import ModelConfig
 from voxtral.device import describe_machine
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import Stop
+from voxtral.loading.files import ALIGNMENT_FILE
 from voxtral.loading.load import open_tokenizer
 from voxtral.text.tokenizer import SpeechTokenizer
 from voxtral.tts import VoxtralTTS
@@ -59,9 +60,6 @@ from voxtral.voices.library import VoiceLibrary
 MAX_BATCH = 16
 
 _RECOGNISER = Path(__file__).with_name("recogniser.safetensors")
-_NANO = Alignment("0" * 64, ((3, 0), (3, 1)), 6, 0.02, 0.0)
-"""Heads of nano (docs/ALIGN.md); the digest is not looked at here."""
-
 _SETS: dict[str, Callable[[], list[Job]]] = {
     "calibration": lambda: list_jobs("calibration", 2, LANGUAGES),
     "calibration-joined": lambda: [
@@ -138,7 +136,8 @@ def speak(options: argparse.Namespace) -> None:
     with VoxtralTTS.from_pretrained("nano", device="cpu", options=engine) as tts:
         voices = VoiceLibrary(tts.checkpoint.folder, tts.config)
         recogniser = Recogniser.load(_RECOGNISER)
-        stage = Stage(tts.engine, open_tokenizer(tts.checkpoint), voices, _NANO.heads, recogniser)
+        heads = read_alignment(tts.checkpoint.folder / ALIGNMENT_FILE).heads
+        stage = Stage(tts.engine, open_tokenizer(tts.checkpoint), voices, heads, recogniser)
         mine = jobs[number - 1 :: count]
         for first in range(0, len(mine), MAX_BATCH):
             for job, started in [(job, stage.start(job)) for job in mine[first : first + MAX_BATCH]]:
@@ -181,19 +180,21 @@ class Bench:
 
     Args:
         state: folder of what was spoken.
+        has_own: take thresholds and pace from what was spoken for that, and not from the checkpoint.
     """
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, *, has_own: bool) -> None:
         self._state = state
         with VoxtralTTS.from_pretrained("nano", device="cpu", options=EngineOptions(prefix_folder=None)) as tts:
             self._config, self._tokenizer = tts.config, open_tokenizer(tts.checkpoint)
+            alignment = read_alignment(tts.checkpoint.folder / ALIGNMENT_FILE)
         self._phonemes = Recogniser.load(_RECOGNISER).phonemes
         self._spellings: dict[str, Spelling] = {}
         for name in CHECK_SETS:
             self._spellings |= read_spellings(CHECK_TEXTS / name)
-        self.alignment = self._calibrate()
+        self.alignment = self._calibrate(alignment) if has_own else alignment
 
-    def _calibrate(self) -> Alignment:
+    def _calibrate(self, alignment: Alignment) -> Alignment:
         good = [case for name in ("calibration", "calibration-joined") for case in read_cases(self._state / name)]
         paces: dict[str, list[float]] = {}
         for case in good:
@@ -206,7 +207,7 @@ class Bench:
             )
             for language, values in paces.items()
         }
-        alignment = replace(_NANO, pace=MappingProxyType(pace))
+        alignment = replace(alignment, pace=MappingProxyType(pace))
         speech = [measure_good_speech(to_segment(case, self._tokenizer, self._config, alignment), alignment) for case in good]
         return replace(alignment, thresholds=MappingProxyType(thresholds_from(speech)))
 
@@ -252,7 +253,7 @@ def count(judged: Iterable[Judged]) -> dict[str, Any]:
 
 def write_report(options: argparse.Namespace) -> None:
     """Judge everything, and say which bars hold."""
-    bench = Bench(options.state)
+    bench = Bench(options.state, has_own=options.own_thresholds)
     judging = bench.judge("judging")
     good = [one for one in judging if one.case.kind == "good"]
     self_made = [*bench.judge("long"), *bench.judge("judging-joined")]
@@ -266,6 +267,7 @@ def write_report(options: argparse.Namespace) -> None:
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%MZ"),
         "machine": describe_machine(),
         "model": "nano",
+        "has_own_thresholds": options.own_thresholds,
         "thresholds": dict(bench.alignment.thresholds),
         "good": count(good) | {"lost_by_recogniser": sum(one.is_lost for one in good)},
         "good_by_language": {
@@ -299,13 +301,6 @@ def write_report(options: argparse.Namespace) -> None:
     print(text)
 
 
-def write_thresholds(options: argparse.Namespace) -> None:
-    """Print what belongs into alignment.json."""
-    alignment = Bench(options.state).alignment
-    pace = {language: vars(one) for language, one in alignment.pace.items()}
-    print(json.dumps({"thresholds": dict(alignment.thresholds), "pace": pace}, indent=1))
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Speak a piece, or judge."""
     parser = argparse.ArgumentParser(
@@ -317,12 +312,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     speaking.add_argument("set", choices=list(_SETS))
     speaking.add_argument("--shard", type=parse_shard, default=(1, 1), metavar="I/N", help="piece of the set")
     speaking.set_defaults(run=speak)
-    measuring = commands.add_parser("thresholds", help="print the thresholds of good speech")
-    measuring.add_argument("state", type=Path, help="folder of what was spoken")
-    measuring.set_defaults(run=write_thresholds)
     reporting = commands.add_parser("report", help="judge all that was spoken")
     reporting.add_argument("state", type=Path, help="folder of what was spoken")
     reporting.add_argument("--json", type=Path, help="file for the report")
+    reporting.add_argument("--own-thresholds", action="store_true", help="of the sets that were spoken for that")
     reporting.set_defaults(run=write_report)
     options = parser.parse_args(arguments)
     options.run(options)
