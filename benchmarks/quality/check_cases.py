@@ -1,8 +1,8 @@
 """Speech for the bars of the checks: good sentences, faults that are put in, and texts that are too long for the model.
 
-What was put in is another text, or a change of the frames; the check is given the text that should have been said. Faults
-of the model's own come of texts of 260 to 380 characters that are spoken as one segment, with nothing that holds the
-model to its text. `benchmarks.quality.checks` judges what comes of it.
+What was put in is another text, or a change of the frames; the check is given the text that should have been said.
+Faults of the model's own come of texts of 260 to 380 characters, and of several sentences, that are spoken as one
+segment, with nothing that holds the model to its text. `benchmarks.quality.checks` judges what comes of it.
 """
 
 from __future__ import annotations
@@ -296,7 +296,9 @@ def _faulty(text: OddText, other: str, voice: str, number: int) -> Iterator[Job]
         given["babble after the end"] = [*words, *other.split()[:3]]
     for offset, (kind, said) in enumerate(given.items()):
         job_id = f"{text.id}-{kind.replace(' ', '_')}"
-        yield Job(job_id, text.language, " ".join(said), voice, 100 + number + 1000 * offset, (Variant(kind, text.text),))
+        yield Job(
+            job_id, text.language, " ".join(said), voice, 100 + number + 1000 * offset, (Variant(kind, text.text),)
+        )
 
 
 def case_path(folder: Path, job: Job, variant: Variant) -> Path:

@@ -3,10 +3,10 @@
     python -m benchmarks.quality.checks speak STATE judging --shard 1/4     a piece of a set; again for 2/4, ...
     python -m benchmarks.quality.checks report STATE --json OUT
 
-Sets: `judging`, `judging-joined` and `long` for the report, which share no sentence with the calibration of the checkpoint,
-whose thresholds are used; `calibration` and `calibration-joined` for thresholds of more sentences (`--own-thresholds`). Speech
-is made with nothing that holds the model to its text, or its own faults would not
-occur. What of it is lost is decided by the phoneme recogniser (`benchmarks.quality.coverage`).
+Sets: `judging`, `judging-joined` and `long` for the report, which share no sentence with the calibration of the
+checkpoint, whose thresholds are used; `calibration` and `calibration-joined` for thresholds of more sentences
+(`--own-thresholds`). Speech is made with nothing that holds the model to its text, or its own faults would not occur.
+What of it is lost is decided by the phoneme recogniser (`benchmarks.quality.coverage`).
 """
 
 from __future__ import annotations
@@ -131,7 +131,9 @@ def speak(options: argparse.Namespace) -> None:
     folder = options.state / options.set
     folder.mkdir(parents=True, exist_ok=True)
     number, count = options.shard
-    jobs = [job for job in _SETS[options.set]() if not all(case_path(folder, job, one).exists() for one in job.variants)]
+    jobs = [
+        job for job in _SETS[options.set]() if not all(case_path(folder, job, one).exists() for one in job.variants)
+    ]
     engine = EngineOptions(max_batch=MAX_BATCH, num_threads=1, prefix_folder=None)
     with VoxtralTTS.from_pretrained("nano", device="cpu", options=engine) as tts:
         voices = VoiceLibrary(tts.checkpoint.folder, tts.config)
@@ -208,7 +210,9 @@ class Bench:
             for language, values in paces.items()
         }
         alignment = replace(alignment, pace=MappingProxyType(pace))
-        speech = [measure_good_speech(to_segment(case, self._tokenizer, self._config, alignment), alignment) for case in good]
+        speech = [
+            measure_good_speech(to_segment(case, self._tokenizer, self._config, alignment), alignment) for case in good
+        ]
         return replace(alignment, thresholds=MappingProxyType(thresholds_from(speech)))
 
     def judge(self, name: str, *, is_end_known: bool = True) -> list[Judged]:
@@ -226,7 +230,9 @@ class Bench:
             missing = None
             if case.texts and case.kind in (*_SELF_MADE, "good"):
                 parts = [self._spellings[text].reference(self._phonemes).phonemes for text in case.texts]
-                missing = compare(case.heard, Reference(tuple(number for part in parts for number in part))).missing.score
+                missing = compare(
+                    case.heard, Reference(tuple(number for part in parts for number in part))
+                ).missing.score
             nothing = np.zeros((0, 0), np.float32)
             bare = replace(case, weights=nothing, codes=nothing, samples=nothing)
             judged.append(Judged(bare, check_speech(segment, self.alignment), missing))
@@ -259,7 +265,9 @@ def write_report(options: argparse.Namespace) -> None:
     self_made = [*bench.judge("long"), *bench.judge("judging-joined")]
     kinds = dict.fromkeys(one.case.kind for one in judging if one.case.kind != "good")
     injected = {kind: count(one for one in judging if one.case.kind == kind) for kind in kinds}
-    without_end = [one for one in bench.judge("judging", is_end_known=False) if one.case.kind in ("cut off", "end missing")]
+    without_end = [
+        one for one in bench.judge("judging", is_end_known=False) if one.case.kind in ("cut off", "end missing")
+    ]
     lost, whole = (count(one for one in self_made if one.is_lost == is_lost) for is_lost in (True, False))
     content: dict[str, Any] = {
         "benchmark": "checks",
@@ -281,9 +289,7 @@ def write_report(options: argparse.Namespace) -> None:
         "self_made_whole": whole,
         "self_made_by_letters": {
             f"{first}-{stop}": {
-                name: count(
-                    one for one in self_made if one.is_lost == is_lost and first <= len(one.case.text) < stop
-                )
+                name: count(one for one in self_made if one.is_lost == is_lost and first <= len(one.case.text) < stop)
                 for name, is_lost in (("lost", True), ("whole", False))
             }
             for first, stop in ((0, 120), (120, 200), (200, 260), (260, 400))

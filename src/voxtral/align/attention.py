@@ -84,7 +84,9 @@ def listen(
     frames = model.embed_frames(audio_tokens.to(device))
     num_prompt = len(prompt.token_ids)
     memory = _ListeningMemory(heads, slice(*prompt.text_span), slice(num_prompt - 1, None))
-    hidden = model.backbone.extend(torch.cat([rows, frames]), torch.arange(num_prompt + len(frames), device=device), memory)
+    hidden = model.backbone.extend(
+        torch.cat([rows, frames]), torch.arange(num_prompt + len(frames), device=device), memory
+    )
     acoustic = model.acoustic_transformer
     logits = acoustic.mask_semantic_logits(acoustic.semantic_logits(hidden[-1:]))
     return Listening(memory.weights, -float(logits.log_softmax(dim=-1)[0, END_AUDIO]))

@@ -67,8 +67,8 @@ _LEAST: Mapping[Signal, float] = {
     "pace": 0.5,
 }
 _PERCENTILE = 99
-# Sentences that were not measured stray further: of nano, 12 sentences a language give thresholds that are a fifth above
-# those of 6. Without this 6.7 % of other good segments are flagged, with it 2.4 % (docs/ALIGN.md).
+# Sentences that were not measured stray further: of nano, 12 sentences a language give thresholds that are a fifth
+# above those of 6. Without this 6.7 % of other good segments are flagged, with it 2.4 % (docs/ALIGN.md).
 _MARGIN = 1.2
 _WITH_MARGIN: frozenset[Signal] = frozenset(("word_mass", "unseen", "jump", "strain", "score", "back"))
 # Some languages write letters that nobody says; what is usual there is taken off before anything is compared.
@@ -212,7 +212,9 @@ def thresholds_from(speech: Sequence[GoodSpeech]) -> dict[str, float]:
         ValueError: there are too few utterances.
     """
     if len(speech) < MIN_UTTERANCES:
-        raise ValueError(f"{len(speech)} utterances; thresholds need {MIN_UTTERANCES}; speak the sentences with more seeds")
+        raise ValueError(
+            f"{len(speech)} utterances; thresholds need {MIN_UTTERANCES}; speak the sentences with more seeds"
+        )
     usual = {
         f"{signal}.{language}": round(
             float(np.median([one.values[signal] for one in speech if one.language == language])), 4
@@ -291,7 +293,7 @@ class _Phrase:
     frames: tuple[int, int]
     strength: float
 
-    def joins(self, one: Evidence, words: WordsBetween) -> bool:
+    def joins(self, one: Evidence, words: _WordsBetween) -> bool:
         return one.words[0] <= words.after(self.stop)
 
     def add(self, one: Evidence, strength: float) -> None:
@@ -300,7 +302,7 @@ class _Phrase:
         self.strength = max(self.strength, strength)
 
 
-class WordsBetween:
+class _WordsBetween:
     """Knows which words follow each other when lone punctuation is left out."""
 
     def __init__(self, segment: SpokenSegment) -> None:
@@ -313,14 +315,12 @@ class WordsBetween:
         return stop
 
 
-def _findings(
-    segment: SpokenSegment, found: Sequence[tuple[Evidence, float]], shift_s: float
-) -> tuple[Finding, ...]:
+def _findings(segment: SpokenSegment, found: Sequence[tuple[Evidence, float]], shift_s: float) -> tuple[Finding, ...]:
     """Name phrases: neighbouring words with the same fault are one finding."""
-    between = WordsBetween(segment)
+    between = _WordsBetween(segment)
     phrases: list[_Phrase] = []
-    ordered = sorted(found, key=lambda pair: (_KINDS[pair[0].signal], pair[0].words, pair[0].frames))
-    for kind, group in groupby(ordered, key=lambda pair: _KINDS[pair[0].signal]):
+    ordered = sorted(found, key=lambda pair: (_kind_of(pair), pair[0].words, pair[0].frames))
+    for kind, group in groupby(ordered, key=_kind_of):
         of_kind: list[_Phrase] = []
         for one, strength in group:
             if of_kind and of_kind[-1].joins(one, between):
@@ -338,6 +338,10 @@ def _findings(
     named = [p for p in kept if p.kind not in ("changed", "rate")]
     kept = [p for p in kept if p.kind != "changed" or not any(p.first < n.stop and n.first < p.stop for n in named)]
     return tuple(sorted((_finding(segment, phrase, shift_s) for phrase in kept), key=_place))
+
+
+def _kind_of(pair: tuple[Evidence, float]) -> FindingKind:
+    return _KINDS[pair[0].signal]
 
 
 def _place(finding: Finding) -> tuple[int, int, str]:

@@ -1,7 +1,7 @@
 """The cheap bound on speech that ended far too early: nobody says more letters a second than people can.
 
-It needs no attention, so it works for any checkpoint. Where earlier speech of the same voice is known, its own pace says
-more. Read next: `voxtral.align.checks`, which judges by it.
+It needs no attention, so it works for any checkpoint. Where earlier speech of the same voice is known, its own pace
+says more. Read next: `voxtral.align.checks`, which judges by it.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 
-# Letters a second, silence left out: of 240 good sentences of nano in ten languages none has more than 19.2 (docs/ALIGN.md);
-# quick speakers come to about 20.
+# Letters a second, silence left out: of 240 good sentences of nano in ten languages none has more than 19.2
+# (docs/ALIGN.md); quick speakers come to about 20.
 MAX_PACE = 25.0
 # Of the time that a voice is expected to need; nano says sentences in 0.82 to 1.23 of it.
 _LEAST_SHARE = 0.6

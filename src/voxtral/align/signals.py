@@ -8,6 +8,7 @@ the model found its own frames is not among it: what a model makes by mistake it
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -70,6 +71,7 @@ _MIN_LOOP, _MAX_LOOP, _MIN_TIMES = 5, 40, 3
 _SILENCE_S = 0.2
 # A word or two may be said as slowly as one likes.
 _MIN_PACE_LETTERS = 20
+_READ_OUT = re.compile(r"\d|\b[A-Z]\b|[A-Z]{2}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +146,10 @@ def gather_evidence(segment: SpokenSegment, pace: Pace | None = None) -> Iterato
         yield from find(view)
     letters = sum(map(str.isalnum, segment.spoken))
     if pace is not None and letters >= _MIN_PACE_LETTERS:
-        value = abs(math.log(segment.num_frames / letters) - pace.median)
-        yield Evidence("pace", value, (0, num_words), (0, segment.num_frames))
+        slowness = math.log(segment.num_frames / letters) - pace.median
+        # What is read out letter by letter, or as numbers, takes longer than it is written.
+        if slowness < 0 or not _READ_OUT.search(segment.spoken):
+            yield Evidence("pace", abs(slowness), (0, num_words), (0, segment.num_frames))
 
 
 def strongest(evidence: Iterable[Evidence]) -> dict[Signal, float]:

@@ -1,7 +1,7 @@
 """The thresholds of the checks, measured once for a checkpoint: what good speech of its own looks like.
 
-`voxtral.align.calibrate` calls it with the sentences that it has said; more are said here, because a check looks for the
-rarest, and segments of several sentences among them, because long texts stray further than short ones. Read next:
+`voxtral.align.calibrate` calls it with the sentences that it has said; more are said here, because a check looks for
+the rarest, and segments of several sentences among them, because long texts stray further than short ones. Read next:
 `voxtral.align.checks`.
 """
 

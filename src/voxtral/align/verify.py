@@ -1,7 +1,7 @@
 """A second opinion on speech: what a recogniser of the user's own hears. None comes with this package.
 
-The checks here know what the model knows; a recogniser hears what a listener would, mispronounced words too. docs/ALIGN.md
-has an example. Read next: `voxtral.align.checks`.
+The checks here know what the model knows; a recogniser hears what a listener would, mispronounced words too.
+docs/ALIGN.md has an example. Read next: `voxtral.align.checks`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Transcript:
 
     Attributes:
         text: as it was heard.
-        error_rate: words to be changed, put in or left out, over the words of the text; characters where a script writes
-            no spaces.
+        error_rate: words to be changed, put in or left out, over the words of the text; characters where a script
+            writes no spaces.
     """
 
     text: str

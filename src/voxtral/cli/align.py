@@ -171,8 +171,8 @@ def check(  # noqa: PLR0913 - each is an option of its own
 ) -> None:
     """Show whether all of a text is said, and nothing else, as far as the model itself knows.
 
-    With --codes the text must be what should be said there, as one segment. Without, the text is spoken as voxtral speak
-    speaks it, and the audio is dropped. "ok" says nothing of how words are pronounced.
+    With --codes the text must be what should be said there, as one segment. Without, the text is spoken as voxtral
+    speak speaks it, and the audio is dropped. "ok" says nothing of how words are pronounced.
 
     Examples:
       voxtral align check "Hello there, my friend."
@@ -209,7 +209,7 @@ def check(  # noqa: PLR0913 - each is an option of its own
     show(check_table(content, times, checks))
 
 
-def _hear(  # noqa: PLR0913 - what the commands were given
+def _hear(
     loaded: VoxtralTTS,
     content: str,
     codes_file: Path | None,
@@ -221,8 +221,8 @@ def _hear(  # noqa: PLR0913 - what the commands were given
     codes, sample_rate = given
     if sample_rate != loaded.sample_rate:
         raise RequestError(
-            f"{codes_file} was made for {sample_rate} Hz, this model speaks at {loaded.sample_rate} Hz; codes belong to one "
-            "codec; use the model that they were made with"
+            f"{codes_file} was made for {sample_rate} Hz, this model speaks at {loaded.sample_rate} Hz; codes belong "
+            "to one codec; use the model that they were made with"
         )
     from voxtral.align.calibrate import alignment_for
     from voxtral.align.codes import hear_codes
