@@ -25,6 +25,7 @@ class Outcome:
         expected_s: seconds that the teacher takes.
         is_refused: there was an error instead of speech.
         is_lost: a run of the text was not said, and there was no error.
+        is_dropped: the same, and nothing was said in its place.
         is_extended: a run was said that is in no text.
         is_told: the result itself says that something is wrong.
         is_warned: there was a remark before the text was spoken.
@@ -42,6 +43,7 @@ class Outcome:
     expected_s: float
     is_refused: bool
     is_lost: bool
+    is_dropped: bool
     is_extended: bool
     is_told: bool
     is_warned: bool
@@ -85,7 +87,7 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "by_class": _grouped(outcomes, lambda one: one.kind),
         "by_language": _grouped(outcomes, lambda one: one.language),
         "lost": [
-            {name: asdict(one)[name] for name in (*kept, "missing", "is_told", "is_warned")}
+            {name: asdict(one)[name] for name in (*kept, "is_dropped", "missing", "is_told", "is_warned")}
             for one in listed
             if one.is_lost
         ],
@@ -98,6 +100,7 @@ def _count(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     spoken = [one for one in outcomes if not one.is_refused]
     return {
         "lost": rate(sum(one.is_lost for one in spoken), len(spoken)),
+        "dropped": rate(sum(one.is_dropped for one in spoken), len(spoken)),
         "lost_untold": rate(sum(one.is_lost and not one.is_told for one in spoken), len(spoken)),
         "extra": rate(sum(one.is_extended for one in spoken), len(spoken)),
         "texts_lost": rate(len({one.id for one in spoken if one.is_lost}), len({one.id for one in spoken})),
@@ -122,7 +125,7 @@ def write_markdown(report: Mapping[str, Any]) -> str:
 
 
 def _table(name: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    header = (name, "utterances", "lost", "95 %", "untold", "texts that lose", "extra speech", "refused")
+    header = (name, "utterances", "lost", "95 %", "dropped", "untold", "texts that lose", "extra speech", "refused")
     lines: list[Sequence[str]] = [header, ["---"] * len(header)]
     for label, counts in rows:
         lost, texts = counts["lost"], counts["texts_lost"]
@@ -132,6 +135,7 @@ def _table(name: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
                 str(lost["of"]),
                 f"{lost['hits']} ({_percent(lost['rate'])})",
                 f"{_percent(lost['low'])} to {_percent(lost['high'])}",
+                str(counts["dropped"]["hits"]),
                 str(counts["lost_untold"]["hits"]),
                 f"{texts['hits']} of {texts['of']}",
                 str(counts["extra"]["hits"]),

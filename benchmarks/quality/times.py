@@ -27,7 +27,7 @@ from train.teacher import Teacher
 from voxtral.align.alignment import Alignment, Head, find_alignment
 from voxtral.align.attention import text_attention
 from voxtral.align.calibrate import Sentence, Speaking, calibrate, say_sentences
-from voxtral.align.path import MonotonePath, find_path
+from voxtral.align.path import find_path
 from voxtral.align.proportional import proportional_times
 from voxtral.align.times import WordClock, word_times
 from voxtral.align.words import WordSpans, spoken_words, verbatim_sources
@@ -196,20 +196,20 @@ def times_of(case: Case, alignment: Alignment, config: Any) -> tuple[WordTime, .
     return word_times(case.words, path, weights, case.samples, rate, alignment, frame_rate=config.frame_rate)
 
 
-def stream(case: Case, alignment: Alignment, config: Any) -> tuple[list[WordTime], list[float]]:
-    """Time a case frame by frame: its words, and how long after its end each was final."""
+def stream(case: Case, alignment: Alignment, config: Any, step: int = 1) -> tuple[list[WordTime], list[float]]:
+    """Time a case as its frames come, a few at a time: its words, and how long after its end each was final."""
     weights = np.mean([case.weights[head] for head in alignment.heads], axis=0)
-    path = MonotonePath(weights.shape[1], alignment.max_step)
     clock = WordClock(case.words, alignment, frame_rate=config.frame_rate, sample_rate=config.sample_rate)
     size = config.samples_per_frame
     times: list[WordTime] = []
     delays: list[float] = []
-    for frame, row in enumerate(weights):
-        path.add(row)
-        clock.add_samples(case.samples[frame * size : (frame + 1) * size])
-        is_last = frame + 1 == len(weights)
-        new = clock.finish(path.trace(), weights) if is_last else clock.advance(path.trace_final(), weights)
-        delays += [(frame + 1) / config.frame_rate - time.end_s for time in new]
+    for first in range(0, len(weights), step):
+        rows = weights[first : first + step]
+        clock.add_samples(case.samples[first * size : (first + step) * size])
+        new = clock.add_frames(rows)
+        if first + step >= len(weights):
+            new += clock.end()
+        delays += [(first + len(rows)) / config.frame_rate - time.end_s for time in new]
         times += new
     return times, delays
 
@@ -377,10 +377,23 @@ def measure(stage: Stage, alignment: Alignment, split: str, limit: int) -> list[
     )
     bars.append(
         judge(
-            "streams, times equal to those of the finished segment, share",
-            [[float(times == list(times_of(case, alignment, config)))] for case, times, _ in streamed],
+            "streams of 1 frame and of 5, times equal, share",
+            [[float(times == stream(case, alignment, config, 5)[0])] for case, times, _ in streamed],
             lambda same: float(np.mean(same)),
             1.0,
+            is_least=True,
+        )
+    )
+    apart = [
+        [abs(one.start_s - other.start_s) for one, other in zip(times, times_of(case, alignment, config), strict=True)]
+        for case, times, _ in streamed
+    ]
+    bars.append(
+        judge(
+            "streams, words within 1 ms of the finished segment's, share",
+            apart,
+            lambda all_apart: float(np.mean(all_apart < 1e-3)),
+            0.99,
             is_least=True,
         )
     )

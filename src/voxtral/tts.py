@@ -12,12 +12,13 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 import torch
 
+from voxtral.align.known import follow_text, known_alignment
 from voxtral.audio.read import AudioSource
 from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, plan_compute
@@ -74,11 +75,12 @@ class VoxtralTTS(Speaker, BoundToProcess):
         super().__init__()
         self.name = name
         self.checkpoint = checkpoint
-        options = keep_voices_on_disk(fill_in(options or EngineOptions(), compute), checkpoint, compute)
+        options = follow_text(options or EngineOptions(), alignment := known_alignment(checkpoint, _warn))
+        options = keep_voices_on_disk(fill_in(options, compute), checkpoint, compute)
         self._running = RunningModel(model, compute, options, paths)
         self._library = VoiceLibrary(checkpoint.folder, checkpoint.config)
         self._coder = Coder(checkpoint, name, self._library.names, self._running.call)
-        self._planner = Planner(checkpoint.config, tokenizer, self._library, self._coder.create_voice)
+        self._planner = Planner(checkpoint.config, tokenizer, self._library, self._coder.create_voice, alignment)
         self._handles: weakref.WeakSet[SpeechHandle] = weakref.WeakSet()
         self._lock = threading.Lock()
 
@@ -197,8 +199,6 @@ class VoxtralTTS(Speaker, BoundToProcess):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # What it is.
-
     @property
     def config(self) -> ModelConfig:
         """Sizes and defaults of the checkpoint."""
@@ -279,6 +279,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
         max_in_flight: int | None = None,
         overwrite: bool = False,
         join: str | os.PathLike[str] | None = None,
+        captions: Sequence[str] = (),
         on_progress: Callable[[BatchProgress], None] | None = None,
         **options: Unpack[CommonOptions],
     ) -> BatchReport:
@@ -298,6 +299,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
             max_in_flight=max_in_flight,
             overwrite=overwrite,
             join=join,
+            captions=captions,
             on_progress=on_progress,
             warn=_warn,
             common={"language": language, "reference_audio": reference_audio, **options},

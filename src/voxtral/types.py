@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from voxtral.options import NORMALIZE, PAUSE, SPEED
+from voxtral.options import KEEP_TO_TEXT, MAX_ATTEMPTS, NORMALIZE, PAUSE, SPEED, TIMESTAMPS, VERIFY
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
 
     import numpy as np
     import numpy.typing as npt
@@ -27,7 +28,7 @@ FinishReason = Literal["end", "length", "retried"]
 LanguageSource = Literal["given", "voice", "text", "default"]
 """What chose a language: the caller, the voice that the caller named, a guess by the text, or nothing."""
 
-Normalize = Literal["off", "auto"]
+Normalize = Literal["off", "clean", "auto"]
 
 Timing = Literal["attention", "proportional", "none"]
 """Where word times come from: the model's own attention, the share of the characters, or nowhere."""
@@ -76,14 +77,16 @@ class SpeechRequest:
     """One utterance, as a caller asks for it.
 
     Attributes:
-        text: spoken verbatim unless `normalize` says otherwise.
+        text: what is spoken; `normalize` says how it is read.
         language: any spelling of a language; chooses the default voice and the rules of
             normalisation; it is no model input. None: that of the voice, or, where none is named, that of the text
             where it is sure, or English.
         voice: a preset's name, a path to a saved voice, or a VoicePrompt.
         reference_audio: a clip to clone: path, bytes, or (samples, sample rate).
-        normalize: "off" speaks the text as it is; "auto" removes what cannot be spoken and writes
-            numbers as words.
+        normalize: "clean" speaks the words as they are, in plain characters: white space of all kinds becomes a
+            space, invisible characters go, dressed letters such as full-width ones become plain; offsets stay those of
+            the text as given. "auto" also removes what cannot be spoken and writes numbers as words. "off" gives the
+            model the text byte for byte, as the official code does.
         sampling: how frames are drawn.
         seed: 0 .. 2**63 - 1; None draws one, which the result reports.
         speed: 0.25 to 4, pitch kept.
@@ -107,10 +110,10 @@ class SpeechRequest:
     speed: float = SPEED.default
     pause_s: float = PAUSE.default
     deadline_s: float | None = None
-    timestamps: bool = False
-    verify: Verify = "off"
-    max_attempts: int = 3
-    keep_to_text: bool = True
+    timestamps: bool = TIMESTAMPS.default
+    verify: Verify = VERIFY.default
+    max_attempts: int = MAX_ATTEMPTS.default
+    keep_to_text: bool = KEEP_TO_TEXT.default
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,16 @@ class WordTime:
     start_s: float
     end_s: float
     confidence: float
+
+    def to_dict(self) -> dict[str, int | float]:
+        """Give plain values for JSON."""
+        return {
+            "text_start": self.text_start,
+            "text_end": self.text_end,
+            "start_s": round(self.start_s, 4),
+            "end_s": round(self.end_s, 4),
+            "confidence": round(self.confidence, 4),
+        }
 
 
 @dataclass(frozen=True)
@@ -153,6 +166,23 @@ class Finding:
     end_s: float
     strength: float
 
+    def to_dict(self) -> dict[str, str | int | float]:
+        """Give plain values for JSON."""
+        return {
+            "kind": self.kind,
+            "text_start": self.text_start,
+            "text_end": self.text_end,
+            "start_s": round(self.start_s, 4),
+            "end_s": round(self.end_s, 4),
+            "strength": round(self.strength, 4),
+        }
+
+
+Verdict = Literal["ok", "suspect", "bad", "unchecked"]
+
+VERDICTS: tuple[Verdict, ...] = ("ok", "unchecked", "suspect", "bad")
+"""From the best to the worst; of several segments the worst counts."""
+
 
 @dataclass(frozen=True)
 class SegmentCheck:
@@ -166,10 +196,25 @@ class SegmentCheck:
         attempts: times that the segment was made.
     """
 
-    verdict: Literal["ok", "suspect", "bad", "unchecked"]
+    verdict: Verdict
     score: float
     findings: tuple[Finding, ...]
     attempts: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Give plain values for JSON."""
+        return {
+            "verdict": self.verdict,
+            "score": round(self.score, 4),
+            "findings": [finding.to_dict() for finding in self.findings],
+            "attempts": self.attempts,
+        }
+
+
+def worst_verdict(segments: Iterable[SegmentInfo]) -> Verdict | None:
+    """Give the verdict on an utterance: the worst of its segments; None where none was checked."""
+    verdicts: list[Verdict] = [segment.check.verdict for segment in segments if segment.check is not None]
+    return max(verdicts, key=VERDICTS.index) if verdicts else None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from live_memory import LiveMemory
 from voxtral.config import ModelConfig, Precision
 from voxtral.device import ComputePlan, plan_compute
 from voxtral.engine import frame_maker, kv_cache
-from voxtral.engine.frame import FrameInputs, compute_frame
+from voxtral.engine.frame import compute_frame
+from voxtral.engine.inputs import FrameInputs
 from voxtral.engine.kv_cache import Span, SpanMemory, StepMemory, make_pages
 from voxtral.engine.memory import plan_blocks
 from voxtral.engine.needs import DRIVER_BYTES, LONGEST_STATIC_POSITIONS, Needs
@@ -125,18 +126,7 @@ def kernels() -> Iterator[None]:
 
 
 def frame_inputs(num_rows: int, num_positions: int) -> FrameInputs:
-    def empty(*shape: int, dtype: torch.dtype) -> Tensor:
-        return torch.empty(*shape, dtype=dtype, device=META)
-
-    longs = (empty(num_rows, dtype=torch.int64) for _ in range(3))
-    return FrameInputs(
-        *longs,
-        empty(num_rows, dtype=torch.int32),
-        empty(num_rows, num_positions // 64, dtype=torch.int32),
-        empty(num_rows, 36, dtype=torch.float32),
-        empty(num_rows, dtype=torch.float32),
-        empty(num_rows, dtype=torch.bool),
-    )
+    return FrameInputs.blank(num_rows, num_positions // 64, 36, device=META)
 
 
 def peak_of(work: Any) -> int:

@@ -653,7 +653,8 @@ SEMANTIC = (
             Runner._look_at,
             (
                 'if decision in ("end", "over", "lost"):',
-                'if decision in ("end", "over", "lost"):\n        row.pending.append(tokens.clamp(min=2))',
+                'if decision in ("end", "over", "lost"):\n'
+                "        row.pending.append(FrameTokens(outputs.audio_tokens.clamp(min=2), index))",
             ),
         ),
         "e2e/A/waveform",

@@ -15,6 +15,7 @@ from checkpoints import TINY
 from golden import judge
 from voxtral.engine import frame, graphs
 from voxtral.engine.engine import Engine
+from voxtral.engine.inputs import FrameInputs, RowInput, gather_inputs
 from voxtral.engine.kv_cache import KVPages, StepMemory, make_pages
 from voxtral.engine.options import EngineOptions
 from voxtral.loading.checkpoint import open_checkpoint
@@ -30,7 +31,7 @@ def test_the_golden_vectors_pass_through_the_static_step(flow: Any, monkeypatch:
     num_steps = 0
     run = graphs.FrameGraphs.run
 
-    def counted(self: graphs.FrameGraphs, inputs: frame.FrameInputs) -> frame.FrameOutputs:
+    def counted(self: graphs.FrameGraphs, inputs: FrameInputs) -> frame.FrameOutputs:
         nonlocal num_steps
         num_steps += 1
         return run(self, inputs)
@@ -48,7 +49,7 @@ def test_the_static_step_never_waits_for_the_device(tiny_model: VoxtralModel) ->
     # Fake tensors hold no values: any branch, index or loop on a value raises.
     config = tiny_model.config
     rows = [
-        frame.RowInput(
+        RowInput(
             slot=slot,
             position=3,
             kv_slot=7,
@@ -59,12 +60,12 @@ def test_the_static_step_never_waits_for_the_device(tiny_model: VoxtralModel) ->
         )
         for slot in range(3)
     ]
-    inputs = frame.gather_inputs(rows, num_blocks=4)
+    inputs = gather_inputs(rows, num_blocks=4)
     schedule = tiny_model.acoustic_transformer.make_schedule(7)
     flow = FoldedFlow.build(tiny_model.acoustic_transformer)
     pages = make_pages(config.backbone, 4, 2, device=CPU, dtype=torch.float32)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        given = frame.FrameInputs(*(mode.from_tensor(getattr(inputs, part.name)) for part in fields(inputs)))
+        given = FrameInputs(*(mode.from_tensor(getattr(inputs, part.name)) for part in fields(inputs)))
         fake_pages = KVPages(mode.from_tensor(pages.keys), mode.from_tensor(pages.values))
         memory = StepMemory(fake_pages, given.slot_mapping, given.block_tables, given.lengths)
         carried = mode.from_tensor(torch.zeros(3, config.backbone.dim))

@@ -3,8 +3,8 @@
 A model may choose its end at a pause in the middle of a sentence, and may go on with sounds of its own after the last
 word. Where its attention stands tells both. What is done, in this order: an end that comes too early is held back and
 what comes then is not given out until the path goes on; if it does not, the rest of the text is to be spoken as a
-segment of its own. So it is where speech stands still for long. docs/ALIGN.md has the experiments. Read next: `voxtral.engine.following`, which says what the
-decisions mean.
+segment of its own. So it is where speech stands still for long. docs/ALIGN.md has the experiments. Read next:
+`voxtral.engine.following`, which says what the decisions mean.
 """
 
 from __future__ import annotations

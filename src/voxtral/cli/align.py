@@ -87,7 +87,7 @@ def calibrate(
 
 
 def words(  # noqa: PLR0913 - each is an option of its own
-    text: Annotated[str, typer.Argument(metavar="TEXT|FILE|-", help="What is said; - reads standard input.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT|-", help="What is said; - reads it from standard input.")],
     codes_file: Annotated[
         Path | None,
         typer.Option(
@@ -121,7 +121,7 @@ def words(  # noqa: PLR0913 - each is an option of its own
       voxtral encode clip.wav -o clip.safetensors
       voxtral align words "What is said." --codes clip.safetensors
     """
-    content = read_text(text)
+    content = read_text(text) if text == "-" else text
     given = None if codes_file is None else read_codes(codes_file)
     with open_model(model, LoadOptions(device, dtype, quantize), say) as loaded:
         if given is None:
@@ -145,7 +145,7 @@ def words(  # noqa: PLR0913 - each is an option of its own
 
 
 def check(  # noqa: PLR0913 - each is an option of its own
-    text: Annotated[str, typer.Argument(metavar="TEXT|FILE|-", help="What is said; - reads standard input.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT|-", help="What is said; - reads it from standard input.")],
     codes_file: Annotated[
         Path | None,
         typer.Option(
@@ -180,7 +180,7 @@ def check(  # noqa: PLR0913 - each is an option of its own
     """
     from voxtral.align.report import check_report, check_table
 
-    content = read_text(text)
+    content = read_text(text) if text == "-" else text
     given = None if codes_file is None else read_codes(codes_file)
     with open_model(model, LoadOptions(device, dtype, quantize), say) as loaded:
         if given is None:

@@ -11,6 +11,7 @@ import typer
 from voxtral.cli.loading import (
     DeviceOption,
     DtypeOption,
+    FlowDtypeOption,
     LoadOptions,
     MaxMemoryOption,
     ModelOption,
@@ -38,6 +39,7 @@ def bench(  # noqa: PLR0913 - they are the options of the command
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
     max_memory: MaxMemoryOption = None,
+    flow_dtype: FlowDtypeOption = "model",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No lines about progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of a table.")] = False,
 ) -> None:
@@ -59,10 +61,11 @@ def bench(  # noqa: PLR0913 - they are the options of the command
     if price_per_hour is not None:
         _check("price-per-hour", price_per_hour, 0, 1e9)
     tell = reporter(is_quiet=quiet)
-    from voxtral.engine.options import EngineOptions
+    from voxtral.engine.options import EngineOptions, parse_flow_dtype
 
     load = LoadOptions(device, dtype, quantize, max_memory)
-    with open_model(model, load, tell, options=EngineOptions()) as loaded:
+    engine = EngineOptions(flow_dtype=parse_flow_dtype(flow_dtype))
+    with open_model(model, load, tell, options=engine) as loaded:
         report = _measure(loaded, (1, streams), seconds, rounds, quiet)
     if price_per_hour is not None:
         report["cost"] = _cost(report["streams"], price_per_hour)

@@ -53,6 +53,15 @@ MaxMemoryOption = Annotated[
         show_default=False,
     ),
 ]
+FlowDtypeOption = Annotated[
+    str,
+    typer.Option(
+        "--flow-dtype",
+        metavar="DTYPE",
+        help="float8: the flow's products in 8 bits, on GPUs that have them (Ada, Hopper and newer); unmeasured. "
+        "Refused on others.",
+    ),
+]
 
 # Main memory of the process with no model in it (docs/QUANTIZATION.md), which no budget of a model makes smaller.
 _PROCESS_BYTES = 350_000_000

@@ -10,6 +10,7 @@ import typer
 from voxtral.cli.loading import (
     DeviceOption,
     DtypeOption,
+    FlowDtypeOption,
     MaxMemoryOption,
     ModelOption,
     QuantizeOption,
@@ -33,6 +34,7 @@ def serve(  # noqa: PLR0913 - each parameter is an option
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
     max_memory: MaxMemoryOption = None,
+    flow_dtype: FlowDtypeOption = "model",
     api_key_file: Annotated[
         Path | None,
         typer.Option(
@@ -127,6 +129,7 @@ def serve(  # noqa: PLR0913 - each parameter is an option
         dtype=None if dtype == "auto" else dtype,
         quantize=quantize,
         max_memory=max_memory,
+        flow_dtype=None if flow_dtype == "model" else flow_dtype,
         api_key_file=api_key_file,
         insecure=insecure,
         allowed_hosts=tuple(allowed_host) if allowed_host else None,

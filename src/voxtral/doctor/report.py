@@ -22,8 +22,8 @@ from voxtral import __version__
 from voxtral.device import ComputePlan, available_memory, device_memory, dtype_name
 from voxtral.driver import driver_version
 from voxtral.engine.engine import Engine
-from voxtral.engine.frame import RowInput
 from voxtral.engine.frame_maker import FrameMaker
+from voxtral.engine.inputs import RowInput
 from voxtral.engine.kv_cache import kv_bytes_per_position, kv_slot
 from voxtral.engine.memory import DeviceMemory
 from voxtral.engine.noise import SeededNoise
@@ -162,7 +162,7 @@ def _guarded(topic: str, describe: Callable[[], list[str]]) -> list[tuple[str, s
 
 @torch.inference_mode()
 def _compare(model: VoxtralModel) -> list[str]:
-    verdict = examine(ModelRig(model), only=("static step", "folded flow", "codec stream"))
+    verdict = examine(ModelRig(model), only=("static step", "folded flow", "codec step", "codec stream"))
     return [str(finding) for finding in verdict.findings]
 
 

@@ -6,30 +6,34 @@ next: `voxtral.engine.frame`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 import torch
 
-from voxtral.device import is_device_failure, probe_device
+from voxtral.device import has_remedy
 from voxtral.engine.blocks import SCRATCH_BLOCK
-from voxtral.engine.frame import FrameInputs, FrameOutputs, RowInput, compute_frame, gather_inputs
-from voxtral.engine.graphs import CAPTURES, CudaRecorder, FrameGraphs, Recorder, bucket_for, buckets_up_to
+from voxtral.engine.frame import FrameOutputs, compute_frame
+from voxtral.engine.graphs import (
+    CAPTURES,
+    FrameGraphs,
+    Recorder,
+    bucket_for,
+    buckets_up_to,
+    tell_of_capture,
+    usual_recorder,
+)
+from voxtral.engine.inputs import FrameInputs, InputStage, RowInput, gather_inputs
 from voxtral.engine.kv_cache import KVPages, Span, SpanMemory, StepMemory, scratch_kv_slot
 from voxtral.engine.memory import DeviceMemory
 from voxtral.engine.options import POSITIONS_PER_SEQUENCE, EngineOptions
 from voxtral.engine.paths import PathName, Paths
-from voxtral.errors import DeviceError
 from voxtral.model.acoustic import Flow, FlowSchedule
 from voxtral.model.folded import FoldedFlow
 from voxtral.model.kernels.dispatch import one_line
 from voxtral.model.voxtral import VoxtralModel
-from voxtral.switches import is_switched_off
-
-_log = logging.getLogger(__name__)
 
 # How many times the usual width the wide block tables have: 8192 positions, ten minutes of speech.
 _WIDE = 4
@@ -62,10 +66,12 @@ class Padding:
     scratch_slot: int
     block_size: int
     num_acoustic: int
+    _rows: list[RowInput] = field(default_factory=list[RowInput])  # made once, and only read
 
     def fill_up(self, rows: list[RowInput], num_rows: int) -> list[RowInput]:
         """Add rows up to a number."""
-        return rows + [self._row(index) for index in range(len(rows), num_rows)]
+        self._rows.extend(self._row(index) for index in range(len(self._rows), num_rows))
+        return rows + self._rows[len(rows) : num_rows]
 
     def blank(self, num_rows: int, num_blocks: int) -> FrameInputs:
         """Make inputs of such rows alone."""
@@ -115,7 +121,9 @@ class FrameMaker:
         self._folded = folded or fold_flow(model, options, self._paths)
         self._padding = Padding(memory.scratch_slot, memory.pool.block_size, model.config.codebooks.num_acoustic)
         self._widths = self._choose_widths()
+        self._is_cuda = model.device.type == "cuda"
         self._schedules: dict[int, FlowSchedule] = {}
+        self._stages: dict[tuple[int, int], InputStage] = {}
         self._graphs: FrameGraphs | None = None
         self._graphs_flow: Flow | None = None
 
@@ -123,22 +131,26 @@ class FrameMaker:
         """Make the next frame of each row; the outputs may have further rows that nobody looks at.
 
         Args:
-            rows: at least one, of one kind; see `kind_of`.
+            rows: at least one, of one kind; see `kinds_of`.
             num_euler_steps: of the flow.
         """
         if not self._is_static:
             return self._as_it_comes(rows, num_euler_steps, self._flow)
         return self._first_that_works(list(self._ways(rows, num_euler_steps)))
 
-    def kind_of(self, row: RowInput) -> int:
+    def kinds_of(self, rows: list[RowInput]) -> list[int]:
         """Tell rows apart that must not be in one step: those of one number may be.
 
         A row that is longer than all block tables runs as it comes, and must not take others along. With
         `batch_invariant` the width of a row's table is its own affair too, for sums depend on it.
         """
-        if not self._is_static:
-            return 0
-        kind = next((kind for kind, width in enumerate(self._widths) if len(row.blocks) <= width), len(self._widths))
+        longest = max((len(row.blocks) for row in rows), default=0)
+        if not self._is_static or longest <= self._widths[0]:
+            return [0] * len(rows)
+        return [self._kind_of(len(row.blocks)) for row in rows]
+
+    def _kind_of(self, num_blocks: int) -> int:
+        kind = next((kind for kind, width in enumerate(self._widths) if num_blocks <= width), len(self._widths))
         return kind if self._options.batch_invariant or kind == len(self._widths) else 0
 
     def prepare(self) -> Iterator[tuple[int, bool]]:
@@ -167,21 +179,14 @@ class FrameMaker:
 
     @property
     def _is_static(self) -> bool:
-        wants = self._options.cuda_graphs is True or self._model.device.type == "cuda"
-        return wants and self._paths.is_open("static")
+        return (self._is_cuda or self._options.cuda_graphs is True) and self._paths.is_open("static")
 
     @property
     def _flow(self) -> Flow | None:
         return self._folded if self._paths.is_open("folded") else None
 
     def _usual_recorder(self) -> Recorder | None:
-        if self._model.device.type != "cuda":
-            return None
-        if self._options.cuda_graphs is False:
-            return None
-        if is_switched_off("cuda_graphs"):
-            return None
-        return CudaRecorder(self._model.device)
+        return usual_recorder(self._model.device, self._options)
 
     def _choose_widths(self) -> list[int]:
         """Choose the widths of block tables that static steps may have, in blocks."""
@@ -227,17 +232,9 @@ class FrameMaker:
         raise failed[0]
 
     def _check_remedy(self, error: Exception) -> None:
-        """Raise again what another way would not cure: too little memory, and a device that is lost.
-
-        Errors of CUDA that leave the device alive, such as a kernel that was not built for it, are told by asking it.
-        """
-        if isinstance(error, torch.OutOfMemoryError | MemoryError):
-            raise error
-        if is_device_failure(error):
-            try:
-                probe_device(self._model.device)
-            except DeviceError:
-                raise error from None
+        """Raise again what another way would not cure."""
+        if not has_remedy(error, self._model.device):
+            raise error from None
 
     # The ways.
 
@@ -245,12 +242,23 @@ class FrameMaker:
         self, rows: list[RowInput], num_euler_steps: int, flow: Flow | None, width: int
     ) -> FrameOutputs:
         size = self._max_batch if self._options.batch_invariant else bucket_for(len(rows), self._max_batch)
-        filled = self._padding.fill_up(rows, size)
-        inputs = gather_inputs(filled, num_blocks=width, pin=self._model.device.type == "cuda")
-        # Other numbers of steps come from requests: buffers and graphs for each would be anybody's to multiply.
-        if num_euler_steps == self._model.config.generation.num_euler_steps:
-            return self._own_graphs(flow).run(inputs)
-        return self._static_step(num_euler_steps, flow)(inputs.to(self._model.device))
+        stage = self._stage_for(size, width)
+        inputs = stage.write(self._padding.fill_up(rows, size))
+        try:
+            # Other numbers of steps come from requests: buffers and graphs for each would be anybody's to multiply.
+            if num_euler_steps == self._model.config.generation.num_euler_steps:
+                return self._own_graphs(flow).run(inputs)
+            return self._static_step(num_euler_steps, flow)(inputs.to(self._model.device))
+        finally:
+            stage.sent()
+
+    def _stage_for(self, num_rows: int, num_blocks: int) -> InputStage:
+        """Look up or make the buffers of a size; there are few sizes."""
+        stage = self._stages.get((num_rows, num_blocks))
+        if stage is None:
+            stage = InputStage(num_rows, num_blocks, self._padding.num_acoustic, self._model.device)
+            self._stages[num_rows, num_blocks] = stage
+        return stage
 
     def _as_it_comes(self, rows: list[RowInput], num_euler_steps: int, flow: Flow | None) -> FrameOutputs:
         num_rows, num_blocks = len(rows), max(len(row.blocks) for row in rows)
@@ -280,7 +288,7 @@ class FrameMaker:
         if self._graphs is None or self._graphs_flow is not flow:
             step = self._static_step(self._model.config.generation.num_euler_steps, flow)
             recorder = self._recorder if self._paths.is_open("graphs") else None
-            tell = partial(_tell_of_capture, self._paths)
+            tell = partial(tell_of_capture, self._paths)
             self._graphs = FrameGraphs(step, self._padding.blank, self._model.device, recorder, tell)
             self._graphs_flow = flow
         return self._graphs
@@ -291,11 +299,3 @@ def fold_flow(model: VoxtralModel, options: EngineOptions, paths: Paths) -> Flow
     if options.flow == "folded" and paths.is_open("folded"):
         return FoldedFlow.build(model.acoustic_transformer)
     return None
-
-
-def _tell_of_capture(paths: Paths, reason: str) -> None:
-    """Say that a size is launched eagerly; if nothing will be captured any more, that is a closed path."""
-    if CAPTURES.refusal is not None:
-        paths.close("graphs", reason)
-    elif paths.is_open("graphs"):
-        _log.warning("voxtral: one size of CUDA graph was not captured (%s) and is launched eagerly", reason)

@@ -1,9 +1,9 @@
-"""Frames in static buffers: on CUDA each size of a step is captured once and replayed as one graph.
+"""Captures, and frames in static buffers: on CUDA each size of a step is captured once and replayed as one graph.
 
-A captured frame is one launch where the plain one is about three hundred; all that changes from step to step is copied
-into its inputs before. A capture may fail, and nobody hears of it: the same step is computed eagerly in the same call,
-that size is never captured again, and one warning says so. Without a recorder the static step simply runs, so that it
-can be tested anywhere.
+A captured frame is one launch where the plain one is about three hundred; all that changes from step to step is in one
+buffer, which is copied before. A capture may fail, and nobody hears of it: the same step is computed eagerly in the
+same call, that size is never captured again, and one warning says so. Without a recorder the static step simply runs,
+so that it can be tested anywhere.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import torch
 
-from voxtral.engine.frame import FrameInputs, FrameOutputs
+from voxtral.engine.frame import FrameOutputs
+from voxtral.engine.inputs import FrameInputs
+from voxtral.engine.options import EngineOptions
+from voxtral.engine.paths import Paths
 from voxtral.model.kernels.dispatch import one_line
+from voxtral.switches import is_switched_off
 
 _log = logging.getLogger(__name__)
 
@@ -65,22 +69,38 @@ class CaptureState:
 CAPTURES: Final = CaptureState()
 
 
+def capture_refusal() -> str | None:
+    """Say why nothing is captured any more in this process; None where captures may be tried."""
+    return CAPTURES.refusal
+
+
 class CaptureError(Exception):
-    """A frame was not captured; it can be computed eagerly."""
+    """A computation was not captured; it can be made eagerly."""
+
+
+def tell_of_capture(paths: Paths, reason: str) -> None:
+    """Say that a size is launched eagerly; if nothing will be captured any more, that is a closed path."""
+    if CAPTURES.refusal is not None:
+        paths.close("graphs", reason)
+    elif paths.is_open("graphs"):
+        _log.warning("voxtral: one size of CUDA graph was not captured (%s) and is launched eagerly", reason)
+
+
+_Outputs = TypeVar("_Outputs")
 
 
 @dataclass(frozen=True, eq=False)
-class Recording:
-    """A captured frame: what replays it, and the buffers that it then fills."""
+class Recording(Generic[_Outputs]):
+    """A captured computation: what replays it, and the buffers that it then fills."""
 
     replay: Callable[[], None]
-    outputs: FrameOutputs
+    outputs: _Outputs
 
 
 class Recorder(Protocol):
-    """What captures a frame; `CudaRecorder`, and others in tests."""
+    """What captures a computation; `CudaRecorder`, and others in tests."""
 
-    def record(self, compute: Callable[[], FrameOutputs]) -> Recording:
+    def record(self, compute: Callable[[], _Outputs]) -> Recording[_Outputs]:
         """Capture a computation.
 
         Raises:
@@ -104,7 +124,7 @@ class CudaRecorder:
         self._stream: torch.cuda.Stream | None = None
         self._pool: Any = None
 
-    def record(self, compute: Callable[[], FrameOutputs]) -> Recording:
+    def record(self, compute: Callable[[], _Outputs]) -> Recording[_Outputs]:
         """See Recorder."""
         with CAPTURES.lock:
             if CAPTURES.refusal is not None:
@@ -134,7 +154,7 @@ class CudaRecorder:
                 CAPTURES.refusal = reason
             raise CaptureError(reason)
 
-    def _warm_up(self, compute: Callable[[], FrameOutputs]) -> torch.cuda.Stream:
+    def _warm_up(self, compute: Callable[[], object]) -> torch.cuda.Stream:
         if self._stream is None:
             self._stream = torch.cuda.Stream(self._device)
         current = torch.cuda.current_stream(self._device)
@@ -146,6 +166,13 @@ class CudaRecorder:
         return self._stream
 
 
+def usual_recorder(device: torch.device, options: EngineOptions) -> Recorder | None:
+    """Make what captures on a device; None where nothing is to be captured."""
+    if device.type != "cuda" or options.cuda_graphs is False or is_switched_off("cuda_graphs"):
+        return None
+    return CudaRecorder(device)
+
+
 def _torch_version() -> tuple[int, int]:
     major, minor = torch.__version__.split(".")[:2]
     return int(major), int(minor)
@@ -154,7 +181,7 @@ def _torch_version() -> tuple[int, int]:
 @dataclass(eq=False)
 class _StaticFrame:
     inputs: FrameInputs
-    recording: Recording | None = None
+    recording: Recording[FrameOutputs] | None = None
 
 
 @dataclass(eq=False)

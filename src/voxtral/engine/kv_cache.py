@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from voxtral.engine.blocks import SCRATCH_BLOCK
 from voxtral.model.attention import attend_causally
 from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
 from voxtral.model.layers import Rotation
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +90,11 @@ class Span:
     num_seen: int  # positions of the sequence, the new ones included
     text: tuple[int, int] | None = None  # positions of the text where what one new position sees of it is wanted
 
+    @property
+    def num_text(self) -> int:
+        """Tokens of the text."""
+        return 0 if self.text is None else self.text[1] - self.text[0]
+
 
 class SpanMemory:
     """Any number of new positions of several sequences, attended to one sequence at a time.
@@ -104,7 +113,9 @@ class SpanMemory:
         self._slot_mapping = slot_mapping
         self._spans = spans
         self._text_heads = text_heads if any(span.text for span in spans) else ()
-        self._text_weights: list[list[Tensor]] = [[] for _ in spans]  # of each span [n] for each head
+        self._text_layers = {layer for layer, _ in self._text_heads}
+        # Of each span, and of each head [n].
+        self._text_weights: list[list[npt.NDArray[np.float32]]] = [[] for _ in spans]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See AttentionMemory; query [1, H, N, Dh]."""
@@ -117,7 +128,8 @@ class SpanMemory:
                 part[span.blocks].flatten(0, 1)[: span.num_seen].transpose(0, 1)[None] for part in (keys, values)
             )
             outputs.append(attend_causally(query[:, :, span.start : span.stop], seen_keys, seen_values))
-            self._listen(layer, query, seen_keys, span)
+            if layer in self._text_layers:
+                self._listen(layer, query, seen_keys, span)
         num_padding = query.shape[2] - self._spans[-1].stop
         if num_padding:
             outputs.append(outputs[0].new_zeros(1, num_padding, outputs[0].shape[2]))
@@ -128,8 +140,11 @@ class SpanMemory:
         """What the heads saw of the texts: [spans, longest text] float32, zero behind a text; None if nobody asked."""
         if not self._text_heads:
             return None
-        means = [sum(parts) / len(parts) if parts else torch.zeros(0) for parts in self._text_weights]
-        return pad_sequence([torch.as_tensor(mean) for mean in means], batch_first=True)
+        weights = np.zeros((len(self._spans), max(span.num_text for span in self._spans)), dtype=np.float32)
+        for row, parts in zip(weights, self._text_weights, strict=True):
+            for part in parts:
+                row[: len(part)] += part
+        return torch.as_tensor(weights / len(self._text_heads))
 
     def attend_rotating(self, layer: int, projections: tuple[Tensor, Tensor, Tensor], rotation: Rotation) -> Tensor:
         """See FusedMemory."""
@@ -138,16 +153,21 @@ class SpanMemory:
         return attend_spans(query, pages, self._paged_spans)
 
     def _listen(self, layer: int, query: Tensor, seen_keys: Tensor, span: Span) -> None:
-        """Note what the chosen heads of a layer see of a span's text."""
-        heads = [head for number, head in self._text_heads if number == layer]
-        if not heads or span.text is None:
+        """Note what the chosen heads of a layer see of a span's text.
+
+        By numpy, because these are a few hundred numbers, and torch would take ten times as long over them.
+        """
+        if span.text is None:
             return
         group = query.shape[1] // seen_keys.shape[1]
         start, stop = span.text
-        wanted = query[0, heads, span.start, None]  # [heads, 1, Dh]
-        keys = seen_keys[0, [head // group for head in heads], start:stop]
-        scores = (wanted * wanted.shape[-1] ** -0.5) @ keys.transpose(1, 2)
-        self._text_weights[span.start].extend(scores[:, 0].float().softmax(dim=-1))
+        for number, head in self._text_heads:
+            if number == layer:
+                wanted = query[0, head, span.start].float().numpy()
+                keys = seen_keys[0, head // group, start:stop].float().numpy()
+                scores = keys @ (wanted * wanted.shape[0] ** -0.5)
+                shares = np.exp(scores - scores.max())
+                self._text_weights[span.start].append(shares / shares.sum())
 
     @cached_property
     def _paged_spans(self) -> PagedSpans:

@@ -6,9 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from voxtral.errors import OptionError, quoted
+
+FlowDtype = Literal["model", "float8"]
+FLOW_DTYPES: tuple[FlowDtype, ...] = ("model", "float8")
+
 # Room for each sequence of a batch where nothing else is said: 500 characters with a long voice, or 2.5 minutes of
 # speech (docs/MODEL.md, "Habits"). What a model needs of memory is planned with the same number.
 POSITIONS_PER_SEQUENCE = 2048
+
+# Tokens of a text that can be followed while it is spoken.
+MAX_FOLLOWED_TOKENS = 512
 
 _MAX_BATCH = {"cuda": 64}
 _MAX_BATCH_ELSEWHERE = 16
@@ -21,6 +29,17 @@ def default_max_batch(device_type: str) -> int:
     16
     """
     return _MAX_BATCH.get(device_type, _MAX_BATCH_ELSEWHERE)
+
+
+def parse_flow_dtype(text: str) -> FlowDtype:
+    """Read the name of a dtype of the flow.
+
+    Raises:
+        OptionError: there is none of that name.
+    """
+    if text not in FLOW_DTYPES:
+        raise OptionError(f"flow_dtype is {quoted(text)}; it must be one of {', '.join(FLOW_DTYPES)}")
+    return text
 
 
 @dataclass(frozen=True)
@@ -57,6 +76,9 @@ class EngineOptions:
         text_heads: layer and query head each of those that follow the text (`voxtral.align`); empty where none are
             known. Their attention is measured for requests with a follower.
         num_threads: CPU threads for one operation of torch on the engine's thread; None leaves torch's choice.
+
+    Raises:
+        OptionError: `flow_dtype` is neither.
     """
 
     max_batch: int | None = None
@@ -65,7 +87,7 @@ class EngineOptions:
     prefill_positions: int = 256
     batch_invariant: bool = False
     flow: Literal["plain", "folded"] = "folded"
-    flow_dtype: Literal["model", "float8"] = "model"
+    flow_dtype: FlowDtype = "model"
     cuda_graphs: bool | None = None
     max_buffered_frames: int = 64
     # One frame first for the lowest TTFA; then slow growth, so that even at RTF 0.8 the next chunk is
@@ -77,6 +99,9 @@ class EngineOptions:
     num_threads: int | None = None
     triton: bool | None = None
     warm_up: bool = True
+
+    def __post_init__(self) -> None:
+        parse_flow_dtype(self.flow_dtype)
 
     def frames_in_chunk(self, index: int) -> int:
         """Return the frames of chunk `index`.

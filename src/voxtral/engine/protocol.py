@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from voxtral.engine.sequence import GenerationRequest, GenerationTrace, Stop
     from voxtral.types import AudioChunk
 
 
-@dataclass(frozen=True, eq=False)
-class RowOutput:
+class RowOutput(NamedTuple):
     """What one frame of a row brought.
 
     Attributes:
@@ -128,7 +127,21 @@ class RunnerProtocol(Protocol[RowT, StepT]):
         """Look at the frames of a step, and decode the chunks that they complete.
 
         Yields:
-            Each row as soon as its audio is there; those whose first audio it is come first.
+            Each row as soon as its audio is there; those whose first audio it is come first. Where audio is not waited
+            for, a row comes without, and `hand_over` brings it later, with the row's end if this is it.
+        """
+        ...
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether audio is under way that `hand_over` will bring."""
+        ...
+
+    def hand_over(self, *, wait: bool) -> Iterator[tuple[RowT, RowOutput | Exception]]:
+        """Hand over audio that was not there when its frame was looked at; with `wait`, all of it.
+
+        Yields:
+            Each row with its audio, also such as have ended meanwhile.
         """
         ...
 

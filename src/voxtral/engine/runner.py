@@ -11,32 +11,46 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from voxtral.config import END_AUDIO
 from voxtral.device import is_out_of_memory, release_memory
+from voxtral.engine.audio_maker import AudioMaker
+from voxtral.engine.blocks import BlockPool
 from voxtral.engine.following import Decision
-from voxtral.engine.frame import FrameOutputs, RowInput
+from voxtral.engine.frame import FrameOutputs
 from voxtral.engine.frame_maker import FrameMaker, fold_flow
+from voxtral.engine.graphs import usual_recorder
+from voxtral.engine.inputs import RowInput
 from voxtral.engine.kv_cache import Span, SpanMemory, kv_slot
 from voxtral.engine.memory import DeviceMemory, lacks_memory, plan_blocks
+from voxtral.engine.noise import NoiseMaker
 from voxtral.engine.options import EngineOptions, default_max_batch
 from voxtral.engine.paths import Paths
 from voxtral.engine.prefix_store import PrefixStore
 from voxtral.engine.protocol import Counts, RowOutput, RunnerProtocol
-from voxtral.engine.row import Row
+from voxtral.engine.row import FrameTokens, Row
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace
 from voxtral.engine.transfer import mark, to_host
 from voxtral.engine.vocoder import Due, Outcome, Vocoder, not_finite
 from voxtral.errors import OptionError
 from voxtral.model.voxtral import VoxtralModel, round_flow_to_float8
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+# Of the time to warm up, so that frames get theirs too; their sizes are fewer, and cost more to meet in a stream.
+_SHARE_OF_AUDIO = 0.4
+
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Rows of one step that share a flow schedule and a kind (`FrameMaker.kind_of`)."""
+    """Rows of one step that share a flow schedule and a kind (`FrameMaker.kinds_of`)."""
 
     rows: list[Row]
     rewinds: list[int]  # of each row when the frame was asked for; one that was rewound since wants another
@@ -44,6 +58,16 @@ class Group:
     semantic: Tensor  # [rows] int64 in CPU memory
     is_finite: Tensor  # [rows] bool in CPU memory
     text_weights: Tensor | None  # [rows, tokens] float32 in CPU memory
+
+    @cached_property
+    def says_end(self) -> list[bool]:
+        """Whether each row chose END_AUDIO; in one call, once the step is made."""
+        return (self.semantic.numpy() == END_AUDIO).tolist()
+
+    @cached_property
+    def finite(self) -> list[bool]:
+        """Whether all values of each row are finite."""
+        return self.is_finite.numpy().tolist()
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +115,7 @@ class Runner(RunnerProtocol[Row, Step]):
         self.paths = paths or Paths(str(model.device))
         self._options = options
         self._made: _OnDevice | None = None
+        self._noise = NoiseMaker()
         if options.flow_dtype == "float8":
             round_flow_to_float8(model)
         folder = options.prefix_folder
@@ -148,14 +173,19 @@ class Runner(RunnerProtocol[Row, Step]):
 
     def release(self, row: Row) -> None:
         """See RunnerProtocol."""
+        row.has_ended = True
         if row.swapped is not None:
             row.swapped = None
             return
-        self._on_device().memory.give_back(row.slot, row.reservation)
+        made = self._on_device()
+        made.vocoder.release(row)
+        made.memory.give_back(row.slot, row.reservation)
 
     def swap_out(self, row: Row) -> None:
         """See RunnerProtocol."""
-        self._on_device().memory.swap_out(row)
+        made = self._on_device()
+        made.vocoder.swap_out(row)
+        made.memory.swap_out(row)
 
     def swap_in(self, row: Row) -> bool:
         """See RunnerProtocol."""
@@ -223,20 +253,15 @@ class Runner(RunnerProtocol[Row, Step]):
     def launch(self, rows: list[Row]) -> Step:
         """See RunnerProtocol."""
         made = self._on_device()
-        groups: dict[tuple[int, int], list[tuple[Row, RowInput]]] = {}
-        failures: list[tuple[Row, Exception]] = []
-        for row in rows:
-            try:
-                row_input = self._next_input(made.memory, row)
-            # The noise comes from the request; whatever is wrong with it concerns that row alone.
-            except Exception as error:  # noqa: BLE001
-                failures.append((row, error))
-                continue
-            kind = (row.request.num_euler_steps, made.frames.kind_of(row_input))
-            groups.setdefault(kind, []).append((row, row_input))
+        members_of: dict[tuple[int, int], list[tuple[Row, RowInput]]] = {}
+        inputs, failures = self._next_inputs(made.memory, rows)
+        kinds = made.frames.kinds_of([row_input for _, row_input in inputs])
+        for member, kind in zip(inputs, kinds, strict=True):
+            row = member[0]
+            members_of.setdefault((row.request.num_euler_steps, kind), []).append(member)
             row.num_launched += 1
         launched: list[Group] = []
-        for (num_euler_steps, _), members in groups.items():
+        for (num_euler_steps, _), members in members_of.items():
             outputs = made.frames.make([row_input for _, row_input in members], num_euler_steps)
             semantic, is_finite = outputs.audio_tokens[: len(members), 0], outputs.is_finite[: len(members)]
             weights = None if outputs.text_weights is None else to_host(outputs.text_weights[: len(members)])
@@ -245,20 +270,47 @@ class Runner(RunnerProtocol[Row, Step]):
             launched.append(Group(of_step, rewinds, outputs, to_host(semantic), to_host(is_finite), weights))
         return Step(launched, failures, mark(self.model.device))
 
-    def _next_input(self, memory: DeviceMemory, row: Row) -> RowInput:
-        request, frame = row.request, row.num_launched
-        noise = request.noise(frame) * request.noise_scale
+    def _next_inputs(
+        self, memory: DeviceMemory, rows: list[Row]
+    ) -> tuple[list[tuple[Row, RowInput]], list[tuple[Row, Exception]]]:
+        """Make the input of each row's next frame; what is wrong with one of them concerns that row alone."""
+        noises = self._noise.each(
+            [row.request.noise for row in rows],
+            [row.num_launched for row in rows],
+            [row.request.noise_scale for row in rows],
+            self.model.config.codebooks.num_acoustic,
+        )
+        inputs: list[tuple[Row, RowInput]] = []
+        failures: list[tuple[Row, Exception]] = []
+        for row, noise in zip(rows, noises, strict=True):
+            try:
+                inputs.append((row, self._next_input(memory.pool, row, noise)))
+            except Exception as error:  # noqa: BLE001
+                failures.append((row, error))
+        return inputs, failures
+
+    def _next_input(self, pool: BlockPool, row: Row, noise: npt.NDArray[np.float32] | Exception) -> RowInput:
+        """Take what a row's next frame needs of the cache, and say where it is.
+
+        Raises:
+            Exception: that one, in place of noise.
+        """
+        if isinstance(noise, Exception):
+            raise noise
+        request, frame, blocks = row.request, row.num_launched, row.reservation.blocks
         position = row.num_prompt - 1 + frame
-        memory.pool.extend(row.reservation, position + 1)
+        num_blocks = pool.blocks_for(position + 1)
+        if len(blocks) < num_blocks:
+            pool.extend(row.reservation, position + 1)
         return RowInput(
-            slot=row.slot,
-            position=position,
-            kv_slot=kv_slot(row.reservation.blocks, position, memory.pool.block_size),
-            blocks=row.reservation.blocks[: memory.pool.blocks_for(position + 1)],
-            noise=noise,
-            guidance_scale=request.guidance_scale,
-            may_end=frame >= max(request.min_frames, row.may_end_from),
-            text=None if request.follower is None else request.prompt.text_span,
+            row.slot,
+            position,
+            kv_slot(blocks, position, pool.block_size),
+            blocks if len(blocks) == num_blocks else blocks[:num_blocks],
+            noise,
+            request.guidance_scale,
+            frame >= max(request.min_frames, row.may_end_from),
+            None if request.follower is None else request.prompt.text_span,
         )
 
     def wait(self, step: Step) -> None:
@@ -268,43 +320,65 @@ class Runner(RunnerProtocol[Row, Step]):
 
     def collect(self, step: Step) -> Iterator[Outcome]:
         """See RunnerProtocol."""
-        yield from step.failures
         made = self._on_device()
-        looks: list[tuple[Row, Iterator[RowOutput | Due | Exception]]] = []
-        for group in step.groups:
-            semantic: list[int] = group.semantic.numpy().tolist()
-            is_finite: list[bool] = group.is_finite.numpy().tolist()
-            for index, row in enumerate(group.rows):
-                if row.num_rewinds == group.rewinds[index]:
-                    look = self._look_at(made, group, index, semantic[index], is_finite=is_finite[index])
-                    looks.append((row, look))
-                else:
-                    yield row, RowOutput(None, row.num_frames, None)
+        vocoder = made.vocoder
+        for row, error in step.failures:
+            row.has_ended = True
+            if not vocoder.follow((row, error)):
+                yield row, error
+        looks = {
+            row: self._look_at(made, group, index) for group in step.groups for index, row in enumerate(group.rows)
+        }
         # Nearly always one round: only frames that a follower kept back become several chunks at once.
         while looks:
             due: list[Due] = []
-            going_on: list[tuple[Row, Iterator[RowOutput | Due | Exception]]] = []
-            for row, look in looks:
-                output = next(look, None)
+            for row, output in [(row, next(look, None)) for row, look in looks.items()]:
                 if output is None:
+                    del looks[row]
                     continue
-                going_on.append((row, look))
+                row.has_ended = isinstance(output, Exception) or output.stop is not None
                 if isinstance(output, Due):
                     due.append(output)
-                else:
+                elif not row.has_ended or not vocoder.follow((row, output)):
                     yield row, output
-            yield from made.vocoder.decode(due)
-            looks = going_on
+                    continue
+                if vocoder.is_late:
+                    yield row, RowOutput(None, row.num_frames, None)
+            if vocoder.is_late:
+                vocoder.start(due)
+            else:
+                yield from vocoder.decode(due)
+        if vocoder.is_late:
+            yield from vocoder.hand_over(wait=False)
 
-    def _look_at(
-        self, made: _OnDevice, group: Group, index: int, semantic: int, *, is_finite: bool
-    ) -> Iterator[RowOutput | Due | Exception]:
+    @property
+    def has_audio(self) -> bool:
+        """See RunnerProtocol."""
+        return self._made is not None and self._made.vocoder.has_audio
+
+    def hand_over(self, *, wait: bool) -> Iterator[Outcome]:
+        """See RunnerProtocol."""
+        if self._made is not None:
+            yield from self._made.vocoder.hand_over(wait=wait)
+
+    def _look_at(self, made: _OnDevice, group: Group, index: int) -> Iterator[RowOutput | Due | Exception]:
         """Take one row's frame; say what is to be decoded now, if anything, and after that."""
         row, outputs = group.rows[index], group.outputs
-        if not is_finite:
+        if row.has_ended:
+            return
+        if row.num_rewinds != group.rewinds[index]:
+            yield RowOutput(None, row.num_frames, None)
+            return
+        if not group.finite[index]:
             yield not_finite("frame", row.num_frames, self.model.dtype)
             return
-        decision = _decide(row, group, index, says_end=semantic == END_AUDIO)
+        says_end = group.says_end[index]
+        try:
+            decision = _decide(row, group, index, says_end=says_end)
+        # The follower comes from the request; whatever is wrong with it concerns that row alone.
+        except Exception as error:  # noqa: BLE001
+            yield error
+            return
         if decision == "again":
             self._rewind(made.memory, row)
             yield RowOutput(None, row.num_frames, None)
@@ -312,19 +386,18 @@ class Runner(RunnerProtocol[Row, Step]):
         row.num_seen += 1
         if row.trace is not None:
             row.trace.add(outputs.hidden[index], outputs.flow_state[index], outputs.audio_tokens[index])
-        tokens = outputs.audio_tokens[index]
+        frame = FrameTokens(outputs.audio_tokens, index)
         if decision in ("keep", "wait"):
-            row.waiting.append(tokens)
-            row.last = None if row.request.follower is None else tokens
+            row.waiting.append(frame)
+            row.last = None if row.request.follower is None else frame
             if decision == "wait" and row.num_seen < row.request.max_frames:
                 yield RowOutput(None, row.num_frames, None)
                 return
         elif decision in ("over", "lost"):
-            row.drop_waiting(is_end=semantic == END_AUDIO)
-        for frame in row.take_waiting():
-            yield made.vocoder.add(row, frame)
+            row.drop_waiting(is_end=says_end)
+        for waiting in row.take_waiting():
+            yield made.vocoder.add(row, waiting)
         if decision in ("end", "over", "lost"):
-            row.num_rewinds += 1  # a frame that is under way already is of no use to anybody
             yield made.vocoder.end(row, decision)
 
     def _rewind(self, memory: DeviceMemory, row: Row) -> None:
@@ -336,19 +409,26 @@ class Runner(RunnerProtocol[Row, Step]):
             last_token = torch.tensor(row.request.prompt.token_ids[-1:])
             memory.carried[row.slot] = self.model.embed_text(last_token)[0].to(memory.carried)
         else:
-            memory.carried[row.slot] = self.model.embed_frames(row.last[None])[0]
+            memory.carried[row.slot] = self.model.embed_frames(row.last.tokens[None])[0]
 
     # What is on the device.
 
     def check_idle(self) -> str | None:
         """See RunnerProtocol."""
-        return None if self._made is None else self._made.memory.check_idle()
+        if self._made is None:
+            return None
+        num_states = self._made.vocoder.num_slots
+        return f"{num_states} states of audio are lost" if num_states else self._made.memory.check_idle()
 
     def warm_up(self, limit_s: float) -> str:
         """See RunnerProtocol: the codec's chunks, then static frames, the largest first; what is left comes lazily."""
         started = time.perf_counter()
         made = self._on_device()
-        made.vocoder.warm_up(self.model.config.codebooks.num_codebooks)
+        num_calls = 0
+        for _, _, is_captured in made.vocoder.warm_up(self.model.config.codebooks.num_codebooks):
+            num_calls += is_captured
+            if time.perf_counter() - started > limit_s * _SHARE_OF_AUDIO:
+                break
         captured: list[int] = []
         num_eager = 0
         for num_rows, is_captured in made.frames.prepare():
@@ -360,7 +440,8 @@ class Runner(RunnerProtocol[Row, Step]):
                 break
         graphs = f"graphs of {captured[0]} to {captured[-1]} rows" if captured else "no graphs"
         eager = f", {num_eager} sizes without" if num_eager and captured else ""
-        return f"codec chunks and {graphs}{eager} in {time.perf_counter() - started:.1f} s"
+        chunks = f"{num_calls} graphs of codec chunks" if num_calls else "codec chunks"
+        return f"{chunks} and {graphs}{eager} in {time.perf_counter() - started:.1f} s"
 
     def reset(self) -> None:
         """See RunnerProtocol."""
@@ -392,18 +473,31 @@ class Runner(RunnerProtocol[Row, Step]):
     def _make(self, store: PrefixStore | None) -> _OnDevice:
         model, options = self.model, self._options
         try:
+            if model.device.type == "cuda":
+                model.codec.fuse()  # before the memory that is left is planned with
             flow = fold_flow(model, options, self.paths)
             memory = DeviceMemory(model, options, self.max_batch, store)
             frames = FrameMaker(model, memory, options, self.max_batch, self.paths, folded=flow)
+            return _OnDevice(memory, frames, self._make_vocoder())
         except Exception as error:
             if is_out_of_memory(error):
                 # Not chained: the error holds this frame of the stack, and that what there is of the memory.
                 raise lacks_memory(model, options, self.max_batch) from None
             raise
+
+    def _make_vocoder(self) -> Vocoder:
+        model, options = self.model, self._options
+        maker = None
+        if (model.device.type == "cuda" or options.cuda_graphs is True) and self.paths.is_open("codec_step"):
+            step, num_codebooks = model.make_codec_step(), model.config.codebooks.num_codebooks
+            recorder = usual_recorder(model.device, options)
+            if step is not None:
+                maker = AudioMaker(step, options, model.device, self.max_batch, num_codebooks, self.paths, recorder)
         has_stream = self.paths.is_open("codec_stream")
         rate = model.config.sample_rate
-        vocoder = Vocoder(model, options, model.device, model.dtype, rate, has_stream=has_stream)
-        return _OnDevice(memory, frames, vocoder)
+        return Vocoder(
+            model, options, model.device, model.dtype, rate, has_stream=has_stream, maker=maker, paths=self.paths
+        )
 
 
 def _decide(row: Row, group: Group, index: int, *, says_end: bool) -> Decision:

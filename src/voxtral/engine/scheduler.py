@@ -132,8 +132,7 @@ class Scheduler:
     def choose_rows(self) -> list[Sequence]:
         """Choose who makes a frame: whose readers are waiting for it; when all are well served, everybody."""
         ready = self._going_on()
-        hungry = [sequence for sequence in ready if not sequence.is_ahead]
-        return hungry or ready
+        return [sequence for sequence in ready if not sequence.is_ahead] or ready
 
     def _going_on(self) -> list[Sequence]:
         return [sequence for sequence in self.running if sequence.can_go_on]

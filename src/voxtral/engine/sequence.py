@@ -237,6 +237,11 @@ class Sequence:
     max_buffered: int  # samples
     row: RowProtocol | None = None  # the runner's; None before it is admitted and after it has ended
     num_pushed: int = 0  # samples
+    deadline: float = field(init=False)  # when it fails, on the clock of time.perf_counter
+
+    def __post_init__(self) -> None:
+        """Reckon once what every turn asks for."""
+        self.deadline = self.handle.stats.submitted_at + self.request.deadline_s
 
     @property
     def admitted_row(self) -> RowProtocol:
@@ -253,7 +258,8 @@ class Sequence:
     @property
     def can_go_on(self) -> bool:
         """Whether its next frame may be asked for: its prompt is run, its budget not spent, and its reader keeps up."""
-        return self.is_ready and self.row is not None and self.row.is_prefilled and not self.row.is_exhausted
+        row = self.row
+        return row is not None and self.is_ready and row.is_prefilled and not row.is_exhausted
 
     @property
     def is_ready(self) -> bool:
@@ -264,11 +270,6 @@ class Sequence:
     def is_ahead(self) -> bool:
         """Whether its reader is far behind what has been made."""
         return self.handle.num_buffered > self.max_buffered // 2
-
-    @property
-    def deadline(self) -> float:
-        """When it fails, on the clock of time.perf_counter."""
-        return self.handle.stats.submitted_at + self.request.deadline_s
 
     def is_lost(self, now: float) -> bool:
         """Tell whether it was cancelled or is too late."""

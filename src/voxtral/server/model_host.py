@@ -236,7 +236,11 @@ class ModelHost:
                 max_memory=options.max_memory,
                 local_files_only=True,  # whoever may be asked has been, before this began
                 announce=self._announce,
-                options=EngineOptions(max_batch=options.max_batch, batch_invariant=options.batch_invariant),
+                options=EngineOptions(
+                    max_batch=options.max_batch,
+                    batch_invariant=options.batch_invariant,
+                    flow_dtype=options.flow_dtype,
+                ),
             )
         _speak_once(tts)
         return LoadedModel(tts, self._open_voices(tts), _describe(tts, self._name))

@@ -17,7 +17,9 @@ from typing import Any, Literal, get_type_hints
 
 from voxtral.disk import look
 from voxtral.errors import OptionError, quoted
+from voxtral.options import NORMALIZE
 from voxtral.switches import parse_truth
+from voxtral.types import Normalize
 
 PREFIX = "VOXTRAL_"
 
@@ -40,6 +42,7 @@ class ServerOptions:
         dtype: auto, float32, bfloat16 or float16.
         quantize: see `VoxtralTTS.from_pretrained`.
         max_memory: see `VoxtralTTS.from_pretrained`.
+        flow_dtype: see `EngineOptions`.
         max_batch: sequences that make frames side by side; None takes the engine's own number.
         batch_invariant: the same samples under any load; costs speed.
         data_dir: where voices made over HTTP are kept.
@@ -69,7 +72,7 @@ class ServerOptions:
         max_upload_bytes: of one clip.
         max_voices: voices that may be stored.
         cloning: whether voices may be made from audio at all.
-        normalize: "off" or "auto" where a request does not say.
+        normalize: "off", "clean" or "auto" where a request does not say.
         log_format: "text" or "json".
     """
 
@@ -80,6 +83,7 @@ class ServerOptions:
     dtype: str = "auto"
     quantize: str | None = None
     max_memory: str | None = None
+    flow_dtype: Literal["model", "float8"] = "model"
     max_batch: int | None = None
     batch_invariant: bool = False
     data_dir: Path = field(default_factory=default_data_dir)
@@ -105,7 +109,7 @@ class ServerOptions:
     max_upload_bytes: int = 10 * 2**20
     max_voices: int = 1000
     cloning: bool = True
-    normalize: Literal["off", "auto"] = "off"
+    normalize: Normalize = NORMALIZE.default
     log_format: Literal["text", "json"] = "text"
 
     def __post_init__(self) -> None:
@@ -113,7 +117,11 @@ class ServerOptions:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise OptionError(f"{name} is {quoted(value)}; it must be from {low} to {high}; {_where(name)}")
-        for name, choices in (("normalize", ("off", "auto")), ("log_format", ("text", "json"))):
+        for name, choices in (
+            ("flow_dtype", ("model", "float8")),
+            ("normalize", NORMALIZE.choices),
+            ("log_format", ("text", "json")),
+        ):
             if getattr(self, name) not in choices:
                 raise OptionError(
                     f"{name} is {quoted(getattr(self, name))}; it must be one of {', '.join(choices)}; {_where(name)}"

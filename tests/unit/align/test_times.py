@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxtral.align.alignment import Alignment
-from voxtral.align.path import MonotonePath, find_path
+from voxtral.align.path import find_path
 from voxtral.align.times import WordClock, word_times
 from voxtral.align.words import WordSpans, spoken_words, verbatim_sources
 from voxtral.types import WordTime
@@ -100,6 +100,18 @@ def test_lone_punctuation_stands_at_the_word_it_belongs_to() -> None:
     assert closing.start_s == closing.end_s == cd.end_s
 
 
+def test_what_was_final_stays_where_the_path_goes_back() -> None:
+    words = _words("ab cd")
+    weights = _looking_at([0, 1, 2, 3, 4], 5)
+    clock = WordClock(words, PLAIN, frame_rate=FRAME_RATE, sample_rate=RATE, with_samples=False)
+    path = np.arange(5)
+    # A word after punctuation, or the start, may wait a quarter of a second for its sound.
+    given = [clock.advance(path[:size], weights) for size in (4, 2, 3, 0)]
+    assert [len(new) for new in given] == [1, 0, 0, 0]
+    assert given[0] + clock.finish(path, weights) == tuple(_times("ab cd", [0, 1, 2, 3, 4], None))
+    assert clock.finish(path, weights) == ()
+
+
 @st.composite
 def spoken(draw: st.DrawFn) -> tuple[str, np.ndarray, np.ndarray]:
     """Give a text, weights that go through it with noise, and samples with silences."""
@@ -115,38 +127,51 @@ def spoken(draw: st.DrawFn) -> tuple[str, np.ndarray, np.ndarray]:
     return text, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32), samples.astype(np.float32)
 
 
-def _stream(words: WordSpans, weights: np.ndarray, samples: np.ndarray, alignment: Alignment) -> list[WordTime]:
-    """Hear frame by frame, in chunks of samples that come two frames late."""
+def _stream(
+    words: WordSpans, weights: np.ndarray, samples: np.ndarray, alignment: Alignment, step: int
+) -> list[WordTime]:
+    """Hear a few frames at a time, with samples that come two frames late."""
     clock = WordClock(words, alignment, frame_rate=FRAME_RATE, sample_rate=RATE)
-    path = MonotonePath(weights.shape[1], alignment.max_step)
-    whole = find_path(weights, alignment.max_step)
     given: list[WordTime] = []
-    for frame, row in enumerate(weights):
-        path.add(row)
-        clock.add_samples(samples[max(0, frame - 2) * FRAME : max(0, frame - 1) * FRAME])
-        final = path.trace_final()
-        # What the path expects not to change may; a stream of words is no better than that.
-        given += clock.advance(final[: _agreeing(final, whole)], weights[: frame + 1])
-    clock.add_samples(samples[max(0, len(weights) - 2) * FRAME :])
-    return given + list(clock.finish(whole, weights))
+    heard = 0
+    for first in range(0, len(weights), step):
+        stop = max(0, (first - 2) * FRAME)
+        clock.add_samples(samples[heard:stop])
+        heard = max(heard, stop)
+        given += clock.add_frames(weights[first : first + step])
+    clock.add_samples(samples[heard:])
+    return given + list(clock.end())
 
 
-def _agreeing(part: np.ndarray, whole: np.ndarray) -> int:
-    differs = np.flatnonzero(part != whole[: len(part)])
-    return int(differs[0]) if len(differs) else len(part)
-
-
-@given(spoken(), st.sampled_from([0.0, 0.02, 0.09]))
-def test_a_stream_gives_the_same_words_and_times(case: tuple[str, np.ndarray, np.ndarray], lag_s: float) -> None:
+@given(spoken(), st.sampled_from([0.0, 0.02, 0.09]), st.integers(1, 8))
+def test_a_stream_gives_the_same_words_and_times(
+    case: tuple[str, np.ndarray, np.ndarray], lag_s: float, step: int
+) -> None:
     text, weights, samples = case
     alignment = Alignment("0" * 64, ((3, 0),), 6, codec_lag_s=lag_s, head_lead_s=0.0)
     words = _words(text)
+    whole = _stream(words, weights, samples, alignment, len(weights))
+    assert _stream(words, weights, samples, alignment, step) == whole
     path = find_path(weights, alignment.max_step)
-    whole = list(word_times(words, path, weights, samples, RATE, alignment, frame_rate=FRAME_RATE))
-    assert _stream(words, weights, samples, alignment) == whole
-    assert [text[time.text_start : time.text_end] for time in whole] == text.split()
-    starts = [time.start_s for time in whole]
-    assert starts == sorted(starts)
-    for time in whole:
-        assert 0 <= time.start_s <= time.end_s <= len(samples) / RATE
-        assert 0 <= time.confidence <= 1
+    at_once = list(word_times(words, path, weights, samples, RATE, alignment, frame_rate=FRAME_RATE))
+    for times in (whole, at_once):
+        assert [text[time.text_start : time.text_end] for time in times] == text.split()
+        starts = [time.start_s for time in times]
+        assert starts == sorted(starts)
+        for time in times:
+            assert 0 <= time.start_s <= time.end_s <= len(samples) / RATE
+            assert 0 <= time.confidence <= 1
+
+
+def test_where_the_way_is_plain_a_stream_finds_what_the_whole_finds() -> None:
+    samples = _sound([(0.13, True), (0.22, False), (0.45, True)])
+    words = _words("ab, cd")
+    weights = _looking_at([0, 1, 2, 2, 3, 4, 5, 5, 5, 5], 6)
+    assert _stream(words, weights, samples, PLAIN, 1) == _times("ab, cd", [0, 1, 2, 2, 3, 4, 5, 5, 5, 5], samples)
+
+
+def test_a_segment_without_tokens_or_frames_has_its_words_unheard() -> None:
+    empty = WordClock(WordSpans((), 0), PLAIN, frame_rate=FRAME_RATE, sample_rate=RATE)
+    assert (empty.add_frames(np.zeros((2, 0), dtype=np.float32)), empty.end()) == ((), ())
+    unheard = WordClock(_words("ab"), PLAIN, frame_rate=FRAME_RATE, sample_rate=RATE).end()
+    assert unheard == (WordTime(0, 2, 0.0, 0.0, 0.0),)

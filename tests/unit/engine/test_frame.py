@@ -11,7 +11,8 @@ import torch
 
 from benchmarks.subjects import config_of
 from launches import ATTENTION, PRODUCTS, count_launches
-from voxtral.engine.frame import FrameInputs, compute_frame
+from voxtral.engine.frame import compute_frame
+from voxtral.engine.inputs import FrameInputs
 from voxtral.engine.kv_cache import KVPages, Span, SpanMemory, StepMemory
 from voxtral.model.acoustic import FlowSchedule
 from voxtral.model.folded import FoldedFlow
@@ -47,16 +48,7 @@ def make_pages() -> KVPages:
 
 
 def count_frame(model: VoxtralModel, num_rows: int) -> Counter[str]:
-    inputs = FrameInputs(
-        slots=LONG(num_rows),
-        positions=LONG(num_rows),
-        slot_mapping=LONG(num_rows),
-        lengths=SHORT(num_rows),
-        block_tables=SHORT(num_rows, 32),
-        noise=EXACT(num_rows, CONFIG.codebooks.num_acoustic),
-        guidance_scale=EXACT(num_rows),
-        may_end=torch.empty(num_rows, device="meta", dtype=torch.bool),
-    )
+    inputs = FrameInputs.blank(num_rows, 32, CONFIG.codebooks.num_acoustic, device="meta")
     schedule = FlowSchedule(EXACT(8), EXACT(7), NUMBERS(7, DIM))
     memory = StepMemory(make_pages(), inputs.slot_mapping, inputs.block_tables, inputs.lengths)
     flow, carried = FoldedFlow.build(model.acoustic_transformer), NUMBERS(65, DIM)

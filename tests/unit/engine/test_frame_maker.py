@@ -13,8 +13,9 @@ import torch
 from generations import RequestMaker, collect
 from voxtral.engine import frame_maker
 from voxtral.engine.engine import Engine
-from voxtral.engine.frame import FrameOutputs, RowInput
+from voxtral.engine.frame import FrameOutputs
 from voxtral.engine.frame_maker import FrameMaker
+from voxtral.engine.inputs import RowInput
 from voxtral.engine.kv_cache import kv_slot
 from voxtral.engine.memory import DeviceMemory
 from voxtral.engine.options import EngineOptions
@@ -64,10 +65,11 @@ def test_one_long_row_takes_the_others_along_into_wider_tables(make_maker: Any, 
     own = tiny_model.config.generation.num_euler_steps
     maker, _ = make_maker()
     assert widths(maker, [row(0, 2), row(1, 4)], own) == [(2, 4)]
-    assert {maker.kind_of(row(0, blocks)) for blocks in (1, 4, 5, 16)} == {0}
+    assert maker.kinds_of([row(0, blocks) for blocks in (1, 4, 5, 16)]) == [0] * 4
     assert widths(maker, [row(0, 2), row(1, 5)], own) == [(2, 4), (2, 16)]
     # What no table holds goes by itself, and the others stay where they were.
-    assert maker.kind_of(row(0, 17)) != maker.kind_of(row(0, 2))
+    long, short = maker.kinds_of([row(0, 17), row(0, 2)])
+    assert long != short
     assert widths(maker, [row(0, 17)], own) == [(2, 4), (2, 16)]
 
 
@@ -84,9 +86,9 @@ def test_a_row_in_wide_tables_is_the_row_up_to_rounding(make_maker: Any) -> None
 
 def test_invariant_rows_have_the_width_that_they_have_alone(make_maker: Any) -> None:
     maker, _ = make_maker(batch_invariant=True)
-    assert [maker.kind_of(row(0, blocks)) for blocks in (1, 4, 5, 16, 17)] == [0, 0, 1, 1, 2]
+    assert maker.kinds_of([row(0, blocks) for blocks in (1, 4, 5, 16, 17)]) == [0, 0, 1, 1, 2]
     as_it_comes, _ = make_maker(batch_invariant=True, cuda_graphs=None)
-    assert {as_it_comes.kind_of(row(0, blocks)) for blocks in (1, 5, 17)} == {0}
+    assert as_it_comes.kinds_of([row(0, blocks) for blocks in (1, 5, 17)]) == [0] * 3
 
 
 def test_long_and_short_streams_side_by_side_are_what_they_are_alone(

@@ -16,8 +16,9 @@ from fake_cuda import STAGES, FakeCuda
 from generations import RequestMaker, collect
 from voxtral.engine import frame_maker, graphs
 from voxtral.engine.engine import Engine
-from voxtral.engine.frame import FrameInputs, FrameOutputs
+from voxtral.engine.frame import FrameOutputs
 from voxtral.engine.graphs import CaptureError, CudaRecorder, FrameGraphs, Recording
+from voxtral.engine.inputs import FrameInputs
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.paths import Paths
 from voxtral.loading.checkpoint import Checkpoint
@@ -181,10 +182,7 @@ def test_before_torch_2_12_a_capture_that_was_broken_off_is_the_last(
 
 
 def blank(num_rows: int, num_blocks: int) -> FrameInputs:
-    zeros = torch.zeros(num_rows, dtype=torch.int64)
-    table = torch.zeros(num_rows, num_blocks, dtype=torch.int32)
-    noise = torch.zeros(num_rows, 3)
-    return FrameInputs(zeros, zeros, zeros, zeros.int(), table, noise, zeros.float(), zeros.bool())
+    return FrameInputs.blank(num_rows, num_blocks, 3)
 
 
 def count(inputs: FrameInputs) -> FrameOutputs:

@@ -20,6 +20,7 @@ VARIABLES: dict[str, tuple[str, Any]] = {
     "quantize": ("int4", "int4"),
     "max_memory": ("4GB", "4GB"),
     "max_batch": ("3", 3),
+    "flow_dtype": ("float8", "float8"),
     "batch_invariant": ("Yes", True),
     "data_dir": ("/srv/voices", Path("/srv/voices")),
     "api_key": ("0123456789abcdef", "0123456789abcdef"),
