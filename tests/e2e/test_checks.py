@@ -1,17 +1,24 @@
-"""The shipped thresholds tell what nano says well from what is not its text; the quick twin of benchmarks.quality.checks."""
+"""The shipped thresholds tell what nano says well from what is not its text.
+
+The quick twin of `benchmarks.quality.checks`, and the command that shows it.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from voxtral.align.alignment import Alignment, read_alignment
 from voxtral.align.calibrate import Sentence, Speaking, say_sentences
 from voxtral.align.checks import check_speech
 from voxtral.align.codes import hear_codes
+from voxtral.cli.main import run
 from voxtral.config import NUM_SPECIAL_CODES
 from voxtral.engine.options import EngineOptions
 from voxtral.loading.files import ALIGNMENT_FILE
@@ -75,3 +82,16 @@ def test_speech_that_is_cut_off_or_comes_again_is_told(judge: _Judge) -> None:
     assert "cut_off" in {finding.kind for finding in cut.findings}
     again = torch.cat([judge.codes[:, :middle], judge.codes[:, middle - 8 :]], dim=1)
     assert judge(TEXT, again).verdict != "ok"
+
+
+def test_the_command_judges_a_file_of_codes(judge: _Judge, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "speech.safetensors"
+    save_file({"codes": judge.codes}, file, {"format": "voxtral-codes-1", "sample_rate": "24000"})
+    longer = f"{TEXT} He went back for it after lunch."
+    arguments = ["align", "check", longer, "--codes", str(file), "--voice", "en_f1", "--model", "nano"]
+    assert run([*arguments, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["verdict"] == "bad"
+    (segment,) = report["segments"]
+    assert any("back for it after lunch." in finding["phrase"] for finding in segment["findings"])
+    assert len(report["words"]) == len(longer.split())
