@@ -90,6 +90,8 @@ _UNENDED: frozenset[Stop] = frozenset(("length", "lost"))
 
 # A follower may wait longer than good speech ever made it, because giving up is what one hears.
 _STALL_MARGIN, _TAIL_MARGIN = 2.0, 2.0
+# Numbers hold speech for longer than the words of good sentences do (`FollowLimits.stall_frames`).
+_LEAST_STALL_FRAMES = 20.0
 _FOLLOWED = ("end_left", "stall_frames", "tail_frames")
 
 
@@ -233,7 +235,7 @@ def thresholds_from(speech: Sequence[GoodSpeech]) -> dict[str, float]:
     }
     follower = {
         "end_left": max(1.0, math.floor(percentile("end_left"))),
-        "stall_frames": float(math.ceil(_STALL_MARGIN * max(_LEAST["stall"], percentile("stall_frames")))),
+        "stall_frames": max(_LEAST_STALL_FRAMES, math.ceil(_STALL_MARGIN * percentile("stall_frames"))),
         "tail_frames": math.ceil(percentile("tail_frames")) + _TAIL_MARGIN,
     }
     return thresholds | usual | follower
