@@ -25,6 +25,7 @@ COMMANDS = (
     "align",
     "align calibrate",
     "align words",
+    "align check",
     "bench",
     "doctor",
 )

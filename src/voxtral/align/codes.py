@@ -1,14 +1,19 @@
-"""Word times of speech that is there already as codes, by one pass over it. Read next: `voxtral.align.attention`."""
+"""Word times and checks of speech that is there already as codes, by one pass over it.
+
+Read next: `voxtral.align.attention`.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxtral.align.attention import text_attention
+from voxtral.align.attention import Listening, listen
 from voxtral.align.path import find_path
 from voxtral.align.proportional import proportional_times
+from voxtral.align.signals import SpokenSegment
 from voxtral.align.times import word_times
 from voxtral.align.words import spoken_words, verbatim_sources
 from voxtral.config import NUM_SPECIAL_CODES
@@ -31,10 +36,27 @@ if TYPE_CHECKING:
     Weights = npt.NDArray[np.float32]
 
 
-def align_codes(
-    speaking: Speaking, alignment: Alignment, text: str, voice: VoicePrompt, codes: Tensor
-) -> tuple[tuple[WordTime, ...], Timing]:
-    """Find when each word of a text is heard in the audio of codes.
+@dataclass(frozen=True, eq=False)
+class HeardCodes:
+    """What was found in codes.
+
+    Attributes:
+        samples: [S], their audio.
+        times: each word once, in order, seconds from the start.
+        timing: where the times come from.
+        segment: what a check looks at; None where the checkpoint has no aligner.
+    """
+
+    samples: Samples
+    times: tuple[WordTime, ...]
+    timing: Timing
+    segment: SpokenSegment | None
+
+
+def hear_codes(
+    speaking: Speaking, alignment: Alignment, text: str, voice: VoicePrompt, codes: Tensor, *, language: str = ""
+) -> HeardCodes:
+    """Find when each word of a text is heard in the audio of codes, and all that its check needs.
 
     Args:
         speaking: the loaded model.
@@ -42,9 +64,7 @@ def align_codes(
         text: what is said, as it is said: one segment.
         voice: to which the model would say it.
         codes: [K, T] int64, in the codec's alphabet.
-
-    Returns:
-        Each word once, in order, seconds from the start; and where the times come from.
+        language: of the text.
 
     Raises:
         TextError: there is nothing to speak, or more than the model takes at once.
@@ -64,20 +84,41 @@ def align_codes(
         )
     sources = verbatim_sources(0, len(text))
 
-    def listen(model: VoxtralModel) -> tuple[Samples, list[Weights]]:
+    def hear(model: VoxtralModel) -> tuple[Samples, Listening | None]:
         samples = model.decode_codes(codes).float().cpu().numpy()
         if not alignment.has_aligner:
-            return samples, []
-        tokens = (codes + NUM_SPECIAL_CODES).T
-        weights = text_attention(model, prompt, voice.rows, tokens, alignment.heads)
-        return samples, [of_head.cpu().numpy() for of_head in weights.values()]
+            return samples, None
+        return samples, listen(model, prompt, voice.rows, (codes + NUM_SPECIAL_CODES).T, alignment.heads)
 
-    samples, measured = speaking.engine.call(listen)
-    if not measured:
-        return proportional_times(text, text, sources, samples, config.sample_rate), "proportional"
-    weights: Weights = np.stack(measured).mean(axis=0)
+    samples, heard = speaking.engine.call(hear)
+    if heard is None:
+        times = proportional_times(text, text, sources, samples, config.sample_rate)
+        return HeardCodes(samples, times, "proportional", None)
+    weights: Weights = np.stack([of_head.cpu().numpy() for of_head in heard.weights.values()]).mean(axis=0)
     pieces = speaking.tokenizer.pieces(prompt.token_ids[slice(*prompt.text_span)])
     words = spoken_words(text, text, sources, pieces)
     path = find_path(weights[:-1], alignment.max_step)
-    times = word_times(words, path, weights, samples, config.sample_rate, alignment, frame_rate=config.frame_rate)
-    return times, "attention"
+    rate = config.sample_rate
+    times = word_times(words, path, weights, samples, rate, alignment, frame_rate=config.frame_rate)
+    segment = SpokenSegment(
+        spoken=text,
+        words=words,
+        times=times,
+        weights=weights,
+        path=path,
+        samples=samples,
+        sample_rate=rate,
+        frame_rate=config.frame_rate,
+        language=language,
+        codes=codes.T.cpu().numpy(),
+        no_end=heard.no_end,
+    )
+    return HeardCodes(samples, times, "attention", segment)
+
+
+def align_codes(
+    speaking: Speaking, alignment: Alignment, text: str, voice: VoicePrompt, codes: Tensor
+) -> tuple[tuple[WordTime, ...], Timing]:
+    """Find when each word of a text is heard, and where the times come from; see `hear_codes`."""
+    heard = hear_codes(speaking, alignment, text, voice, codes)
+    return heard.times, heard.timing

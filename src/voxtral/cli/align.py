@@ -17,7 +17,11 @@ from voxtral.cli.terminal import reporter, say, show
 from voxtral.errors import OptionError, RequestError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from voxtral.align.alignment import Alignment
     from voxtral.align.calibrate import Calibration, Speaking
+    from voxtral.align.codes import HeardCodes
     from voxtral.tts import VoxtralTTS
     from voxtral.types import WordTime
 
@@ -68,8 +72,9 @@ def calibrate(
             )
         reporter(is_quiet=is_quiet)("measuring, about a minute")
         from voxtral.align.calibrate import calibrate as find_heads
+        from voxtral.align.thresholds import measure_thresholds
 
-        found = find_heads(speaking)
+        found = find_heads(speaking, thresholds=measure_thresholds)
     write_alignment(found.alignment, target)
     show(json.dumps(_as_plain(found)) if as_json else _heads_table(found))
     alignment = found.alignment
@@ -129,22 +134,8 @@ def words(  # noqa: PLR0913 - each is an option of its own
             times = [time for segment in handle.segments for time in segment.words]
             timing = handle.segments[-1].timing if handle.segments else "none"
         else:
-            codes, sample_rate = given
-            if sample_rate != loaded.sample_rate:
-                raise RequestError(
-                    f"{codes_file} was made for {sample_rate} Hz, this model speaks at {loaded.sample_rate} Hz; codes "
-                    "belong to one codec; use the model that they were made with"
-                )
-            from voxtral.align.calibrate import alignment_for
-            from voxtral.align.codes import align_codes
-            from voxtral.text.language import resolve_language
-
-            speaking = _speaking(loaded)
-            code = resolve_language(language) if language else "en"
-            name = voice or next((one.name for one in loaded.voices if one.language == code and one.is_default), None)
-            if name is None:
-                raise OptionError(f"no preset speaks {code}; the voice of the codes must be named; use --voice")
-            times, timing = align_codes(speaking, alignment_for(speaking, say), content, loaded.load_voice(name), codes)
+            heard, _ = _hear(loaded, content, codes_file, given, language, voice)
+            times, timing = heard.times, heard.timing
     if as_json:
         entries = [{"word": content[time.text_start : time.text_end], **vars(time)} for time in times]
         show(json.dumps({"timing": timing, "words": entries}))
@@ -153,7 +144,102 @@ def words(  # noqa: PLR0913 - each is an option of its own
     say(f"{len(times)} words, times from {timing}")
 
 
-COMMANDS = {"calibrate": calibrate, "words": words}
+def check(  # noqa: PLR0913 - each is an option of its own
+    text: Annotated[str, typer.Argument(metavar="TEXT|-", help="What is said; - reads it from standard input.")],
+    codes_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--codes",
+            metavar="FILE",
+            help="Speech that is there already, from voxtral encode. Default: the text is spoken.",
+            show_default=False,
+        ),
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option("--language", "-l", metavar="LANGUAGE", help="Chooses the voice.", show_default=False),
+    ] = None,
+    voice: Annotated[
+        str | None, typer.Option("--voice", "-v", metavar="VOICE", help="A preset or a file.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the speech.")] = 0,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    quantize: QuantizeOption = None,
+    as_json: AsJsonOption = False,
+) -> None:
+    """Show whether all of a text is said, and nothing else, as far as the model itself knows.
+
+    With --codes the text must be what should be said there, as one segment. Without, the text is spoken as voxtral
+    speak speaks it, and the audio is dropped. "ok" says nothing of how words are pronounced.
+
+    Examples:
+      voxtral align check "Hello there, my friend."
+      voxtral align check "What should be said." --codes clip.safetensors --json
+    """
+    from voxtral.align.report import check_report, check_table
+
+    content = read_text(text) if text == "-" else text
+    given = None if codes_file is None else read_codes(codes_file)
+    with open_model(model, LoadOptions(device, dtype, quantize), say) as loaded:
+        if given is None:
+            from voxtral.types import SpeechRequest
+
+            request = SpeechRequest(content, language, voice, seed=seed, timestamps=True, verify="report")
+            handle = loaded.submit(request, hold_segments=True)
+            for _ in handle.chunks():
+                pass  # only its checks are wanted
+            segments = handle.segments
+            checks = [segment.check for segment in segments if segment.check is not None]
+            times = [time for segment in segments for time in segment.words]
+        else:
+            from voxtral.align.checks import check_speech, unchecked_speech
+
+            heard, alignment = _hear(loaded, content, codes_file, given, language, voice)
+            times = list(heard.times)
+            checks = [
+                unchecked_speech(content, (0, len(content)), heard.samples, loaded.sample_rate)
+                if heard.segment is None
+                else check_speech(heard.segment, alignment)
+            ]
+    if as_json:
+        show(json.dumps(check_report(content, times, checks)))
+        return
+    show(check_table(content, times, checks))
+
+
+def _hear(
+    loaded: VoxtralTTS,
+    content: str,
+    codes_file: Path | None,
+    given: tuple[Tensor, int],
+    language: str | None,
+    voice: str | None,
+) -> tuple[HeardCodes, Alignment]:
+    """Find the words of a text in codes."""
+    codes, sample_rate = given
+    if sample_rate != loaded.sample_rate:
+        raise RequestError(
+            f"{codes_file} was made for {sample_rate} Hz, this model speaks at {loaded.sample_rate} Hz; codes belong "
+            "to one codec; use the model that they were made with"
+        )
+    from voxtral.align.calibrate import alignment_for
+    from voxtral.align.codes import hear_codes
+    from voxtral.align.thresholds import measure_thresholds
+    from voxtral.text.language import resolve_language
+
+    speaking = _speaking(loaded)
+    named = next((one for one in loaded.voices if one.name == voice), None)
+    code = resolve_language(language) if language else "en" if named is None else named.language
+    name = voice or next((one.name for one in loaded.voices if one.language == code and one.is_default), None)
+    if name is None:
+        raise OptionError(f"no preset speaks {code}; the voice of the codes must be named; use --voice")
+    alignment = alignment_for(speaking, say, thresholds=measure_thresholds)
+    return hear_codes(speaking, alignment, content, loaded.load_voice(name), codes, language=code), alignment
+
+
+COMMANDS = {"calibrate": calibrate, "words": words, "check": check}
 
 
 def _speaking(loaded: VoxtralTTS) -> Speaking:
