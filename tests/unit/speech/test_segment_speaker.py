@@ -1,4 +1,4 @@
-"""Takes of a segment, with takes that only pretend: attempts that are compared, places that are lost, words given up."""
+"""Takes of a segment, with takes that only pretend: attempts compared, places lost, words given up."""
 
 from __future__ import annotations
 
