@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import torch
 
-from voxtral.align.known import follow_text, known_alignment
+from voxtral.align.known import KnownAlignment
 from voxtral.audio.read import AudioSource
 from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, plan_compute
@@ -75,12 +75,12 @@ class VoxtralTTS(Speaker, BoundToProcess):
         super().__init__()
         self.name = name
         self.checkpoint = checkpoint
-        options = follow_text(options or EngineOptions(), alignment := known_alignment(checkpoint, _warn))
-        options = keep_voices_on_disk(fill_in(options, compute), checkpoint, compute)
-        self._running = RunningModel(model, compute, options, paths)
+        self.alignment = KnownAlignment(checkpoint, tokenizer, _tell_on_stderr)
+        options = keep_voices_on_disk(fill_in(options or EngineOptions(), compute), checkpoint, compute)
+        self._running = RunningModel(model, compute, self.alignment.follow_text(options), paths)
         self._library = VoiceLibrary(checkpoint.folder, checkpoint.config)
         self._coder = Coder(checkpoint, name, self._library.names, self._running.call)
-        self._planner = Planner(checkpoint.config, tokenizer, self._library, self._coder.create_voice, alignment)
+        self._planner = Planner(checkpoint.config, tokenizer, self._library, self._coder.create_voice, self.alignment)
         self._handles: weakref.WeakSet[SpeechHandle] = weakref.WeakSet()
         self._lock = threading.Lock()
 
@@ -138,8 +138,6 @@ class VoxtralTTS(Speaker, BoundToProcess):
         plan = partial(choose_quantization, checkpoint, unplanned, quantize, max_memory, max_batch=options.max_batch)
         compute, paths, weights = _load(checkpoint, plan, options, announce)
         return _prepared(cls(checkpoint, weights, compute, tokenizer, str(model), options, paths), announce)
-
-    # Where and how it runs.
 
     def to(self, device: str | torch.device) -> VoxtralTTS:
         """Move the model; returns itself.
@@ -260,6 +258,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
         """
         self.check_process()
         accepted_at = time.perf_counter()
+        self.alignment.find_out(request, self._library, self.engine)
         plan = self._planner.plan(request, hold_segments=hold_segments, warn=warn or _warn)
         handle = SpeechHandle(plan, self.engine, accepted_at=accepted_at, owner=self._running)
         with self._lock:
@@ -372,6 +371,7 @@ def _load(
 
 def _prepared(loaded: VoxtralTTS, announce: Callable[[str], None]) -> VoxtralTTS:
     """Check and warm up what has been loaded; what fails is not kept."""
+    loaded.alignment.announce = announce
     try:
         loaded._running.prepare(announce)  # pyright: ignore[reportPrivateUsage] - a part of its loading
     except BaseException:

@@ -38,7 +38,7 @@ from voxtral.voices.presets import voice_language
 from voxtral.voices.prompt import VoicePrompt
 
 if TYPE_CHECKING:
-    from voxtral.align.alignment import Alignment
+    from voxtral.align.known import KnownAlignment
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class Planner:
         tokenizer: of the checkpoint.
         voices: of the checkpoint.
         clone: makes a voice of reference audio.
-        alignment: of the checkpoint, where its attention follows the text.
+        known: of the checkpoint's attention; None where nobody will want to know.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class Planner:
         tokenizer: SpeechTokenizer,
         voices: VoiceLibrary,
         clone: Clone,
-        alignment: Alignment | None = None,
+        known: KnownAlignment | None = None,
     ) -> None:
         self._config = config
         self._tokenizer = tokenizer
         self._voices = voices
         self._clone = clone
-        self.alignment = alignment
+        self._known = known
 
     def plan(self, request: SpeechRequest, *, hold_segments: bool, warn: Warn) -> SpeechPlan:
         """Resolve and check a request.
@@ -133,7 +133,7 @@ class Planner:
             hold_segments=hold_segments,
             segments_in_flight=_SEGMENTS_IN_FLIGHT_HELD if hold_segments else _SEGMENTS_IN_FLIGHT,
             script=script,
-            alignment=self.alignment if wants_path else None,
+            alignment=self._known.alignment if wants_path and self._known is not None else None,
             timestamps=request.timestamps,
             verify=request.verify,
             max_attempts=request.max_attempts,
