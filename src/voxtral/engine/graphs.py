@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -104,6 +105,7 @@ class CudaRecorder:
         self._device = device
         self._stream: torch.cuda.Stream | None = None
         self._pool: Any = None
+        self._graphs: weakref.WeakSet[torch.cuda.CUDAGraph] = weakref.WeakSet()
 
     def record(self, compute: Callable[[], FrameOutputs]) -> Recording:
         """See Recorder."""
@@ -114,6 +116,8 @@ class CudaRecorder:
             try:
                 stream = self._warm_up(compute)
                 graph = torch.cuda.CUDAGraph()
+                if not self._graphs:
+                    self._pool = None  # torch takes no pool again whose graphs are all gone
                 has_begun = True
                 # `torch.cuda.graph` does not restore the current stream when it fails; the outer context does.
                 with (
@@ -123,6 +127,7 @@ class CudaRecorder:
                     outputs = compute()
                 if self._pool is None:
                     self._pool = graph.pool()
+                self._graphs.add(graph)
                 return Recording(graph.replay, outputs)
             # Whatever it is: there is another way. The error itself is not kept, for it holds everything alive.
             except Exception as error:  # noqa: BLE001

@@ -61,6 +61,11 @@ class Row:
         """Whether every frame of the budget has been asked for."""
         return self.num_launched == self.request.max_frames
 
+    @property
+    def is_followed(self) -> bool:
+        """Whether a follower has seen every frame that stands: one that has missed any is shown no more."""
+        return self.request.follower is not None and self.num_followed >= self.num_seen
+
     def take_waiting(self) -> list[Tensor]:
         """Take the frames that nobody knew of whether they stay."""
         frames, self.waiting = self.waiting, []
