@@ -26,6 +26,7 @@ from torch import Tensor
 from benchmarks.subjects import config_of, random_model
 from voxtral.config import QuantizationConfig
 from voxtral.device import codec_dtype_for, describe_machine, dtype_name, plan_compute
+from voxtral.engine.audio_maker import AudioMaker, Part
 from voxtral.engine.frame import FrameOutputs, compute_frame
 from voxtral.engine.frame_maker import Padding, StaticStep, make_text_heads
 from voxtral.engine.graphs import CudaRecorder, FrameGraphs
@@ -33,6 +34,9 @@ from voxtral.engine.inputs import FrameInputs, RowInput, gather_inputs
 from voxtral.engine.kernel_trials import TRIALS, Draw, difference
 from voxtral.engine.kv_cache import KVPages, Span, SpanMemory, kv_slot, make_pages
 from voxtral.engine.noise import SeededNoise
+from voxtral.engine.options import EngineOptions
+from voxtral.engine.rig import ModelRig
+from voxtral.engine.row import FrameTokens
 from voxtral.model.folded import FoldedFlow
 from voxtral.model.kernels.dispatch import KERNELS, USES_DOT
 from voxtral.model.linear import QuantizedLinear, describe_products
@@ -240,6 +244,7 @@ def run_recipe(log: Log, name: str, device: torch.device, recipe: str | None, si
         run_rows(log, model, sizes, num_rows, label, is_profiled=is_profiled)
     if recipe is None:
         log.part("codec", lambda: try_codec(log, model, sizes))
+        log.part("codec in static shapes", lambda: try_codec_step(log, model, sizes))
 
 
 def run_rows(log: Log, model: VoxtralModel, sizes: Sizes, num_rows: int, label: str, *, is_profiled: bool) -> None:
@@ -363,6 +368,29 @@ def try_codec(log: Log, model: VoxtralModel, sizes: Sizes) -> dict[str, Any]:
     timed = _time(lambda: model.decode_rows(tokens[:, :8], going_on), device, max(1, sizes.rounds // 3))
     log.figures["codec, 8 frames, ms"] = timed["ms"]
     return {"off": round(off, 6), **timed}
+
+
+def try_codec_step(log: Log, model: VoxtralModel, sizes: Sizes) -> dict[str, Any]:
+    """Decode in static shapes, captured and not, beside one pass; and time 8 frames at some numbers of rows."""
+    device, num_codebooks = model.device, model.config.codebooks.num_codebooks
+    rig = ModelRig(model)
+    off = rig.codec_step([])
+    log.note("codec in static shapes", off)
+    step = model.make_codec_step()
+    facts: dict[str, Any] = {"off": round(off, 6)}
+    if step is None:
+        return facts
+    for num_rows in (1, 4, 32):
+        for way in ("graph", "eager"):
+            recorder = CudaRecorder(device) if way == "graph" and device.type == "cuda" else None
+            maker = AudioMaker(step, EngineOptions(), device, num_rows, num_codebooks, recorder=recorder)
+            tokens = torch.full((num_rows, num_codebooks), 2, device=device)
+            frames = [[FrameTokens(tokens, row)] * 8 for row in range(num_rows)]
+            parts = [Part(maker.take_slot(), 8, frames[row]) for row in range(num_rows)]
+            timed = _time(lambda made=maker, given=parts: made.make(given), device, max(1, sizes.rounds // 3))
+            facts[f"{way}, {num_rows} rows"] = {**timed, "is_captured": maker.sizes.get((8, num_rows))}
+            log.figures[f"codec step, {way}, {num_rows} rows, 8 frames, ms"] = timed["ms"]
+    return facts
 
 
 def profile(log: Log, device: torch.device, graphs: FrameGraphs, inputs: FrameInputs) -> None:

@@ -33,9 +33,10 @@ from voxtral.model.kernels.float8 import float8_product, quantize_rows
 from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, finish_frame, guided_step
 from voxtral.model.kernels.matmul import fused_product, quantized_matmul
 from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
+from voxtral.model.kernels.shifts import shifted_columns
 from voxtral.model.kernels.text import PagedTexts, TextHeads, weigh_text
 from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
-from voxtral.model.kernels.window import attend_in_window
+from voxtral.model.kernels.window import attend_after_past, attend_in_window
 
 _TYPES = {
     torch.float32: "*fp32",
@@ -47,7 +48,7 @@ _TYPES = {
     torch.int32: "*i32",
     torch.int64: "*i64",
 }
-WITH_PRODUCTS = frozenset({"_multiply", "_attend_rotating", "_attend_spans", "_attend_in_window"})
+WITH_PRODUCTS = frozenset({"_multiply", "_attend_rotating", "_attend_spans", "_attend_in_window", "_attend_after_past"})
 _OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
 
 # What Triton does that newer Pythons and libraries warn of is not ours to mend.
@@ -152,6 +153,11 @@ def launches(dtype: torch.dtype, capability: tuple[int, int]) -> Iterator[Any]:
     for window in (2, 16):
         query, slopes = zeros(1, 8, 16, 128), zeros(8, dtype=floats)
         yield attend_in_window(query, query, query, slopes, window, use_triton=True)
+        past, before, norms = zeros(2, window, 2048), zeros(2, dtype=torch.int64), (zeros(1024), zeros(1024), 1e-6)
+        yield attend_after_past(zeros(2, 16, 3072), past, past, before, slopes, norms, 128, use_triton=True)
+    for reach, width, start in ((2, 292, "repeat"), (1, 1024, "zeros"), (6, 1024, "reflect")):
+        past = zeros(2, reach, width)
+        yield shifted_columns(zeros(2, 8, width), past, past, before, start, use_triton=True)
 
 
 def main(capability: int, dtype_name: str, extent: str) -> None:

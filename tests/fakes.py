@@ -123,6 +123,11 @@ class BareRunner:
         except Exception as error:  # noqa: BLE001
             return error
 
+    has_audio = False
+
+    def hand_over(self, *, wait: bool) -> Iterator[tuple[FakeRow, RowOutput | Exception]]:
+        yield from ()
+
     def release(self, row: FakeRow) -> None:
         self.num_free += not row.is_swapped
 

@@ -15,9 +15,10 @@ from voxtral.model.kernels.float8 import float8_product, quantize_rows
 from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, finish_frame, guided_step
 from voxtral.model.kernels.matmul import fused_product, quantized_matmul
 from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
+from voxtral.model.kernels.shifts import Start, shifted_columns
 from voxtral.model.kernels.text import PagedTexts, TextHeads, weigh_text
 from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
-from voxtral.model.kernels.window import attend_in_window
+from voxtral.model.kernels.window import attend_after_past, attend_in_window
 
 # Relative to the largest value: float32 sums in another order, and two roundings of a 16-bit number.
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
@@ -391,3 +392,48 @@ def check_attend_in_window(
     slopes = 0.5 ** torch.arange(heads[0], device=device)
     kernel, plain = (attend_in_window(query, key, value, slopes, window, use_triton=choice) for choice in (True, False))
     assert_close(kernel, plain, 5e-6 if dtype is torch.float32 else None)
+
+
+def _parts_of_states(draw: Inputs, num_rows: int, length: int, width: int) -> tuple[Tensor, Tensor]:
+    """A part of packed states with others around it, and room for the same part of the states after."""
+    before, after = draw.normal(num_rows, length * width + 7), draw.normal(num_rows, length * width + 7)
+    first, second = (part[:, 3 : 3 + length * width].unflatten(1, (length, width)) for part in (before, after))
+    return first, second
+
+
+def check_attend_after_past(
+    device: str, dtype: torch.dtype, shape: tuple[int, int], heads: tuple[int, int], head_dim: int, window: int
+) -> None:
+    draw = Inputs(device, dtype)
+    num_rows, num_queries = shape
+    num_heads, num_kv_heads = heads
+    projected = draw.normal(num_rows, num_queries, (num_heads + 2 * num_kv_heads) * head_dim)
+    past, kept = _parts_of_states(draw, num_rows, window, 2 * num_kv_heads * head_dim)
+    # A stream that begins, one that is younger than the window, and others.
+    before = torch.arange(num_rows, device=device) * max(1, window - 1)
+    slopes = 0.5 ** torch.arange(num_heads, device=device)
+    norms = (draw.normal(num_heads * head_dim), draw.normal(num_kv_heads * head_dim), 1e-6)
+    for given in (norms, None):
+        plain = attend_after_past(projected, past, kept, before, slopes, given, head_dim, use_triton=False)
+        expected = kept.clone()
+        kept.fill_(7)
+        made = attend_after_past(projected, past, kept, before, slopes, given, head_dim, use_triton=True)
+        assert_close(made, plain, 5e-6 if dtype is torch.float32 else None)
+        # Of positions that there never were nobody reads.
+        for row in range(num_rows):
+            there = min(window, int(before[row]) + num_queries)
+            assert torch.equal(kept[row, window - there :], expected[row, window - there :])
+
+
+def check_shifted_columns(
+    device: str, dtype: torch.dtype, shape: tuple[int, int, int], reach: int, start: Start
+) -> None:
+    draw = Inputs(device, dtype)
+    x = draw.normal(*shape)
+    past, kept = _parts_of_states(draw, shape[0], reach, shape[2])
+    before = torch.arange(shape[0], device=device)
+    plain = shifted_columns(x, past, kept, before, start, use_triton=False)
+    expected = kept.clone()
+    kept.fill_(7)
+    assert torch.equal(shifted_columns(x, past, kept, before, start, use_triton=True), plain)
+    assert torch.equal(kept, expected)

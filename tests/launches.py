@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
@@ -55,12 +55,17 @@ class _OneNorm(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def _nowhere(tensor: Tensor) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 @contextmanager
 def as_on_gpu() -> Iterator[None]:
     """Take the ways of a GPU with tensors that are elsewhere; on a CPU Triton's kernels are interpreted."""
     KERNELS.forget()
     with (
-        mock.patch("torch.cuda.device_of", return_value=nullcontext()),
+        # No mock, which would remember, and keep, every tensor that it was asked about.
+        mock.patch("torch.cuda.device_of", _nowhere),
         mock.patch("voxtral.model.kernels.dispatch._try_launch", return_value=None),
         torch.no_grad(),
         _OnGpu(),

@@ -252,6 +252,21 @@ def probe_device(device: torch.device, timeout_s: float = _PROBE_TIMEOUT_S) -> N
         )
 
 
+def has_remedy(error: Exception, device: torch.device) -> bool:
+    """Tell an error that another way of computing may not meet; too little memory and a lost device it would.
+
+    Errors of CUDA that leave the device alive, such as a kernel that was not built for it, are told by asking it.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return False
+    if is_device_failure(error):
+        try:
+            probe_device(device)
+        except DeviceError:
+            return False
+    return True
+
+
 def run_aside(function: Callable[[], T], *, timeout_s: float | None = None) -> T:
     """Run a function in a thread that ends with it, and return what it returns.
 

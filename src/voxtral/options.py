@@ -201,10 +201,12 @@ MAX_FRAMES = Option(
 )
 TIMESTAMPS = Option(
     "timestamps",
-    "Tells of each word when it is heard; no sample changes.",
+    "Tells of each word when it is heard; a batch does in a .json beside each file. No sample changes.",
     "switch",
     default=False,
-    flag=Flag("--timestamps", "", "With --json: tell of each word when it is heard."),
+    flag=Flag(
+        "--timestamps", "", "Tell of each word when it is heard, as JSON: speak with --json, batch beside each file."
+    ),
     is_field=True,
     field_help="Tells of each word when it is heard, in the events; no sample changes.",
 )

@@ -32,7 +32,7 @@ def test_every_path_computes_what_the_plain_one_does(run: Callable[..., Lines]) 
     assert (summary["failed"], summary["left_out"]) == ([], [])
     parts = [line["part"] for line in lines if line.get("ok") and "part" in line]
     assert [part.partition(" ")[0] for part in parts] == [
-        *("machine", "model", "paths", "paths", "codec"),
+        *("machine", "model", "paths", "paths", "codec", "codec"),
         *("model", "products", "paths", "paths") * 2,
         "summary",
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -131,3 +133,19 @@ def test_sum_embeddings(dtype: torch.dtype, num_rows: int) -> None:
 @pytest.mark.parametrize("shape", [(1, 8, 24), (32, 40, 56)])
 def test_attend_in_window(dtype: torch.dtype, shape: tuple[int, int, int], window: int) -> None:
     checks.check_attend_in_window(CUDA, dtype, shape, (8, 8), 128, window)
+
+
+@DTYPES
+@pytest.mark.parametrize("window", [2, 16])
+@pytest.mark.parametrize("shape", [(1, 1), (32, 64)])
+def test_attend_after_past(dtype: torch.dtype, shape: tuple[int, int], window: int) -> None:
+    checks.check_attend_after_past(CUDA, dtype, shape, (8, 8), 128, window)
+
+
+@DTYPES
+@pytest.mark.parametrize(
+    ("shape", "reach", "start"),
+    [((4, 1, 292), 2, "repeat"), ((32, 8, 1024), 1, "zeros"), ((32, 64, 1024), 6, "reflect")],
+)
+def test_shifted_columns(dtype: torch.dtype, shape: tuple[int, int, int], reach: int, start: Any) -> None:
+    checks.check_shifted_columns(CUDA, dtype, shape, reach, start)

@@ -25,6 +25,7 @@ from voxtral import config
 from voxtral.audio import read
 from voxtral.config import CodebookConfig, CodecConfig, GenerationDefaults
 from voxtral.engine.frame import compute_frame
+from voxtral.engine.frame_reader import FrameReader
 from voxtral.engine.runner import Runner
 from voxtral.loading import load, params
 from voxtral.model import acoustic, attention, codebooks, codec, codec_encoder, layers
@@ -650,10 +651,11 @@ SEMANTIC = (
         "the END_AUDIO frame is decoded too",
         "Semantic head and end",
         edit(
-            Runner._look_at,
+            FrameReader._look_at,
             (
                 'if decision in ("end", "over", "lost"):',
-                'if decision in ("end", "over", "lost"):\n        row.pending.append(frame.clamp(min=2))',
+                'if decision in ("end", "over", "lost"):\n'
+                "        row.pending.append(FrameTokens(outputs.audio_tokens.clamp(min=2), index))",
             ),
         ),
         "e2e/A/waveform",

@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from checkpoints import TINY
-from generations import RequestMaker, load_on_cpu, speak_alone
+from generations import RequestMaker, collect, load_on_cpu, speak_alone
+from voxtral.engine.audio_maker import AudioMaker
 from voxtral.engine.blocks import SCRATCH_BLOCK
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.runner import Runner
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest
+from voxtral.engine.vocoder import Due, Vocoder
 from voxtral.errors import CancelledError, DeadlineError, EngineError, NumericsError
 from voxtral.loading.checkpoint import open_checkpoint
 from voxtral.model.voxtral import VoxtralModel
@@ -75,9 +77,49 @@ def make(number: int) -> GenerationRequest:
     )
 
 
+class PassingEvent:
+    """A mark that has passed at the third question, or when it is waited for."""
+
+    def __init__(self) -> None:
+        self.num_asked = 0
+
+    def query(self) -> bool:
+        self.num_asked += 1
+        return self.num_asked > 2
+
+    def synchronize(self) -> None: ...
+
+
+class LateVocoder(Vocoder):
+    """Hands audio over when it is found made, as on a GPU."""
+
+    is_late = True
+
+    def _decode_static(self, maker: AudioMaker, members: list[Due]) -> Any:
+        decoding = super()._decode_static(maker, members)
+        return decoding if isinstance(decoding, list) else replace(decoding, made=PassingEvent())
+
+
+class StaticAudioRunner(Runner):
+    """Makes audio in static shapes, which elsewhere a GPU alone does."""
+
+    def _make_vocoder(self) -> Vocoder:
+        step, config = self.model.make_codec_step(), self.model.config
+        assert step is not None
+        audio = AudioMaker(step, self._options, self.model.device, self.max_batch, config.codebooks.num_codebooks)
+        given = (self.model, self._options, self.model.device, self.model.dtype, config.sample_rate)
+        return LateVocoder(*given, maker=audio)
+
+
 @cache
-def alone(number: int) -> np.ndarray:
+def alone(number: int, *, in_static_shapes: bool) -> np.ndarray:
     with torch.inference_mode(False):
+        if in_static_shapes:
+            engine = Engine(model(), options(), runner=StaticAudioRunner(model(), options()))
+            try:
+                return collect(engine.submit(make(number)))
+            finally:
+                engine.close()
         return speak_alone(model(), options(), lambda: make(number))
 
 
@@ -130,7 +172,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.runner = Runner(model(), options())
+        self.runner = (StaticAudioRunner if self.runs_ahead else Runner)(model(), options())
         seen = LateRunner(self.runner) if self.runs_ahead else self.runner
         self.engine = ThreadlessEngine(model(), options(), runner=seen)
         self.callers: list[Caller] = []
@@ -175,11 +217,11 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule()
     def call(self) -> None:
-        """Something else runs on the model between two frames; it finds no step under way."""
+        """Something else runs on the model between two frames; it finds no step and no audio under way."""
         future: Future[Any] = Future()
-        self.engine._calls.append((lambda _: self.engine._in_flight, future))
+        self.engine._calls.append((lambda _: self.engine._in_flight or self.runner.has_audio, future))
         self.engine.turn()
-        assert future.result(0) is None
+        assert not future.result(0)
 
     @invariant()
     def slots_and_blocks_are_conserved(self) -> None:
@@ -198,12 +240,15 @@ class EngineMachine(RuleBasedStateMachine):
         assert all(row.swapped is None for row in rows)
         swapped: list[Any] = [sequence.row for sequence in scheduler.swapped]
         assert all(row.swapped is not None for row in swapped)
+        states = [row.audio_slot for row in rows if row.audio_slot is not None]
+        assert len(set(states)) == len(states) == made.vocoder.num_slots
+        assert all(row.audio_slot is None for row in swapped)
 
     @invariant()
     def outboxes_are_bounded(self) -> None:
         samples_per_frame = model().config.samples_per_frame
-        # Two frames, and the chunk that reached them; on a GPU one more may be under way.
-        most = (2 + 2 * options().frames_in_chunk(99)) * samples_per_frame
+        # Two frames, and the chunk that reached them; on a GPU two more may be under way.
+        most = (2 + (3 if self.runs_ahead else 2) * options().frames_in_chunk(99)) * samples_per_frame
         assert all(caller.handle.num_buffered <= most for caller in self.callers)
 
     def teardown(self) -> None:
@@ -243,15 +288,18 @@ class EngineMachine(RuleBasedStateMachine):
         elif caller.is_over:
             # The deadline may not have been reached, nor the frame without noise.
             assert caller.kind in ("good", "late", "noise fails")
-            assert len(_joined(caller)) == len(alone(caller.number))
+            assert len(_joined(caller)) == len(self._alone(caller))
         # What was heard is the start of what it says alone, also of those who failed later.
         heard = _joined(caller)
         if len(heard):
-            assert np.array_equal(heard, alone(caller.number)[: len(heard)])
+            assert np.array_equal(heard, self._alone(caller)[: len(heard)])
+
+    def _alone(self, caller: Caller) -> np.ndarray:
+        return alone(caller.number, in_static_shapes=self.runs_ahead)
 
 
 class RunningAheadMachine(EngineMachine):
-    """The same with frames that are looked at one step late."""
+    """The same with frames that are looked at one step late, and audio in static shapes that is handed over late."""
 
     runs_ahead = True
 

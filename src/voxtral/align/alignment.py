@@ -202,8 +202,8 @@ def read_alignment(path: Path, fingerprint: str | None = None) -> Alignment:
         ) from error
     if fingerprint is not None and alignment.fingerprint != fingerprint:
         raise AlignmentError(
-            f"{path} was made for other weights ({alignment.fingerprint[:8]}, these {fingerprint[:8]}); heads differ "
-            "from one training to the next; make it again: voxtral align calibrate"
+            f"{path} was made for other weights ({alignment.fingerprint[:8]}, these are {fingerprint[:8]}); heads "
+            "differ from one training to the next; make it again: voxtral align calibrate"
         )
     return alignment
 

@@ -6,11 +6,13 @@ come from elsewhere, for calibration, and to compare. Read next: `voxtral.align.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from voxtral.config import END_AUDIO
 from voxtral.model.attention import attend_causally
 
 if TYPE_CHECKING:
@@ -47,14 +49,28 @@ class _ListeningMemory:
         return attend_causally(query, key, value)
 
 
-def text_attention(
+@dataclass(frozen=True, eq=False)
+class Listening:
+    """What a model knows of speech that is there already.
+
+    Attributes:
+        weights: of each head that was asked for [T + 1, n] float32, over the n tokens of the text, adding up to 1; the
+            last row is that which makes the frame after the last.
+        no_end: -log of the probability that END_AUDIO comes after the last frame.
+    """
+
+    weights: dict[Head, Tensor]
+    no_end: float
+
+
+def listen(
     model: VoxtralModel,
     prompt: Prompt,
     voice_rows: Tensor,
     audio_tokens: Tensor,
     heads: tuple[Head, ...] | None = None,
-) -> dict[Head, Tensor]:
-    """Measure what chosen heads see of the text as each frame is made, and as the end would be.
+) -> Listening:
+    """Measure what chosen heads see of the text as each frame is made, and whether the model would end there.
 
     Args:
         model: on its device; to be called on the engine's thread (`Engine.call`).
@@ -62,15 +78,26 @@ def text_attention(
         voice_rows: [N, D], of the voice.
         audio_tokens: [T, K] int64, the frames in order, as the model makes them.
         heads: layer and query head each; None for all of them.
-
-    Returns:
-        For each head [T + 1, n] float32: over the n tokens of the text, adding up to 1; the last row is that which
-        makes the frame after the last.
     """
     device = model.device
     rows = model.embed_prompt(torch.tensor(prompt.token_ids), voice_rows)
     frames = model.embed_frames(audio_tokens.to(device))
     num_prompt = len(prompt.token_ids)
     memory = _ListeningMemory(heads, slice(*prompt.text_span), slice(num_prompt - 1, None))
-    model.backbone.extend(torch.cat([rows, frames]), torch.arange(num_prompt + len(frames), device=device), memory)
-    return memory.weights
+    hidden = model.backbone.extend(
+        torch.cat([rows, frames]), torch.arange(num_prompt + len(frames), device=device), memory
+    )
+    acoustic = model.acoustic_transformer
+    logits = acoustic.mask_semantic_logits(acoustic.semantic_logits(hidden[-1:]))
+    return Listening(memory.weights, -float(logits.log_softmax(dim=-1)[0, END_AUDIO]))
+
+
+def text_attention(
+    model: VoxtralModel,
+    prompt: Prompt,
+    voice_rows: Tensor,
+    audio_tokens: Tensor,
+    heads: tuple[Head, ...] | None = None,
+) -> dict[Head, Tensor]:
+    """Measure what chosen heads see of the text, as `listen` does, and nothing else."""
+    return listen(model, prompt, voice_rows, audio_tokens, heads).weights

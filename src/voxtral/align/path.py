@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.int64]
 
 # What a token without any attention is worth, so that its logarithm stays a number.
-_FLOOR = 1e-3
+FLOOR = 1e-3
 # For each token that a path leaves out at the start or at the end of the text, in nats.
-_EDGE_COST = 0.7
+EDGE_COST = 0.7
 # What scores so much worse than the best, in nats, is not expected to become the best any more.
 _MARGIN = 8.0
 
@@ -45,7 +45,7 @@ class MonotonePath:
         self._reachable = sliding_window_view(self._padded, max_step + 1)[:, ::-1]
         self._scores = self._padded[max_step:]
         self._tokens = np.arange(num_tokens)
-        self._scores[:] = -_EDGE_COST * self._tokens
+        self._scores[:] = -EDGE_COST * self._tokens
         self._steps: list[npt.NDArray[np.int16]] = []
 
     @property
@@ -64,7 +64,7 @@ class MonotonePath:
         Args:
             weights: [n], of each token, adding up to 1.
         """
-        gain = np.log(weights + _FLOOR)
+        gain = np.log(weights + FLOOR)
         if not self._steps:
             step = np.zeros(self._num_tokens, dtype=np.int16)
             best = self._scores
@@ -81,7 +81,7 @@ class MonotonePath:
         """
         if not self._steps:
             return np.zeros(0, dtype=np.int64)
-        token = int((self._scores - _EDGE_COST * (self._num_tokens - 1 - self._tokens)).argmax())
+        token = int((self._scores - EDGE_COST * (self._num_tokens - 1 - self._tokens)).argmax())
         return self._back_from(token, self.num_frames)
 
     def num_final(self) -> int:

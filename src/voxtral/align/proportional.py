@@ -56,9 +56,10 @@ def proportional_times(
     Returns:
         Each word once, in order, with confidence 0; seconds from the start of the segment.
     """
-    words = spoken_words(
-        spoken, source, sources, [char.encode("utf-8", "surrogatepass") for char in spoken], within=within
-    )
+    if not spoken:
+        return ()
+    chars = [char.encode("utf-8", "surrogatepass") for char in spoken]
+    words = spoken_words(spoken, source, sources, chars, within=within)
     sound = Sound(sample_rate)
     sound.add(samples)
     breaks = _breaks(spoken)

@@ -67,7 +67,7 @@ class Sound:
         found: list[float] = []
         for begin in begins:
             silent = begin - ends[ends <= begin].max()
-            time = begin * self._window / self._sample_rate
+            time = float(begin) * self._window / self._sample_rate
             if silent * self._window >= silence_s * self._sample_rate and first_s <= time <= last_s:
                 found.append(time)
         return min(found, key=lambda time: abs(time - near_s), default=None)
@@ -78,20 +78,20 @@ class Sound:
         last = np.flatnonzero(sounding[: self._index(end_s, upwards=True)])
         if not len(last):
             return first_s
-        return min(max(first_s, (last[-1] + 1) * self._window / self._sample_rate), max(first_s, end_s))
+        return min(max(first_s, float(last[-1] + 1) * self._window / self._sample_rate), max(first_s, end_s))
 
     def gaps(self, silence_s: float) -> list[tuple[float, float]]:
         """List the silences of at least a length between two sounds, as start and end in seconds."""
         places = np.flatnonzero(self.sounding(self.seconds))
         step = self._window / self._sample_rate
         wide = np.flatnonzero(np.diff(places) > silence_s / step)
-        return [((places[gap] + 1) * step, places[gap + 1] * step) for gap in wide]
+        return [(float(places[gap] + 1) * step, float(places[gap + 1]) * step) for gap in wide]
 
     def span(self) -> tuple[float, float]:
         """Give where the first sound begins and the last ends; all where nothing sounds."""
         places = np.flatnonzero(self.sounding(self.seconds))
         step = self._window / self._sample_rate
-        return (places[0] * step, (places[-1] + 1) * step) if len(places) else (0.0, self.seconds)
+        return (float(places[0]) * step, float(places[-1] + 1) * step) if len(places) else (0.0, self.seconds)
 
     def _index(self, time_s: float, *, upwards: bool = False) -> int:
         windows = round(time_s * self._sample_rate / self._window, 6)

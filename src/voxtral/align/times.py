@@ -6,10 +6,12 @@ each step. Read next: `voxtral.align.path` and `voxtral.align.words`, where the 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from voxtral.align.path import MonotonePath
 from voxtral.align.sound import Sound
 from voxtral.types import WordTime
 
@@ -49,10 +51,13 @@ class Track:
         """Go on to the end of a path.
 
         Args:
-            path: [T] of the segment from its first frame; what went before is as it was.
+            path: [T] of the segment from its first frame. One that is shorter than before changes nothing: what was
+                final stays.
             weights: [T or more, n].
         """
         done = len(self.positions)
+        if len(path) <= done:
+            return
         positions, near = np.empty(len(path) - done), np.empty(len(path) - done)
         for index, frame in enumerate(range(done, len(path))):
             first = max(0, int(path[frame]) - _REACH)
@@ -63,7 +68,8 @@ class Track:
         latest = self.positions[-1] if done else 0.0
         self.positions = np.concatenate((self.positions, np.maximum.accumulate(np.maximum(positions, latest))))
         self.near = np.concatenate((self.near, near))
-        self.tokens = np.concatenate((self.tokens, path[done:]))
+        # What was final may turn out not to be on the best way; it stays, and what follows does not go behind it.
+        self.tokens = np.maximum.accumulate(np.concatenate((self.tokens, path[done:])))
 
     def crossing(self, place: float) -> tuple[int, float] | None:
         """Find when a place is reached: the first frame that is there, and seconds; None if it is not reached yet."""
@@ -72,7 +78,7 @@ class Track:
             return None
         if frame == 0:
             return 0, 0.0
-        before, after = self.positions[frame - 1 : frame + 1]
+        before, after = map(float, self.positions[frame - 1 : frame + 1])
         return frame, (frame - 0.5 + (place - before) / (after - before)) / self._frame_rate
 
     def standing_on(self, span: WordSpan) -> tuple[int, float] | None:
@@ -89,6 +95,9 @@ class Track:
 class WordClock:
     """Gives the words of a segment, each as soon as its time is final.
 
+    Either it is given frames (`add_frames`, `end`) and finds the way itself: then its words do not depend on how many
+    frames come at a time. Or it is given the way so far (`advance`, `finish`).
+
     Args:
         words: of the segment.
         alignment: what is known of the checkpoint.
@@ -101,9 +110,11 @@ class WordClock:
         self, words: WordSpans, alignment: Alignment, *, frame_rate: float, sample_rate: int, with_samples: bool = True
     ) -> None:
         self._words = words.words
+        self._path = MonotonePath(words.num_tokens, alignment.max_step) if words.num_tokens else None
         self._shift_s = alignment.shift_s
         self._track = Track(frame_rate)
         self._sound = Sound(sample_rate) if with_samples else None
+        self._weights: Weights = np.zeros((0, words.num_tokens), dtype=np.float32)
         self._next = 0
         self._end_s = 0.0  # of the last word that was given
         self._is_finished = False
@@ -112,6 +123,20 @@ class WordClock:
         """Hear the next samples of the segment, as it is made: before pauses, speed and fades."""
         if self._sound is not None:
             self._sound.add(samples)
+
+    def add_frames(self, weights: Weights) -> tuple[WordTime, ...]:
+        """Take the next frames, [F, n], and give the words that are final now and were not before."""
+        self._weights = np.concatenate((self._weights, weights))
+        if self._path is not None:
+            for row in weights:
+                self._path.add(row)
+                self._track.extend(self._path.trace_final(), self._weights)
+        return tuple(self._take_final())
+
+    def end(self) -> tuple[WordTime, ...]:
+        """Give the rest of the words; all frames and samples of the segment are there."""
+        path = np.zeros(0, dtype=np.int64) if self._path is None else self._path.trace()
+        return self.finish(path, self._weights)
 
     def advance(self, path: Ints, weights: Weights) -> tuple[WordTime, ...]:
         """Give the words that are final now and were not before.
@@ -124,6 +149,7 @@ class WordClock:
             In order; seconds from the start of the segment, offsets into the text as given.
         """
         self._track.extend(path, weights)
+        self._weights = weights
         return tuple(self._take_final())
 
     def finish(self, path: Ints, weights: Weights) -> tuple[WordTime, ...]:
@@ -202,11 +228,10 @@ class WordClock:
         track = self._track
         if begin < end:
             return min(1.0, float(track.near[begin:end].mean()))
-        # Passed within one frame: heard, if the frames on both sides saw it.
-        beside = track.tokens[max(0, begin - 1) : begin + 1]
-        is_on = np.any((beside >= int(span.first)) & (beside < span.last))
-        mass = float(track.near[max(0, begin - 1) : begin + 1].max(initial=0.0))
-        return min(1.0, mass) if is_on else 0.0
+        # Passed within one frame: heard, if one of the frames on both sides saw it.
+        beside = self._weights[max(0, begin - 1) : begin + 1, int(span.first) : math.ceil(span.last)]
+        mass = float(beside.sum(axis=1).max(initial=0.0))
+        return min(1.0, mass) if mass >= _LEAST_MASS else 0.0
 
     def _total_s(self) -> float:
         return self._track.seconds if self._sound is None else self._sound.seconds

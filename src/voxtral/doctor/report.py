@@ -162,7 +162,7 @@ def _guarded(topic: str, describe: Callable[[], list[str]]) -> list[tuple[str, s
 
 @torch.inference_mode()
 def _compare(model: VoxtralModel) -> list[str]:
-    verdict = examine(ModelRig(model), only=("static step", "folded flow", "codec stream"))
+    verdict = examine(ModelRig(model), only=("static step", "folded flow", "codec step", "codec stream"))
     return [str(finding) for finding in verdict.findings]
 
 

@@ -258,7 +258,13 @@ class Engine(BoundToProcess):
     def _has_work(self) -> bool:
         """Tell whether a turn would do something. The condition is held."""
         now = time.perf_counter()
-        return bool(self._is_closed or self._calls or self._in_flight is not None or self._scheduler.has_work(now))
+        return bool(
+            self._is_closed
+            or self._calls
+            or self._in_flight is not None
+            or self._runner.has_audio
+            or self._scheduler.has_work(now)
+        )
 
     def _admit(self) -> None:
         """Let in whoever comes next, as long as there is room."""
@@ -367,12 +373,15 @@ class Engine(BoundToProcess):
                     self._fail(sequence, error)
         if self._runner.runs_ahead:
             step, self._in_flight = self._in_flight, step
+        # Audio that is there must not wait for a frame; with nothing else under way it is what is waited for.
+        self._hand_over_audio(wait=step is None and self._in_flight is None)
         self._look_at(step, started)
 
     def _look_at_step(self) -> None:
-        """Look at the step that is under way, if any."""
+        """Look at the step that is under way, if any, and hand over all audio."""
         step, self._in_flight = self._in_flight, None
         self._look_at(step, time.perf_counter())
+        self._hand_over_audio(wait=True)
 
     def _look_at(self, step: StepProtocol | None, started: float) -> None:
         """Hand over what a step made; each row bears its share of the step and the time of its own audio."""
@@ -382,16 +391,26 @@ class Engine(BoundToProcess):
         mark = time.perf_counter()
         share = (mark - started) / step.num_rows
         for row, outcome in self._runner.collect(step):
-            now = time.perf_counter()
-            sequence = self._scheduler.sequence_of(row)
-            # None: it ended or was given up while this frame was under way.
-            if sequence is not None:
-                sequence.handle.stats.compute_s += share + now - mark
-                if isinstance(outcome, Exception):
-                    self._fail(sequence, outcome)
-                else:
-                    self._hand_over(sequence, outcome)
+            self._take(row, outcome, share + time.perf_counter() - mark)
             mark = time.perf_counter()
+
+    def _hand_over_audio(self, *, wait: bool) -> None:
+        """Hand over audio that was under way; each row bears the time that its own took here."""
+        mark = time.perf_counter()
+        for row, outcome in self._runner.hand_over(wait=wait):
+            self._take(row, outcome, time.perf_counter() - mark)
+            mark = time.perf_counter()
+
+    def _take(self, row: RowProtocol, outcome: RowOutput | Exception, seconds: float) -> None:
+        sequence = self._scheduler.sequence_of(row)
+        # None: it ended or was given up while this was under way.
+        if sequence is None:
+            return
+        sequence.handle.stats.compute_s += seconds
+        if isinstance(outcome, Exception):
+            self._fail(sequence, outcome)
+        else:
+            self._hand_over(sequence, outcome)
 
     def _hand_over(self, sequence: Sequence, output: RowOutput) -> None:
         sequence.handle.stats.num_frames = output.num_frames

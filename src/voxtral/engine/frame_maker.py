@@ -6,7 +6,6 @@ next: `voxtral.engine.frame`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,24 +14,28 @@ from itertools import product
 import numpy as np
 import torch
 
-from voxtral.device import is_device_failure, probe_device, release_memory
+from voxtral.device import has_remedy, release_memory
 from voxtral.engine.blocks import SCRATCH_BLOCK
 from voxtral.engine.frame import FrameOutputs, compute_frame
-from voxtral.engine.graphs import CAPTURES, CudaRecorder, FrameGraphs, Recorder, bucket_for, buckets_up_to
+from voxtral.engine.graphs import (
+    CAPTURES,
+    FrameGraphs,
+    Recorder,
+    bucket_for,
+    buckets_up_to,
+    tell_of_capture,
+    usual_recorder,
+)
 from voxtral.engine.inputs import FrameInputs, InputStage, RowInput, gather_inputs
 from voxtral.engine.kv_cache import KVPages, Span, SpanMemory, StepMemory, TextListener, scratch_kv_slot
 from voxtral.engine.memory import DeviceMemory
 from voxtral.engine.options import MAX_FOLLOWED_TOKENS, POSITIONS_PER_SEQUENCE, EngineOptions
 from voxtral.engine.paths import PathName, Paths
-from voxtral.errors import DeviceError
 from voxtral.model.acoustic import Flow, FlowSchedule
 from voxtral.model.folded import FoldedFlow
 from voxtral.model.kernels.dispatch import one_line
 from voxtral.model.kernels.text import PagedTexts, TextHeads
 from voxtral.model.voxtral import VoxtralModel
-from voxtral.switches import is_switched_off
-
-_log = logging.getLogger(__name__)
 
 # How many times the usual width the wide block tables have: 8192 positions, ten minutes of speech.
 _WIDE = 4
@@ -208,13 +211,7 @@ class FrameMaker:
         return self._heads if self._paths.is_open("text") else None
 
     def _usual_recorder(self) -> Recorder | None:
-        if self._model.device.type != "cuda":
-            return None
-        if self._options.cuda_graphs is False:
-            return None
-        if is_switched_off("cuda_graphs"):
-            return None
-        return CudaRecorder(self._model.device)
+        return usual_recorder(self._model.device, self._options)
 
     def _choose_widths(self) -> list[int]:
         """Choose the widths of block tables that static steps may have, in blocks."""
@@ -265,17 +262,9 @@ class FrameMaker:
         raise failed[0]
 
     def _check_remedy(self, error: Exception) -> None:
-        """Raise again what another way would not cure: too little memory, and a device that is lost.
-
-        Errors of CUDA that leave the device alive, such as a kernel that was not built for it, are told by asking it.
-        """
-        if isinstance(error, torch.OutOfMemoryError | MemoryError):
-            raise error
-        if is_device_failure(error):
-            try:
-                probe_device(self._model.device)
-            except DeviceError:
-                raise error from None
+        """Raise again what another way would not cure."""
+        if not has_remedy(error, self._model.device):
+            raise error from None
 
     # The ways.
 
@@ -333,7 +322,7 @@ class FrameMaker:
         if self._graphs is None or made_for is not flow or heads_made_for is not heads:
             step = self._static_step(self._model.config.generation.num_euler_steps, flow, heads)
             recorder = self._recorder if self._paths.is_open("graphs") else None
-            tell = partial(_tell_of_capture, self._paths)
+            tell = partial(tell_of_capture, self._paths)
             blank = partial(self._padding.blank, has_texts=heads is not None)
             self._graphs = FrameGraphs(step, blank, self._model.device, recorder, tell)
             self._graphs_of = (flow, heads)
@@ -359,11 +348,3 @@ def make_text_heads(model: VoxtralModel, pages: KVPages, heads: Sequence[tuple[i
         page_size=pages.block_size,
         device=model.device,
     )
-
-
-def _tell_of_capture(paths: Paths, reason: str) -> None:
-    """Say that a size is launched eagerly; if nothing will be captured any more, that is a closed path."""
-    if CAPTURES.refusal is not None:
-        paths.close("graphs", reason)
-    elif paths.is_open("graphs"):
-        _log.warning("voxtral: one size of CUDA graph was not captured (%s) and is launched eagerly", reason)

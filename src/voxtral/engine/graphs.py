@@ -1,4 +1,4 @@
-"""Frames in static buffers: on CUDA each size of a step is captured once and replayed as one graph.
+"""Captures, and frames in static buffers: on CUDA each size of a step is captured once and replayed as one graph.
 
 A captured frame is one launch where the plain one is about three hundred; all that changes from step to step is in one
 buffer, which is copied before. A capture may fail, and nobody hears of it: the same step is computed eagerly in the
@@ -14,13 +14,16 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import torch
 
 from voxtral.engine.frame import FrameOutputs
 from voxtral.engine.inputs import FrameInputs
+from voxtral.engine.options import EngineOptions
+from voxtral.engine.paths import Paths
 from voxtral.model.kernels.dispatch import one_line
+from voxtral.switches import is_switched_off
 
 _log = logging.getLogger(__name__)
 
@@ -67,22 +70,38 @@ class CaptureState:
 CAPTURES: Final = CaptureState()
 
 
+def capture_refusal() -> str | None:
+    """Say why nothing is captured any more in this process; None where captures may be tried."""
+    return CAPTURES.refusal
+
+
 class CaptureError(Exception):
-    """A frame was not captured; it can be computed eagerly."""
+    """A computation was not captured; it can be made eagerly."""
+
+
+def tell_of_capture(paths: Paths, reason: str) -> None:
+    """Say that a size is launched eagerly; if nothing will be captured any more, that is a closed path."""
+    if CAPTURES.refusal is not None:
+        paths.close("graphs", reason)
+    elif paths.is_open("graphs"):
+        _log.warning("voxtral: one size of CUDA graph was not captured (%s) and is launched eagerly", reason)
+
+
+_Outputs = TypeVar("_Outputs")
 
 
 @dataclass(frozen=True, eq=False)
-class Recording:
-    """A captured frame: what replays it, and the buffers that it then fills."""
+class Recording(Generic[_Outputs]):
+    """A captured computation: what replays it, and the buffers that it then fills."""
 
     replay: Callable[[], None]
-    outputs: FrameOutputs
+    outputs: _Outputs
 
 
 class Recorder(Protocol):
-    """What captures a frame; `CudaRecorder`, and others in tests."""
+    """What captures a computation; `CudaRecorder`, and others in tests."""
 
-    def record(self, compute: Callable[[], FrameOutputs]) -> Recording:
+    def record(self, compute: Callable[[], _Outputs]) -> Recording[_Outputs]:
         """Capture a computation.
 
         Raises:
@@ -105,9 +124,9 @@ class CudaRecorder:
         self._device = device
         self._stream: torch.cuda.Stream | None = None
         self._pool: Any = None
-        self._graphs: weakref.WeakSet[torch.cuda.CUDAGraph] = weakref.WeakSet()
+        self._graphs: weakref.WeakSet[torch.cuda.CUDAGraph] = weakref.WeakSet()  # that live in the pool
 
-    def record(self, compute: Callable[[], FrameOutputs]) -> Recording:
+    def record(self, compute: Callable[[], _Outputs]) -> Recording[_Outputs]:
         """See Recorder."""
         with CAPTURES.lock:
             if CAPTURES.refusal is not None:
@@ -132,7 +151,9 @@ class CudaRecorder:
             # Whatever it is: there is another way. The error itself is not kept, for it holds everything alive.
             except Exception as error:  # noqa: BLE001
                 _log.debug("a capture failed", exc_info=error)
-                self._pool = None  # graphs that are there keep theirs; what a failure leaves of it is uncertain
+                # Graphs that are there keep theirs; what a failure leaves of it is uncertain.
+                self._pool = None
+                self._graphs.clear()
                 reason = one_line(f"capture failed: {type(error).__name__}: {error}")
                 # A smaller size may fit; whatever else failed will fail again.
                 is_short = isinstance(error, torch.OutOfMemoryError)
@@ -140,7 +161,7 @@ class CudaRecorder:
                 CAPTURES.refusal = reason
             raise CaptureError(reason)
 
-    def _warm_up(self, compute: Callable[[], FrameOutputs]) -> torch.cuda.Stream:
+    def _warm_up(self, compute: Callable[[], object]) -> torch.cuda.Stream:
         if self._stream is None:
             self._stream = torch.cuda.Stream(self._device)
         current = torch.cuda.current_stream(self._device)
@@ -152,6 +173,13 @@ class CudaRecorder:
         return self._stream
 
 
+def usual_recorder(device: torch.device, options: EngineOptions) -> Recorder | None:
+    """Make what captures on a device; None where nothing is to be captured."""
+    if device.type != "cuda" or options.cuda_graphs is False or is_switched_off("cuda_graphs"):
+        return None
+    return CudaRecorder(device)
+
+
 def _torch_version() -> tuple[int, int]:
     major, minor = torch.__version__.split(".")[:2]
     return int(major), int(minor)
@@ -160,7 +188,7 @@ def _torch_version() -> tuple[int, int]:
 @dataclass(eq=False)
 class _StaticFrame:
     inputs: FrameInputs
-    recording: Recording | None = None
+    recording: Recording[FrameOutputs] | None = None
 
 
 @dataclass(eq=False)

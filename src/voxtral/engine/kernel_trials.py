@@ -17,9 +17,10 @@ from voxtral.model.kernels.float8 import LARGEST, float8_product, quantize_rows
 from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, finish_frame, guided_step
 from voxtral.model.kernels.matmul import fused_product, quantized_matmul
 from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
+from voxtral.model.kernels.shifts import Start, shifted_columns
 from voxtral.model.kernels.text import PagedTexts, TextHeads, weigh_text
 from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
-from voxtral.model.kernels.window import attend_in_window
+from voxtral.model.kernels.window import attend_after_past, attend_in_window
 
 # Rows of a trial, positions of a page, and lengths at both sides of a part of the attention.
 _ROWS = 3
@@ -249,6 +250,48 @@ def _attend_in_window(draw: Draw) -> Trial:
     )
 
 
+def _attend_after_past(draw: Draw) -> Trial:
+    sizes = draw.config.codec
+    windows = {block.window for block in sizes.decoder_blocks if isinstance(block, TransformerBlockConfig)}
+    width, kv_width = sizes.num_heads * sizes.head_dim, sizes.num_kv_heads * sizes.head_dim
+    projected = draw.normal(_ROWS, 9, width + 2 * kv_width, dtype=draw.codec_dtype)
+    past = draw.normal(_ROWS, max(windows), 2 * kv_width, dtype=draw.codec_dtype)
+    # A stream that begins, and others that are younger than the largest window or older.
+    before = 5 * torch.arange(_ROWS, device=draw.device)
+    weights = draw.normal(width, dtype=draw.codec_dtype), draw.normal(kv_width, dtype=draw.codec_dtype)
+    slopes = 0.5 ** torch.arange(sizes.num_heads, dtype=torch.float32, device=draw.device)
+
+    def trial(choice: bool) -> tuple[Tensor, ...]:
+        made: list[Tensor] = []
+        for window in sorted(windows):
+            seen, kept = past[:, -window:].clone(), past[:, -window:].clone()
+            norms = (*weights, sizes.qk_norm_eps)
+            made.append(
+                attend_after_past(projected, seen, kept, before, slopes, norms, sizes.head_dim, use_triton=choice)
+            )
+            made.append(kept[-1])
+        return tuple(made)
+
+    return trial
+
+
+def _shifted_columns(draw: Draw) -> Trial:
+    sizes = draw.config.codec
+    x = draw.normal(_ROWS, 9, sizes.dim, dtype=draw.codec_dtype)
+    past = draw.normal(_ROWS, sizes.patch_kernel - 1, sizes.dim, dtype=draw.codec_dtype)
+    before = torch.arange(_ROWS, device=draw.device)
+    starts: tuple[Start, ...] = ("zeros", "repeat", "reflect")
+
+    def trial(choice: bool) -> tuple[Tensor, ...]:
+        made: list[Tensor] = []
+        for start in starts:
+            kept = torch.zeros_like(past)
+            made += [shifted_columns(x, past, kept, before, start, use_triton=choice), kept]
+        return tuple(made)
+
+    return trial
+
+
 TRIALS: Final[Mapping[str, Callable[[Draw], Trial]]] = {
     "silu_multiply": _silu_multiply,
     "rotate_and_store": _rotate_and_store,
@@ -266,6 +309,8 @@ TRIALS: Final[Mapping[str, Callable[[Draw], Trial]]] = {
     "choose_semantic": _choose_semantic,
     "sum_embeddings": _sum_embeddings,
     "attend_in_window": _attend_in_window,
+    "attend_after_past": _attend_after_past,
+    "shifted_columns": _shifted_columns,
 }
 
 

@@ -130,9 +130,13 @@ class Needs:
 
     def _audio(self, num_rows: int) -> int:
         codec = self.config.codec
-        width = codec.steps_per_frame * (3 * codec.hidden_dim + 8 * codec.dim) * self.codec_dtype.itemsize
-        # Three times its state: that of the streams, put side by side, and before it is taken apart again.
-        together = num_rows * (max(EngineOptions.chunk_frames) * width + 3 * _STATE_BYTES)
+        # Gates, what they open and their product; without the kernel also each of them in float32.
+        hidden = 3 if self.has_kernels else 2 + 3 * 4 // self.codec_dtype.itemsize
+        width = codec.steps_per_frame * (hidden * codec.hidden_dim + 8 * codec.dim) * self.codec_dtype.itemsize
+        # States three times: those of all streams, those of the rows of a call, and what becomes of them. Two more
+        # are for rows that only fill a call up.
+        states = 3 * num_rows + 2
+        together = num_rows * max(EngineOptions.chunk_frames) * width + states * _STATE_BYTES
         return max(together, self._whole_audio(self.codec_dtype.itemsize))
 
     def _whole_audio(self, itemsize: int) -> int:

@@ -14,13 +14,14 @@ from typing import Final, Literal
 
 _log = logging.getLogger(__name__)
 
-PathName = Literal["static", "folded", "graphs", "codec_stream", "ahead", "text"]
+PathName = Literal["static", "folded", "graphs", "codec_step", "codec_stream", "ahead", "text"]
 
 # What each path is called, and what is done without it.
 PATHS: Final[Mapping[PathName, tuple[str, str]]] = {
     "static": ("frames in static buffers", "frames are computed one sequence at a time"),
     "folded": ("the folded flow", "the plain flow computes"),
-    "graphs": ("CUDA graphs", "frames are launched one operation at a time"),
+    "graphs": ("CUDA graphs", "frames and audio are launched one operation at a time"),
+    "codec_step": ("the codec in static shapes", "audio is decoded with a state for each stream"),
     "codec_stream": ("the codec's own stream", "audio is decoded between frames"),
     "ahead": ("the late look", "each frame is looked at before the next is asked for"),
     "text": ("following the text", "speech ends where the model says, and words are timed by their letters"),

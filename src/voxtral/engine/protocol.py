@@ -128,7 +128,21 @@ class RunnerProtocol(Protocol[RowT, StepT]):
         """Look at the frames of a step, and decode the chunks that they complete.
 
         Yields:
-            Each row as soon as its audio is there; those whose first audio it is come first.
+            Each row as soon as its audio is there; those whose first audio it is come first. Where audio is not waited
+            for, a row comes without, and `hand_over` brings it later, with the row's end if this is it.
+        """
+        ...
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether audio is under way that `hand_over` will bring."""
+        ...
+
+    def hand_over(self, *, wait: bool) -> Iterator[tuple[RowT, RowOutput | Exception]]:
+        """Hand over audio that was not there when its frame was looked at; with `wait`, all of it.
+
+        Yields:
+            Each row with its audio, also such as have ended meanwhile.
         """
         ...
 

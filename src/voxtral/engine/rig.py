@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from voxtral.engine.audio_maker import AudioMaker, Part
 from voxtral.engine.frame import FrameOutputs, compute_frame
 from voxtral.engine.frame_maker import Padding, StaticStep, make_text_heads
+from voxtral.engine.frame_reader import Step
 from voxtral.engine.graphs import CAPTURES, CaptureError, CudaRecorder, FrameGraphs, Recorder
 from voxtral.engine.inputs import FrameInputs, RowInput, gather_inputs
 from voxtral.engine.kernel_trials import TRIALS, Draw, difference
@@ -23,10 +25,12 @@ from voxtral.engine.kv_cache import KVPages, Span, SpanMemory, kv_slot, make_pag
 from voxtral.engine.noise import SeededNoise
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.paths import Paths
-from voxtral.engine.runner import Runner, Step
+from voxtral.engine.row import FrameTokens
+from voxtral.engine.runner import Runner
 from voxtral.engine.self_check import CHECKS, Untried
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.model.acoustic import Flow
+from voxtral.model.codec_protocol import StaticCodec
 from voxtral.model.folded import FoldedFlow
 from voxtral.model.kernels.dispatch import KERNELS, USES_DOT
 from voxtral.model.kernels.text import TextHeads
@@ -207,15 +211,49 @@ class ModelRig:
 
     # Audio, and frames in a row.
 
+    def codec_step(self, kernels_off: Iterable[str]) -> float:
+        """See Rig."""
+        if self.device.type == "cuda":
+            self._model.codec.fuse()
+        step = self._model.make_codec_step()
+        if step is None:
+            raise Untried("the first frames of this codec wait for others")
+        tokens = self._audio_tokens(2)
+        whole = self._model.decode_rows(tokens, self._model.init_codec_state(), is_last=True)
+        with KERNELS.without(kernels_off, self.device):
+            # A capture that fails has another way, and says so when it is met.
+            recorders = (None,) if self._recorder is None or CAPTURES.refusal is not None else (None, self._recorder)
+            return max(difference(self._in_chunks(step, tokens, recorder), whole) for recorder in recorders)
+
+    def _in_chunks(self, step: StaticCodec, tokens: Tensor, recorder: Recorder | None) -> Tensor:
+        """Decode streams side by side as an engine does, [rows, T, K] to [rows, S]."""
+        num_rows, _, num_codebooks = tokens.shape
+        options = EngineOptions(chunk_frames=tuple(sorted(set(_CHUNKS))))
+        maker = AudioMaker(step, options, self.device, num_rows, num_codebooks, recorder=recorder)
+        slots = [maker.take_slot() for _ in range(num_rows)]
+        chunks: list[Tensor] = []
+        start = 0
+        for size in _CHUNKS:
+            parts = [
+                Part(slot, start, [FrameTokens(tokens[row], start + index) for index in range(size)])
+                for row, slot in enumerate(slots)
+            ]
+            chunks.append(maker.make(parts)[0].clone())
+            start += size
+        return torch.cat(chunks, dim=1)
+
+    def _audio_tokens(self, num_rows: int) -> Tensor:
+        """Draw frames of every chunk, [rows, T, K]."""
+        books = self._model.config.codebooks
+        draw = Draw(self._model.config, self.device, self._model.dtype, self._model.codec.dtype)
+        return draw.integers(2, books.acoustic_vocab, num_rows, sum(_CHUNKS), books.num_codebooks)
+
     def codec(self, *, has_stream: bool) -> float:
         """See Rig."""
         is_aside = has_stream and self.device.type == "cuda"
         if has_stream and not is_aside:
             raise Untried("streams are CUDA's")
-        model, books = self._model, self._model.config.codebooks
-        num_frames = sum(_CHUNKS)
-        draw = Draw(model.config, self.device, model.dtype, model.codec.dtype)
-        tokens = draw.integers(2, books.acoustic_vocab, 1, num_frames, books.num_codebooks)
+        model, num_frames, tokens = self._model, sum(_CHUNKS), self._audio_tokens(1)
         whole = model.decode_rows(tokens, model.init_codec_state(), is_last=True)
         state, start = model.init_codec_state(), 0
         parts: list[Tensor] = []

@@ -20,6 +20,19 @@ class SwappedOut:
     carried: Tensor  # [D], embedding of its last frame
 
 
+@dataclass(frozen=True, eq=False)
+class FrameTokens:
+    """The audio tokens of a row's frame, among those of its step."""
+
+    step: Tensor  # [rows, K] int64 on the device
+    index: int
+
+    @property
+    def tokens(self) -> Tensor:
+        """Audio tokens [K]."""
+        return self.step[self.index]
+
+
 @dataclass(eq=False)
 class Row:
     """Everything that an admitted sequence holds on the device, and how far it is."""
@@ -39,12 +52,15 @@ class Row:
     num_samples: int = 0  # of audio that has been made
     num_rewinds: int = 0  # times that frames were taken back, so that those under way are told from their successors
     may_end_from: int = 0  # END_AUDIO is not chosen before this frame
-    last: Tensor | None = None  # the latest frame [K] that stands, where a follower may want the next one made again
-    waiting: list[Tensor] = field(
-        default_factory=list[Tensor]
-    )  # frames [K] of which it is not known yet whether they stay
-    pending: list[Tensor] = field(default_factory=list[Tensor])  # frames [K] that are not audio yet
+    last: FrameTokens | None = None  # the latest frame that stands, where a follower may want the next one made again
+    waiting: list[FrameTokens] = field(default_factory=list[FrameTokens])  # frames that stay or go, nobody knows yet
+    pending: list[FrameTokens] = field(default_factory=list[FrameTokens])  # frames that are not audio yet
+    audio_slot: int | None = (
+        None  # of its packed codec state (`voxtral.engine.audio_maker`); None: `codec_state` has it
+    )
+    audio_state: Tensor | None = None  # the packed state in CPU memory, of a row that was swapped out
     swapped: SwappedOut | None = None
+    has_ended: bool = False  # its end was seen, or it was given up; what is still made of it is in vain
     num_prompt: int = field(init=False)  # P, the positions of the prompt
 
     def __post_init__(self) -> None:
@@ -58,16 +74,16 @@ class Row:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether every frame of the budget has been asked for."""
-        return self.num_launched == self.request.max_frames
+        """Whether no further frame is to be asked for."""
+        return self.has_ended or self.num_launched == self.request.max_frames
 
     @property
     def is_followed(self) -> bool:
         """Whether a follower has seen every frame that stands: one that has missed any is shown no more."""
         return self.request.follower is not None and self.num_followed >= self.num_seen
 
-    def take_waiting(self) -> list[Tensor]:
-        """Take the frames that nobody knew of whether they stay."""
+    def take_waiting(self) -> list[FrameTokens]:
+        """Take the frames that were kept back."""
         frames, self.waiting = self.waiting, []
         return frames
 
@@ -81,7 +97,7 @@ class Row:
         if self.trace is not None:
             self.trace.drop(num_dropped, before_last=is_end)
 
-    def take_pending(self) -> list[Tensor]:
+    def take_pending(self) -> list[FrameTokens]:
         """Take the frames that are not audio yet."""
         frames, self.pending = self.pending, []
         return frames

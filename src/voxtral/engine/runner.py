@@ -14,14 +14,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from voxtral.config import END_AUDIO
 from voxtral.device import is_out_of_memory, release_memory
+from voxtral.engine.audio_maker import AudioMaker
 from voxtral.engine.blocks import BlockPool
-from voxtral.engine.following import Decision
-from voxtral.engine.frame import FrameOutputs
 from voxtral.engine.frame_maker import FrameMaker, fold_flow
+from voxtral.engine.frame_reader import FrameReader, Group, Step
+from voxtral.engine.graphs import usual_recorder
 from voxtral.engine.inputs import RowInput
 from voxtral.engine.kv_cache import Span, SpanMemory, kv_slot
 from voxtral.engine.memory import DeviceMemory, lacks_memory, plan_blocks
@@ -29,43 +28,23 @@ from voxtral.engine.noise import NoiseMaker
 from voxtral.engine.options import MAX_FOLLOWED_TOKENS, EngineOptions, check_text_heads, default_max_batch
 from voxtral.engine.paths import Paths
 from voxtral.engine.prefix_store import PrefixStore
-from voxtral.engine.protocol import Counts, RowOutput, RunnerProtocol
+from voxtral.engine.protocol import Counts, RunnerProtocol
 from voxtral.engine.row import Row
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace
 from voxtral.engine.transfer import mark, to_host
-from voxtral.engine.vocoder import Due, Outcome, Vocoder, not_finite
+from voxtral.engine.vocoder import Outcome, Vocoder
 from voxtral.errors import OptionError
 from voxtral.model.voxtral import VoxtralModel, round_flow_to_float8
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from torch import Tensor
 
+    from voxtral.engine.frame import FrameOutputs
 
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Rows of one step that share a flow schedule and a kind (`FrameMaker.kinds_of`)."""
-
-    rows: list[Row]
-    rewinds: list[int]  # of each row when the frame was asked for; one that was rewound since wants another
-    outputs: FrameOutputs  # on the device
-    semantic: Tensor  # [rows] int64 in CPU memory
-    is_finite: Tensor  # [rows] bool in CPU memory
-    text_weights: Tensor | None  # [rows, tokens] float32 in CPU memory; those up to the last row that is followed
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One frame of several rows, asked for and perhaps not there yet."""
-
-    groups: list[Group]
-    failures: list[tuple[Row, Exception]]  # rows that could not take part
-    made: torch.cuda.Event | None = None  # None where `launch` has waited
-
-    @property
-    def num_rows(self) -> int:
-        """See StepProtocol."""
-        return len(self.failures) + sum(len(group.rows) for group in self.groups)
+# Of the time to warm up, so that frames get theirs too; their sizes are fewer, and cost more to meet in a stream.
+_SHARE_OF_AUDIO = 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,14 +143,19 @@ class Runner(RunnerProtocol[Row, Step]):
 
     def release(self, row: Row) -> None:
         """See RunnerProtocol."""
+        row.has_ended = True
         if row.swapped is not None:
             row.swapped = None
             return
-        self._on_device().memory.give_back(row.slot, row.reservation)
+        made = self._on_device()
+        made.vocoder.release(row)
+        made.memory.give_back(row.slot, row.reservation)
 
     def swap_out(self, row: Row) -> None:
         """See RunnerProtocol."""
-        self._on_device().memory.swap_out(row)
+        made = self._on_device()
+        made.vocoder.swap_out(row)
+        made.memory.swap_out(row)
 
     def swap_in(self, row: Row) -> bool:
         """See RunnerProtocol."""
@@ -306,93 +290,37 @@ class Runner(RunnerProtocol[Row, Step]):
 
     def collect(self, step: Step) -> Iterator[Outcome]:
         """See RunnerProtocol."""
-        yield from step.failures
         made = self._on_device()
-        looks: list[tuple[Row, Iterator[RowOutput | Due | Exception]]] = []
-        for group in step.groups:
-            semantic: list[int] = group.semantic.numpy().tolist()
-            is_finite: list[bool] = group.is_finite.numpy().tolist()
-            # One call for all rows; those that only filled up the batch are at the end.
-            frames = group.outputs.audio_tokens.unbind()
-            for index, row in enumerate(group.rows):
-                if row.num_rewinds == group.rewinds[index]:
-                    look = self._look_at(made, group, index, frames[index], semantic[index], is_finite=is_finite[index])
-                    looks.append((row, look))
-                else:
-                    yield row, RowOutput(None, row.num_frames, None)
-        # Nearly always one round: only frames that a follower kept back become several chunks at once.
-        while looks:
-            due: list[Due] = []
-            going_on: list[tuple[Row, Iterator[RowOutput | Due | Exception]]] = []
-            for row, look in looks:
-                output = next(look, None)
-                if output is None:
-                    continue
-                going_on.append((row, look))
-                if isinstance(output, Due):
-                    due.append(output)
-                else:
-                    yield row, output
-            yield from made.vocoder.decode(due)
-            looks = going_on
+        return FrameReader(self.model, made.memory, made.vocoder).read(step)
 
-    def _look_at(
-        self, made: _OnDevice, group: Group, index: int, frame: Tensor, semantic: int, *, is_finite: bool
-    ) -> Iterator[RowOutput | Due | Exception]:
-        """Take one row's frame; say what is to be decoded now, if anything, and after that."""
-        row, outputs = group.rows[index], group.outputs
-        if not is_finite:
-            yield not_finite("frame", row.num_frames, self.model.dtype)
-            return
-        try:
-            decision = _decide(row, group, index, says_end=semantic == END_AUDIO)
-        # The follower comes from the request; whatever is wrong with it concerns that row alone.
-        except Exception as error:  # noqa: BLE001
-            yield error
-            return
-        if decision == "again":
-            self._rewind(made.memory, row)
-            yield RowOutput(None, row.num_frames, None)
-            return
-        row.num_seen += 1
-        if row.trace is not None:
-            row.trace.add(outputs.hidden[index], outputs.flow_state[index], frame)
-        if decision in ("keep", "wait"):
-            row.waiting.append(frame)
-            row.last = None if row.request.follower is None else frame
-            if decision == "wait" and row.num_seen < row.request.max_frames:
-                yield RowOutput(None, row.num_frames, None)
-                return
-        elif decision in ("over", "lost"):
-            row.drop_waiting(is_end=semantic == END_AUDIO)
-        for waiting in row.take_waiting():
-            yield made.vocoder.add(row, waiting)
-        if decision in ("end", "over", "lost"):
-            row.num_rewinds += 1  # a frame that is under way already is of no use to anybody
-            yield made.vocoder.end(row, decision)
+    @property
+    def has_audio(self) -> bool:
+        """See RunnerProtocol."""
+        return self._made is not None and self._made.vocoder.has_audio
 
-    def _rewind(self, memory: DeviceMemory, row: Row) -> None:
-        """Let the frame that was looked at be made again, and without END_AUDIO."""
-        row.num_rewinds += 1
-        row.num_launched = row.num_seen
-        row.may_end_from = row.num_seen + 1
-        if row.last is None:
-            last_token = torch.tensor(row.request.prompt.token_ids[-1:])
-            memory.carried[row.slot] = self.model.embed_text(last_token)[0].to(memory.carried)
-        else:
-            memory.carried[row.slot] = self.model.embed_frames(row.last[None])[0]
+    def hand_over(self, *, wait: bool) -> Iterator[Outcome]:
+        """See RunnerProtocol."""
+        if self._made is not None:
+            yield from self._made.vocoder.hand_over(wait=wait)
 
     # What is on the device.
 
     def check_idle(self) -> str | None:
         """See RunnerProtocol."""
-        return None if self._made is None else self._made.memory.check_idle()
+        if self._made is None:
+            return None
+        num_states = self._made.vocoder.num_slots
+        return f"{num_states} states of audio are lost" if num_states else self._made.memory.check_idle()
 
     def warm_up(self, limit_s: float) -> str:
         """See RunnerProtocol: the codec's chunks, then static frames, the largest first; what is left comes lazily."""
         started = time.perf_counter()
         made = self._on_device()
-        made.vocoder.warm_up(self.model.config.codebooks.num_codebooks)
+        num_calls = 0
+        for _, _, is_captured in made.vocoder.warm_up(self.model.config.codebooks.num_codebooks):
+            num_calls += is_captured
+            if time.perf_counter() - started > limit_s * _SHARE_OF_AUDIO:
+                break
         captured: list[int] = []
         num_eager = 0
         for num_rows, is_captured in made.frames.prepare():
@@ -404,7 +332,8 @@ class Runner(RunnerProtocol[Row, Step]):
                 break
         graphs = f"graphs of {captured[0]} to {captured[-1]} rows" if captured else "no graphs"
         eager = f", {num_eager} sizes without" if num_eager and captured else ""
-        return f"codec chunks and {graphs}{eager} in {time.perf_counter() - started:.1f} s"
+        chunks = f"{num_calls} graphs of codec chunks" if num_calls else "codec chunks"
+        return f"{chunks} and {graphs}{eager} in {time.perf_counter() - started:.1f} s"
 
     def follow_text(self, heads: tuple[tuple[int, int], ...]) -> None:
         """See RunnerProtocol."""
@@ -443,18 +372,31 @@ class Runner(RunnerProtocol[Row, Step]):
     def _make(self, store: PrefixStore | None) -> _OnDevice:
         model, options = self.model, self._options
         try:
+            if model.device.type == "cuda":
+                model.codec.fuse()  # before the memory that is left is planned with
             flow = fold_flow(model, options, self.paths)
             memory = DeviceMemory(model, options, self.max_batch, store)
             frames = FrameMaker(model, memory, options, self.max_batch, self.paths, folded=flow)
+            return _OnDevice(memory, frames, self._make_vocoder())
         except Exception as error:
             if is_out_of_memory(error):
                 # Not chained: the error holds this frame of the stack, and that what there is of the memory.
                 raise lacks_memory(model, options, self.max_batch) from None
             raise
+
+    def _make_vocoder(self) -> Vocoder:
+        model, options = self.model, self._options
+        maker = None
+        if (model.device.type == "cuda" or options.cuda_graphs is True) and self.paths.is_open("codec_step"):
+            step, num_codebooks = model.make_codec_step(), model.config.codebooks.num_codebooks
+            recorder = usual_recorder(model.device, options)
+            if step is not None:
+                maker = AudioMaker(step, options, model.device, self.max_batch, num_codebooks, self.paths, recorder)
         has_stream = self.paths.is_open("codec_stream")
         rate = model.config.sample_rate
-        vocoder = Vocoder(model, options, model.device, model.dtype, rate, has_stream=has_stream)
-        return _OnDevice(memory, frames, vocoder)
+        return Vocoder(
+            model, options, model.device, model.dtype, rate, has_stream=has_stream, maker=maker, paths=self.paths
+        )
 
 
 def _fetch_weights(outputs: FrameOutputs, rows: list[RowInput]) -> Tensor | None:
@@ -463,15 +405,3 @@ def _fetch_weights(outputs: FrameOutputs, rows: list[RowInput]) -> Tensor | None
     if outputs.text_weights is None or not num_rows:
         return None
     return to_host(outputs.text_weights[:num_rows])
-
-
-def _decide(row: Row, group: Group, index: int, *, says_end: bool) -> Decision:
-    """Ask the row's follower about its frame; a frame that is made again has been shown to it before."""
-    follower = row.request.follower
-    if follower is None or group.text_weights is None or not row.is_followed:
-        return "end" if says_end else "keep"
-    if row.num_followed == row.num_seen:
-        start, stop = row.request.prompt.text_span
-        follower.see(group.text_weights[index, : stop - start].numpy())
-        row.num_followed += 1
-    return follower.decide(says_end=says_end)

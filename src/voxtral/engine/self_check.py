@@ -43,9 +43,14 @@ CHECKS: Final[Mapping[str, Check]] = {
     "static step": Check(0.03, 1e-4, "kernels off one by one, then all, then frames as they come"),
     "folded flow": Check(0.03, 1e-4, "the plain flow"),
     "graph replay": Check(0.0, 0.0, "no graphs"),
+    "codec step": Check(0.01, 1e-4, "its kernels off, then a state for each stream"),
     "codec stream": Check(0.01, 1e-4, "the codec between frames, then without its kernel"),
     "late look": Check(0.0, 0.0, "each frame is looked at before the next"),
 }
+
+
+# Kernels that the codec's step alone uses.
+CODEC_KERNELS: Final = ("attend_after_past", "shifted_columns")
 
 
 class Untried(Exception):
@@ -93,6 +98,10 @@ class Rig(Protocol):
 
     def graph_replay(self) -> float:
         """Capture the largest step, replay it twice from the same state, and compare both with the static step."""
+        ...
+
+    def codec_step(self, kernels_off: Iterable[str]) -> float:
+        """Compare chunks of two streams in static shapes, also captured, without some kernels, with one pass."""
         ...
 
     def codec(self, *, has_stream: bool) -> float:
@@ -161,6 +170,8 @@ class _Examination:
             self._try_static()
         self._try_path("folded flow", "folded", rig.folded_flow)
         self._try_path("graph replay", "graphs", rig.graph_replay)
+        if "codec step" in self._only:
+            self._try_codec_step()
         if "codec stream" in self._only:
             self._try_codec()
         self._try_path("late look", "ahead", rig.late_look)
@@ -197,6 +208,18 @@ class _Examination:
                 self._kernels_off |= dict.fromkeys(on, f"the static step is wrong with kernels: {first.detail}")
                 return
         self._paths_off["static"] = first.detail
+
+    def _try_codec_step(self) -> None:
+        first = self._try("codec step", "codec step", lambda: self._rig.codec_step([]))
+        if first.is_ok is not False:
+            return
+        on = [name for name in CODEC_KERNELS if name in self._rig.kernels and name not in self._kernels_off]
+        if on:
+            plain = self._try("codec step without kernels", "codec step", lambda: self._rig.codec_step(on))
+            if plain.is_ok:
+                self._kernels_off |= dict.fromkeys(on, f"the codec step is wrong with kernels: {first.detail}")
+                return
+        self._paths_off["codec_step"] = first.detail
 
     def _try_codec(self) -> None:
         first = self._try("codec stream", "codec stream", lambda: self._rig.codec(has_stream=True))

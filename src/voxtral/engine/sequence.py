@@ -85,17 +85,25 @@ class GenerationTrace:
     """Inner values of a generation, collected when a caller passes one to `submit`.
 
     The closing END_AUDIO frame is included.
+
+    Attributes:
+        hidden: [D] each.
+        flow_states: [A] each, before clamping.
+        audio_tokens: [K] each.
+        is_brief: whether only the tokens are kept.
     """
 
-    hidden: list[Tensor] = field(default_factory=list["Tensor"])  # [D] each
-    flow_states: list[Tensor] = field(default_factory=list["Tensor"])  # [A] each, before clamping
-    audio_tokens: list[Tensor] = field(default_factory=list["Tensor"])  # [K] each
+    hidden: list[Tensor] = field(default_factory=list["Tensor"])
+    flow_states: list[Tensor] = field(default_factory=list["Tensor"])
+    audio_tokens: list[Tensor] = field(default_factory=list["Tensor"])
+    is_brief: bool = False
 
     def add(self, hidden: Tensor, flow_state: Tensor, audio_tokens: Tensor) -> None:
         """Note a frame."""
-        self.hidden.append(hidden.clone())
-        self.flow_states.append(flow_state.clone())
         self.audio_tokens.append(audio_tokens.clone())
+        if not self.is_brief:
+            self.hidden.append(hidden.clone())
+            self.flow_states.append(flow_state.clone())
 
     def drop(self, num_frames: int, *, before_last: bool) -> None:
         """Forget the last frames, or those before the last one."""

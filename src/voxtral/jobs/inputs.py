@@ -92,11 +92,13 @@ class BatchFile:
         item: name, request and place in the input.
         where: as of the entry.
         file: its name in the output folder.
+        captions: formats of the captions beside it.
     """
 
     item: BatchItem
     where: str
     file: str
+    captions: tuple[str, ...] = ()
 
 
 def choose_split(source: Path, split: Split | None) -> tuple[Split | None, str | None]:
@@ -213,7 +215,7 @@ def list_entries(texts: Iterable[Any]) -> tuple[list[Entry], list[Problem]]:
 
 
 def plan_files(
-    entries: list[Entry], common: Mapping[str, Any], seed: int, extension: str, captions: Iterable[str] = ()
+    entries: list[Entry], common: Mapping[str, Any], seed: int, extension: str, captions: Sequence[str] = ()
 ) -> tuple[list[BatchFile], list[Problem]]:
     """Turn entries into files to be made, and say what is wrong with them.
 
@@ -222,15 +224,14 @@ def plan_files(
         common: keywords of `synthesize` for entries that do not say otherwise.
         seed: of the batch; see `item_seed`.
         extension: of the files, without a dot.
-        captions: extensions of the files beside each.
+        captions: formats of captions beside each; one whose times of words are wanted has json, too.
     """
-    longest = max((extension, *captions), key=len)
     planned: list[BatchFile] = []
     problems: list[Problem] = []
     taken: dict[str, str] = {}
     for index, entry in enumerate(entries):
         file = f"{entry.name}.{extension}"
-        problem = check_name(entry.name, longest)
+        problem = check_name(entry.name, extension)
         # Some file systems take names for the same that differ in case or in how an accent is written.
         owner = taken.setdefault(unicodedata.normalize("NFC", file).casefold(), entry.where)
         if problem is None and owner != entry.where:
@@ -242,10 +243,19 @@ def plan_files(
         else:
             if request.seed is None:
                 request = replace(request, seed=item_seed(seed, entry.name))
-            planned.append(BatchFile(BatchItem(index, entry.name, request), entry.where, file))
+            beside = _beside(request, captions)
+            problem = problem or next((found for kind in beside if (found := check_name(entry.name, kind))), None)
+            request = replace(request, timestamps=bool(beside))
+            planned.append(BatchFile(BatchItem(index, entry.name, request), entry.where, file, beside))
         if problem is not None:
             problems.append(Problem(entry.where, problem))
     return planned, problems
+
+
+def _beside(request: SpeechRequest, captions: Iterable[str]) -> tuple[str, ...]:
+    """List the formats of the captions of one text."""
+    formats = tuple(captions)
+    return (*formats, "json") if request.timestamps and "json" not in formats else formats
 
 
 def check_name(name: str, extension: str) -> str | None:

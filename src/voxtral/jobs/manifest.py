@@ -15,7 +15,7 @@ import re
 import shutil
 import stat
 import threading
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -188,18 +188,17 @@ class Manifest:
         is_done = record.digest is not None and record.digest == digest
         return "done" if is_done and has_all and (record.verdict is not None or not is_checked) else "changed"
 
-    def foreign(self, files: Iterable[str], captions: Sequence[str] = ()) -> list[str]:
+    def foreign(self, files: Mapping[str, Iterable[str]]) -> list[str]:
         """Name the files that are in the way: they are there, and were not made here or were changed since.
 
         Args:
-            files: of audio.
-            captions: formats of the captions that are wanted beside each.
+            files: of audio, and the formats of the captions that are wanted beside each.
 
         Raises:
             AudioError: a folder has the name of a file.
         """
         names = list(files)
-        beside = {caption_file(name, format): (name, format) for name in names for format in captions}
+        beside = {caption_file(name, format): (name, format) for name in names for format in files[name]}
         try:
             folder = next((name for name in (*names, *beside) if is_folder(self._folder / name)), None)
         except OSError as error:
@@ -220,17 +219,18 @@ class Manifest:
         """Name the files that were made here and are not among these, and still exist."""
         return sorted(file for file in set(self._records) - set(files) if self._size(file) is not None)
 
-    def claim(self, files: Iterable[str], captions: Iterable[str] = ()) -> None:
+    def claim(self, files: Mapping[str, Iterable[str]]) -> None:
         """Note that files are to be made, so that a killed run knows that what it left under their names is its own.
 
         What was known of them is forgotten: it is not true of what will be made.
 
         Args:
-            files: of audio.
-            captions: formats of the captions that will be made beside each.
+            files: of audio, and the formats of the captions that will be made beside each.
         """
-        wanted = set(captions)
-        claimed = [Record(file, bytes=self._size(file), captions=self._sizes(file, wanted)) for file in files]
+        claimed = [
+            Record(file, bytes=self._size(file), captions=self._sizes(file, set(formats)))
+            for file, formats in files.items()
+        ]
         self._append(
             [
                 record

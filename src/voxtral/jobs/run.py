@@ -180,7 +180,6 @@ class BatchRun:
         split: how the texts were cut; None where they were not.
         overwrite: make every file again, whatever is there.
         max_in_flight: texts under way at a time; a few more than the engine computes together by default.
-        captions: formats of captions to be made beside each file.
 
     Attributes:
         num_changed: files that are there and are to be made again.
@@ -199,13 +198,10 @@ class BatchRun:
         split: Split | None = None,
         overwrite: bool = False,
         max_in_flight: int | None = None,
-        captions: Sequence[str] = (),
     ) -> None:
         self._speaker = speaker
         self._manifest = manifest
         self._format = format
-        self._captions = tuple(captions)
-        files = [_with_timestamps(planned) for planned in files] if captions else files
         self._files = {planned.item.index: planned for planned in files}
         # What `submit` warns of was told by `check` already.
         self._warned = _Warned()
@@ -222,7 +218,7 @@ class BatchRun:
         for planned in files:
             digest = digests.of(planned.item.request)
             is_checked = planned.item.request.verify != "off"
-            state = manifest.state(planned.file, digest, captions=self._captions, is_checked=is_checked)
+            state = manifest.state(planned.file, digest, captions=planned.captions, is_checked=is_checked)
             if overwrite or state != "done":
                 self.num_changed += state != "new"
                 if state == "changed" and not overwrite:
@@ -277,7 +273,7 @@ class BatchRun:
         refused: deque[FailedFile] = deque()
         try:
             self._manifest.begin((planned.file for planned in self._files.values()), self._split)
-            self._manifest.claim((planned.file for planned in self._to_make), self._captions)
+            self._manifest.claim({planned.file: planned.captions for planned in self._to_make})
             with closing(self._batch.run(self._items(refused))) as outcomes:
                 for item, outcome in outcomes:
                     while refused:
@@ -342,7 +338,7 @@ class BatchRun:
             for chunk in handle.chunks():
                 file.write(chunk.samples)
         stats, segments = handle.stats, handle.segments
-        for format in self._captions:
+        for format in planned.captions:
             document = render(format, item.request.text, segments, stats.duration_s)
             self._manifest.write_captions(planned.file, format, encode(document))
         self._manifest.commit(
@@ -350,7 +346,7 @@ class BatchRun:
             self._digests[planned.file],
             seed=stats.seed,
             duration_s=stats.duration_s,
-            captions=self._captions,
+            captions=planned.captions,
             check=_check_of(segments),
         )
         made = MadeFile(planned.file, planned.where, stats, handle.language, worst_verdict(segments))
@@ -388,11 +384,6 @@ def describe_cleaned(num_cleaned: int) -> str:
         f"{num_cleaned} of them because odd white space, invisible characters and dressed letters of their texts are "
         "made plain now, which an earlier version spoke as they stood"
     )
-
-
-def _with_timestamps(planned: BatchFile) -> BatchFile:
-    item = planned.item
-    return replace(planned, item=replace(item, request=replace(item.request, timestamps=True)))
 
 
 def _check_of(segments: Sequence[SegmentInfo]) -> Check:

@@ -105,7 +105,7 @@ def synthesize_files(  # noqa: PLR0913 - each is an option of its own
     if join is not None:
         encode.format_for_path(join)
     with open_folder(Path(folder)) as manifest:
-        _check_folder(manifest, files, captions, overwrite=overwrite)
+        _check_folder(manifest, files, overwrite=overwrite)
         run = BatchRun(
             speaker,
             manifest,
@@ -114,7 +114,6 @@ def synthesize_files(  # noqa: PLR0913 - each is an option of its own
             split=cut,
             overwrite=overwrite,
             max_in_flight=max_in_flight,
-            captions=captions,
         )
         problems, warnings = run.check()
         for told in warnings:
@@ -198,8 +197,8 @@ def _read(texts: Texts, split: Split | None) -> tuple[list[Entry], list[Problem]
     return list_entries(texts)
 
 
-def _check_folder(manifest: Manifest, files: list[BatchFile], captions: Sequence[str], *, overwrite: bool) -> None:
-    foreign = manifest.foreign((planned.file for planned in files), captions)
+def _check_folder(manifest: Manifest, files: list[BatchFile], *, overwrite: bool) -> None:
+    foreign = manifest.foreign({planned.file: planned.captions for planned in files})
     if foreign and not overwrite:
         raise AudioError(
             f"{manifest.folder} has files that no batch has made or that were changed since ({name_files(foreign)}); "

@@ -50,7 +50,7 @@ _MAX_TRIES = 4
 _MAX_KEPT = 16
 
 # What is closed where the check ends again and again and nobody knows why.
-_CAREFUL: tuple[PathName, ...] = ("graphs", "codec_stream", "ahead")
+_CAREFUL: tuple[PathName, ...] = ("graphs", "codec_step", "codec_stream", "ahead")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from voxtral.config import CodebookConfig, CodecConfig, ConvBlockConfig, Transfo
 from voxtral.model.codebooks import Quantizer
 from voxtral.model.kernels.window import attend_in_window, window_bias
 from voxtral.model.layers import FeedForward, RMSNorm, last, split_heads
+from voxtral.model.linear import concatenate_linears
 
 # Frames decoded at once when a whole signal is asked for: bounds the memory of the attention masks.
 FRAMES_PER_PASS = 25
@@ -122,17 +123,44 @@ class Conv(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """A convolution under the name that the checkpoint gives it (`<block>.conv`)."""
+    """A convolution under the name that the checkpoint gives it (`<block>.conv`), or, once `fuse`d, one matrix.
+
+    The matrix multiplies the last `taps` inputs of each step, side by side. A library of convolutions would search for
+    a plan each time that rows or frames are others than before; a product needs none.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, *, transposed: bool = False):
         super().__init__()
         shape = (in_channels, out_channels, kernel) if transposed else (out_channels, in_channels, kernel)
         self.conv = Conv(shape)
+        self.matrix: nn.Parameter | None = None
         self.kernel = kernel
         self.stride = stride
+        self.is_transposed = transposed
+        # A transposed convolution makes `stride` outputs of each step, which read so many inputs.
+        self.taps = -(-kernel // stride) if transposed else kernel
+
+    def fuse(self) -> None:
+        """Keep the matrix in place of the convolution; for inference, and not undone."""
+        if self.matrix is None:
+            self.matrix = nn.Parameter(self.as_matrix().contiguous(), requires_grad=False)
+            del self.conv
+
+    def as_matrix(self) -> Tensor:
+        """Give the matrix [N, taps * C], the oldest input first; N is C', or stride * C', the earliest output first."""
+        if self.matrix is not None:
+            return self.matrix
+        weight = self.conv.weight
+        if not self.is_transposed:
+            return weight.transpose(1, 2).flatten(1)
+        whole = F.pad(weight, (0, self.taps * self.stride - self.kernel))
+        newest_first = whole.unflatten(-1, (self.taps, self.stride))  # [C, C', taps, stride]
+        return newest_first.flip(2).permute(3, 1, 2, 0).flatten(2).flatten(0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve an input that is padded already: [B, C, T] to [B, C', T']."""
+        if self.matrix is not None:
+            return self._multiply(x, self.stride).transpose(1, 2)
         return F.conv1d(x, self.conv.weight, stride=self.stride)
 
     def transpose(self, x: Tensor, tail: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -140,12 +168,20 @@ class ConvBlock(nn.Module):
 
         The last kernel - stride outputs of a stream are dropped, none on the left.
         """
-        full = F.conv_transpose1d(x, self.conv.weight, stride=self.stride)
-        overlap = self.kernel - self.stride
+        overlap, num_final = self.kernel - self.stride, x.shape[-1] * self.stride
+        if self.matrix is not None:
+            steps = self._multiply(F.pad(x, (self.taps - 1, self.taps - 1)), 1)  # [B, T + taps - 1, stride * C']
+            full = steps.unflatten(-1, (self.stride, -1)).flatten(1, 2).transpose(1, 2)[..., : num_final + overlap]
+        else:
+            full = F.conv_transpose1d(x, self.conv.weight, stride=self.stride)
         if tail is not None:
             full[..., :overlap] += tail
-        num_final = x.shape[-1] * self.stride
         return full[..., :num_final], full[..., num_final:].clone()
+
+    def _multiply(self, x: Tensor, stride: int) -> Tensor:
+        """Multiply the matrix and `taps` inputs at a time: [B, C, T] to [B, T', N]."""
+        windows = x.unfold(-1, self.taps, stride)  # [B, C, T', taps]
+        return F.linear(windows.permute(0, 2, 3, 1).flatten(2), self.as_matrix())
 
 
 class SpectralProjection(nn.Module):
@@ -199,6 +235,8 @@ class CodecAttention(nn.Module):
         self.wk = nn.Linear(config.dim, kv_width, bias=False)
         self.wv = nn.Linear(config.dim, kv_width, bias=False)
         self.wo = nn.Linear(width, config.dim, bias=config.use_biases)
+        self.wqkv: nn.Module | None = None
+        self.widths = (width, kv_width, kv_width)
         if config.qk_norm:
             self.q_norm = RMSNorm(width, config.qk_norm_eps)
             self.k_norm = RMSNorm(kv_width, config.qk_norm_eps)
@@ -209,13 +247,28 @@ class CodecAttention(nn.Module):
         slopes = torch.tensor(self.config.alibi_slopes, dtype=torch.float32, device=device)
         self.register_buffer("alibi_slopes", slopes, persistent=False)
 
+    def fuse(self) -> None:
+        """Put wq, wk and wv one below the other; for inference, and not undone."""
+        if self.wqkv is None:
+            self.wqkv = concatenate_linears((self.wq, self.wk, self.wv))
+            del self.wq, self.wk, self.wv
+
+    def project(self, x: Tensor) -> Tensor:
+        """Project [B, T, D] to queries, keys and values side by side, [B, T, (H + 2 Hkv) * Dh]."""
+        if self.wqkv is not None:
+            return self.wqkv(x)
+        return torch.cat((self.wq(x), self.wk(x), self.wv(x)), dim=-1)
+
     def bias(self, num_queries: int, num_keys: int) -> Tensor:
         """Make the additive bias of queries that are the last of `num_keys` positions: [H, T, S] float32."""
         return window_bias(self.alibi_slopes, self.window, num_queries, num_keys)
 
     def forward(self, x: Tensor, cache: LayerCache) -> Tensor:
         """Attend from [B, T, D] to itself and to the cache, which keeps the last `window` positions."""
-        query, key, value = self.wq(x), self.wk(x), self.wv(x)
+        if self.wqkv is None:
+            query, key, value = self.wq(x), self.wk(x), self.wv(x)
+        else:
+            query, key, value = self.wqkv(x).split(self.widths, dim=-1)
         if self.config.qk_norm:
             query, key = self.q_norm(query), self.k_norm(key)
         query, key, value = (split_heads(part, self.config.head_dim) for part in (query, key, value))
@@ -301,6 +354,16 @@ class CodecDecoder(nn.Module):
     def dtype(self) -> torch.dtype:
         """Dtype of the weights, hence of the computation."""
         return next(self.output_proj.parameters()).dtype
+
+    @torch.inference_mode(False)
+    def fuse(self) -> None:
+        """Join matrices that read the same input, and turn convolutions into products, in place; not undone.
+
+        For GPUs: on a CPU it would change the rounding, hence the samples of a seed.
+        """
+        for module in self.modules():
+            if isinstance(module, ConvBlock | CodecAttention | FeedForward):
+                module.fuse()
 
     def forward(self, codes: Tensor, state: CodecState, *, is_last: bool = False) -> Tensor:
         """Decode T more frames of a stream.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Protocol, Self, TypeVar
 
+import torch
 from torch import Tensor
 
 
@@ -33,6 +34,33 @@ class StreamState(Protocol):
 
 
 StateT = TypeVar("StateT", bound=StreamState)
+
+
+class StaticCodec(Protocol):
+    """A codec that decodes in static shapes: launches and sizes depend on rows and frames alone.
+
+    The state of a stream is a row of numbers; all zeros is a stream that has not begun.
+    """
+
+    width: int
+    dtype: torch.dtype
+
+    def __call__(self, audio_tokens: Tensor, packed: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode T frames of each of B streams, without waiting for the device.
+
+        Args:
+            audio_tokens: [B, T, K] int64, no END_AUDIO.
+            packed: [B, width], the states.
+            before: [B] int64, frames that each stream has had.
+
+        Returns:
+            Samples [B, S] float32, and the states after these frames.
+        """
+        ...
+
+    def unpack(self, packed: Tensor, num_frames: int) -> StreamState:
+        """Make the state that `StreamingCodec.decode_rows` goes on from, of one stream [width] after some frames."""
+        ...
 
 
 class StreamingCodec(Protocol[StateT]):

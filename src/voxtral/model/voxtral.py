@@ -22,6 +22,7 @@ from voxtral.model.backbone import Backbone, BackboneLayer
 from voxtral.model.codebooks import check_codes
 from voxtral.model.codec import CodecDecoder, CodecState
 from voxtral.model.codec_encoder import CodecEncoder
+from voxtral.model.codec_step import CodecStep
 from voxtral.model.kernels.float8 import check_float8
 from voxtral.model.kernels.tokens import sum_embeddings
 from voxtral.model.layers import Embedding
@@ -133,6 +134,10 @@ class VoxtralModel(nn.Module):
         """
         codes = (audio_tokens - NUM_SPECIAL_CODES).transpose(1, 2)
         return self.codec(codes, state, is_last=is_last)
+
+    def make_codec_step(self) -> CodecStep | None:
+        """Make the codec in static shapes; None where its first frames must wait for others."""
+        return CodecStep(self.codec) if CodecStep.can_step(self.codec) else None
 
     def flush_codec(self, state: CodecState) -> Tensor:
         """End a stream: return the samples that still waited for frames to come, if any, [S] float32."""

@@ -52,12 +52,12 @@ def _truth(value: Any) -> Any:
 
 
 _EmptyIsNone = BeforeValidator(_empty_is_none)
-_Truth = BeforeValidator(_truth)
 _NoTruth = BeforeValidator(_no_truth)
 
 OptionalStr = Annotated[str | None, _EmptyIsNone]
 OptionalFloat = Annotated[float | None, _EmptyIsNone, _NoTruth]
 OptionalInt = Annotated[int | None, _EmptyIsNone, _NoTruth]
+Switch = Annotated[bool, BeforeValidator(_truth)]
 
 
 def _field(option: Option, default: Any = None) -> Any:
@@ -84,12 +84,12 @@ class SpeechFields(BaseModel):
     num_euler_steps: OptionalInt = _field(options.NUM_EULER_STEPS)
     max_frames: OptionalInt = _field(options.MAX_FRAMES)
     normalize: Annotated[Normalize | None, _EmptyIsNone] = _field(options.NORMALIZE)
-    timestamps: Annotated[bool, _Truth, _default_for(options.TIMESTAMPS)] = _field(options.TIMESTAMPS, False)
+    timestamps: Annotated[Switch, _default_for(options.TIMESTAMPS)] = _field(options.TIMESTAMPS, False)
     verify: Annotated[Verify, _default_for(options.VERIFY)] = _field(options.VERIFY, options.VERIFY.default)
     max_attempts: Annotated[int, _default_for(options.MAX_ATTEMPTS), _NoTruth] = _field(
         options.MAX_ATTEMPTS, options.MAX_ATTEMPTS.default
     )
-    keep_to_text: Annotated[bool, _Truth, _default_for(options.KEEP_TO_TEXT)] = _field(options.KEEP_TO_TEXT, True)
+    keep_to_text: Annotated[Switch, _default_for(options.KEEP_TO_TEXT)] = _field(options.KEEP_TO_TEXT, True)
     stream: Annotated[bool | None, _EmptyIsNone] = Field(
         None, description="false makes all of it first, and tells length and statistics in headers."
     )

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from voxtral.align.pace import KnownPace
 from voxtral.errors import DeadlineError, GenerationError
+from voxtral.speech.take import Left
 
 if TYPE_CHECKING:
     from voxtral.speech.plan import PlannedSegment, SpeechPlan
@@ -72,6 +74,7 @@ class SegmentSpeaker:
         self._begin = begin
         self._note_retry = note_retry
         self._too_late = too_late
+        self._known = KnownPace()
 
     def speak(self, take: Take, index: int) -> Iterator[Event]:
         """Speak a segment of which the first take has begun.
@@ -126,20 +129,35 @@ class SegmentSpeaker:
             while True:
                 take = yield from self._made_well(take, index)
                 number = take.number + 1
-                rest = self._rest(take, num_stuck)
-                yield Event(take, words=take.finish(rest))
-                if rest is None:
+                left = self._left(take, num_stuck)
+                words = take.finish(left, self._known)
+                self._note_pace(take)
+                yield Event(take, words=words)
+                if left.rest is None:
                     break
                 self._note_retry()
-                num_stuck = num_stuck + 1 if rest.spoken_start == take.segment.spoken_start else 0
-                take = self._begin(rest, index, number, is_resumed=True)
+                num_stuck = num_stuck + 1 if left.rest.spoken_start == take.segment.spoken_start else 0
+                take = self._begin(left.rest, index, number, is_resumed=True)
 
-    def _rest(self, take: Take, num_stuck: int) -> PlannedSegment | None:
+    def _left(self, take: Take, num_stuck: int) -> Left:
         """Lay out what a take has left unsaid; a word that nothing helps to say is given up."""
         script = self._plan.script
         if take.verdict() != "lost" or script is None:
-            return None
-        return script.rest(take.segment, take.token, num_skipped=int(num_stuck + 1 >= _MAX_TAKES))
+            return Left()
+        rest = script.rest(take.segment, take.token)
+        if rest is None or num_stuck + 1 < _MAX_TAKES or rest.spoken_start != take.segment.spoken_start:
+            return Left(rest)
+        after = script.rest(take.segment, take.token, num_skipped=1)
+        return Left(after, given_up=(rest.text.start, rest.text.end if after is None else after.text.start))
+
+    def _note_pace(self, take: Take) -> None:
+        """Learn how fast the voice speaks, where nothing else tells whether a text was said."""
+        if self._plan.alignment is None and take.check is not None and take.check.verdict == "unchecked":
+            from voxtral.align.checks import sounding_seconds
+            from voxtral.align.pace import count_letters
+
+            seconds = sounding_seconds(take.samples, self._plan.sample_rate)
+            self._known = self._known.with_speech(count_letters(take.segment.text.text), seconds)
 
     def _made_well(self, take: Take, index: int) -> Generator[Event, None, Take]:
         """Give out a take; one that failed and that nobody has heard is made once more."""

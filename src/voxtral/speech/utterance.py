@@ -18,13 +18,22 @@ import numpy as np
 from voxtral.engine.engine import Engine
 from voxtral.engine.options import MAX_FOLLOWED_TOKENS
 from voxtral.engine.process import BoundToProcess
-from voxtral.engine.sequence import GenerationStats, too_late
+from voxtral.engine.sequence import GenerationStats, GenerationTrace, too_late
 from voxtral.errors import CancelledError, EngineError
 from voxtral.speech.plan import PlannedSegment, SpeechPlan, generation_request
 from voxtral.speech.segment_speaker import Event, SegmentSpeaker
 from voxtral.speech.shaping import decay, fade_in, reblock, stretch
 from voxtral.speech.take import Take
-from voxtral.types import AudioChunk, FinishReason, Mark, SegmentInfo, SpeechStats, SpokenLanguage, WordTime
+from voxtral.types import (
+    AudioChunk,
+    FinishReason,
+    Mark,
+    SegmentCheck,
+    SegmentInfo,
+    SpeechStats,
+    SpokenLanguage,
+    WordTime,
+)
 
 if TYPE_CHECKING:
     from voxtral.align.follow import Follower
@@ -191,7 +200,7 @@ class SpeechHandle(BoundToProcess):
                 seed=take.seed,
                 words=join.as_heard(take.words, start),
                 timing=take.timing,
-                check=take.check,
+                check=join.check_as_heard(take.check, start),
             )
         )
         return join.as_heard(event.words, start)
@@ -206,10 +215,12 @@ class SpeechHandle(BoundToProcess):
         plan = self._plan
         follower = self._follower(segment)
         request = generation_request(plan, segment, index, number, deadline_s=self._time_left(), follower=follower)
-        handle = self._engine.submit(request)
+        # Loops are found in the codes.
+        trace = None if plan.verify == "off" else GenerationTrace(is_brief=True)
+        handle = self._engine.submit(request, trace=trace)
         self._num_prompt_tokens += len(request.prompt.token_ids)
         self._generations.append(handle.stats)
-        take = Take(plan, segment, handle, follower, number=number, is_resumed=is_resumed)
+        take = Take(plan, segment, handle, follower, number=number, is_resumed=is_resumed, trace=trace)
         if number and self._in_flight:  # it takes the place of the segment's take before
             self._in_flight[0] = _Begun(take, index)
         if self._is_cancelled:  # in the meantime, by another thread that could not see this one
@@ -314,6 +325,17 @@ class _Join:
         return tuple(
             replace(word, start_s=offset + word.start_s / speed, end_s=offset + word.end_s / speed) for word in words
         )
+
+    def check_as_heard(self, check: SegmentCheck | None, start: int) -> SegmentCheck | None:
+        """Move what was found in a take to where it is heard."""
+        if check is None or not check.findings:
+            return check
+        speed, offset = self._plan.speed, self.seconds(start)
+        findings = (
+            replace(found, start_s=offset + found.start_s / speed, end_s=offset + found.end_s / speed)
+            for found in check.findings
+        )
+        return replace(check, findings=tuple(findings))
 
     def _pause_s(self, take: Take) -> float:
         return min(self._plan.pause_s, _RESUME_PAUSE_S) if take.is_resumed else self._plan.pause_s

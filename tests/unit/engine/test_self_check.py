@@ -62,6 +62,9 @@ class FakeRig:
     def graph_replay(self) -> float:
         return self._outcome("graph replay")
 
+    def codec_step(self, kernels_off: Iterable[str]) -> float:
+        return self._outcome("codec step without kernels" if list(kernels_off) else "codec step")
+
     def codec(self, *, has_stream: bool) -> float:
         return self._outcome("codec stream" if has_stream else "codec plain")
 
@@ -89,6 +92,7 @@ def test_a_machine_on_which_all_is_well_closes_nothing() -> None:
         "static step",
         "folded flow",
         "graph replay",
+        "codec step",
         "codec stream",
         "late look",
     ]
@@ -98,7 +102,13 @@ def test_a_machine_on_which_all_is_well_closes_nothing() -> None:
 @pytest.mark.parametrize("wrong", WRONG, ids=str)
 @pytest.mark.parametrize(
     ("path", "closed"),
-    [("folded_flow", "folded"), ("graph_replay", "graphs"), ("codec_stream", "codec_stream"), ("late_look", "ahead")],
+    [
+        ("folded_flow", "folded"),
+        ("graph_replay", "graphs"),
+        ("codec_step", "codec_step"),
+        ("codec_stream", "codec_stream"),
+        ("late_look", "ahead"),
+    ],
 )
 def test_a_path_that_is_wrong_or_fails_is_closed_and_the_others_stay_open(
     path: str, closed: Any, wrong: float | Exception
@@ -147,6 +157,17 @@ def test_a_codec_that_is_wrong_on_any_stream_loses_its_kernel_too() -> None:
     verdict = examine(FakeRig(codec_stream=0.5, codec_plain=0.5))
     assert list(verdict.paths_off) == ["codec_stream"]
     assert list(verdict.kernels_off) == ["attend_in_window"]
+
+
+@pytest.mark.parametrize("is_right_without", [True, False])
+def test_a_codec_step_that_is_wrong_loses_its_kernels_or_goes(*, is_right_without: bool) -> None:
+    class WithKernels(FakeRig):
+        kernels = ("attend_after_past", "shifted_columns", "silu_multiply")
+
+    rig = WithKernels(codec_step=0.5, codec_step_without_kernels=0.001 if is_right_without else 0.5)
+    verdict = examine(rig, only=["codec step"])
+    assert list(verdict.kernels_off) == (["attend_after_past", "shifted_columns"] if is_right_without else [])
+    assert list(verdict.paths_off) == ([] if is_right_without else ["codec_step"])
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), Untried("not here")])
@@ -235,7 +256,7 @@ def test_the_paths_of_a_cpu_agree(own_rig: ModelRig) -> None:
     verdict = examine(own_rig)
     assert verdict.is_clean
     tried = {finding.path: finding.worst for finding in verdict.findings if finding.is_ok}
-    assert set(tried) == {"static step", "folded flow"}
+    assert set(tried) == {"static step", "folded flow", "codec step"}
     assert all(worst is not None and 0 < worst < 1e-5 for worst in tried.values())
     assert own_rig.codec(has_stream=False) < 1e-5
 

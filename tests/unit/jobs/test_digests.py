@@ -76,6 +76,18 @@ def test_the_same_thing_said_in_another_way_is_the_same(digests: Digests, tmp_pa
     assert digests.of(SpeechRequest("Hello.", seed=1, deadline_s=5.0)) == KNOWN["plain"]
 
 
+def test_what_changes_no_sample_does_not_count_and_what_does_counts(digests: Digests) -> None:
+    for changes in ({"timestamps": True}, {"verify": "report"}, {"max_attempts": 7}, {"keep_to_text": True}):
+        assert digests.of(SpeechRequest("Hello.", seed=1, **changes)) == KNOWN["plain"], changes
+    heard: list[dict[str, Any]] = [
+        {"verify": "retry"},
+        {"verify": "retry", "max_attempts": 7},
+        {"keep_to_text": False},
+        {"keep_to_text": False, "verify": "retry"},
+    ]
+    assert len({KNOWN["plain"], *(digests.of(SpeechRequest("Hello.", seed=1, **each)) for each in heard)}) == 5
+
+
 def test_voices_and_clips_in_memory_count_by_what_is_in_them(digests: Digests) -> None:
     def of(voice: Any = None, clip: Any = None) -> str:
         return digests.of(SpeechRequest("Hello.", voice=voice, reference_audio=clip, seed=1))

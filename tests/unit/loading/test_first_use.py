@@ -114,7 +114,7 @@ def test_a_check_that_ends_again_and_again_leaves_the_slow_ways_only(path: str |
     verdict = try_in_children(SPECIFICATION, lambda given: ChildReport(None, next(paths), (), "hung"))
     assert verdict is not None
     assert set(verdict.kernels_off) == set(USES_DOT)
-    assert set(verdict.paths_off) == {"graphs", "codec_stream", "ahead"}
+    assert set(verdict.paths_off) == {"graphs", "codec_step", "codec_stream", "ahead"}
 
 
 # What is kept.
@@ -258,8 +258,15 @@ def test_the_child_tries_a_model_of_two_layers(recipe: str | None, capsys: pytes
     assert self_check_child.main(json.dumps(asdict(replace(SPECIFICATION, recipe=recipe)))) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     begun = [line["begin"] for line in lines if "begin" in line]
-    assert begun[-5:] == ["static step", "folded flow", "graph replay", "codec stream", "late look"]
-    assert len(begun) == (5 if recipe is None else 9)  # and four numbers of rows of the products
+    assert begun[-6:] == [
+        "static step",
+        "folded flow",
+        "graph replay",
+        "codec step",
+        "codec stream",
+        "late look",
+    ]
+    assert len(begun) == (6 if recipe is None else 10)  # and four numbers of rows of the products
     verdict = Verdict.from_dict(lines[-1]["verdict"])
     assert verdict.is_clean
     assert [finding.path for finding in verdict.findings] == begun

@@ -270,8 +270,35 @@ def test_attend_in_window(
     checks.check_attend_in_window(CPU, dtype, shape, heads, head_dim, window)
 
 
+@interpreted
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("shape", "heads", "head_dim", "window"),
+    [
+        ((1, 1), (1, 1), 4, 2),
+        ((3, 5), (4, 2), 12, 16),
+        ((3, 35), (2, 2), 8, 4),  # three blocks of queries
+        ((2, 17), (2, 1), 16, 3),
+    ],
+)
+def test_attend_after_past(
+    dtype: torch.dtype, shape: tuple[int, int], heads: tuple[int, int], head_dim: int, window: int
+) -> None:
+    checks.check_attend_after_past(CPU, dtype, shape, heads, head_dim, window)
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", ALL_DTYPES)
+@pytest.mark.parametrize(("shape", "reach"), [((1, 1, 1), 1), ((2, 2, 5), 3), ((3, 8, 6), 6), ((2, 3, 1030), 2)])
+@pytest.mark.parametrize("start", ["zeros", "repeat", "reflect"])
+def test_shifted_columns(dtype: torch.dtype, shape: tuple[int, int, int], reach: int, start: Any) -> None:
+    if start == "reflect" and shape[1] <= reach:
+        pytest.skip("a reflection reads further inputs")
+    checks.check_shifted_columns(CPU, dtype, shape, reach, start)
+
+
 # Numbers that change from call to call while people speak.
-CHANGING = {"num_rows", "num_states", "num_queries", "num_keys", "max_pages"}
+CHANGING = {"num_rows", "num_states", "num_queries", "num_keys", "num_steps", "max_pages"}
 
 
 def test_no_kernel_is_compiled_anew_for_a_number_that_changes_while_people_speak() -> None:
@@ -289,7 +316,8 @@ def test_no_kernel_is_compiled_anew_for_a_number_that_changes_while_people_speak
                 marked = ast.literal_eval(decorator.keywords[0].value)
                 assert changing <= set(marked), f"{path.name}: {node.name}"
                 found.add(node.name)
-    assert {"_attend_in_window", "_enter_layers", "_multiply", "_attend_spans"} <= found
+    assert {"_attend_in_window", "_attend_after_past", "_shift_columns"} <= found
+    assert {"_enter_layers", "_multiply", "_attend_spans"} <= found
 
 
 # Compiled for GPUs that are not here, though never run on one.
@@ -327,7 +355,7 @@ def test_every_kernel_compiles(tmp_path: Path) -> None:
 def test_every_launch_compiles_and_fits(capability: int, dtype: str, tmp_path: Path) -> None:
     facts = compile_all(capability, dtype, "all", tmp_path)
     # Products of kernels want tensor cores of sm_80, float8 those of sm_89.
-    assert len(facts) == {75: 9, 80: 32, 86: 32, 89: 44, 90: 44}[capability]
+    assert len(facts) == {75: 12, 80: 37, 86: 37, 89: 49, 90: 49}[capability]
     assert [fact for fact in facts if fact["shared"] > SHARED_LIMIT[capability]] == []
     # Float32 is for the vectors: exact, not fast.
     if dtype != "float32":

@@ -41,6 +41,8 @@ USES_DOT: Final[Mapping[str, bool]] = {
     "choose_semantic": False,
     "sum_embeddings": False,
     "attend_in_window": True,
+    "attend_after_past": True,
+    "shifted_columns": False,
 }
 
 # Below this compute capability `tl.dot` becomes scalar multiplications that spill up to 5.8 kB a thread (compiled for
