@@ -62,6 +62,7 @@ def compute_frame(
         hidden = model.backbone.step(embeds, inputs.positions, memory)
     else:
         hidden = model.backbone.extend(embeds, inputs.positions, memory)
+    text_weights = memory.text_weights  # at once: what it is made of is not to be held while the flow works
     step = model.generate_frame(
         hidden, inputs.noise, inputs.guidance_scale, schedule, may_end=inputs.may_end, flow=flow
     )
@@ -69,5 +70,4 @@ def compute_frame(
     # What is not finite rounds to no code at all, and one row's lookup out of range would end the step of all rows.
     audio_tokens = step.audio_tokens.where(is_finite[:, None], 0)
     carried[inputs.slots] = model.embed_frames(audio_tokens)
-    text_weights = memory.text_weights if isinstance(memory, SpanMemory) else None
     return FrameOutputs(audio_tokens, is_finite, hidden, step.flow_state, text_weights)

@@ -32,7 +32,7 @@ class Group:
     outputs: FrameOutputs  # on the device
     semantic: Tensor  # [rows] int64 in CPU memory
     is_finite: Tensor  # [rows] bool in CPU memory
-    text_weights: Tensor | None  # [rows, tokens] float32 in CPU memory
+    text_weights: Tensor | None  # [rows, tokens] float32 in CPU memory; those up to the last row that is followed
 
     @cached_property
     def says_end(self) -> list[bool]:
@@ -157,7 +157,7 @@ class FrameReader:
 def _decide(row: Row, group: Group, index: int, *, says_end: bool) -> Decision:
     """Ask the row's follower about its frame; a frame that is made again has been shown to it before."""
     follower = row.request.follower
-    if follower is None or group.text_weights is None:
+    if follower is None or group.text_weights is None or not row.is_followed:
         return "end" if says_end else "keep"
     if row.num_followed == row.num_seen:
         start, stop = row.request.prompt.text_span

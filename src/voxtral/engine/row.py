@@ -77,6 +77,11 @@ class Row:
         """Whether no further frame is to be asked for."""
         return self.has_ended or self.num_launched == self.request.max_frames
 
+    @property
+    def is_followed(self) -> bool:
+        """Whether a follower has seen every frame that stands: one that has missed any is shown no more."""
+        return self.request.follower is not None and self.num_followed >= self.num_seen
+
     def take_waiting(self) -> list[FrameTokens]:
         """Take the frames that were kept back."""
         frames, self.waiting = self.waiting, []

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,7 +25,7 @@ from voxtral.engine.inputs import RowInput
 from voxtral.engine.kv_cache import Span, SpanMemory, kv_slot
 from voxtral.engine.memory import DeviceMemory, lacks_memory, plan_blocks
 from voxtral.engine.noise import NoiseMaker
-from voxtral.engine.options import EngineOptions, default_max_batch
+from voxtral.engine.options import MAX_FOLLOWED_TOKENS, EngineOptions, check_text_heads, default_max_batch
 from voxtral.engine.paths import Paths
 from voxtral.engine.prefix_store import PrefixStore
 from voxtral.engine.protocol import Counts, RunnerProtocol
@@ -39,6 +39,9 @@ from voxtral.model.voxtral import VoxtralModel, round_flow_to_float8
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from torch import Tensor
+
+    from voxtral.engine.frame import FrameOutputs
 
 # Of the time to warm up, so that frames get theirs too; their sizes are fewer, and cost more to meet in a stream.
 _SHARE_OF_AUDIO = 0.4
@@ -67,7 +70,7 @@ class Runner(RunnerProtocol[Row, Step]):
 
     Raises:
         DeviceError: the options want float8 of a GPU that has none.
-        OptionError: they want it of a flow that is quantised already.
+        OptionError: they want it of a flow that is quantised already, or name heads that the model has not.
     """
 
     def __init__(self, model: VoxtralModel, options: EngineOptions, paths: Paths | None = None) -> None:
@@ -76,6 +79,7 @@ class Runner(RunnerProtocol[Row, Step]):
         self._options = options
         self._made: _OnDevice | None = None
         self._noise = NoiseMaker()
+        check_text_heads(options.text_heads, model.config.backbone)
         if options.flow_dtype == "float8":
             round_flow_to_float8(model)
         folder = options.prefix_folder
@@ -100,6 +104,12 @@ class Runner(RunnerProtocol[Row, Step]):
 
     def check(self, request: GenerationRequest) -> None:
         """See RunnerProtocol."""
+        start, stop = request.prompt.text_span
+        if request.follower is not None and not 0 < stop - start <= MAX_FOLLOWED_TOKENS:
+            raise OptionError(
+                f"a text of {stop - start} tokens is to be followed; it must have 1 to {MAX_FOLLOWED_TOKENS}; speak "
+                "shorter segments, or without a follower"
+            )
         made = self._made
         # What is there counts: it was planned by memory that was free then and is not any more.
         capacity = (
@@ -224,7 +234,7 @@ class Runner(RunnerProtocol[Row, Step]):
         for (num_euler_steps, _), members in members_of.items():
             outputs = made.frames.make([row_input for _, row_input in members], num_euler_steps)
             semantic, is_finite = outputs.audio_tokens[: len(members), 0], outputs.is_finite[: len(members)]
-            weights = None if outputs.text_weights is None else to_host(outputs.text_weights[: len(members)])
+            weights = _fetch_weights(outputs, [row_input for _, row_input in members])
             of_step = [row for row, _ in members]
             rewinds = [row.num_rewinds for row in of_step]
             launched.append(Group(of_step, rewinds, outputs, to_host(semantic), to_host(is_finite), weights))
@@ -270,7 +280,7 @@ class Runner(RunnerProtocol[Row, Step]):
             noise,
             request.guidance_scale,
             frame >= max(request.min_frames, row.may_end_from),
-            None if request.follower is None else request.prompt.text_span,
+            request.prompt.text_span if row.is_followed else None,
         )
 
     def wait(self, step: Step) -> None:
@@ -324,6 +334,13 @@ class Runner(RunnerProtocol[Row, Step]):
         eager = f", {num_eager} sizes without" if num_eager and captured else ""
         chunks = f"{num_calls} graphs of codec chunks" if num_calls else "codec chunks"
         return f"{chunks} and {graphs}{eager} in {time.perf_counter() - started:.1f} s"
+
+    def follow_text(self, heads: tuple[tuple[int, int], ...]) -> None:
+        """See RunnerProtocol."""
+        check_text_heads(heads, self.model.config.backbone)
+        self._options = replace(self._options, text_heads=heads)
+        if self._made is not None:
+            self._made.frames.follow_text(heads)
 
     def reset(self) -> None:
         """See RunnerProtocol."""
@@ -380,3 +397,11 @@ class Runner(RunnerProtocol[Row, Step]):
         return Vocoder(
             model, options, model.device, model.dtype, rate, has_stream=has_stream, maker=maker, paths=self.paths
         )
+
+
+def _fetch_weights(outputs: FrameOutputs, rows: list[RowInput]) -> Tensor | None:
+    """Begin to copy what was seen of the texts, up to the last row that is followed; None where none is."""
+    num_rows = max((number for number, row in enumerate(rows, 1) if row.text is not None), default=0)
+    if outputs.text_weights is None or not num_rows:
+        return None
+    return to_host(outputs.text_weights[:num_rows])

@@ -65,11 +65,16 @@ def maker(tiny_checkpoint: Checkpoint) -> RequestMaker:
     return QuickMaker(tiny_checkpoint)
 
 
-@pytest.fixture(scope="module", params=[Runner, LateRunner], ids=["at once", "late"])
+@pytest.fixture(
+    scope="module",
+    params=[(Runner, None), (LateRunner, None), (LateRunner, True)],
+    ids=["at once", "late", "late and static"],
+)
 def engine(tiny_model: VoxtralModel, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    runner, is_static = request.param
     # The same bits whatever runs beside, so that what was made again can be compared.
-    options = EngineOptions(text_heads=HEADS, batch_invariant=True, max_batch=3)
-    engine = Engine(tiny_model, options, runner=request.param(tiny_model, options))
+    options = EngineOptions(text_heads=HEADS, batch_invariant=True, max_batch=3, cuda_graphs=is_static)
+    engine = Engine(tiny_model, options, runner=runner(tiny_model, options))
     yield engine
     engine.close()
 
