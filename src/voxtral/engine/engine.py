@@ -6,7 +6,7 @@
                           swapped
 
 Sequences join and leave between frames. A slow reader pauses its own sequence only, and one failing sequence ends
-alone. docs/ENGINE.md follows a request.
+alone. All of it is one idea, the turn that the thread takes, and so it is one file. docs/ENGINE.md follows a request.
 """
 
 from __future__ import annotations
