@@ -16,7 +16,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from voxtral.config import QuantizationConfig
 from voxtral.device import codec_dtype_for, describe_machine, dtype_name, plan_compute
 from voxtral.engine.audio_maker import AudioMaker, Part
 from voxtral.engine.frame import FrameOutputs, compute_frame
-from voxtral.engine.frame_maker import Padding, StaticStep
+from voxtral.engine.frame_maker import Padding, StaticStep, make_text_heads
 from voxtral.engine.graphs import CudaRecorder, FrameGraphs
 from voxtral.engine.inputs import FrameInputs, RowInput, gather_inputs
 from voxtral.engine.kernel_trials import TRIALS, Draw, difference
@@ -46,6 +47,7 @@ _BLOCK_SIZE = 64
 _CHUNKS = (1, 1, 2, 2, 3, 4, 6, 8, 3)
 _PRODUCT_ROWS = (1, 6, 24, 192)
 _DEAREST = 14
+_TEXT = (190, 305)
 
 
 @dataclass
@@ -139,28 +141,41 @@ class Place:
         self.home = torch.randn(shape, generator=generator, device=device).mul_(0.05).to(self.model.dtype)
         self.schedule = self.model.acoustic_transformer.make_schedule(config.generation.num_euler_steps)
         self.padding = Padding(self.num_rows, _BLOCK_SIZE, config.codebooks.num_acoustic)
-        rows = [self._row(row) for row in range(self.num_rows)]
-        self.inputs = gather_inputs(rows, num_blocks=self.blocks, pin=device.type == "cuda")
+        # Where a sentence is behind a voice, and two heads that are far from each other.
+        self.text = _TEXT if self.sizes.context > _TEXT[1] else (1, self.sizes.context)
+        pairs = ((0, 0), (config.backbone.num_layers - 1, config.backbone.num_heads - 1))
+        self.text_heads = make_text_heads(self.model, self.pages, pairs)
+        rows = [self.row(row) for row in range(self.num_rows)]
+        self.inputs = gather_inputs(rows, num_blocks=self.blocks, has_texts=True, pin=device.type == "cuda")
 
-    def _row(self, number: int) -> RowInput:
+    def row(self, number: int) -> RowInput:
+        """Make the input of a row's next frame."""
         blocks = list(range(1 + number * self.blocks, 1 + (number + 1) * self.blocks))
         place = kv_slot(blocks, self.sizes.context, _BLOCK_SIZE)
         noise = SeededNoise(number, 0, self.model.config.codebooks.num_acoustic)(0)
-        return RowInput(number, self.sizes.context, place, blocks, noise, 1.2, True)
+        return RowInput(number, self.sizes.context, place, blocks, noise, 1.2, True, self.text)
 
     def plain(self) -> FrameOutputs:
         """Compute the frame by spans, plain operations and the plain flow: the measure of all."""
         there = self.inputs.to(self.model.device)
         spans = [
-            Span(row, row + 1, there.block_tables[row].long(), self.sizes.context + 1) for row in range(self.num_rows)
+            Span(row, row + 1, there.block_tables[row].long(), self.sizes.context + 1, self.text)
+            for row in range(self.num_rows)
         ]
         with KERNELS.without(USES_DOT, self.model.device):
-            memory = SpanMemory(self.pages, there.slot_mapping, spans)
+            memory = SpanMemory(self.pages, there.slot_mapping, spans, self.text_heads)
             return compute_frame(self.model, self.home.clone(), memory, there, self.schedule).clone()
 
     def step(self, carried: Tensor, flow: FoldedFlow | None) -> StaticStep:
         """Give the frame in static shapes."""
-        return StaticStep(self.model, self.pages, carried, self.schedule, flow)
+        return StaticStep(self.model, self.pages, carried, self.schedule, flow, self.text_heads)
+
+    def seen_of_text(self, outputs: FrameOutputs) -> Tensor:
+        """Take what was seen of the text: [rows, tokens]."""
+        if outputs.text_weights is None:
+            raise RuntimeError("the text was not weighed")
+        start, stop = self.text
+        return outputs.text_weights[: self.num_rows, : stop - start]
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -279,7 +294,8 @@ def try_paths(log: Log, place: Place, label: str, kept: list[tuple[FrameGraphs, 
     carried = place.home.clone()
     problems: list[str] = []
     recorder = CudaRecorder(device) if is_cuda else None
-    graphs = FrameGraphs(place.step(carried, folded), place.padding.blank, device, recorder, problems.append)
+    blank = partial(place.padding.blank, has_texts=True)
+    graphs = FrameGraphs(place.step(carried, folded), blank, device, recorder, problems.append)
     before, started = _reserved(device), time.perf_counter()
     graphs.prepare(place.num_rows, place.blocks)
     facts: dict[str, Any] = {
@@ -295,6 +311,7 @@ def try_paths(log: Log, place: Place, label: str, kept: list[tuple[FrameGraphs, 
         off = {
             "hidden_off": round(difference(outputs.hidden, plain.hidden), 6),
             "flow_off": round(difference(outputs.flow_state, plain.flow_state), 6),
+            "text_off": round(difference(place.seen_of_text(outputs), place.seen_of_text(plain)), 6),
         }
         same = float((outputs.audio_tokens == plain.audio_tokens).float().mean())
         log.note(f"{label}, {name}", max(off.values()))
@@ -311,8 +328,19 @@ def try_paths(log: Log, place: Place, label: str, kept: list[tuple[FrameGraphs, 
     eager = _time(lambda: place.step(carried, folded)(there), device, max(1, place.sizes.rounds // 6))
     log.figures[f"{label}, {place.num_rows} rows, ms"] = timed["ms"]
     log.figures[f"{label}, {place.num_rows} rows, RTF without codec"] = round(timed["ms"] / frame_ms, 4)
+    if place.num_rows == 1:
+        facts["unfollowed_ms"] = _time_unfollowed(place, folded, recorder)
     kept.append((graphs, place.inputs))
     return {**facts, **timed, "eager_ms": eager["ms"], "eager_host_ms": eager["host_ms"]}
+
+
+def _time_unfollowed(place: Place, folded: FoldedFlow, recorder: CudaRecorder | None) -> float:
+    """Time the graph of a frame in which nobody follows the text: in ms."""
+    device = place.model.device
+    step = replace(place.step(place.home.clone(), folded), text_heads=None)
+    graphs = FrameGraphs(step, place.padding.blank, device, recorder)
+    rows = gather_inputs([place.row(0)], num_blocks=place.blocks, pin=device.type == "cuda")
+    return _time(lambda: graphs.run(rows), device, place.sizes.rounds)["ms"]
 
 
 def try_codec(log: Log, model: VoxtralModel, sizes: Sizes) -> dict[str, Any]:

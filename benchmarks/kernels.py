@@ -23,6 +23,7 @@ from benchmarks.subjects import config_of, random_weight
 from benchmarks.timing import time_in_turn
 from voxtral.bench import round_figure
 from voxtral.config import ModelConfig
+from voxtral.engine.options import MAX_FOLLOWED_TOKENS
 from voxtral.model.attention import attend_causally
 from voxtral.model.kernels.dispatch import FLOAT8_CAPABILITY, has_triton
 from voxtral.model.kernels.elementwise import silu_multiply
@@ -30,6 +31,7 @@ from voxtral.model.kernels.float8 import float8_product, quantize_rows
 from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, finish_frame, guided_step
 from voxtral.model.kernels.matmul import fused_product, quantized_matmul
 from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
+from voxtral.model.kernels.text import PagedTexts, TextHeads, weigh_text
 from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
 from voxtral.model.kernels.window import attend_in_window
 from voxtral.model.linear_cpu import prepare_weight
@@ -38,6 +40,7 @@ from voxtral.quantization.recipes import GROUP_SIZES
 
 # Positions in each stream's cache, and in a page.
 _CONTEXT, _PAGE_SIZE = 600, 64
+_TEXT_TOKENS = 115  # of 400 characters
 
 _ROWS = (1, 2, 6, 8, 16, 32, 48, 64, 128)
 
@@ -199,6 +202,13 @@ def _paged(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:
     bounds = [(row, row + 1, _CONTEXT) for row in range(rows)]
     spans = partial(attend_spans, query, (keys, values), PagedSpans(bounds, tables))
     yield _case(f"attend_spans, {_CONTEXT} positions", rows, torch_and_triton(draw, spans), num_bytes)
+    pairs, group = ((0, 0), (0, net.num_heads - 1)), net.num_heads // net.num_kv_heads
+    heads = TextHeads.make(pairs, group=group, width=MAX_FOLLOWED_TOKENS, page_size=_PAGE_SIZE, device=keys.device)
+    starts, tokens = (torch.full_like(lengths, number) for number in (_CONTEXT // 4, _TEXT_TOKENS))
+    queries = [projections[0].unflatten(-1, (net.num_heads, -1))[:, head] for _, head in pairs]
+    weigh = partial(weigh_text, queries, rotation, keys[None], heads, PagedTexts(starts, tokens, tables))
+    num_bytes = rows * len(pairs) * _TEXT_TOKENS * net.head_dim * keys.element_size()
+    yield _case(f"weigh_text, {_TEXT_TOKENS} tokens", rows, torch_and_triton(draw, weigh), num_bytes)
 
 
 def flow(config: ModelConfig, draw: Inputs, rows: int) -> Iterator[Case]:

@@ -22,6 +22,10 @@ COMMANDS = (
     "quantize",
     "encode",
     "decode",
+    "align",
+    "align calibrate",
+    "align words",
+    "align check",
     "bench",
     "doctor",
 )

@@ -7,7 +7,7 @@
 set -euo pipefail
 
 PACKAGES="espeak-ng wamerican wfrench wngerman wspanish witalian wportuguese wdutch hunspell-ar hunspell-hi"
-STAGES=(data recogniser codec encode language_model decoder export quality)
+STAGES=(data recogniser codec encode language_model decoder export align quality)
 
 usage() {
     cat <<'HELP'
@@ -22,6 +22,7 @@ Trains nano in stages and measures the result. Without STAGE, all that are not d
   language_model  backbone and acoustic transformer
   decoder         the decoder alone, its codes frozen; needs the codec only
   export          the checkpoint that the runtime loads, into OUTPUT/export
+  align           which heads follow the text, into OUTPUT/export/alignment.json
   quality         the figures of the result, into OUTPUT/quality.json
 
 A stage that is done leaves OUTPUT/STAGE.done. A stage that is named runs again, and what depends on it is no
@@ -89,12 +90,12 @@ fi
 # What has to be made again once a stage has run: it reads the stage's output, directly or not.
 followers() {
     case "$1" in
-        data) echo "recogniser codec encode language_model decoder export quality" ;;
+        data) echo "recogniser codec encode language_model decoder export align quality" ;;
         recogniser) echo "quality" ;;
-        codec) echo "encode language_model decoder export quality" ;;
-        encode) echo "language_model export quality" ;;
-        language_model | decoder) echo "export quality" ;;
-        export) echo "quality" ;;
+        codec) echo "encode language_model decoder export align quality" ;;
+        encode) echo "language_model export align quality" ;;
+        language_model | decoder) echo "export align quality" ;;
+        export) echo "align quality" ;;
     esac
 }
 
@@ -125,6 +126,9 @@ run_stage() {
             ;;
         export)
             "$PYTHON" -m train.export "$OUTPUT" --output "$OUTPUT/export"
+            ;;
+        align)
+            "$PYTHON" -m voxtral align calibrate --model "$OUTPUT/export" --output "$OUTPUT/export/alignment.json"
             ;;
         quality)
             "$PYTHON" -m benchmarks.quality --model "$OUTPUT/export" --recogniser "$OUTPUT/recogniser.safetensors" \

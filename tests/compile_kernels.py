@@ -34,6 +34,7 @@ from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, fini
 from voxtral.model.kernels.matmul import fused_product, quantized_matmul
 from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
 from voxtral.model.kernels.shifts import shifted_columns
+from voxtral.model.kernels.text import PagedTexts, TextHeads, weigh_text
 from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
 from voxtral.model.kernels.window import attend_after_past, attend_in_window
 
@@ -113,6 +114,9 @@ def launches(dtype: torch.dtype, capability: tuple[int, int]) -> Iterator[Any]:
     tables, lengths = zeros(2, 32, dtype=ints), zeros(2, dtype=ints)
     yield attend_rotating(projections, rotation, slots, (pages, pages), tables, lengths, use_triton=True)
     yield attend_spans(zeros(16, 32, 128), (pages, pages), PagedSpans([(0, 16, 16)], tables[:1]), use_triton=True)
+    heads = TextHeads.make([(0, 1), (0, 2)], group=4, width=512, page_size=16, device=pages.device)
+    places = PagedTexts(lengths, lengths, tables)
+    yield weigh_text([zeros(2, 128)] * 2, rotation, pages[None], heads, places, use_triton=True)
     norm = None if dtype is torch.float16 else (zeros(3072), 1e-5)
     for num_rows in (2, 32, 64):
         x, narrow = zeros(num_rows, 3072), zeros(num_rows, 9216)

@@ -157,6 +157,8 @@ class BareRunner:
 
     def weights_changed(self) -> None: ...
 
+    def follow_text(self, heads: tuple[tuple[int, int], ...]) -> None: ...
+
 
 def fake_engine(runner: BareRunner, **options: Any) -> Engine:
     """An engine that a fake runner computes for."""

@@ -16,6 +16,7 @@ from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, fini
 from voxtral.model.kernels.matmul import fused_product, quantized_matmul
 from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
 from voxtral.model.kernels.shifts import Start, shifted_columns
+from voxtral.model.kernels.text import PagedTexts, TextHeads, weigh_text
 from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
 from voxtral.model.kernels.window import attend_after_past, attend_in_window
 
@@ -138,6 +139,69 @@ def check_attend_rotating(
         use_triton=True,
     )
     assert torch.equal(kernel[:1], alone)
+
+
+def check_weigh_text(
+    device: str,
+    dtype: torch.dtype,
+    spans: list[tuple[int, int]],
+    pairs: list[tuple[int, int]],
+    heads: tuple[int, int],
+    head_dim: int,
+    page_size: int,
+    width: int = 512,
+) -> None:
+    """Texts at `spans` (first position and the one behind the last; no text at 0, 0); all other keys are NaN."""
+    draw = Inputs(device, dtype)
+    num_rows, num_layers = len(spans), 1 + max(layer for layer, _ in pairs)
+    _, tables = paged_rows(draw, [max(1, stop) for _, stop in spans], heads, head_dim, page_size)
+    num_pages = 1 + num_rows * tables.shape[1]
+    keys = draw.normal(num_layers, num_pages, page_size, heads[1], head_dim)
+    kept = torch.zeros(num_pages * page_size, dtype=torch.bool, device=device)
+    slots: list[Tensor] = []
+    for row, (start, stop) in enumerate(spans):
+        positions = torch.arange(start, stop, device=device)
+        slots.append(tables[row, positions // page_size].long() * page_size + positions % page_size)
+        kept[slots[-1]] = True
+    kept[tables[:, 0].long() * page_size] = True  # rows without a text may look at their first position, in vain
+    keys.flatten(1, 2)[:, ~kept] = torch.nan
+    queries = [draw.normal(num_rows, head_dim) for _ in pairs]
+    angles = draw.normal(num_rows, head_dim // 2, dtype=torch.float32) * 10
+    rotation = (angles.cos(), angles.sin())
+    chosen = TextHeads.make(pairs, group=heads[0] // heads[1], width=width, page_size=page_size, device=keys.device)
+    starts, lengths = (
+        torch.tensor(part, dtype=torch.int32, device=device)
+        for part in ([start for start, _ in spans], [stop - start for start, stop in spans])
+    )
+    texts = PagedTexts(starts, lengths, tables)
+    kernel, plain = (weigh_text(queries, rotation, keys, chosen, texts, use_triton=choice) for choice in (True, False))
+    assert_close(kernel, plain, 1e-5)
+    assert kernel.shape == (num_rows, width)
+    # And both are what the definition says, written down once more, row by row.
+    for row, (start, stop) in enumerate(spans):
+        assert not kernel[row, stop - start :].any()
+        assert not plain[row, stop - start :].any()
+        if start == stop:
+            continue
+        shares = []
+        for query, (layer, head) in zip(queries, sorted(pairs), strict=True):
+            even, odd = query[row].double().unflatten(-1, (-1, 2)).unbind(-1)
+            cos, sin = (part[row].double() for part in rotation)
+            rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten()
+            seen = keys[layer].flatten(0, 1)[slots[row], head // (heads[0] // heads[1])].double()
+            shares.append((seen @ rotated / head_dim**0.5).softmax(dim=0))
+        expected = torch.stack(shares).mean(dim=0)
+        torch.testing.assert_close(plain[row, : stop - start].double(), expected, atol=2e-6, rtol=2e-5)
+    # A row is what it is alone.
+    alone = weigh_text(
+        [query[-1:] for query in queries],
+        (rotation[0][-1:], rotation[1][-1:]),
+        keys,
+        chosen,
+        PagedTexts(starts[-1:], lengths[-1:], tables[-1:]),
+        use_triton=True,
+    )
+    assert torch.equal(alone, kernel[-1:])
 
 
 def check_attend_spans(

@@ -23,7 +23,8 @@ from voxtral.model.kernels.dispatch import KERNELS
 # They change how a tensor is looked at, or only make room.
 _VIEWS = """
     view _unsafe_view reshape transpose t permute unsqueeze squeeze slice select split split_with_sizes unbind expand
-    alias detach as_strided unfold _reshape_alias empty empty_like new_empty empty_strided lift_fresh
+    alias detach as_strided unfold view_as_complex view_as_real _reshape_alias empty empty_like new_empty empty_strided
+    lift_fresh
 """
 _NO_KERNEL = frozenset(_VIEWS.split())
 

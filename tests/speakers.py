@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from voxtral.errors import CancelledError, EngineStoppedError, GenerationError, VoiceError
-from voxtral.types import AudioChunk, SpeechRequest, SpeechStats, SpokenLanguage
+from voxtral.types import AudioChunk, SegmentInfo, SpeechRequest, SpeechStats, SpokenLanguage, Verdict
+from word_times import check_of, segment_of
 
 RATE = 8000
 SAMPLES_PER_LETTER = 80
@@ -22,7 +24,7 @@ class FakeHandle:
 
     def __init__(self, request: SpeechRequest) -> None:
         self.request = request
-        self.segments = ()
+        self.segments: tuple[SegmentInfo, ...] = ()
         self.language = SpokenLanguage("de", "text") if "deutsch" in request.text else SpokenLanguage("en", "default")
         self._num_samples = 0
         self._may_end = threading.Event()
@@ -43,6 +45,11 @@ class FakeHandle:
         samples = np.full(SAMPLES_PER_LETTER * len(self.request.text), 0.1, dtype=np.float32)
         self._num_samples = len(samples)
         yield AudioChunk(samples, RATE)
+        spoken = segment_of(self.request.text)
+        words = spoken.words if self.request.timestamps else ()
+        verdict: Verdict = "bad" if "mumbles" in self.request.text else "ok"
+        check = None if self.request.verify == "off" else check_of(verdict)
+        self.segments = (replace(spoken, words=words, check=check),)
 
     @property
     def stats(self) -> SpeechStats:

@@ -132,14 +132,24 @@ class Recogniser:
         save_file(weights, partial, metadata={"phonemes": json.dumps(index)})
         os.replace(partial, path)
 
-    @torch.inference_mode()
     def transcribe(self, samples: np.ndarray, language: str) -> list[int]:
         """Hear phonemes: [S] float32 at 24 kHz to numbers, silence left out and neighbours merged."""
+        return collapse(self._scores(samples, language).argmax(0).tolist(), min_run=1)
+
+    def log_probabilities(self, samples: np.ndarray, language: str) -> np.ndarray:
+        """Hear without deciding: [S] float32 at 24 kHz to [T, classes], one row for each 20 ms from the first sample.
+
+        What the language does not have is nearly, but not quite, impossible.
+        """
+        scores = self._scores(samples, language).clamp(min=-30.0).log_softmax(0)
+        return scores.T[_PADDING // _SAMPLES_PER_LABEL :].numpy()
+
+    @torch.inference_mode()
+    def _scores(self, samples: np.ndarray, language: str) -> Tensor:
         padded = F.pad(torch.from_numpy(np.ascontiguousarray(samples, np.float32)), (_PADDING, _PADDING))
         number = LANGUAGES.index(language)
         scores = self.network(self.network.features(padded[None]), torch.tensor([number]))[0]
-        scores = scores.masked_fill(~self._allowed[number][:, None], -torch.inf)
-        return collapse(scores.argmax(0).tolist(), min_run=1)
+        return scores.masked_fill(~self._allowed[number][:, None], -torch.inf)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,5 +11,14 @@
     pictures.py    spectrograms as PNG
     page.py        a report into docs/QUALITY.md
 
+Whether all of a text is said, odd texts first of all, is measured apart from that:
+
+    odd_texts.py      what people paste in, and what is to be heard of it
+    references.py     its phonemes, kept in files
+    coverage.py       the longest run that is missing, and the longest that is in no text
+    spoken.py         speaks the odd texts and counts (spoken_report.py)
+    cuts.py           how often that is right
+    one_segment.py    texts too long for one segment, and good sentences, for who checks speech
+
 `python -m benchmarks.quality` runs it all; docs/QUALITY.md says what the figures mean.
 """

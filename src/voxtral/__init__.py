@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from voxtral import errors
     from voxtral.engine.options import EngineOptions
     from voxtral.errors import (
+        AlignmentError,
         AudioError,
         BatchError,
         CancelledError,
@@ -56,7 +57,17 @@ if TYPE_CHECKING:
     from voxtral.speech.stream import SpeechStream
     from voxtral.speech.utterance import SpeechHandle
     from voxtral.tts import VoxtralTTS
-    from voxtral.types import AudioChunk, Mark, SamplingOptions, SegmentInfo, SpeechRequest, SpeechStats
+    from voxtral.types import (
+        AudioChunk,
+        Finding,
+        Mark,
+        SamplingOptions,
+        SegmentCheck,
+        SegmentInfo,
+        SpeechRequest,
+        SpeechStats,
+        WordTime,
+    )
     from voxtral.voices.presets import VoiceInfo
     from voxtral.voices.prompt import VoicePrompt
 
@@ -69,8 +80,10 @@ _HOMES = {
     "BatchReport": "voxtral.jobs.run",
     "BatchResult": "voxtral.speech.batch",
     "EngineOptions": "voxtral.engine.options",
+    "Finding": "voxtral.types",
     "Mark": "voxtral.types",
     "SamplingOptions": "voxtral.types",
+    "SegmentCheck": "voxtral.types",
     "SegmentInfo": "voxtral.types",
     "SpeechHandle": "voxtral.speech.utterance",
     "SpeechRequest": "voxtral.types",
@@ -79,9 +92,11 @@ _HOMES = {
     "VoiceInfo": "voxtral.voices.presets",
     "VoicePrompt": "voxtral.voices.prompt",
     "VoxtralTTS": "voxtral.tts",
+    "WordTime": "voxtral.types",
 }
 
 __all__ = [
+    "AlignmentError",
     "Audio",
     "AudioChunk",
     "AudioError",
@@ -100,6 +115,7 @@ __all__ = [
     "EngineError",
     "EngineOptions",
     "EngineStoppedError",
+    "Finding",
     "GenerationError",
     "JapaneseReaderMissingError",
     "LanguageError",
@@ -111,6 +127,7 @@ __all__ = [
     "ReferenceAudioError",
     "RequestError",
     "SamplingOptions",
+    "SegmentCheck",
     "SegmentInfo",
     "SpeechHandle",
     "SpeechRequest",
@@ -130,6 +147,7 @@ __all__ = [
     "VoxtralError",
     "VoxtralTTS",
     "VoxtralWarning",
+    "WordTime",
     "__version__",
     "errors",
 ]

@@ -102,6 +102,37 @@ def why(error: OSError | ValueError) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
+def write_whole(target: Path, data: bytes) -> None:
+    """Write a file that appears complete or not at all; an existing one is replaced.
+
+    Args:
+        target: a link is followed.
+        data: all of it.
+
+    Raises:
+        OSError: the disk refuses; what was there is as it was.
+    """
+    target = Path(os.path.realpath(target))
+    partial = temporary_beside(target)
+    try:
+        write_flushed(partial, data)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_flushed(path: Path, data: bytes) -> None:
+    """Write a file through to the disk, so that a rename that follows never outlives what it names.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def temporary_beside(target: Path, suffix: str = "") -> Path:
     """Name a hidden file beside a target that nobody else has: no thread, no process and no other machine.
 

@@ -19,7 +19,8 @@ programs; `retryable` says whether the same call may succeed later without a cha
     │   └── CodeRangeError           a code outside its codebook
     ├── CheckpointError              files that are missing, damaged or not what they claim
     │   ├── ConfigError              params.json that is malformed or asks for what is not supported
-    │   └── ModelNotFoundError       no such folder, alias or cached model
+    │   ├── ModelNotFoundError       no such folder, alias or cached model
+    │   └── AlignmentError           an alignment that is damaged, of other weights, or cannot be written
     ├── DownloadError                the hub refused, broke off or is switched off
     ├── TokenizerMissingError        mistral-common is not installed
     ├── LanguageFileError            a file in `text/data` that is missing or breaks a rule
@@ -150,6 +151,12 @@ class ModelNotFoundError(CheckpointError):
     """No folder, alias or cached model has the name that was asked for."""
 
     code = "model_not_found"
+
+
+class AlignmentError(CheckpointError):
+    """A file that says which heads follow the text is damaged, is of other weights, or cannot be written."""
+
+    code = "alignment_invalid"
 
 
 class DownloadError(VoxtralError):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
-    from voxtral.types import Normalize, SpeechRequest, Voice
+    from voxtral.types import Normalize, SpeechRequest, Verify, Voice
 
 MAX_SEED = 2**63 - 1
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
@@ -27,8 +27,8 @@ class Flag:
     """How the command line has an option.
 
     Attributes:
-        name: such as --speed.
-        metavar: stands for the value in the help.
+        name: such as --speed; of what is on without it, the option that turns it off.
+        metavar: stands for the value in the help; empty for a switch.
         help: its line there.
     """
 
@@ -58,7 +58,7 @@ class Option:
 
     name: str
     about: str
-    kind: Literal["text", "number", "whole", "choice", "voice", "clip"]
+    kind: Literal["text", "number", "whole", "choice", "switch", "voice", "clip"]
     default: Any = None
     low: float | None = None
     high: float | None = None
@@ -133,13 +133,20 @@ PAUSE = Option(
 )
 NORMALIZE = Option(
     "normalize",
-    "`auto` writes numbers as words and drops markup.",
+    "`clean` makes white space, invisible characters and dressed letters (no-break spaces, full-width letters, "
+    "ligatures) plain, and leaves the words; `auto` also writes numbers as words and drops markup; `off` is verbatim, "
+    "as the official code.",
     "choice",
-    default="off",
-    choices=("off", "auto"),
-    flag=Flag("--normalize", "off|auto", "auto writes numbers as words and drops markup."),
+    default="clean",
+    choices=("off", "clean", "auto"),
+    flag=Flag(
+        "--normalize",
+        "off|clean|auto",
+        "auto writes numbers as words and drops markup; clean makes odd spaces and letters plain; off is verbatim.",
+    ),
     is_field=True,
-    field_help="auto writes numbers as words and drops markup.",
+    field_help="auto writes numbers as words and drops markup. clean makes odd spaces and letters plain; off is "
+    "verbatim.",
 )
 DEADLINE_S = Option(
     "deadline_s",
@@ -192,6 +199,49 @@ MAX_FRAMES = Option(
     is_field=True,
     field_help="Cuts each part of the text after so many frames of 80 ms.",
 )
+TIMESTAMPS = Option(
+    "timestamps",
+    "Tells of each word when it is heard; a batch does in a .json beside each file. No sample changes.",
+    "switch",
+    default=False,
+    flag=Flag(
+        "--timestamps", "", "Tell of each word when it is heard, as JSON: speak with --json, batch beside each file."
+    ),
+    is_field=True,
+    field_help="Tells of each word when it is heard, in the events; no sample changes.",
+)
+VERIFY = Option(
+    "verify",
+    "What is done about speech that skips, repeats or adds words, as far as the model itself knows: nothing; `report` "
+    "says so, and changes no sample; `retry` also makes such a segment again.",
+    "choice",
+    default="off",
+    choices=("off", "report", "retry"),
+    flag=Flag("--verify", "off|report|retry", "Say where speech does not follow its text; retry makes it again."),
+    is_field=True,
+    field_help="report says where speech does not follow its text; retry also makes such parts again.",
+)
+MAX_ATTEMPTS = Option(
+    "max_attempts",
+    "Times that a segment is made at most where `verify` is `retry`.",
+    "whole",
+    default=3,
+    low=1,
+    high=10,
+    flag=Flag("--attempts", "N", "With --verify retry: times that a segment is made at most."),
+    is_field=True,
+    field_help="Times that a part of the text is made at most where verify is retry.",
+)
+KEEP_TO_TEXT = Option(
+    "keep_to_text",
+    "Does not let the model end before it has said the text, nor go on after it, where the checkpoint lets it be "
+    "known how far it is.",
+    "switch",
+    default=True,
+    flag=Flag("--no-keep-to-text", "", "Let the model end when it likes, also before it has said the text."),
+    is_field=True,
+    field_help="false lets the model end when it likes, also before it has said the text.",
+)
 
 OPTIONS = (
     VOICE,
@@ -206,6 +256,10 @@ OPTIONS = (
     NOISE_SCALE,
     NUM_EULER_STEPS,
     MAX_FRAMES,
+    TIMESTAMPS,
+    VERIFY,
+    MAX_ATTEMPTS,
+    KEEP_TO_TEXT,
 )
 """All of them; `language` and `reference_audio` are parameters of `synthesize`, the others its keywords."""
 
@@ -224,6 +278,10 @@ class CommonOptions(TypedDict, total=False):
     noise_scale: float | None
     num_euler_steps: int | None
     max_frames: int | None
+    timestamps: bool
+    verify: Verify
+    max_attempts: int
+    keep_to_text: bool
 
 
 class SpeechOptions(CommonOptions, total=False):

@@ -42,6 +42,11 @@ SWITCHES: Mapping[str, Switch] = {
         "--no-self-check",
         "On a GPU, skip the self-check of the first use.",
     ),
+    "calibration": Switch(
+        "VOXTRAL_CALIBRATION",
+        "--no-calibration",
+        "Do not find out, the first time that word times are wanted of a model, which of its heads follow the text.",
+    ),
 }
 
 

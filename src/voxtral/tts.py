@@ -12,12 +12,13 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 import torch
 
+from voxtral.align.known import KnownAlignment
 from voxtral.audio.read import AudioSource
 from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, plan_compute
@@ -74,11 +75,12 @@ class VoxtralTTS(Speaker, BoundToProcess):
         super().__init__()
         self.name = name
         self.checkpoint = checkpoint
+        self.alignment = KnownAlignment(checkpoint, tokenizer, _tell_on_stderr)
         options = keep_voices_on_disk(fill_in(options or EngineOptions(), compute), checkpoint, compute)
-        self._running = RunningModel(model, compute, options, paths)
+        self._running = RunningModel(model, compute, self.alignment.follow_text(options), paths)
         self._library = VoiceLibrary(checkpoint.folder, checkpoint.config)
         self._coder = Coder(checkpoint, name, self._library.names, self._running.call)
-        self._planner = Planner(checkpoint.config, tokenizer, self._library, self._coder.create_voice)
+        self._planner = Planner(checkpoint.config, tokenizer, self._library, self._coder.create_voice, self.alignment)
         self._handles: weakref.WeakSet[SpeechHandle] = weakref.WeakSet()
         self._lock = threading.Lock()
 
@@ -137,8 +139,6 @@ class VoxtralTTS(Speaker, BoundToProcess):
         compute, paths, weights = _load(checkpoint, plan, options, announce)
         return _prepared(cls(checkpoint, weights, compute, tokenizer, str(model), options, paths), announce)
 
-    # Where and how it runs.
-
     def to(self, device: str | torch.device) -> VoxtralTTS:
         """Move the model; returns itself.
 
@@ -196,8 +196,6 @@ class VoxtralTTS(Speaker, BoundToProcess):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    # What it is.
 
     @property
     def config(self) -> ModelConfig:
@@ -260,6 +258,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
         """
         self.check_process()
         accepted_at = time.perf_counter()
+        self.alignment.find_out(request, self._library, self.engine)
         plan = self._planner.plan(request, hold_segments=hold_segments, warn=warn or _warn)
         handle = SpeechHandle(plan, self.engine, accepted_at=accepted_at, owner=self._running)
         with self._lock:
@@ -279,6 +278,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
         max_in_flight: int | None = None,
         overwrite: bool = False,
         join: str | os.PathLike[str] | None = None,
+        captions: Sequence[str] = (),
         on_progress: Callable[[BatchProgress], None] | None = None,
         **options: Unpack[CommonOptions],
     ) -> BatchReport:
@@ -298,6 +298,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
             max_in_flight=max_in_flight,
             overwrite=overwrite,
             join=join,
+            captions=captions,
             on_progress=on_progress,
             warn=_warn,
             common={"language": language, "reference_audio": reference_audio, **options},
@@ -370,6 +371,7 @@ def _load(
 
 def _prepared(loaded: VoxtralTTS, announce: Callable[[str], None]) -> VoxtralTTS:
     """Check and warm up what has been loaded; what fails is not kept."""
+    loaded.alignment.announce = announce
     try:
         loaded._running.prepare(announce)  # pyright: ignore[reportPrivateUsage] - a part of its loading
     except BaseException:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from voxtral.options import NORMALIZE, PAUSE, SPEED
+from voxtral.options import KEEP_TO_TEXT, MAX_ATTEMPTS, NORMALIZE, PAUSE, SPEED, TIMESTAMPS, VERIFY
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
 
     import numpy as np
     import numpy.typing as npt
@@ -27,7 +28,15 @@ FinishReason = Literal["end", "length", "retried"]
 LanguageSource = Literal["given", "voice", "text", "default"]
 """What chose a language: the caller, the voice that the caller named, a guess by the text, or nothing."""
 
-Normalize = Literal["off", "auto"]
+Normalize = Literal["off", "clean", "auto"]
+
+Timing = Literal["attention", "proportional", "none"]
+"""Where word times come from: the model's own attention, the share of the characters, or nowhere."""
+
+Verify = Literal["off", "report", "retry"]
+"""What is done about speech that does not follow its text: nothing, say so, or make it again."""
+
+FindingKind = Literal["skipped", "repeated", "invented", "changed", "cut_off", "stuck", "silence", "rate"]
 
 Voice: TypeAlias = "str | os.PathLike[str] | VoicePrompt"
 """A preset's name, the path of a saved voice, or a voice at hand."""
@@ -68,20 +77,27 @@ class SpeechRequest:
     """One utterance, as a caller asks for it.
 
     Attributes:
-        text: spoken verbatim unless `normalize` says otherwise.
+        text: what is spoken; `normalize` says how it is read.
         language: any spelling of a language; chooses the default voice and the rules of
             normalisation; it is no model input. None: that of the voice, or, where none is named, that of the text
             where it is sure, or English.
         voice: a preset's name, a path to a saved voice, or a VoicePrompt.
         reference_audio: a clip to clone: path, bytes, or (samples, sample rate).
-        normalize: "off" speaks the text as it is; "auto" removes what cannot be spoken and writes
-            numbers as words.
+        normalize: "clean" speaks the words as they are, in plain characters: white space of all kinds becomes a
+            space, invisible characters go, dressed letters such as full-width ones become plain; offsets stay those of
+            the text as given. "auto" also removes what cannot be spoken and writes numbers as words. "off" gives the
+            model the text byte for byte, as the official code does.
         sampling: how frames are drawn.
         seed: 0 .. 2**63 - 1; None draws one, which the result reports.
         speed: 0.25 to 4, pitch kept.
         pause_s: seconds of silence between the segments of a long text.
         deadline_s: seconds from `submit` in which all audio must be made, time that its reader lets pass included;
             None for no limit.
+        timestamps: whether the words and when they are heard are wanted.
+        verify: what is done about speech that does not follow its text.
+        max_attempts: times that a segment is made at most where `verify` is "retry".
+        keep_to_text: do not let the model end before it has said the text, nor go on after it; only where the
+            checkpoint has an aligner.
     """
 
     text: str
@@ -94,6 +110,111 @@ class SpeechRequest:
     speed: float = SPEED.default
     pause_s: float = PAUSE.default
     deadline_s: float | None = None
+    timestamps: bool = TIMESTAMPS.default
+    verify: Verify = VERIFY.default
+    max_attempts: int = MAX_ATTEMPTS.default
+    keep_to_text: bool = KEEP_TO_TEXT.default
+
+
+@dataclass(frozen=True)
+class WordTime:
+    """A word and when it is heard.
+
+    Attributes:
+        text_start: offset into the text as given, inclusive.
+        text_end: exclusive; text[text_start:text_end] is the word.
+        start_s: seconds in the audio as heard: pauses, speed and retries included.
+        end_s: seconds, at least `start_s`.
+        confidence: how much of the model's attention was on the word meanwhile, 0 to 1; 0 for a word that was not
+            heard, which has no length.
+    """
+
+    text_start: int
+    text_end: int
+    start_s: float
+    end_s: float
+    confidence: float
+
+    def to_dict(self) -> dict[str, int | float]:
+        """Give plain values for JSON."""
+        return {
+            "text_start": self.text_start,
+            "text_end": self.text_end,
+            "start_s": round(self.start_s, 4),
+            "end_s": round(self.end_s, 4),
+            "confidence": round(self.confidence, 4),
+        }
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A place where speech does not follow its text.
+
+    Attributes:
+        kind: what is wrong.
+        text_start: offset into the text as given, inclusive.
+        text_end: exclusive.
+        start_s: seconds in the audio as heard.
+        end_s: seconds.
+        strength: 1 at the threshold, more beyond it.
+    """
+
+    kind: FindingKind
+    text_start: int
+    text_end: int
+    start_s: float
+    end_s: float
+    strength: float
+
+    def to_dict(self) -> dict[str, str | int | float]:
+        """Give plain values for JSON."""
+        return {
+            "kind": self.kind,
+            "text_start": self.text_start,
+            "text_end": self.text_end,
+            "start_s": round(self.start_s, 4),
+            "end_s": round(self.end_s, 4),
+            "strength": round(self.strength, 4),
+        }
+
+
+Verdict = Literal["ok", "suspect", "bad", "unchecked"]
+
+VERDICTS: tuple[Verdict, ...] = ("ok", "unchecked", "suspect", "bad")
+"""From the best to the worst; of several segments the worst counts."""
+
+
+@dataclass(frozen=True)
+class SegmentCheck:
+    """Whether a segment says its text, as far as the model itself knows.
+
+    Attributes:
+        verdict: "ok": nothing was skipped, repeated or added that the model knows of; it says nothing of how words
+            are pronounced. "unchecked" where the checkpoint has no aligner.
+        score: of the attempt that is heard; more is worse; it ranks attempts at one text.
+        findings: what is wrong, in order of the text.
+        attempts: times that the segment was made.
+    """
+
+    verdict: Verdict
+    score: float
+    findings: tuple[Finding, ...]
+    attempts: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Give plain values for JSON."""
+        return {
+            "verdict": self.verdict,
+            "score": round(self.score, 4),
+            "findings": [finding.to_dict() for finding in self.findings],
+            "attempts": self.attempts,
+        }
+
+
+def worst_verdict(segments: Iterable[SegmentInfo]) -> Verdict | None:
+    """Give the verdict on an utterance: the worst of its segments; None where none was checked."""
+    verdicts: list[Verdict] = [segment.check.verdict for segment in segments if segment.check is not None]
+    return max(verdicts, key=VERDICTS.index) if verdicts else None
 
 
 @dataclass(frozen=True)
@@ -123,6 +244,8 @@ class AudioChunk:
         segment: index of the text segment that the first sample belongs to.
         start: index of the first sample in the utterance.
         marks: places of the text that begin within these samples, in order.
+        words: those whose times are final by this chunk and were not with an earlier one, in order; only where
+            timestamps are wanted.
     """
 
     samples: Samples
@@ -130,6 +253,7 @@ class AudioChunk:
     segment: int = 0
     start: int = 0
     marks: tuple[Mark, ...] = ()
+    words: tuple[WordTime, ...] = ()
 
     def numpy(self) -> Samples:
         """Return the samples."""
@@ -156,6 +280,9 @@ class SegmentInfo:
         num_frames: frames of the attempt that is heard.
         finish_reason: of this segment.
         seed: of the attempt that is heard; not the request's seed after a retry.
+        words: of the segment, each once, in order; empty where timestamps are not wanted.
+        timing: where the times of the words come from.
+        check: whether it says its text; None where `verify` is "off".
     """
 
     text_start: int
@@ -165,6 +292,9 @@ class SegmentInfo:
     num_frames: int
     finish_reason: FinishReason
     seed: int
+    words: tuple[WordTime, ...] = ()
+    timing: Timing = "none"
+    check: SegmentCheck | None = None
 
 
 @dataclass(frozen=True)

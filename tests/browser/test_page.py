@@ -30,6 +30,7 @@ from voxtral.audio.pcm import to_int16
 from voxtral.audio.writers import can_write
 from voxtral.server.service import Utterance
 from voxtral.tts import VoxtralTTS
+from word_times import give_words, words_of
 
 FLAGS = [
     "--no-sandbox",
@@ -283,6 +284,61 @@ def test_it_plays_the_samples_without_a_gap(visit: Callable[..., Visit], tmp_pat
     np.testing.assert_allclose(heard[begin : begin + len(samples)], samples, atol=1e-6)
 
 
+# Which word is marked, at which second of what is heard; a line for each time that it changes.
+NOTE_MARKS = """() => {
+    window.marked = [];
+    const note = () => {
+        const word = document.querySelector("#heard mark").textContent;
+        const at = Number(document.getElementById("seek").value);
+        if (word !== (marked.at(-1)?.word ?? "")) marked.push({ word, at });
+        requestAnimationFrame(note);
+    };
+    note();
+}"""
+
+
+def test_the_word_that_is_heard_is_marked_in_step_with_the_sound(
+    visit: Callable[..., Visit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "Good 🙂 morning to you, my dear friend."
+    give_words(monkeypatch, text)
+    seen = visit(reduced_motion="reduce")
+    heard = seen.page.locator("#heard")
+    expect(heard).to_be_hidden()
+    # On a page that has spoken before, and is heard while it is made.
+    seen.page.evaluate(NOTE_MARKS)
+    seen.speak(text, seed="7")
+    seen.expect_status("Done")
+    seen.wait_for("() => document.getElementById('play').ariaLabel === 'Play'")
+    duration = seen.page.evaluate("() => Number(document.getElementById('seek').max)")
+    words = {text[word.text_start : word.text_end]: word for word in words_of(text) if word.start_s < duration}
+    marked = [entry for entry in seen.page.evaluate("() => marked") if entry["word"]]
+    assert [entry["word"] for entry in marked] == list(words)
+    for entry in marked:
+        # The slider is moved and the word is marked with one frame of the screen, and frames may be slow here.
+        assert -0.01 <= entry["at"] - words[entry["word"]].start_s < 0.3, entry
+    expect(heard).to_have_text(text)
+    expect(heard).to_have_attribute("aria-hidden", "true")
+    assert seen.page.evaluate("() => document.querySelector('#heard mark').textContent") == ""
+    assert (
+        seen.page.evaluate("() => getComputedStyle(document.querySelector('#heard mark')).transitionDuration") == "0s"
+    )
+    # Sought, it is the word of that place.
+    seen.page.press("#seek", "Home")
+    seen.page.evaluate(
+        "() => { const seek = document.getElementById('seek');"
+        " seek.value = 0.5; seek.dispatchEvent(new Event('input')); }"
+    )
+    expect(heard.locator("mark")).to_have_text("morning")
+
+
+def test_a_voice_that_is_heard_first_has_no_words(visit: Callable[..., Visit]) -> None:
+    seen = visit()
+    seen.page.click("#preview")
+    seen.expect_status("Done")
+    expect(seen.page.locator("#heard")).to_be_hidden()
+
+
 def test_the_command_makes_the_same_request(visit: Callable[..., Visit], tmp_path: Path) -> None:
     seen = visit()
     seen.page.select_option("#voice", "de_m1")
@@ -528,7 +584,7 @@ def test_what_the_server_does_not_do_is_not_offered(visit: Callable[..., Visit],
         seen.wait_for("() => document.getElementById('normalize').checked")
         assert "normalize" not in seen.command()
         seen.page.uncheck("#normalize")
-        assert '"normalize": "off"' in seen.command()
+        assert '"normalize": "clean"' in seen.command()
         assert seen.page.is_hidden("#cloning")
         data = seen.page.evaluate_handle(
             "() => { const data = new DataTransfer(); data.items.add(new File(['x'], 'x.wav')); return data; }"

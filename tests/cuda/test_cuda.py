@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from generations import RequestMaker, collect
 from golden.judge import load_vectors, run_vectors
 from voxtral import VoxtralTTS
+from voxtral.align.attention import text_attention
+from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
+from voxtral.engine.paths import PathName, Paths
+from voxtral.engine.sequence import GenerationTrace
 from voxtral.loading.checkpoint import open_checkpoint
 from voxtral.loading.load import load_model
 from voxtral.types import SamplingOptions, SpeechRequest
@@ -92,3 +97,55 @@ def test_invariant_batches_are_equal_to_the_bit(tiny_folder: Path) -> None:
         assert model.engine.counts is not None
         assert model.engine.counts.free_slots == 8
     assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
+class Watcher:
+    """Follows, and never interferes."""
+
+    def __init__(self) -> None:
+        self.weights: list[np.ndarray] = []
+
+    def see(self, weights: np.ndarray) -> None:
+        self.weights.append(weights.copy())
+
+    def decide(self, *, says_end: bool) -> Literal["end", "keep"]:
+        return "end" if says_end else "keep"
+
+
+@pytest.mark.parametrize("closed", [None, "graphs", "static"])
+def test_a_follower_is_shown_what_one_pass_sees_also_when_heads_are_set_later(
+    tiny_folder: Path, closed: PathName | None
+) -> None:
+    checkpoint = open_checkpoint(tiny_folder)
+    model = load_model(
+        checkpoint, device=torch.device("cuda"), dtype=torch.float32, codec_dtype=torch.float32, prepared=True
+    )
+    paths = Paths("here", {} if closed is None else {closed: "off for a test"})
+    steps = checkpoint.config.generation.num_euler_steps
+    engine = Engine(model, EngineOptions(max_batch=4), paths=paths)
+    maker = RequestMaker(checkpoint)
+    try:
+        for heads in ((), ((0, 1), (1, 0)), ((1, 3),)):
+            engine.follow_text(heads)
+            watchers, traces = [Watcher() for _ in range(3)], [GenerationTrace() for _ in range(3)]
+            requests = [
+                maker.request("One two three", seed=seed, num_euler_steps=steps, follower=watcher)
+                for seed, watcher in enumerate(watchers)
+            ]
+            handles = [engine.submit(request, trace=trace) for request, trace in zip(requests, traces, strict=True)]
+            for handle in handles:
+                collect(handle)
+            for request, watcher, trace in zip(requests, watchers, traces, strict=True):
+                assert len(watcher.weights) == (len(trace.audio_tokens) if heads else 0)
+                if heads:
+                    frames = torch.stack(trace.audio_tokens)[:-1]
+                    seen = engine.call(
+                        lambda model, given=(request.prompt, request.voice_rows, frames, heads): text_attention(
+                            model, *given
+                        )
+                    )
+                    expected = sum(seen[head].cpu().numpy() for head in heads) / len(heads)
+                    np.testing.assert_allclose(np.stack(watcher.weights), expected, atol=2e-3)
+        assert "text" not in paths.closed
+    finally:
+        engine.close()

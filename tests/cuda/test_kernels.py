@@ -58,6 +58,15 @@ def test_quantized_matmul(dtype: torch.dtype, shape: tuple[int, int, int], group
 
 
 @DTYPES
+@pytest.mark.parametrize(
+    ("spans", "pairs"),
+    [([(190, 305)], [(3, 0), (3, 1)]), ([(0, 0), (61, 573), (128, 129), (300, 419)], [(0, 31), (2, 7)])],
+)
+def test_weigh_text(dtype: torch.dtype, spans: list[tuple[int, int]], pairs: list[tuple[int, int]]) -> None:
+    checks.check_weigh_text(CUDA, dtype, spans, pairs, (32, 8), 128, 64)
+
+
+@DTYPES
 @pytest.mark.parametrize("spans", [[(150, 150)], [(1, 600), (256, 406), (33, 33)]])
 def test_attend_spans(dtype: torch.dtype, spans: list[tuple[int, int]]) -> None:
     checks.check_attend_spans(CUDA, dtype, spans, (32, 8), 128, 64)

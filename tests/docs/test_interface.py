@@ -2,6 +2,11 @@
 
 `interface/` holds the OpenAPI document and the help texts. `python tests/docs/test_interface.py` writes it anew: for a
 change that is meant, and for an addition that is to be held from then on.
+
+Changed in what they say since they were first held, each for its reason:
+
+* `normalize` is "clean" where it is not given, no longer "off": with "off" a no-break space after a full stop cost most
+  of the text, silently. What was plain text sounds as it did, and "off" is still there for those who want it.
 """
 
 from __future__ import annotations

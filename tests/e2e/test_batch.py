@@ -33,6 +33,7 @@ from voxtral.jobs.manifest import Manifest
 from voxtral.speech.batch import item_seed
 from voxtral.speech.utterance import SpeechHandle
 from voxtral.types import SpeechRequest
+from word_times import give_words
 
 ON_TINY = ("--model", str(BRIEF), "--device", "cpu")
 TEXTS = ["It was a dark night.", "The hero took a step.", "Nobody was there.", "Or so it seemed."]
@@ -604,3 +605,41 @@ def test_the_languages_of_the_texts_are_told(batch: Command) -> None:
     Path("de.txt").write_text("Das ist ein kurzer Satz, und er ist nicht auf Englisch.\nHamburg\n")
     result = batch("de.txt", "-o", "book", "--max-frames", "2")
     assert "book: languages by the texts: German 1; --language chooses another" in result.lines
+
+
+def test_a_folder_that_was_begun_verbatim_says_why_it_is_made_again(batch: Command) -> None:
+    Path("chapter1.txt").write_text("\n\n".join([*TEXTS[:2], "Nobody\u00a0was there.", TEXTS[3]]) + "\n")
+    assert batch("chapter1.txt", "-o", "book", "--normalize", "off").code == 0
+    result = batch("chapter1.txt", "-o", "book", "--json")
+    assert (result.json["num_made"], result.json["num_skipped"]) == (1, 3)
+    (line,) = (line for line in result.lines if "made plain now" in line)
+    assert line.startswith("book: 1 of them because")
+    assert line.endswith("--normalize off keeps them")
+    assert batch("chapter1.txt", "-o", "book").lines[-1] == "book: all 4 files are there already"
+
+
+def test_captions_are_made_beside_each_file_and_gone_on_with(
+    batch: Command, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workplace / "one.txt").write_text("It was a dark night.\n")
+    give_words(monkeypatch, "It was a dark night.", "bad")
+    first = batch("one.txt", "-o", "out", "--captions", "srt,json", "--verify", "report", "--json")
+    assert first.code == 0
+    assert first.json["verdicts"] == {"one_part0001.wav": "bad"}
+    assert any("checks found something in 1 of 1 files: one_part0001.wav (bad)" in line for line in first.lines)
+    names = ["batch.jsonl", "one_part0001.json", "one_part0001.srt", "one_part0001.wav"]
+    assert sorted(os.listdir("out")) == names
+    assert "It was a dark night." in Path("out/one_part0001.srt").read_text()
+    assert batch("one.txt", "-o", "out", "--captions", "srt", "--json").json["num_skipped"] == 1
+    os.unlink("out/one_part0001.srt")
+    assert batch("one.txt", "-o", "out", "--captions", "srt", "--json").json["num_made"] == 1
+    # The json was of the file that has been made again.
+    assert sorted(os.listdir("out")) == [name for name in names if not name.endswith(".json")]
+
+
+@pytest.mark.parametrize("given", ["ass", "srt,", "srt,srt", ""])
+def test_captions_of_no_format_are_refused_before_anything_is_read(batch: Command, given: str) -> None:
+    result = batch("missing.txt", "-o", "out", "--captions", given)
+    assert result.code == 1
+    assert "captions is" in result.lines[0]
+    assert not Path("out").exists()

@@ -46,6 +46,7 @@ from voxtral.loading import hub
 from voxtral.speech.utterance import SpeechHandle
 from voxtral.switches import SWITCHES, is_switched_off
 from voxtral.types import SegmentInfo, SpeechRequest, SpeechStats
+from word_times import give_words
 
 COMMANDS = ("speak", "batch", "voices", "clone", "download", "encode", "decode", "bench", "doctor")
 TEXT = "Hello there, this is a test."
@@ -295,6 +296,84 @@ def test_a_cut_is_said(speak: Cli, wordy_seed: str) -> None:
     assert result.lines[-1].endswith("cut by --max-frames")
 
 
+# Captions.
+
+
+def test_captions_are_written_beside_the_audio(speak: Cli, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    give_words(monkeypatch, TEXT)
+    for name in ("a.srt", "a.vtt", "a.lrc", "a.json"):
+        result = speak(TEXT, "-o", "a.wav", "--captions", name, "--seed", "5", "--json")
+        assert result.code == 0
+        assert result.json["captions"] == name
+        assert result.lines[-1].startswith(f"a.wav and {name}: ")
+    assert sorted(os.listdir(workplace)) == ["a.json", "a.lrc", "a.srt", "a.vtt", "a.wav"]
+    assert "Hello there, this is a test." in Path("a.srt").read_text()
+    assert Path("a.vtt").read_text().startswith("WEBVTT\n\n00:00:00.000 --> ")
+    words = json.loads(Path("a.json").read_text())["segments"][0]["words"]
+    assert [word["text"] for word in words] == TEXT.split()
+    assert words[-1]["end"] == result.json["duration_s"]
+    (segment,) = result.json["segments"]
+    assert (segment["timing"], [word["word"] for word in segment["words"]]) == ("attention", TEXT.split())
+
+
+def test_captions_also_go_with_audio_that_is_not_stored(
+    speak: Cli, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_words(monkeypatch, TEXT)
+    piped = speak(TEXT, "-o", "-", "--captions", "a.srt")
+    assert (piped.code, piped.stdout[:4]) == (0, b"RIFF")
+    assert os.listdir(workplace) == ["a.srt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("a.txt", "must be one of srt, vtt, json, lrc"),
+        ("a", "must be one of srt, vtt, json, lrc"),
+        ("nowhere/a.srt", "its folder must exist"),
+        ("folder.srt", "it is a folder"),
+        ("same.json", "captions need a name of their own"),
+    ],
+)
+def test_where_no_captions_can_be_is_told_before_anything_is_spoken(
+    speak: Cli, workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: str
+) -> None:
+    (workplace / "folder.srt").mkdir()
+    monkeypatch.setattr("voxtral.cli.speak.open_model", None)
+    result = speak(TEXT, "-o", "same.json", "--format", "wav", "--captions", name)
+    assert result.code == 1
+    assert told in result.lines[0]
+    assert os.listdir(workplace) == ["folder.srt"]
+
+
+def test_a_check_is_said_and_told_in_json(speak: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    give_words(monkeypatch, TEXT, "suspect")
+    result = speak(TEXT, "-o", "a.wav", "--verify", "report", "--json")
+    assert result.json["verdict"] == "suspect"
+    assert result.json["segments"][0]["check"]["findings"][0]["kind"] == "skipped"
+    assert "words" not in result.json["segments"][0]
+    assert "check: suspect" in result.lines[-1]
+
+
+def test_options_of_times_and_checks_reach_the_request(speak: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[SpeechRequest] = []
+    submit = VoxtralTTS.submit
+
+    def look(self: VoxtralTTS, request: SpeechRequest, **options: Any) -> SpeechHandle:
+        seen.append(request)
+        return submit(self, request, **options)
+
+    monkeypatch.setattr(VoxtralTTS, "submit", look)
+    assert speak(TEXT, "-o", "a.wav").code == 0
+    arguments = ("--timestamps", "--verify", "report", "--attempts", "5", "--no-keep-to-text")
+    assert speak(TEXT, "-o", "a.wav", *arguments).code == 0
+    assert [(one.timestamps, one.verify, one.max_attempts, one.keep_to_text) for one in seen] == [
+        (False, "off", 3, True),
+        (True, "report", 5, False),
+    ]
+    assert "max_attempts is 11" in speak(TEXT, "--attempts", "11").lines[0]
+
+
 # Speaking to standard output.
 
 
@@ -331,7 +410,7 @@ def test_a_full_disk_behind_standard_output_is_an_error(speak: Cli, monkeypatch:
 
 
 def test_a_stream_that_fails_is_not_ended_as_if_it_were_whole(speak: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voxtral.speech.utterance.is_silent", lambda samples, rate: True)
+    monkeypatch.setattr("voxtral.speech.take.is_silent", lambda samples, rate: True)
     monkeypatch.setattr(ContainerEncoder, "finish", lambda self: pytest.fail("the stream was ended politely"))
     result = speak(TEXT, "-o", "-", "--format", "flac")
     assert result.code == 1
@@ -452,7 +531,7 @@ def test_a_model_that_is_nowhere_is_an_error_and_not_replaced(cli: Cli) -> None:
 
 def test_a_failed_segment_leaves_the_old_file(speak: Cli, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (workplace / "out.wav").write_bytes(b"precious")
-    monkeypatch.setattr("voxtral.speech.utterance.is_silent", lambda samples, rate: True)
+    monkeypatch.setattr("voxtral.speech.take.is_silent", lambda samples, rate: True)
     result = speak(TEXT, "-o", "out.wav")
     assert result.code == 1
     assert "error: the model made only silence" in result.stderr

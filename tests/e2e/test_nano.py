@@ -95,6 +95,35 @@ def test_the_dialects_of_http_choose_and_tell_the_language(nano: VoxtralTTS) -> 
             assert "Cyrillic" in warned.headers["x-voxtral-warning"]
 
 
+TWIN = "Hello there. My friend."
+
+
+@pytest.mark.parametrize("kind", ["\u00a0", "\t", "  ", "\u3000", "full width"], ids=ascii)
+def test_a_text_that_looks_the_same_sounds_the_same(nano: VoxtralTTS, kind: str) -> None:
+    is_wide = kind == "full width"
+    odd = TWIN.translate({code: code + 0xFEE0 for code in range(33, 127)}) if is_wide else TWIN.replace(" ", kind)
+    twin = nano.synthesize(TWIN, seed=3, max_frames=6, normalize="off").numpy()
+    assert np.array_equal(nano.synthesize(f" {odd}\r\n", seed=3, max_frames=6).numpy(), twin)
+    assert not np.array_equal(nano.synthesize(odd, seed=3, max_frames=6, normalize="off").numpy(), twin)
+
+
+def test_http_cleans_unless_it_is_told_not_to(nano: VoxtralTTS) -> None:
+    common = {"seed": 1, "max_frames": 2, "response_format": "pcm"}
+    for options, is_twin in (({}, True), ({"normalize": "off"}, False)):
+        with serving(nano, **options) as server, server.client() as client:
+            twin = client.post("/synthesize", json={**common, "text": "Hello there."}).raise_for_status().content
+            answers = [
+                client.post(path, json={**common, key: "Hello\u00a0there.", **more}).raise_for_status().content
+                for path, key, more in (
+                    ("/synthesize", "text", {}),
+                    ("/v1/audio/speech", "input", {}),
+                    ("/v1/audio/speech", "input", {"normalize": "clean"}),
+                    ("/v1/audio/speech", "input", {"normalize": "off"}),
+                )
+            ]
+            assert [answer == twin for answer in answers] == [is_twin, is_twin, True, False]
+
+
 def test_it_clones(nano: VoxtralTTS) -> None:
     moments = np.arange(3 * 24000) / 24000
     clip = (0.3 * np.sin(2 * np.pi * 170 * moments) * (1 + np.sin(2 * np.pi * 4 * moments))).astype(np.float32)

@@ -62,7 +62,7 @@ def test_texts_codes_and_journals_are_regular_files(tmp_path: Path, kind: str) -
             with pytest.raises(TextError, match="regular file"):
                 read_entries(tmp_path / name, None)
     with pytest.raises(RequestError, match="regular file"):
-        codec._read_codes(tmp_path / "c.safetensors")
+        codec.read_codes(tmp_path / "c.safetensors")
     with pytest.raises(AudioError), Manifest(tmp_path):
         pass
 

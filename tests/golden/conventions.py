@@ -25,6 +25,7 @@ from voxtral import config
 from voxtral.audio import read
 from voxtral.config import CodebookConfig, CodecConfig, GenerationDefaults
 from voxtral.engine.frame import compute_frame
+from voxtral.engine.frame_reader import FrameReader
 from voxtral.engine.runner import Runner
 from voxtral.loading import load, params
 from voxtral.model import acoustic, attention, codebooks, codec, codec_encoder, layers
@@ -625,7 +626,7 @@ SEMANTIC = (
     Convention(
         "END_AUDIO is masked at the first frame",
         "Semantic head and end",
-        edit(Runner._next_input, ("frame >= request.min_frames", "frame > request.min_frames")),
+        edit(Runner._next_input, ("frame >= max(request.min_frames", "frame > max(request.min_frames")),
         f"{_UNIT}/test_voxtral.py::test_end_audio_may_be_the_very_first_frame",
     ),
     Convention(
@@ -650,11 +651,11 @@ SEMANTIC = (
         "the END_AUDIO frame is decoded too",
         "Semantic head and end",
         edit(
-            Runner._look_at,
+            FrameReader._look_at,
             (
-                "if semantic == END_AUDIO:",
-                "if semantic == END_AUDIO:\n"
-                "        row.pending.append(FrameTokens(group.outputs.audio_tokens.clamp(min=2), index))",
+                'if decision in ("end", "over", "lost"):',
+                'if decision in ("end", "over", "lost"):\n'
+                "        row.pending.append(FrameTokens(outputs.audio_tokens.clamp(min=2), index))",
             ),
         ),
         "e2e/A/waveform",

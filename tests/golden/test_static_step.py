@@ -15,8 +15,9 @@ from checkpoints import TINY
 from golden import judge
 from voxtral.engine import frame, graphs
 from voxtral.engine.engine import Engine
+from voxtral.engine.frame_maker import StaticStep, make_text_heads
 from voxtral.engine.inputs import FrameInputs, RowInput, gather_inputs
-from voxtral.engine.kv_cache import KVPages, StepMemory, make_pages
+from voxtral.engine.kv_cache import KVPages, make_pages
 from voxtral.engine.options import EngineOptions
 from voxtral.loading.checkpoint import open_checkpoint
 from voxtral.model.folded import FoldedFlow
@@ -57,17 +58,20 @@ def test_the_static_step_never_waits_for_the_device(tiny_model: VoxtralModel) ->
             noise=np.zeros(config.codebooks.num_acoustic, dtype=np.float32),
             guidance_scale=1.2,
             may_end=True,
+            text=(1, 3),
         )
         for slot in range(3)
     ]
-    inputs = gather_inputs(rows, num_blocks=4)
+    inputs = gather_inputs(rows, num_blocks=4, has_texts=True)
     schedule = tiny_model.acoustic_transformer.make_schedule(7)
     flow = FoldedFlow.build(tiny_model.acoustic_transformer)
     pages = make_pages(config.backbone, 4, 2, device=CPU, dtype=torch.float32)
+    heads = make_text_heads(tiny_model, pages, ((0, 1), (1, 0)))
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         given = FrameInputs(*(mode.from_tensor(getattr(inputs, part.name)) for part in fields(inputs)))
         fake_pages = KVPages(mode.from_tensor(pages.keys), mode.from_tensor(pages.values))
-        memory = StepMemory(fake_pages, given.slot_mapping, given.block_tables, given.lengths)
         carried = mode.from_tensor(torch.zeros(3, config.backbone.dim))
-        outputs = frame.compute_frame(tiny_model, carried, memory, given, schedule, flow)
+        outputs = StaticStep(tiny_model, fake_pages, carried, schedule, flow, heads)(given)
+    assert outputs.text_weights is not None
+    assert outputs.text_weights.shape == (3, 512)
     assert outputs.audio_tokens.shape == (3, config.codebooks.num_codebooks)

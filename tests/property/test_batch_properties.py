@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from voxtral.errors import TextError, VoiceError
 from voxtral.jobs.inputs import Entry, check_name, plan_files, read_entries
-from voxtral.jobs.manifest import MANIFEST_FILE, Manifest
+from voxtral.jobs.manifest import MANIFEST_FILE, Manifest, caption_file
 
 NAMES = st.one_of(st.text(max_size=12), st.text(alphabet="aA./\\-: \u00e9e\u0301", max_size=6), st.text(min_size=240))
 
@@ -75,7 +75,18 @@ def test_any_line_is_an_entry_or_a_problem_with_its_number(lines: list[str]) -> 
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["made", "killed", "killed in a line", "killed after the line", "failed", "edited", "removed"]),
+        st.sampled_from(
+            [
+                "made",
+                "killed",
+                "killed in a line",
+                "killed after the line",
+                "killed before the captions",
+                "failed",
+                "edited",
+                "removed",
+            ]
+        ),
         st.sampled_from(["a.wav", "b.wav"]),
         st.integers(1, 3),
     ),
@@ -104,25 +115,33 @@ def test_after_any_crash_the_journal_knows_what_is_whole(steps: list[tuple[str, 
             with Manifest(folder) as manifest:
                 for each, (state, digest) in expected.items():
                     assert manifest.state(each, digest) == state
+                    assert manifest.state(each, digest, captions=("srt",)) == state
+                    assert state != "done" or manifest.state(each, digest, captions=("vtt",)) == "changed"
+                    assert manifest.foreign({each: ("srt",)}) == ([each] if state == "foreign" else [])
                     assert state != "done" or manifest.state(each, "another") == "changed"
-            assert {path.name for path in folder.iterdir()} <= {"a.wav", "b.wav", MANIFEST_FILE}
+            names = {"a.wav", "b.wav", "a.srt", "b.srt", MANIFEST_FILE}
+            assert {path.name for path in folder.iterdir()} <= names
 
 
 def one_run(folder: Path, file: str, step: str, number: int, before: tuple[str, str | None]) -> tuple[str, str | None]:
     """Do what a run does until it is killed, and say what the next one should find."""
     manifest = Manifest(folder).__enter__()
     found = before if before[0] == "new" else ("changed", None)
-    manifest.claim([file])
-    part = manifest.part(file)
+    manifest.claim({file: ("srt",)})
+    part, captions = manifest.part(file), folder / caption_file(file, "srt")
     if step == "failed":
         manifest.fail(file, 1, VoiceError("no voice"))
     else:
         part.write_bytes(b"audio" * number)
-    if step in ("made", "killed after the line"):
-        manifest.commit(file, str(number), seed=1, duration_s=1.0)
+        manifest.write_captions(file, "srt", b"srt" * number)
+    if step in ("made", "killed after the line", "killed before the captions"):
+        manifest.commit(file, str(number), seed=1, duration_s=1.0, captions=["srt"])
         found = ("done", str(number))
+    # As if it had not been moved yet.
+    if step in ("killed after the line", "killed before the captions"):
+        captions.replace(manifest.part(captions.name))
     if step == "killed after the line":
-        (folder / file).replace(part)  # as if it had not been moved yet
+        (folder / file).replace(part)
     if step in ("made", "failed"):
         manifest.__exit__(None, None, None)
         return found

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "nano.sh"
-STAGES = ["data", "recogniser", "codec", "encode", "language_model", "decoder", "export", "quality"]
+STAGES = ["data", "recogniser", "codec", "encode", "language_model", "decoder", "export", "align", "quality"]
 
 INTERPRETER = """#!/bin/sh
 case "$*" in *--check*) exit "${CHECK_STATUS:-0}" ;; esac
@@ -60,6 +60,7 @@ def test_all_stages_run_in_order_with_their_lengths(recipe: Recipe) -> None:
         "-m train.language_model OUT --minutes 65 --processes 3",
         "-m train.codec OUT --decoder-only --minutes 60 --processes 3 --adversarial 0.2",
         "-m train.export OUT --output OUT/export",
+        "-m voxtral align calibrate --model OUT/export --output OUT/export/alignment.json",
         "-m benchmarks.quality --model OUT/export --recogniser OUT/recogniser.safetensors --split test"
         " --json OUT/quality.json",
     ]

@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 
@@ -17,12 +18,14 @@ from voxtral.cli.speak import speak
 from voxtral.errors import OptionError
 from voxtral.jobs.inputs import KEYS
 from voxtral.options import OPTIONS, POSITIONAL, SEED, CommonOptions, Option, SpeechOptions
-from voxtral.server.schema import SpeechFields
+from voxtral.server.errors import HttpError
+from voxtral.server.schema import SpeechFields, validate
 from voxtral.speech.request import check_options, make_request
 from voxtral.types import SamplingOptions, SpeechRequest
 
 ROOT = Path(__file__).parents[2]
 KEYWORDS = {option.name for option in OPTIONS} - {option.name for option in POSITIONAL}
+SWITCHES = [option for option in OPTIONS if option.kind == "switch"]
 RANGED = [option for option in OPTIONS if option.low is not None and option.high is not None]
 
 
@@ -58,9 +61,13 @@ def test_the_command_line_has_the_same_options(command: Callable[..., None]) -> 
     for option in OPTIONS:
         if option.flag is not None:
             found = declared[option.flag.name]
-            assert found.metavar == option.flag.metavar
+            assert (found.metavar or "") == option.flag.metavar
+            if option.kind == "switch":
+                # On by itself, and turned off: what is not given is the default.
+                assert (found.is_flag, found.default) == (True, False)
+                assert option.flag.name.startswith("--no-") == option.default
             # A batch has a seed of its own, from which those of its texts come.
-            if not (command is batch and option is SEED):
+            elif not (command is batch and option is SEED):
                 assert found.default == option.default, option.name
 
 
@@ -99,6 +106,33 @@ def test_its_range_is_checked_and_named(option: Option) -> None:
             OptionError, match=f"{option.name} is .*from {option.low} to {option.high}".replace("+", r"\+")
         ):
             check_options(make_request("Hello.", **{option.name: value}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", SWITCHES, ids=lambda option: option.name)
+def test_a_switch_is_true_or_false_and_nothing_like_it(option: Option) -> None:
+    for value in (True, False, np.True_):
+        check_options(make_request("Hello.", **{option.name: value}))  # type: ignore[arg-type]
+    for odd in ("true", "no", 1, 0, None, [], 1.0):
+        with pytest.raises(OptionError, match=rf"{option.name} is .*; it must be true or false"):
+            check_options(make_request("Hello.", **{option.name: odd}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", SWITCHES, ids=lambda option: option.name)
+def test_http_takes_true_and_false_as_they_are_and_as_words(option: Option) -> None:
+    for value, meant in ((True, True), (False, False), ("true", True), ("False", False), ("", option.default)):
+        assert getattr(SpeechFields.model_validate({option.name: value}), option.name) is meant
+    assert getattr(SpeechFields.model_validate({option.name: None}), option.name) is option.default
+    for odd in (1, 0, "1", "yes", "on", [], {}, 1.0):
+        with pytest.raises(HttpError, match=f"{option.name}: .*it must be true or false"):
+            validate(SpeechFields, {option.name: odd})
+
+
+def test_what_http_asks_for_is_what_the_library_is_asked_for() -> None:
+    values: dict[str, Any] = {"timestamps": True, "verify": "retry", "max_attempts": 5, "keep_to_text": False}
+    asked = validate(SpeechFields, values).speech_request("Hello.", None, None, "off")
+    assert {name: getattr(asked, name) for name in values} == values
+    usual = validate(SpeechFields, {}).speech_request("Hello.", None, None, "off")
+    assert usual == SpeechRequest("Hello.", normalize="off")
 
 
 def test_an_unknown_keyword_is_named_with_those_that_there_are() -> None:

@@ -22,6 +22,8 @@ def test_a_variable_that_says_neither_is_refused(name: str, monkeypatch: pytest.
         check_variables()
 
 
-def test_nothing_is_off_where_nothing_is_said() -> None:
+def test_nothing_is_off_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for switch in SWITCHES.values():
+        monkeypatch.delenv(switch.variable, raising=False)
     check_variables()
     assert not any(map(is_switched_off, SWITCHES))

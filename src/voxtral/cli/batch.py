@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +48,8 @@ from voxtral.jobs.inputs import (
     read_entries,
 )
 from voxtral.jobs.manifest import Manifest, open_folder
-from voxtral.jobs.run import BatchReport, BatchRun
+from voxtral.jobs.run import BatchReport, BatchRun, describe_cleaned
+from voxtral.jobs.synthesize import check_captions
 from voxtral.options import SEED, Flag
 from voxtral.speech.batch import MAX_IN_FLIGHT
 from voxtral.speech.request import check_number, check_options, make_request
@@ -110,6 +111,15 @@ def batch(  # noqa: PLR0913 - each parameter is an option
             show_default=False,
         ),
     ] = None,
+    captions: Annotated[
+        str | None,
+        typer.Option(
+            "--captions",
+            metavar="FORMATS",
+            help="Also write captions beside each file: some of srt, vtt, json and lrc, with commas between.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make every file again, whatever is there.")] = False,
     as_json: JsonOption = False,
     is_quiet: QuietOption = False,
@@ -133,16 +143,19 @@ def batch(  # noqa: PLR0913 - each parameter is an option
       voxtral batch book.txt -o book --split paragraphs --normalize auto
       voxtral batch book.txt -o book --join book.mp3
       voxtral batch lines.jsonl -o lines --in-flight 16 --json
+      voxtral batch chapters -o book --captions srt,vtt
     """
     if format not in FORMATS:
         raise typer.BadParameter(f"{format!r} is none of {', '.join(FORMATS)}", param_hint="--format")
+    beside = () if captions is None else tuple(captions.split(","))
+    check_captions(beside)
     check_number("in_flight", in_flight, 1, MAX_IN_FLIGHT, whole=True)
     seed = options.pop("seed")
     # Once and as themselves, before they are a fault of every line.
     check_options(make_request("", seed=seed, **options))
     tell = reporter(is_quiet=is_quiet)
     split, note = choose_split(source, split)
-    files = _read_input(source, split, options, seed, format)
+    files = _read_input(source, split, options, seed, (format, *beside))
     if note is not None:
         (say if note.startswith("warning") else tell)(note)
     if join is not None:
@@ -158,13 +171,23 @@ def batch(  # noqa: PLR0913 - each parameter is an option
         check_interrupt = stack.enter_context(deferred_interrupts(cancel))
         manifest = stack.enter_context(open_folder(output))
         _check_folder(manifest, files, is_overwriting=overwrite)
-        run = BatchRun(loaded, manifest, files, format, split=split, overwrite=overwrite, max_in_flight=in_flight)
+        run = BatchRun(
+            loaded,
+            manifest,
+            files,
+            format,
+            split=split,
+            overwrite=overwrite,
+            max_in_flight=in_flight,
+        )
         cancel.run = run
         check_interrupt()
         _check(run)
         _check_replaced(run, output, is_overwriting=overwrite)
         if run.num_changed:
             tell(f"{output}: of the files that are there {run.num_changed} will be made again")
+        if run.num_cleaned:
+            tell(f"{output}: {describe_cleaned(run.num_cleaned)}; --normalize off keeps them")
         is_watched = not (is_quiet or as_json) and sys.stderr.isatty()
         _make(run, check_interrupt, is_watched=is_watched, is_overwriting=overwrite)
         report = run.report()
@@ -193,9 +216,11 @@ _KEYS = [f'"{key}"' for key in KEYS if key != "text"]
 batch.__doc__ = (batch.__doc__ or "").replace("KEYS", f"{', '.join(_KEYS[:-1])} and {_KEYS[-1]}")
 
 
-def _read_input(source: Path, split: Split | None, common: dict[str, Any], seed: int, format: str) -> list[BatchFile]:
+def _read_input(
+    source: Path, split: Split | None, common: dict[str, Any], seed: int, extensions: Sequence[str]
+) -> list[BatchFile]:
     entries, problems = read_entries(source, split)
-    files, more = plan_files(entries, common, seed, format)
+    files, more = plan_files(entries, common, seed, extensions[0], extensions[1:])
     _refuse([*problems, *more])
     if not files:
         raise RequestError(f"{source} holds no text; a batch needs one at least; write some")
@@ -215,7 +240,7 @@ def _refuse(problems: list[Problem]) -> None:
 
 
 def _check_folder(manifest: Manifest, files: list[BatchFile], *, is_overwriting: bool) -> None:
-    foreign = manifest.foreign(planned.file for planned in files)
+    foreign = manifest.foreign({planned.file: planned.captions for planned in files})
     if foreign and not is_overwriting:
         raise AudioError(
             f"{manifest.folder} has files that were not made by this command or were changed since "
@@ -254,6 +279,8 @@ def _check_join(target: Path, output: Path, files: list[BatchFile]) -> None:
 def _tell(tell: Callable[[str], None], report: BatchReport, joined: Joined | None, source: Path, output: Path) -> None:
     """Say what was made."""
     tell(_summary(report))
+    if odd := [f"{made.file} ({made.verdict})" for made in report.made if made.verdict not in (None, "ok")]:
+        tell(f"{output}: checks found something in {len(odd)} of {len(report.made)} files: {name_files(odd)}")
     if languages := _languages(report):
         tell(f"{output}: languages by the texts: {languages}; --language chooses another")
     if joined is not None:
@@ -321,8 +348,15 @@ def _as_json(report: BatchReport, model: str, format: str) -> dict[str, Any]:
         "num_skipped": len(report.skipped),
         "duration_s": round(report.duration_s, 4),
         "elapsed_s": round(report.elapsed_s, 4),
+        **_verdicts(report),
         "failures": [
             {"file": failed.file, "where": failed.where, "code": failed.error.code, "message": str(failed.error)}
             for failed in report.failed
         ],
     }
+
+
+def _verdicts(report: BatchReport) -> dict[str, Any]:
+    """Gather the verdicts on the files that were made now and checked; what was found is in the journal."""
+    verdicts = {made.file: made.verdict for made in report.made if made.verdict is not None}
+    return {"verdicts": verdicts} if verdicts else {}

@@ -68,7 +68,7 @@ def decode(
 
     format_for_path(output)
     check_target(output)
-    codes, sample_rate = _read_codes(codes_file)
+    codes, sample_rate = read_codes(codes_file)
     with open_model(model, LoadOptions(device, dtype), say) as loaded:
         if sample_rate != loaded.sample_rate:
             raise RequestError(
@@ -89,7 +89,7 @@ def _write_codes(target: Path, codes: Tensor, sample_rate: int) -> None:
         partial.write_bytes(save({"codes": codes.contiguous()}, {"format": _FORMAT, "sample_rate": str(sample_rate)}))
 
 
-def _read_codes(path: Path) -> tuple[Tensor, int]:
+def read_codes(path: Path) -> tuple[Tensor, int]:
     """Read and check a codes file: codes [K, T] int64 and the sample rate in Hz."""
     from safetensors import SafetensorError, safe_open
 

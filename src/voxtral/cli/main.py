@@ -37,12 +37,16 @@ _COMMANDS = {
     "quantize": ("voxtral.cli.quantize", "Write a model of fewer bits."),
     "encode": ("voxtral.cli.codec", "Turn audio into codes."),
     "decode": ("voxtral.cli.codec", "Turn codes into audio."),
+    "align": ("voxtral.cli.align", "Find when each word is heard, and what tells."),
     "bench": ("voxtral.cli.bench", "Measure how fast a model speaks on this machine."),
     "doctor": ("voxtral.doctor.command", "Report on this machine and check the numbers of a model."),
 }
 
 # Those that compute with a model, and so can do without graphs or kernels.
-_LOAD_A_MODEL = frozenset({"speak", "serve", "batch", "clone", "encode", "decode", "bench"})
+_LOAD_A_MODEL = frozenset({"speak", "serve", "batch", "clone", "encode", "decode", "align", "bench"})
+
+# Those that have commands of their own, in the mapping COMMANDS of their module.
+_GROUPS = frozenset({"align"})
 
 _ERROR = 1
 
@@ -161,14 +165,31 @@ def _build_app(chosen: str | None) -> typer.Typer:
         if name != chosen or name == "doctor":
             app.command(name, short_help=summary, add_help_option=False)(_not_loaded)
             continue
-        function = getattr(importlib.import_module(module), name)
-        if name in _LOAD_A_MODEL:
-            from voxtral.cli.options import with_switches
-
-            function = with_switches(function)
-        text, _, examples = (inspect.getdoc(function) or "").partition(_EXAMPLES)
-        app.command(name, help=text, epilog=f"\b\n{_EXAMPLES.strip()}\n{examples}")(_reporting(function))
+        loaded = importlib.import_module(module)
+        if name not in _GROUPS:
+            _declare(app, name, getattr(loaded, name), loads_a_model=name in _LOAD_A_MODEL)
+            continue
+        group = typer.Typer(
+            add_completion=False,
+            rich_markup_mode=None,
+            pretty_exceptions_enable=False,
+            no_args_is_help=True,
+            help=summary,
+        )
+        for command, function in loaded.COMMANDS.items():
+            _declare(group, command, function, loads_a_model=name in _LOAD_A_MODEL)
+        app.add_typer(group, name=name)
     return app
+
+
+def _declare(app: typer.Typer, name: str, function: Callable[..., None], *, loads_a_model: bool) -> None:
+    """Add a command that is loaded."""
+    if loads_a_model:
+        from voxtral.cli.options import with_switches
+
+        function = with_switches(function)
+    text, _, examples = (inspect.getdoc(function) or "").partition(_EXAMPLES)
+    app.command(name, help=text, epilog=f"\b\n{_EXAMPLES.strip()}\n{examples}")(_reporting(function))
 
 
 def _not_loaded() -> None:

@@ -46,7 +46,7 @@ def with_speech_options(*, changed: Sequence[Option] = ()) -> Callable[[Command]
 
         @functools.wraps(command)
         def with_options(**values: Any) -> None:
-            given = {option.name: _plain(values.pop(option.name)) for option in options}
+            given = {option.name: _plain(option, values.pop(option.name)) for option in options}
             command(**values, **{_PLACE: given})
 
         # What typer reads.
@@ -91,6 +91,10 @@ def _declare(option: Option) -> Parameter:
     flag = option.flag
     if flag is None:
         raise TypeError(f"the option {option.name} is not for the command line")
+    if option.kind == "switch":
+        # What is on by itself has a flag that turns it off: given or not is what comes from the command line.
+        switch = typer.Option(flag.name, help=flag.help)
+        return Parameter(option.name, Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, switch])
     kind: Any = _choices(option) if option.kind == "choice" else _TYPES[option.kind]
     default = kind(option.default) if option.kind == "choice" else option.default
     declared = typer.Option(flag.name, metavar=flag.metavar, help=flag.help)
@@ -108,5 +112,7 @@ def _choices(option: Option) -> type[StrEnum]:
     return made
 
 
-def _plain(value: Any) -> Any:
+def _plain(option: Option, value: Any) -> Any:
+    if option.kind == "switch":
+        return value != option.default
     return value.value if isinstance(value, StrEnum) else value

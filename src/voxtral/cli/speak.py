@@ -35,6 +35,7 @@ from voxtral.cli.options import JsonOption, QuietOption, with_speech_options
 from voxtral.cli.terminal import deferred_interrupts, reporter, say, show, writing_output
 from voxtral.engine.options import EngineOptions, parse_flow_dtype
 from voxtral.errors import AudioError, TextError
+from voxtral.types import worst_verdict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from voxtral.speech.utterance import SpeechHandle
     from voxtral.tts import VoxtralTTS
-    from voxtral.types import SpeechRequest
+    from voxtral.types import SegmentInfo, SpeechRequest
 
     Samples = npt.NDArray[np.float32]
 
@@ -88,6 +89,15 @@ def speak(  # noqa: PLR0913 - each parameter is an option
             help="wav, flac, mp3, opus, ogg, aac, m4a or pcm. Default: by the extension, or wav.",
         ),
     ] = None,
+    captions: Annotated[
+        str | None,
+        typer.Option(
+            "--captions",
+            metavar="FILE",
+            help="Also write captions: .srt, .vtt, .json (each word and when it is heard) or .lrc.",
+            show_default=False,
+        ),
+    ] = None,
     options: dict[str, Any],
     model: ModelOption = None,
     device: DeviceOption = "auto",
@@ -111,18 +121,21 @@ def speak(  # noqa: PLR0913 - each parameter is an option
       voxtral speak --text book.txt --play
       echo "Hello!" | voxtral speak - -o - --format pcm | aplay -f S16_LE -r 24000
       voxtral speak "Bonjour !" --language fr --json
+      voxtral speak book.txt -o book.mp3 --captions book.srt
     """
-    destination = _choose_destination(output, format, play=play, as_json=as_json)
+    destination = _choose_destination(output, format, captions, play=play, as_json=as_json)
+    if captions is not None:
+        options["timestamps"] = True
     spoken = _choose_text(text, forced_text)
     tell = reporter(is_quiet=is_quiet)
 
-    from voxtral.text.language import LANGUAGES, check_speakable, resolve_language
+    from voxtral.text.clean import check_early
+    from voxtral.text.language import LANGUAGES, resolve_language
 
     # The model would say the same, after the time that a large one takes to load.
     if options["language"] is not None:
         resolve_language(options["language"])
-    if options["normalize"] == "off":
-        check_speakable(spoken)
+    check_early(spoken, options["normalize"])
 
     from voxtral.speech.request import check_options, make_request
 
@@ -136,6 +149,8 @@ def speak(  # noqa: PLR0913 - each parameter is an option
         if handle.language.source == "text" and handle.language.code != "en":
             tell(f"language: {LANGUAGES[handle.language.code]}, by the text; --language chooses another")
         _speak(loaded, handle, request, destination, is_watched=not (is_quiet or as_json) and sys.stderr.isatty())
+        if captions is not None:
+            _write_captions(captions, request.text, handle)
         report = _report(loaded, handle, request, destination)
     tell(_summary(report, destination))
     if as_json:
@@ -192,12 +207,14 @@ class _Destination:
         format: of the file or of standard output.
         is_piped: it goes to standard output.
         is_played: it goes to the loudspeakers.
+        captions: a file for them, or None.
     """
 
     path: str | None
     format: str
     is_piped: bool
     is_played: bool
+    captions: str | None = None
 
     @property
     def is_live(self) -> bool:
@@ -206,10 +223,13 @@ class _Destination:
 
     def __str__(self) -> str:
         places = {self.path: self.path, "standard output": self.is_piped, "loudspeakers": self.is_played}
+        places |= {self.captions: self.captions}
         return " and ".join(str(place) for place, is_used in places.items() if is_used)
 
 
-def _choose_destination(output: str | None, format: str | None, *, play: bool, as_json: bool) -> _Destination:
+def _choose_destination(
+    output: str | None, format: str | None, captions: str | None, *, play: bool, as_json: bool
+) -> _Destination:
     from voxtral.audio.encode import FORMATS, format_for_path
 
     if format is not None and format not in FORMATS:
@@ -227,9 +247,28 @@ def _choose_destination(output: str | None, format: str | None, *, play: bool, a
         if path is not None:
             check_target(Path(path))
             format = format or format_for_path(path)
+    if captions is not None:
+        _check_captions(captions, path)
     if play:
         _load_sounddevice()
-    return _Destination(path, format or "wav", is_piped=output == "-", is_played=play)
+    return _Destination(path, format or "wav", is_piped=output == "-", is_played=play, captions=captions)
+
+
+def _check_captions(captions: str, output: str | None) -> None:
+    """Refuse a place where no captions can be written, before anything is spoken."""
+    from voxtral.captions.formats import format_for_path
+
+    format_for_path(captions)
+    check_target(Path(captions))
+    if output is not None and os.path.realpath(captions) == os.path.realpath(output):
+        raise AudioError(f"{captions} is the file of the audio; captions need a name of their own; choose one")
+
+
+def _write_captions(captions: str, text: str, handle: SpeechHandle) -> None:
+    from voxtral.captions.formats import format_for_path, render
+    from voxtral.speech.result import write_captions
+
+    write_captions(captions, render(format_for_path(captions), text, handle.segments, handle.stats.duration_s))
 
 
 class _Sink(Protocol):
@@ -371,8 +410,10 @@ def _report(
     loaded: VoxtralTTS, handle: SpeechHandle, request: SpeechRequest, destination: _Destination
 ) -> dict[str, Any]:
     """Gather what --json prints; the language as its code."""
+    verdict = worst_verdict(handle.segments)
     return {
         "path": destination.path,
+        **({} if destination.captions is None else {"captions": destination.captions}),
         "duration_s": round(handle.stats.duration_s, 4),
         "sample_rate": loaded.sample_rate,
         "seed": handle.seed,
@@ -381,6 +422,7 @@ def _report(
         "language_source": handle.language.source,
         "model": loaded.name,
         "finish_reason": handle.finish_reason,
+        **({} if verdict is None else {"verdict": verdict}),
         "segments": [
             {
                 "text_start": segment.text_start,
@@ -389,11 +431,21 @@ def _report(
                 "end_s": round(segment.end_s, 4),
                 "finish_reason": segment.finish_reason,
                 "seed": segment.seed,
+                **_words(request, segment),
+                **({} if segment.check is None else {"check": segment.check.to_dict()}),
             }
             for segment in handle.segments
         ],
         "stats": handle.stats.to_dict(),
     }
+
+
+def _words(request: SpeechRequest, segment: SegmentInfo) -> dict[str, Any]:
+    """Gather the words of a segment, where they are wanted."""
+    if not request.timestamps:
+        return {}
+    words = [{"word": request.text[word.text_start : word.text_end], **word.to_dict()} for word in segment.words]
+    return {"timing": segment.timing, "words": words}
 
 
 def _name_voice(handle: SpeechHandle, request: SpeechRequest) -> str:
@@ -412,6 +464,8 @@ def _summary(report: dict[str, Any], destination: _Destination) -> str:
     ]
     if report["finish_reason"] == "length":
         parts.append("cut by --max-frames")
+    if report.get("verdict", "ok") != "ok":
+        parts.append(f"check: {report['verdict']}, see --json")
     if stats["num_retries"]:
         parts.append(f"segments made twice: {stats['num_retries']}")
     return f"{destination}: {', '.join(parts)}"

@@ -6,7 +6,7 @@
                           swapped
 
 Sequences join and leave between frames. A slow reader pauses its own sequence only, and one failing sequence ends
-alone. docs/ENGINE.md follows a request.
+alone. All of it is one idea, the turn that the thread takes, and so it is one file. docs/ENGINE.md follows a request.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -82,7 +83,7 @@ class Engine(BoundToProcess):
         """Queue a request; returns at once.
 
         Raises:
-            OptionError: the request is longer than the whole KV cache.
+            OptionError: the request is longer than the whole KV cache, or its text than a follower can follow.
             EngineStoppedError: the engine has been closed, has failed, or is the parent's of a fork.
         """
         self.check_process()
@@ -117,6 +118,27 @@ class Engine(BoundToProcess):
     def weights_changed(self) -> None:
         """Forget what was computed from the weights: shared voices, tables. Within `call`, while nobody is active."""
         self._runner.weights_changed()
+
+    def follow_text(self, heads: Iterable[tuple[int, int]]) -> None:
+        """Let other heads follow the texts from the next frame on: a checkpoint may be calibrated while it is in use.
+
+        Requests under way go on. One whose follower has seen all frames so far is shown what the new heads see, one
+        that began when nothing was measured is not followed any more. Waits for the engine, and so is not for `call`.
+
+        Args:
+            heads: layer and query head each; none measures nothing.
+
+        Raises:
+            OptionError: the model has no such heads; nothing was changed.
+            EngineStoppedError: the engine has been closed, has failed, or is the parent's of a fork.
+        """
+        chosen = tuple((layer, head) for layer, head in heads)
+
+        def change(_: VoxtralModel) -> None:
+            self._runner.follow_text(chosen)
+            self.options = replace(self.options, text_heads=chosen)  # an engine that is restarted begins with them
+
+        self.call(change)
 
     def warm_up(self, limit_s: float) -> str:
         """Compile and capture what the first requests would wait for; says what, and how long it took.

@@ -7,7 +7,7 @@ What a sequence carries from frame to frame (the embedding of its last frame) st
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -26,10 +26,17 @@ class FrameOutputs:
     is_finite: Tensor  # [B] bool, of the hidden state and of what the flow made of it
     hidden: Tensor  # [B, D]
     flow_state: Tensor  # [B, A] float32
+    text_weights: Tensor | None = None  # [B, tokens] float32, mean of the chosen heads; zero behind a row's text
 
     def clone(self) -> FrameOutputs:
         """Copy, so that the next step may overwrite these."""
-        return FrameOutputs(*(getattr(self, part.name).clone() for part in fields(self)))
+        return replace(self, **{name: value.clone() for name, value in self.tensors.items()})
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All that was made, by name."""
+        values = ((part.name, getattr(self, part.name)) for part in fields(self))
+        return {name: value for name, value in values if value is not None}
 
 
 def compute_frame(
@@ -55,6 +62,7 @@ def compute_frame(
         hidden = model.backbone.step(embeds, inputs.positions, memory)
     else:
         hidden = model.backbone.extend(embeds, inputs.positions, memory)
+    text_weights = memory.text_weights  # at once: what it is made of is not to be held while the flow works
     step = model.generate_frame(
         hidden, inputs.noise, inputs.guidance_scale, schedule, may_end=inputs.may_end, flow=flow
     )
@@ -62,4 +70,4 @@ def compute_frame(
     # What is not finite rounds to no code at all, and one row's lookup out of range would end the step of all rows.
     audio_tokens = step.audio_tokens.where(is_finite[:, None], 0)
     carried[inputs.slots] = model.embed_frames(audio_tokens)
-    return FrameOutputs(audio_tokens, is_finite, hidden, step.flow_state)
+    return FrameOutputs(audio_tokens, is_finite, hidden, step.flow_state, text_weights)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -123,6 +124,7 @@ class CudaRecorder:
         self._device = device
         self._stream: torch.cuda.Stream | None = None
         self._pool: Any = None
+        self._graphs: weakref.WeakSet[torch.cuda.CUDAGraph] = weakref.WeakSet()  # that live in the pool
 
     def record(self, compute: Callable[[], _Outputs]) -> Recording[_Outputs]:
         """See Recorder."""
@@ -133,6 +135,8 @@ class CudaRecorder:
             try:
                 stream = self._warm_up(compute)
                 graph = torch.cuda.CUDAGraph()
+                if not self._graphs:
+                    self._pool = None  # torch takes no pool again whose graphs are all gone
                 has_begun = True
                 # `torch.cuda.graph` does not restore the current stream when it fails; the outer context does.
                 with (
@@ -142,11 +146,14 @@ class CudaRecorder:
                     outputs = compute()
                 if self._pool is None:
                     self._pool = graph.pool()
+                self._graphs.add(graph)
                 return Recording(graph.replay, outputs)
             # Whatever it is: there is another way. The error itself is not kept, for it holds everything alive.
             except Exception as error:  # noqa: BLE001
                 _log.debug("a capture failed", exc_info=error)
-                self._pool = None  # graphs that are there keep theirs; what a failure leaves of it is uncertain
+                # Graphs that are there keep theirs; what a failure leaves of it is uncertain.
+                self._pool = None
+                self._graphs.clear()
                 reason = one_line(f"capture failed: {type(error).__name__}: {error}")
                 # A smaller size may fit; whatever else failed will fail again.
                 is_short = isinstance(error, torch.OutOfMemoryError)

@@ -36,6 +36,7 @@ class RowInput(NamedTuple):
         noise: [A] float32, scaled.
         guidance_scale: weight of the conditional velocity.
         may_end: whether END_AUDIO may be chosen.
+        text: positions of the text's tokens where the attention to them is wanted.
     """
 
     slot: int
@@ -45,6 +46,7 @@ class RowInput(NamedTuple):
     noise: npt.NDArray[np.float32]
     guidance_scale: float
     may_end: bool
+    text: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +61,8 @@ class FrameInputs:
     noise: Tensor  # [B, A] float32
     guidance_scale: Tensor  # [B] float32
     may_end: Tensor  # [B] bool
+    text_starts: Tensor  # [B] int32, position of the first token of each row's text; [0] where no text is followed
+    text_lengths: Tensor  # [B] int32, tokens of it, 0 where nobody follows it; [0] where no text is followed
     packed: Tensor  # [bytes] uint8, what the others are views of
 
     @classmethod
@@ -68,6 +72,7 @@ class FrameInputs:
         num_blocks: int,
         num_acoustic: int,
         *,
+        has_texts: bool = False,
         device: torch.device | str = "cpu",
         pin: bool = False,
     ) -> FrameInputs:
@@ -77,10 +82,11 @@ class FrameInputs:
             num_rows: B.
             num_blocks: width of the block tables.
             num_acoustic: A.
+            has_texts: whether texts are followed.
             device: where.
             pin: use page-locked memory, from which copies to a GPU do not wait.
         """
-        parts = _parts(num_rows, num_blocks, num_acoustic)
+        parts = _parts(num_rows, num_blocks, num_acoustic, has_texts=has_texts)
         num_bytes = sum(_padded(part) for part in parts)
         return cls._over(torch.zeros(num_bytes, dtype=torch.uint8, device=device, pin_memory=pin), parts)
 
@@ -90,8 +96,7 @@ class FrameInputs:
         for part in parts:
             views.append(packed[start : start + part.num_bytes].view(part.dtype).view(part.shape))
             start += _padded(part)
-        slots, positions, slot_mapping, lengths, block_tables, noise, guidance_scale, may_end = views
-        return cls(slots, positions, slot_mapping, lengths, block_tables, noise, guidance_scale, may_end, packed=packed)
+        return cls(*views, packed=packed)
 
     @property
     def num_rows(self) -> int:
@@ -105,7 +110,8 @@ class FrameInputs:
 
     def to(self, device: torch.device) -> FrameInputs:
         """Copy to a device, all at once."""
-        parts = _parts(self.num_rows, self.num_blocks, self.noise.shape[1])
+        has_texts = len(self.text_lengths) > 0
+        parts = _parts(self.num_rows, self.num_blocks, self.noise.shape[1], has_texts=has_texts)
         return self._over(self.packed.to(device), parts)
 
     def copy_(self, other: FrameInputs) -> None:
@@ -122,9 +128,9 @@ class _Part(NamedTuple):
         return self.dtype.itemsize * math.prod(self.shape)
 
 
-def _parts(num_rows: int, num_blocks: int, num_acoustic: int) -> list[_Part]:
+def _parts(num_rows: int, num_blocks: int, num_acoustic: int, *, has_texts: bool) -> list[_Part]:
     """Lay out the inputs, in the order of the fields of FrameInputs."""
-    one = (num_rows,)
+    one, of_text = (num_rows,), (num_rows if has_texts else 0,)
     return [
         _Part(torch.int64, one),
         _Part(torch.int64, one),
@@ -134,6 +140,8 @@ def _parts(num_rows: int, num_blocks: int, num_acoustic: int) -> list[_Part]:
         _Part(torch.float32, (num_rows, num_acoustic)),
         _Part(torch.float32, one),
         _Part(torch.bool, one),
+        _Part(torch.int32, of_text),
+        _Part(torch.int32, of_text),
     ]
 
 
@@ -148,11 +156,15 @@ class HostInputs:
         num_rows: B.
         num_blocks: width of the block tables.
         num_acoustic: A.
+        has_texts: whether texts are followed.
         pin: use page-locked memory, from which copies to a GPU do not wait.
     """
 
-    def __init__(self, num_rows: int, num_blocks: int, num_acoustic: int, *, pin: bool = False) -> None:
-        self.inputs = inputs = FrameInputs.blank(num_rows, num_blocks, num_acoustic, pin=pin)
+    def __init__(
+        self, num_rows: int, num_blocks: int, num_acoustic: int, *, has_texts: bool = False, pin: bool = False
+    ) -> None:
+        inputs = FrameInputs.blank(num_rows, num_blocks, num_acoustic, has_texts=has_texts, pin=pin)
+        self.inputs = inputs
         # The same memory, without what each operation of torch costs.
         self._slots, self._positions, self._kv_slots = (
             part.numpy() for part in (inputs.slots, inputs.positions, inputs.slot_mapping)
@@ -161,11 +173,12 @@ class HostInputs:
         self._noise, self._guidance, self._may_end = (
             part.numpy() for part in (inputs.noise, inputs.guidance_scale, inputs.may_end)
         )
+        self._text_starts, self._text_lengths = inputs.text_starts.numpy(), inputs.text_lengths.numpy()
         self._columns = np.arange(num_blocks)
 
     def write(self, rows: list[RowInput]) -> FrameInputs:
         """Write rows, B of them; unused entries of the block tables are 0, the scratch block."""
-        slots, positions, kv_slots, blocks, noise, guidance_scale, may_end = zip(*rows, strict=True)
+        slots, positions, kv_slots, blocks, noise, guidance_scale, may_end, texts = zip(*rows, strict=True)
         self._slots[:] = slots
         self._positions[:] = positions
         self._kv_slots[:] = kv_slots
@@ -176,18 +189,22 @@ class HostInputs:
         np.concatenate(noise, out=self._noise.reshape(-1))
         self._guidance[:] = guidance_scale
         self._may_end[:] = may_end
+        if len(self._text_lengths):
+            self._text_starts[:] = [0 if text is None else text[0] for text in texts]
+            self._text_lengths[:] = [0 if text is None else text[1] - text[0] for text in texts]
         return self.inputs
 
 
-def gather_inputs(rows: list[RowInput], *, num_blocks: int, pin: bool = False) -> FrameInputs:
+def gather_inputs(rows: list[RowInput], *, num_blocks: int, has_texts: bool = False, pin: bool = False) -> FrameInputs:
     """Write rows into new tensors in CPU memory.
 
     Args:
         rows: at least one.
         num_blocks: width of the block tables; unused entries are 0, the scratch block.
+        has_texts: whether texts are followed.
         pin: use page-locked memory, from which copies to a GPU do not wait.
     """
-    return HostInputs(len(rows), num_blocks, len(rows[0].noise), pin=pin).write(rows)
+    return HostInputs(len(rows), num_blocks, len(rows[0].noise), has_texts=has_texts, pin=pin).write(rows)
 
 
 class InputStage:
@@ -198,12 +215,15 @@ class InputStage:
         num_blocks: width of the block tables.
         num_acoustic: A.
         device: that the inputs go to.
+        has_texts: whether texts are followed.
     """
 
-    def __init__(self, num_rows: int, num_blocks: int, num_acoustic: int, device: torch.device) -> None:
-        pin = device.type == "cuda"
+    def __init__(
+        self, num_rows: int, num_blocks: int, num_acoustic: int, device: torch.device, *, has_texts: bool = False
+    ) -> None:
+        sizes, pin = (num_rows, num_blocks, num_acoustic), device.type == "cuda"
         self._device = device
-        self._buffers = [HostInputs(num_rows, num_blocks, num_acoustic, pin=pin) for _ in range(2)]
+        self._buffers = [HostInputs(*sizes, has_texts=has_texts, pin=pin) for _ in range(2)]
         self._sent: list[torch.cuda.Event | None] = [None, None]
         self._current = 0
 

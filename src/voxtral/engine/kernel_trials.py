@@ -18,6 +18,7 @@ from voxtral.model.kernels.flow import attend_between_tokens, enter_layers, fini
 from voxtral.model.kernels.matmul import fused_product, quantized_matmul
 from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
 from voxtral.model.kernels.shifts import Start, shifted_columns
+from voxtral.model.kernels.text import PagedTexts, TextHeads, weigh_text
 from voxtral.model.kernels.tokens import choose_semantic, sum_embeddings
 from voxtral.model.kernels.window import attend_after_past, attend_in_window
 
@@ -113,6 +114,23 @@ def _attend_spans(draw: Draw) -> Trial:
     query = draw.normal(stops[-1] + 1, sizes.num_heads, sizes.head_dim)
     spans = PagedSpans(bounds, tables)
     return lambda choice: (attend_spans(query, (keys, values), spans, use_triton=choice),)
+
+
+def _weigh_text(draw: Draw) -> Trial:
+    sizes = draw.config.backbone
+    keys, _, tables = _paged_rows(draw)
+    group, width = sizes.num_heads // sizes.num_kv_heads, _LENGTHS[1]
+    pairs = ((0, 0), (1, sizes.num_heads - 1))
+    heads = TextHeads.make(pairs, group=group, width=width, page_size=_PAGE, device=draw.device)
+    # No text, one at the end of a page and behind it, and one as long as a text may be.
+    starts, lengths = (
+        torch.tensor(part, dtype=torch.int32, device=draw.device) for part in ((0, 60, 3), (0, 9, width))
+    )
+    texts = PagedTexts(starts, lengths, tables)
+    queries = [draw.normal(_ROWS, sizes.head_dim) for _ in pairs]
+    angles = draw.normal(_ROWS, sizes.head_dim // 2, dtype=torch.float32)
+    both, rotation = torch.stack((keys, keys.flip(0))), (angles.cos(), angles.sin())
+    return lambda choice: (weigh_text(queries, rotation, both, heads, texts, use_triton=choice),)
 
 
 def _fused_product(draw: Draw) -> Trial:
@@ -279,6 +297,7 @@ TRIALS: Final[Mapping[str, Callable[[Draw], Trial]]] = {
     "rotate_and_store": _rotate_and_store,
     "attend_rotating": _attend_rotating,
     "attend_spans": _attend_spans,
+    "weigh_text": _weigh_text,
     "fused_product": _fused_product,
     "quantized_matmul": _quantized_matmul,
     "quantize_rows": _quantize_rows,

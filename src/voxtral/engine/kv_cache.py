@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,7 +21,11 @@ from voxtral.config import BackboneConfig
 from voxtral.engine.blocks import SCRATCH_BLOCK
 from voxtral.model.attention import attend_causally
 from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
+from voxtral.model.kernels.text import PagedTexts, TextHeads, weigh_text
 from voxtral.model.layers import Rotation
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +89,49 @@ class Span:
     stop: int
     blocks: Tensor  # [n] int64, of the sequence from its first position on
     num_seen: int  # positions of the sequence, the new ones included
+    text: tuple[int, int] | None = None  # positions of the text where what one new position sees of it is wanted
+
+    @property
+    def num_text(self) -> int:
+        """Tokens of the text."""
+        return 0 if self.text is None else self.text[1] - self.text[0]
+
+
+class TextListener:
+    """Keeps the queries of heads that follow the text as they come, and weighs the text when all are there.
+
+    It holds a step's projections of their layers until then, and launches nothing in between.
+
+    Args:
+        heads: that follow the text.
+        texts: of the rows.
+    """
+
+    def __init__(self, heads: TextHeads, texts: PagedTexts) -> None:
+        self._heads = heads
+        self._texts = texts
+        self._queries: list[Tensor] = []  # [B, Dh] each, not rotated
+        self._rotation: Rotation | None = None
+
+    def hear(self, layer: int, query: Tensor, rotation: Rotation) -> None:
+        """Take the queries of a layer; layers come in order.
+
+        Args:
+            layer: index.
+            query: [B, H * Dh], not rotated.
+            rotation: of each row's position.
+        """
+        head_dim = 2 * rotation[0].shape[-1]
+        self._queries += [
+            query[:, head * head_dim : (head + 1) * head_dim] for number, head in self._heads.pairs if number == layer
+        ]
+        self._rotation = rotation
+
+    def weigh(self, keys: Tensor) -> Tensor:
+        """Compute what the heads saw of the texts: [B, width] float32, zero behind a text; see `weigh_text`."""
+        if self._rotation is None:
+            raise AssertionError("the text is weighed before a layer has been heard")
+        return weigh_text(self._queries, self._rotation, keys, self._heads, self._texts)
 
 
 class SpanMemory:
@@ -93,12 +141,21 @@ class SpanMemory:
         pages: written to.
         slot_mapping: [N] int64, the KV slot of each new position; see `kv_slot`.
         spans: without gaps from 0; positions after the last span are padding and get zeros.
+        text_heads: whose attention to the texts of the spans is wanted; spans are one new position each then.
     """
 
-    def __init__(self, pages: KVPages, slot_mapping: Tensor, spans: list[Span]) -> None:
+    def __init__(
+        self, pages: KVPages, slot_mapping: Tensor, spans: list[Span], text_heads: TextHeads | None = None
+    ) -> None:
         self._pages = pages
         self._slot_mapping = slot_mapping
         self._spans = spans
+        self._text_heads = text_heads if any(span.text for span in spans) else None
+        self._text_pairs = () if self._text_heads is None else self._text_heads.pairs
+        self._text_layers = {layer for layer, _ in self._text_pairs}
+        # Of each span, and of each head [n]; where operations are fused, a listener takes their place.
+        self._text_weights: list[list[npt.NDArray[np.float32]]] = [[] for _ in spans]
+        self._listener: TextListener | None = None
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See AttentionMemory; query [1, H, N, Dh]."""
@@ -111,22 +168,70 @@ class SpanMemory:
                 part[span.blocks].flatten(0, 1)[: span.num_seen].transpose(0, 1)[None] for part in (keys, values)
             )
             outputs.append(attend_causally(query[:, :, span.start : span.stop], seen_keys, seen_values))
+            if layer in self._text_layers:
+                self._listen(layer, query, seen_keys, span)
         num_padding = query.shape[2] - self._spans[-1].stop
         if num_padding:
             outputs.append(outputs[0].new_zeros(1, num_padding, outputs[0].shape[2]))
         return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
 
+    @property
+    def text_weights(self) -> Tensor | None:
+        """What the heads saw of the texts: [spans, tokens] float32, zero behind a text; None if nobody asked."""
+        if self._text_heads is None:
+            return None
+        if self._listener is not None:
+            return self._listener.weigh(self._pages.keys)
+        weights = np.zeros((len(self._spans), max(span.num_text for span in self._spans)), dtype=np.float32)
+        for row, parts in zip(weights, self._text_weights, strict=True):
+            for part in parts:
+                row[: len(part)] += part
+        return torch.as_tensor(weights / len(self._text_pairs))
+
     def attend_rotating(self, layer: int, projections: tuple[Tensor, Tensor, Tensor], rotation: Rotation) -> Tensor:
         """See FusedMemory."""
         pages = (self._pages.keys[layer], self._pages.values[layer])
         query = rotate_and_store(projections, rotation, self._slot_mapping, *pages)
+        if self._text_heads is not None:
+            if self._listener is None:
+                self._listener = TextListener(self._text_heads, self._paged_texts)
+            # Rows behind the last span pad the pass.
+            asking, (cos, sin) = slice(len(self._spans)), rotation
+            self._listener.hear(layer, projections[0][asking], (cos[asking], sin[asking]))
         return attend_spans(query, pages, self._paged_spans)
+
+    def _listen(self, layer: int, query: Tensor, seen_keys: Tensor, span: Span) -> None:
+        """Note what the chosen heads of a layer see of a span's text.
+
+        By numpy, because these are a few hundred numbers, and torch would take ten times as long over them.
+        """
+        if span.text is None:
+            return
+        group = query.shape[1] // seen_keys.shape[1]
+        start, stop = span.text
+        for number, head in self._text_pairs:
+            if number == layer:
+                wanted = query[0, head, span.start].float().numpy()
+                keys = seen_keys[0, head // group, start:stop].float().numpy()
+                scores = keys @ (wanted * wanted.shape[0] ** -0.5)
+                shares = np.exp(scores - scores.max())
+                self._text_weights[span.start].append(shares / shares.sum())
 
     @cached_property
     def _paged_spans(self) -> PagedSpans:
         """The spans as kernels read them, for all layers."""
         tables = pad_sequence([span.blocks for span in self._spans], batch_first=True)
         return PagedSpans([(span.start, span.stop, span.num_seen) for span in self._spans], tables.to(torch.int32))
+
+    @cached_property
+    def _paged_texts(self) -> PagedTexts:
+        """The texts of the spans as kernels read them."""
+        tables, texts = self._paged_spans.tables, [span.text or (0, 0) for span in self._spans]
+        starts, lengths = (
+            torch.tensor(part, dtype=torch.int32, device=tables.device)
+            for part in ([start for start, _ in texts], [stop - start for start, stop in texts])
+        )
+        return PagedTexts(starts, lengths, tables)
 
 
 class StepMemory:
@@ -137,17 +242,33 @@ class StepMemory:
         slot_mapping: [B] int64, the KV slot of each new position; see `kv_slot`.
         block_tables: [B, blocks] int32; what lies behind a row's length is not read.
         lengths: [B] int32, positions that a row sees, the new one included.
+        listener: to what heads see of the texts, where that is wanted.
     """
 
-    def __init__(self, pages: KVPages, slot_mapping: Tensor, block_tables: Tensor, lengths: Tensor) -> None:
+    def __init__(
+        self,
+        pages: KVPages,
+        slot_mapping: Tensor,
+        block_tables: Tensor,
+        lengths: Tensor,
+        listener: TextListener | None = None,
+    ) -> None:
         self._pages = pages
         self._slot_mapping = slot_mapping
         self._block_tables = block_tables
         self._lengths = lengths
+        self._listener = listener
+
+    @property
+    def text_weights(self) -> Tensor | None:
+        """What the heads saw of the texts: [B, tokens] float32, zero behind a text; None if nobody asked."""
+        return None if self._listener is None else self._listener.weigh(self._pages.keys)
 
     def attend_rotating(self, layer: int, projections: tuple[Tensor, Tensor, Tensor], rotation: Rotation) -> Tensor:
         """See FusedMemory."""
         keys, values = self._pages.keys[layer], self._pages.values[layer]
+        if self._listener is not None:
+            self._listener.hear(layer, projections[0], rotation)
         return attend_rotating(
             projections, rotation, self._slot_mapping, (keys, values), self._block_tables, self._lengths
         )

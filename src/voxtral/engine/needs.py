@@ -13,7 +13,7 @@ import torch
 
 from voxtral.config import ModelConfig
 from voxtral.engine.kv_cache import kv_bytes_per_position
-from voxtral.engine.options import POSITIONS_PER_SEQUENCE, EngineOptions
+from voxtral.engine.options import MAX_FOLLOWED_TOKENS, POSITIONS_PER_SEQUENCE, EngineOptions
 from voxtral.model.codec import FRAMES_PER_PASS
 
 # Block tables of static steps are at most so wide; longer rows run alone.
@@ -25,6 +25,9 @@ _SHORT_POSITIONS = POSITIONS_PER_SEQUENCE // 4
 
 # Tokens of the flow for each row: state, time and hidden state, guided and unguided.
 _FLOW_TOKENS = 6
+
+# Heads that follow a text are few. They may be set while an engine runs, so every plan counts them.
+_TEXT_HEADS = 2
 
 # Positions that the attention kernel takes at a time (`voxtral.model.kernels.paged_triton`).
 _PART = 128
@@ -113,7 +116,17 @@ class Needs:
             attention = -(-seen // _PART) * backbone.num_heads * (backbone.head_dim + 2) * 4
         else:
             attention = seen * (3 * backbone.num_kv_heads * backbone.head_dim * itemsize + 16)
-        return num_rows * (flow + logits + attention)
+        # Layers that are listened to keep their projections; the text is weighed when attention has let go of its own.
+        heard = _TEXT_HEADS * (backbone.num_heads + 2 * backbone.num_kv_heads) * backbone.head_dim * itemsize
+        return num_rows * (flow + logits + heard + max(attention, self._text()))
+
+    def _text(self) -> int:
+        """What weighing the text of one row holds: its weights, twice; without kernels its keys, also in float32."""
+        weights = 2 * MAX_FOLLOWED_TOKENS * 4
+        if self.has_kernels:
+            return weights
+        each = self.config.backbone.head_dim * (4 + self.dtype.itemsize) + 64  # beside places, scores and shares
+        return weights + _TEXT_HEADS * MAX_FOLLOWED_TOKENS * each
 
     def _audio(self, num_rows: int) -> int:
         codec = self.config.codec

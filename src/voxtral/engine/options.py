@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from voxtral.config import BackboneConfig
 from voxtral.errors import OptionError, quoted
 
 FlowDtype = Literal["model", "float8"]
@@ -14,6 +16,9 @@ FLOW_DTYPES: tuple[FlowDtype, ...] = ("model", "float8")
 # Room for each sequence of a batch where nothing else is said: 500 characters with a long voice, or 2.5 minutes of
 # speech (docs/MODEL.md, "Habits"). What a model needs of memory is planned with the same number.
 POSITIONS_PER_SEQUENCE = 2048
+
+# Tokens of a text that can be followed while it is spoken.
+MAX_FOLLOWED_TOKENS = 512
 
 _MAX_BATCH = {"cuda": 64}
 _MAX_BATCH_ELSEWHERE = 16
@@ -26,6 +31,20 @@ def default_max_batch(device_type: str) -> int:
     16
     """
     return _MAX_BATCH.get(device_type, _MAX_BATCH_ELSEWHERE)
+
+
+def check_text_heads(heads: Sequence[tuple[int, int]], config: BackboneConfig) -> None:
+    """Refuse heads that a model does not have.
+
+    Raises:
+        OptionError: one of them.
+    """
+    for layer, head in heads:
+        if not (0 <= layer < config.num_layers and 0 <= head < config.num_heads):
+            raise OptionError(
+                f"the text is to be followed by layer {layer}, head {head}; the model has layers 0 to "
+                f"{config.num_layers - 1} of heads 0 to {config.num_heads - 1}; calibrate it, or leave the heads out"
+            )
 
 
 def parse_flow_dtype(text: str) -> FlowDtype:
@@ -70,6 +89,8 @@ class EngineOptions:
             on the GPU, unless VOXTRAL_TRITON is 0.
         warm_up: on a GPU, compile and capture before the first request; without it that happens as it is needed, which
             is quicker for one utterance.
+        text_heads: layer and query head each of those that follow the text (`voxtral.align`); empty where none are
+            known. Their attention is measured for requests with a follower. `Engine.follow_text` sets them later.
         num_threads: CPU threads for one operation of torch on the engine's thread; None leaves torch's choice.
 
     Raises:
@@ -90,6 +111,7 @@ class EngineOptions:
     chunk_frames: tuple[int, ...] = (1, 1, 2, 2, 3, 4, 6, 8)
     prefix_folder: Path | None = None
     prefix_fingerprint: str = ""
+    text_heads: tuple[tuple[int, int], ...] = ()
     num_threads: int | None = None
     triton: bool | None = None
     warm_up: bool = True

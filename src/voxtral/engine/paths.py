@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 _log = logging.getLogger(__name__)
 
-PathName = Literal["static", "folded", "graphs", "codec_step", "codec_stream", "ahead"]
+PathName = Literal["static", "folded", "graphs", "codec_step", "codec_stream", "ahead", "text"]
 
 # What each path is called, and what is done without it.
 PATHS: Final[Mapping[PathName, tuple[str, str]]] = {
@@ -24,6 +24,7 @@ PATHS: Final[Mapping[PathName, tuple[str, str]]] = {
     "codec_step": ("the codec in static shapes", "audio is decoded with a state for each stream"),
     "codec_stream": ("the codec's own stream", "audio is decoded between frames"),
     "ahead": ("the late look", "each frame is looked at before the next is asked for"),
+    "text": ("following the text", "speech ends where the model says, and words are timed by their letters"),
 }
 
 
@@ -66,7 +67,8 @@ def say_closed(path: PathName, where: str, reason: str) -> str:
     """
     name, instead = PATHS[path]
     verb = "are" if name.endswith("s") else "is"
+    cost = "" if path == "text" else ": speech is right but slower"
     return (
-        f"voxtral: {name} {verb} off on {where} ({reason}); {instead}: speech is right but slower; "
+        f"voxtral: {name} {verb} off on {where} ({reason}); {instead}{cost}; "
         'run "voxtral doctor" and report its last block'
     )

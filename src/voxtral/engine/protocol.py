@@ -95,7 +95,8 @@ class RunnerProtocol(Protocol[RowT, StepT]):
         """Refuse what could never be admitted.
 
         Raises:
-            OptionError: prompt and frame budget are longer than the whole KV cache.
+            OptionError: prompt and frame budget are longer than the whole KV cache, or a text that is to be followed
+                is empty or too long for that.
         """
         ...
 
@@ -163,6 +164,14 @@ class RunnerProtocol(Protocol[RowT, StepT]):
 
     def warm_up(self, limit_s: float) -> str:
         """Do what the first requests would wait for, as far as the time allows; says what, in a few words."""
+        ...
+
+    def follow_text(self, heads: tuple[tuple[int, int], ...]) -> None:
+        """Let other heads follow the texts from the next frame on; nothing may be under way on the device.
+
+        Raises:
+            OptionError: the model has no such heads; nothing was changed.
+        """
         ...
 
     def reset(self) -> None:

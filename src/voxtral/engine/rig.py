@@ -8,7 +8,7 @@ fused operations too, so it is the measure only with every kernel off.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from voxtral.engine.audio_maker import AudioMaker, Part
 from voxtral.engine.frame import FrameOutputs, compute_frame
-from voxtral.engine.frame_maker import Padding, StaticStep
+from voxtral.engine.frame_maker import Padding, StaticStep, make_text_heads
+from voxtral.engine.frame_reader import Step
 from voxtral.engine.graphs import CAPTURES, CaptureError, CudaRecorder, FrameGraphs, Recorder
 from voxtral.engine.inputs import FrameInputs, RowInput, gather_inputs
 from voxtral.engine.kernel_trials import TRIALS, Draw, difference
@@ -25,13 +26,14 @@ from voxtral.engine.noise import SeededNoise
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.paths import Paths
 from voxtral.engine.row import FrameTokens
-from voxtral.engine.runner import Runner, Step
+from voxtral.engine.runner import Runner
 from voxtral.engine.self_check import CHECKS, Untried
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.model.acoustic import Flow
 from voxtral.model.codec_protocol import StaticCodec
 from voxtral.model.folded import FoldedFlow
 from voxtral.model.kernels.dispatch import KERNELS, USES_DOT
+from voxtral.model.kernels.text import TextHeads
 from voxtral.model.linear import QuantizedLinear, product
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.prompt import Prompt
@@ -109,9 +111,16 @@ class ModelRig:
             blocks = list(range(1 + number * self._blocks, 1 + (number + 1) * self._blocks))
             place = kv_slot(blocks, _POSITIONS, _BLOCK_SIZE)
             noise = SeededNoise(number, 0, num_acoustic)(0)
-            rows.append(RowInput(number, _POSITIONS, place, blocks, noise, 1.2, True))
+            rows.append(RowInput(number, _POSITIONS, place, blocks, noise, 1.2, True, (1, _POSITIONS)))
         filled = self._padding.fill_up(rows, self._max_rows)
-        return gather_inputs(filled, num_blocks=self._blocks, pin=self.device.type == "cuda")
+        return gather_inputs(filled, num_blocks=self._blocks, has_texts=True, pin=self.device.type == "cuda")
+
+    @cached_property
+    def _text_heads(self) -> TextHeads | None:
+        """The first head of the first layer and the last of the last."""
+        config = self._model.config.backbone
+        last = (len(self._model.backbone.layers) - 1, config.num_heads - 1)
+        return make_text_heads(self._model, self._state[0], ((0, 0), last))
 
     @property
     def _padding(self) -> Padding:
@@ -123,14 +132,15 @@ class ModelRig:
     def _plain(self) -> FrameOutputs:
         pages, carried = self._state
         there = self._inputs.to(self.device)
-        spans = [Span(row, row + 1, there.block_tables[row].long(), _POSITIONS + 1) for row in range(_ROWS)]
+        seen, text = _POSITIONS + 1, (1, _POSITIONS)
+        spans = [Span(row, row + 1, there.block_tables[row].long(), seen, text) for row in range(_ROWS)]
         with KERNELS.without(USES_DOT, self.device):
-            memory = SpanMemory(pages, there.slot_mapping, spans)
+            memory = SpanMemory(pages, there.slot_mapping, spans, self._text_heads)
             return compute_frame(self._model, carried.clone(), memory, there, self._schedule).clone()
 
     def _static(self, flow: Flow | None, kernels_off: Iterable[str] = ()) -> FrameOutputs:
         pages, carried = self._state
-        step = StaticStep(self._model, pages, carried.clone(), self._schedule, flow)
+        step = StaticStep(self._model, pages, carried.clone(), self._schedule, flow, self._text_heads)
         with KERNELS.without(kernels_off, self.device):
             return step(self._inputs.to(self.device)).clone()
 
@@ -140,7 +150,13 @@ class ModelRig:
         return max(
             difference(made.hidden[:_ROWS], plain.hidden[:_ROWS]),
             difference(made.flow_state[:_ROWS], plain.flow_state[:_ROWS]),
+            difference(self._seen_of_text(made), self._seen_of_text(plain)),
         )
+
+    def _seen_of_text(self, outputs: FrameOutputs) -> Tensor:
+        if outputs.text_weights is None:
+            raise RuntimeError("the text was not weighed")
+        return outputs.text_weights[:_ROWS, : _POSITIONS - 1]
 
     def folded_flow(self) -> float:
         """See Rig."""
@@ -155,8 +171,9 @@ class ModelRig:
             raise Untried(CAPTURES.refusal)
         pages, home = self._state
         carried = home.clone()
-        step = StaticStep(self._model, pages, carried, self._schedule, None)
-        graphs = FrameGraphs(step, self._padding.blank, self.device, self._recorder, _refuse)
+        step = StaticStep(self._model, pages, carried, self._schedule, None, self._text_heads)
+        blank = partial(self._padding.blank, has_texts=True)
+        graphs = FrameGraphs(step, blank, self.device, self._recorder, _refuse)
         made: list[FrameOutputs] = []
         for _ in range(2):
             carried.copy_(home)
@@ -166,7 +183,7 @@ class ModelRig:
         limit = CHECKS["static step"].narrow if self.is_narrow else CHECKS["static step"].exact
         is_near = difference(made[0].hidden[:_ROWS], eager.hidden[:_ROWS]) <= limit
         # Rows that only fill up read what others of them wrote, in no order.
-        pairs = ((one[:_ROWS], other[:_ROWS]) for one, other in zip(*(vars(m).values() for m in made), strict=True))
+        pairs = ((one[:_ROWS], other[:_ROWS]) for one, other in zip(*(m.tensors.values() for m in made), strict=True))
         return 0.0 if is_near and all(torch.equal(one, other) for one, other in pairs) else 1.0
 
     # Kernels and products.

@@ -45,9 +45,15 @@ class Row:
     prompt: Tensor  # [P, D] embeddings on the device; emptied when they have been run
     num_prefilled: int = 0
     num_launched: int = 0  # frames that were asked for
-    num_frames: int = 0  # frames that have been looked at
+    num_seen: int = 0  # frames that have been looked at and stand
+    num_followed: int = 0  # frames that the follower has been shown
+    num_frames: int = 0  # frames that are speech for certain
     num_chunks: int = 0
     num_samples: int = 0  # of audio that has been made
+    num_rewinds: int = 0  # times that frames were taken back, so that those under way are told from their successors
+    may_end_from: int = 0  # END_AUDIO is not chosen before this frame
+    last: FrameTokens | None = None  # the latest frame that stands, where a follower may want the next one made again
+    waiting: list[FrameTokens] = field(default_factory=list[FrameTokens])  # frames that stay or go, nobody knows yet
     pending: list[FrameTokens] = field(default_factory=list[FrameTokens])  # frames that are not audio yet
     audio_slot: int | None = (
         None  # of its packed codec state (`voxtral.engine.audio_maker`); None: `codec_state` has it
@@ -70,6 +76,26 @@ class Row:
     def is_exhausted(self) -> bool:
         """Whether no further frame is to be asked for."""
         return self.has_ended or self.num_launched == self.request.max_frames
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether a follower has seen every frame that stands: one that has missed any is shown no more."""
+        return self.request.follower is not None and self.num_followed >= self.num_seen
+
+    def take_waiting(self) -> list[FrameTokens]:
+        """Take the frames that were kept back."""
+        frames, self.waiting = self.waiting, []
+        return frames
+
+    def drop_waiting(self, *, is_end: bool) -> None:
+        """Drop them, and the frame that was looked at last unless it is END_AUDIO: they are no speech.
+
+        Args:
+            is_end: whether it is.
+        """
+        num_dropped = len(self.take_waiting()) + (not is_end)
+        if self.trace is not None:
+            self.trace.drop(num_dropped, before_last=is_end)
 
     def take_pending(self) -> list[FrameTokens]:
         """Take the frames that are not audio yet."""

@@ -10,64 +10,41 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from voxtral.config import END_AUDIO
 from voxtral.device import is_out_of_memory, release_memory
 from voxtral.engine.audio_maker import AudioMaker
 from voxtral.engine.blocks import BlockPool
-from voxtral.engine.frame import FrameOutputs
 from voxtral.engine.frame_maker import FrameMaker, fold_flow
+from voxtral.engine.frame_reader import FrameReader, Group, Step
 from voxtral.engine.graphs import usual_recorder
 from voxtral.engine.inputs import RowInput
 from voxtral.engine.kv_cache import Span, SpanMemory, kv_slot
 from voxtral.engine.memory import DeviceMemory, lacks_memory, plan_blocks
 from voxtral.engine.noise import NoiseMaker
-from voxtral.engine.options import EngineOptions, default_max_batch
+from voxtral.engine.options import MAX_FOLLOWED_TOKENS, EngineOptions, check_text_heads, default_max_batch
 from voxtral.engine.paths import Paths
 from voxtral.engine.prefix_store import PrefixStore
-from voxtral.engine.protocol import Counts, RowOutput, RunnerProtocol
-from voxtral.engine.row import FrameTokens, Row
+from voxtral.engine.protocol import Counts, RunnerProtocol
+from voxtral.engine.row import Row
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace
 from voxtral.engine.transfer import mark, to_host
-from voxtral.engine.vocoder import Due, Outcome, Vocoder, not_finite
+from voxtral.engine.vocoder import Outcome, Vocoder
 from voxtral.errors import OptionError
 from voxtral.model.voxtral import VoxtralModel, round_flow_to_float8
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from torch import Tensor
+
+    from voxtral.engine.frame import FrameOutputs
 
 # Of the time to warm up, so that frames get theirs too; their sizes are fewer, and cost more to meet in a stream.
 _SHARE_OF_AUDIO = 0.4
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Rows of one step that share a flow schedule and a kind (`FrameMaker.kinds_of`)."""
-
-    rows: list[Row]
-    outputs: FrameOutputs  # on the device
-    semantic: Tensor  # [rows] int64 in CPU memory
-    is_finite: Tensor  # [rows] bool in CPU memory
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One frame of several rows, asked for and perhaps not there yet."""
-
-    groups: list[Group]
-    failures: list[tuple[Row, Exception]]  # rows that could not take part
-    made: torch.cuda.Event | None = None  # None where `launch` has waited
-
-    @property
-    def num_rows(self) -> int:
-        """See StepProtocol."""
-        return len(self.failures) + sum(len(group.rows) for group in self.groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +70,7 @@ class Runner(RunnerProtocol[Row, Step]):
 
     Raises:
         DeviceError: the options want float8 of a GPU that has none.
-        OptionError: they want it of a flow that is quantised already.
+        OptionError: they want it of a flow that is quantised already, or name heads that the model has not.
     """
 
     def __init__(self, model: VoxtralModel, options: EngineOptions, paths: Paths | None = None) -> None:
@@ -102,6 +79,7 @@ class Runner(RunnerProtocol[Row, Step]):
         self._options = options
         self._made: _OnDevice | None = None
         self._noise = NoiseMaker()
+        check_text_heads(options.text_heads, model.config.backbone)
         if options.flow_dtype == "float8":
             round_flow_to_float8(model)
         folder = options.prefix_folder
@@ -126,6 +104,12 @@ class Runner(RunnerProtocol[Row, Step]):
 
     def check(self, request: GenerationRequest) -> None:
         """See RunnerProtocol."""
+        start, stop = request.prompt.text_span
+        if request.follower is not None and not 0 < stop - start <= MAX_FOLLOWED_TOKENS:
+            raise OptionError(
+                f"a text of {stop - start} tokens is to be followed; it must have 1 to {MAX_FOLLOWED_TOKENS}; speak "
+                "shorter segments, or without a follower"
+            )
         made = self._made
         # What is there counts: it was planned by memory that was free then and is not any more.
         capacity = (
@@ -250,7 +234,10 @@ class Runner(RunnerProtocol[Row, Step]):
         for (num_euler_steps, _), members in members_of.items():
             outputs = made.frames.make([row_input for _, row_input in members], num_euler_steps)
             semantic, is_finite = outputs.audio_tokens[: len(members), 0], outputs.is_finite[: len(members)]
-            launched.append(Group([row for row, _ in members], outputs, to_host(semantic), to_host(is_finite)))
+            weights = _fetch_weights(outputs, [row_input for _, row_input in members])
+            of_step = [row for row, _ in members]
+            rewinds = [row.num_rewinds for row in of_step]
+            launched.append(Group(of_step, rewinds, outputs, to_host(semantic), to_host(is_finite), weights))
         return Step(launched, failures, mark(self.model.device))
 
     def _next_inputs(
@@ -292,7 +279,8 @@ class Runner(RunnerProtocol[Row, Step]):
             blocks if len(blocks) == num_blocks else blocks[:num_blocks],
             noise,
             request.guidance_scale,
-            frame >= request.min_frames,
+            frame >= max(request.min_frames, row.may_end_from),
+            request.prompt.text_span if row.is_followed else None,
         )
 
     def wait(self, step: Step) -> None:
@@ -302,36 +290,8 @@ class Runner(RunnerProtocol[Row, Step]):
 
     def collect(self, step: Step) -> Iterator[Outcome]:
         """See RunnerProtocol."""
-        vocoder = self._on_device().vocoder
-        for row, error in step.failures:
-            row.has_ended = True
-            if not vocoder.follow((row, error)):
-                yield row, error
-        due: list[Due] = []
-        for group in step.groups:
-            semantic: list[int] = group.semantic.numpy().tolist()
-            is_finite: list[bool] = group.is_finite.numpy().tolist()
-            for index, row in enumerate(group.rows):
-                if row.has_ended:
-                    continue
-                output = (
-                    self._look_at(vocoder, group, index, semantic[index])
-                    if is_finite[index]
-                    else not_finite("frame", row.num_frames, self.model.dtype)
-                )
-                row.has_ended = isinstance(output, Exception) or output.stop is not None
-                if isinstance(output, Due):
-                    due.append(output)
-                elif not row.has_ended or not vocoder.follow((row, output)):
-                    yield row, output
-                    continue
-                if vocoder.is_late:
-                    yield row, RowOutput(None, row.num_frames, None)
-        if not vocoder.is_late:
-            yield from vocoder.decode(due)
-            return
-        vocoder.start(due)
-        yield from vocoder.hand_over(wait=False)
+        made = self._on_device()
+        return FrameReader(self.model, made.memory, made.vocoder).read(step)
 
     @property
     def has_audio(self) -> bool:
@@ -342,17 +302,6 @@ class Runner(RunnerProtocol[Row, Step]):
         """See RunnerProtocol."""
         if self._made is not None:
             yield from self._made.vocoder.hand_over(wait=wait)
-
-    def _look_at(self, vocoder: Vocoder, group: Group, index: int, semantic: int) -> RowOutput | Due:
-        """Take one row's frame; say what is to be decoded now, if anything."""
-        row = group.rows[index]
-        if row.trace is not None:
-            row.trace.hidden.append(group.outputs.hidden[index].clone())
-            row.trace.flow_states.append(group.outputs.flow_state[index].clone())
-            row.trace.audio_tokens.append(group.outputs.audio_tokens[index].clone())
-        if semantic == END_AUDIO:
-            return vocoder.end(row)
-        return vocoder.add(row, FrameTokens(group.outputs.audio_tokens, index))
 
     # What is on the device.
 
@@ -385,6 +334,13 @@ class Runner(RunnerProtocol[Row, Step]):
         eager = f", {num_eager} sizes without" if num_eager and captured else ""
         chunks = f"{num_calls} graphs of codec chunks" if num_calls else "codec chunks"
         return f"{chunks} and {graphs}{eager} in {time.perf_counter() - started:.1f} s"
+
+    def follow_text(self, heads: tuple[tuple[int, int], ...]) -> None:
+        """See RunnerProtocol."""
+        check_text_heads(heads, self.model.config.backbone)
+        self._options = replace(self._options, text_heads=heads)
+        if self._made is not None:
+            self._made.frames.follow_text(heads)
 
     def reset(self) -> None:
         """See RunnerProtocol."""
@@ -441,3 +397,11 @@ class Runner(RunnerProtocol[Row, Step]):
         return Vocoder(
             model, options, model.device, model.dtype, rate, has_stream=has_stream, maker=maker, paths=self.paths
         )
+
+
+def _fetch_weights(outputs: FrameOutputs, rows: list[RowInput]) -> Tensor | None:
+    """Begin to copy what was seen of the texts, up to the last row that is followed; None where none is."""
+    num_rows = max((number for number, row in enumerate(rows, 1) if row.text is not None), default=0)
+    if outputs.text_weights is None or not num_rows:
+        return None
+    return to_host(outputs.text_weights[:num_rows])

@@ -21,12 +21,13 @@ from voxtral.text.prompt import Prompt
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from voxtral.engine.following import TextFollower
     from voxtral.engine.noise import NoiseSource
     from voxtral.engine.protocol import RowProtocol
     from voxtral.types import AudioChunk
 
-Stop = Literal["end", "length"]
-"""The model said END_AUDIO, or the frame budget ran out."""
+Stop = Literal["end", "length", "over", "lost"]
+"""The model said END_AUDIO; the frame budget ran out; the follower ended it, with its text said, or with text left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,7 @@ class GenerationRequest:
             that was sent along.
         max_buffered_frames: audio to make ahead of the reader; None takes the engine's.
         deadline_s: seconds from `submit` after which the request fails; infinity for no limit.
+        follower: sees what each frame sees of the text, and decides about the end; where the engine has text heads.
     """
 
     prompt: Prompt
@@ -62,6 +64,7 @@ class GenerationRequest:
     is_voice_stored: bool = False
     max_buffered_frames: int | None = None
     deadline_s: float = math.inf
+    follower: TextFollower | None = None
 
     @property
     def num_positions(self) -> int:
@@ -82,11 +85,31 @@ class GenerationTrace:
     """Inner values of a generation, collected when a caller passes one to `submit`.
 
     The closing END_AUDIO frame is included.
+
+    Attributes:
+        hidden: [D] each.
+        flow_states: [A] each, before clamping.
+        audio_tokens: [K] each.
+        is_brief: whether only the tokens are kept.
     """
 
-    hidden: list[Tensor] = field(default_factory=list["Tensor"])  # [D] each
-    flow_states: list[Tensor] = field(default_factory=list["Tensor"])  # [A] each, before clamping
-    audio_tokens: list[Tensor] = field(default_factory=list["Tensor"])  # [K] each
+    hidden: list[Tensor] = field(default_factory=list["Tensor"])
+    flow_states: list[Tensor] = field(default_factory=list["Tensor"])
+    audio_tokens: list[Tensor] = field(default_factory=list["Tensor"])
+    is_brief: bool = False
+
+    def add(self, hidden: Tensor, flow_state: Tensor, audio_tokens: Tensor) -> None:
+        """Note a frame."""
+        self.audio_tokens.append(audio_tokens.clone())
+        if not self.is_brief:
+            self.hidden.append(hidden.clone())
+            self.flow_states.append(flow_state.clone())
+
+    def drop(self, num_frames: int, *, before_last: bool) -> None:
+        """Forget the last frames, or those before the last one."""
+        for values in (self.hidden, self.flow_states, self.audio_tokens):
+            stop = len(values) - before_last
+            del values[stop - num_frames : stop]
 
 
 @dataclass

@@ -158,11 +158,11 @@ class Vocoder:
 
     # Frames.
 
-    def end(self, row: Row) -> RowOutput | Due:
-        """Take END_AUDIO of a row; what waited becomes its last chunk."""
+    def end(self, row: Row, stop: Stop = "end") -> RowOutput | Due:
+        """Take the end of a row; what is pending becomes its last chunk."""
         if not row.pending and row.codec_state.num_frames == 0:
-            return RowOutput(None, row.num_frames, "end")
-        return Due(row, row.take_pending(), "end", row.num_frames)
+            return RowOutput(None, row.num_frames, stop)
+        return Due(row, row.take_pending(), stop, row.num_frames)
 
     def add(self, row: Row, frame: FrameTokens) -> RowOutput | Due:
         """Take a frame of a row; say what is to be decoded now, if anything."""

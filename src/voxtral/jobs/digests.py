@@ -18,6 +18,8 @@ import numpy as np
 
 from voxtral.disk import ABSENT, UnfitFileError, open_regular
 from voxtral.errors import CheckpointError, RequestError
+from voxtral.options import KEEP_TO_TEXT
+from voxtral.text.clean import clean_unless_off, is_dressed
 from voxtral.text.guess import guess_language
 from voxtral.types import SpeechRequest
 
@@ -44,17 +46,38 @@ class Digests:
     def of(self, request: SpeechRequest) -> str:
         """Digest a request; what it holds of a wrong kind is digested somehow, and refused when it is checked.
 
-        Device, dtype and deadline do not count: a batch may go on elsewhere.
+        Device, dtype and deadline do not count: a batch may go on elsewhere. Nor does what changes no sample: times, a
+        mere report, and whether a text was given in plain characters or is cleaned. What came after version 0.1.0
+        counts where it is not at its default.
         """
+        text, level = request.text, request.normalize
+        if not isinstance(cast(Any, text), str):
+            return self._digest(request, None, {})
+        written = clean_unless_off(text, level).text
+        if level == "clean":
+            return self._digest(replace(request, text=written, normalize="off"), written, {})
+        return self._digest(request, written, {"letters": "plain"} if level == "auto" and is_dressed(text) else {})
+
+    def before_cleaning(self, request: SpeechRequest) -> str:
+        """Digest a request as it was done before texts were cleaned, when "off" was the default."""
+        level = "off" if request.normalize == "clean" else request.normalize
+        return self._digest(replace(request, normalize=level), request.text, {})
+
+    def _digest(self, request: SpeechRequest, written: str | None, more: dict[str, str]) -> str:
         voice, clip = request.voice, request.reference_audio
         values = asdict(replace(request, voice=None, reference_audio=None, deadline_s=None))
+        newer = {name: values.pop(name) for name in ("timestamps", "verify", "max_attempts", "keep_to_text")}
+        if newer["verify"] not in ("off", "report"):
+            values |= {"verify": newer["verify"], "max_attempts": newer["max_attempts"]}
+        if newer["keep_to_text"] != KEEP_TO_TEXT.default:
+            values |= {"keep_to_text": newer["keep_to_text"]}
         values["voice"] = voice if isinstance(voice, str) and voice in self._presets else self._of_voice(voice)
         values["reference_audio"] = self._of_clip(clip)
-        if request.language is None and voice is None and clip is None and isinstance(cast(Any, request.text), str):
+        if request.language is None and voice is None and clip is None and written is not None:
             # It chooses the voice. English is what stands where nothing is sure.
-            guess = guess_language(request.text)
+            guess = guess_language(written)
             values |= {"guess": guess} if guess not in (None, "en") else {}
-        values |= {"model": self._fingerprint, "format": self._format}
+        values |= {**more, "model": self._fingerprint, "format": self._format}
         return hashlib.sha256(json.dumps(values, sort_keys=True, default=_plain).encode()).hexdigest()
 
     def _of_voice(self, voice: Any) -> str | None:

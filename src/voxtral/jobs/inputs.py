@@ -23,15 +23,17 @@ from voxtral.errors import RequestError, TextError
 from voxtral.options import OPTIONS
 from voxtral.speech.batch import BatchItem, item_options, item_seed, merge_options, own_name
 from voxtral.speech.request import check_options, make_request
+from voxtral.text.clean import check_early
 from voxtral.text.files import read_text, unreadable
 from voxtral.text.graphemes import find_invisible
-from voxtral.text.language import check_speakable, resolve_language
+from voxtral.text.language import resolve_language
 from voxtral.types import SpeechRequest
 
 _KEYS = [option for option in OPTIONS if option.is_key]
-_STRINGS = ("text", "name", *(option.name for option in _KEYS if option.low is None))
-KEYS = (*_STRINGS, *(option.name for option in _KEYS if option.low is not None))
-"""What a line of JSON may have; whatever is a number is checked like any option."""
+_OTHERS = ("number", "whole", "switch")
+_STRINGS = ("text", "name", *(option.name for option in _KEYS if option.kind not in _OTHERS))
+KEYS = (*_STRINGS, *(option.name for option in _KEYS if option.kind in _OTHERS))
+"""What a line of JSON may have; whatever is no string is checked like any option."""
 
 # Longest name of a file in bytes, and what Windows, FAT and shells make trouble with: audio is copied to all of them.
 _MAX_NAME_BYTES = 255
@@ -90,11 +92,13 @@ class BatchFile:
         item: name, request and place in the input.
         where: as of the entry.
         file: its name in the output folder.
+        captions: formats of the captions beside it.
     """
 
     item: BatchItem
     where: str
     file: str
+    captions: tuple[str, ...] = ()
 
 
 def choose_split(source: Path, split: Split | None) -> tuple[Split | None, str | None]:
@@ -211,7 +215,7 @@ def list_entries(texts: Iterable[Any]) -> tuple[list[Entry], list[Problem]]:
 
 
 def plan_files(
-    entries: list[Entry], common: Mapping[str, Any], seed: int, extension: str
+    entries: list[Entry], common: Mapping[str, Any], seed: int, extension: str, captions: Sequence[str] = ()
 ) -> tuple[list[BatchFile], list[Problem]]:
     """Turn entries into files to be made, and say what is wrong with them.
 
@@ -220,6 +224,7 @@ def plan_files(
         common: keywords of `synthesize` for entries that do not say otherwise.
         seed: of the batch; see `item_seed`.
         extension: of the files, without a dot.
+        captions: formats of captions beside each; one whose times of words are wanted has json, too.
     """
     planned: list[BatchFile] = []
     problems: list[Problem] = []
@@ -238,10 +243,19 @@ def plan_files(
         else:
             if request.seed is None:
                 request = replace(request, seed=item_seed(seed, entry.name))
-            planned.append(BatchFile(BatchItem(index, entry.name, request), entry.where, file))
+            beside = _beside(request, captions)
+            problem = problem or next((found for kind in beside if (found := check_name(entry.name, kind))), None)
+            request = replace(request, timestamps=bool(beside))
+            planned.append(BatchFile(BatchItem(index, entry.name, request), entry.where, file, beside))
         if problem is not None:
             problems.append(Problem(entry.where, problem))
     return planned, problems
+
+
+def _beside(request: SpeechRequest, captions: Iterable[str]) -> tuple[str, ...]:
+    """List the formats of the captions of one text."""
+    formats = tuple(captions)
+    return (*formats, "json") if request.timestamps and "json" not in formats else formats
 
 
 def check_name(name: str, extension: str) -> str | None:
@@ -394,8 +408,8 @@ def _make_checked(common: Mapping[str, Any], own: Mapping[str, Any] | SpeechRequ
     text, language = cast(Any, request.text), cast(Any, request.language)
     if isinstance(language, str):
         resolve_language(language)
-    if request.normalize == "off" and isinstance(text, str):
-        check_speakable(text)
+    if isinstance(text, str):
+        check_early(text, request.normalize)
     _check_clip(request.reference_audio)
     return request
 

@@ -1,8 +1,9 @@
 """What a batch knows of its output folder: which file was made from what, so that a killed run goes on.
 
 `batch.jsonl` is a journal: one line for each thing that happened to a file, appended and flushed, the last line of a
-file counts. It holds names, digests, sizes and seeds, and no text. Audio is made in a hidden folder beside it and moved
-into place after its line has been written; what a crash leaves between the two is completed by the next run.
+file counts. It holds names, digests, sizes, seeds and what checks found, and no text. Audio is made in a hidden folder
+beside it and moved into place, with its captions, after its line has been written; what a crash leaves between the two
+is completed by the next run.
 It knows files, and nothing of what they are made from; read next: `voxtral.jobs.digests`.
 """
 
@@ -14,14 +15,15 @@ import re
 import shutil
 import stat
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from voxtral.disk import is_file, is_folder
+from voxtral.captions.formats import FORMATS
+from voxtral.disk import is_file, is_folder, write_flushed
 from voxtral.errors import AudioError, VoxtralError
 
 MANIFEST_FILE = "batch.jsonl"
@@ -29,6 +31,9 @@ _WORK_FOLDER = ".voxtral-batch"
 _HEADER = {"format": "voxtral-batch-1"}
 
 State = Literal["new", "done", "changed", "foreign"]
+
+Check = tuple[str, list[dict[str, Any]]] | None
+"""A verdict and findings, as a record has them."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,9 @@ class Record:
         duration_s: seconds of audio.
         error: code of the error that kept it from being made.
         message: of that error.
+        captions: sizes of the files of captions beside it when they were last looked at, by format.
+        verdict: the worst of its segments, where they were checked.
+        findings: where its speech does not follow the text, as `Finding.to_dict` gives it.
     """
 
     file: str
@@ -52,6 +60,9 @@ class Record:
     duration_s: float | None = None
     error: str | None = None
     message: str | None = None
+    captions: dict[str, int] | None = None
+    verdict: str | None = None
+    findings: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -151,12 +162,16 @@ class Manifest:
         record = self._records.get(file)
         return record is not None and record.digest is not None and record.bytes == self._size(file)
 
-    def state(self, file: str, digest: str | None = None) -> State:
+    def state(
+        self, file: str, digest: str | None = None, *, captions: Iterable[str] = (), is_checked: bool = False
+    ) -> State:
         """Compare a file with what is known of it.
 
         Args:
             file: its name.
             digest: of what it would be made from now.
+            captions: formats of the captions that are wanted beside it.
+            is_checked: a verdict on it is wanted.
 
         Returns:
             "new": there is none. "done": it was made from the same. "changed": it was made from something else, or is
@@ -168,34 +183,73 @@ class Manifest:
         record = self._records.get(file)
         if record is None or record.bytes != size:
             return "foreign"
-        return "done" if record.digest is not None and record.digest == digest else "changed"
+        sizes = record.captions or {}
+        has_all = all(format in sizes and sizes[format] == self._caption_size(file, format) for format in captions)
+        is_done = record.digest is not None and record.digest == digest
+        return "done" if is_done and has_all and (record.verdict is not None or not is_checked) else "changed"
 
-    def foreign(self, files: Iterable[str]) -> list[str]:
+    def foreign(self, files: Mapping[str, Iterable[str]]) -> list[str]:
         """Name the files that are in the way: they are there, and were not made here or were changed since.
+
+        Args:
+            files: of audio, and the formats of the captions that are wanted beside each.
 
         Raises:
             AudioError: a folder has the name of a file.
         """
         names = list(files)
+        beside = {caption_file(name, format): (name, format) for name in names for format in files[name]}
         try:
-            folder = next((name for name in names if is_folder(self._folder / name)), None)
+            folder = next((name for name in (*names, *beside) if is_folder(self._folder / name)), None)
         except OSError as error:
             raise self._disk_error(self._folder, error) from error
         if folder:
-            raise AudioError(f"{self._folder / folder} is a folder; a file of audio is to have that name; move it away")
-        return [name for name in names if self.state(name) == "foreign"]
+            raise AudioError(f"{self._folder / folder} is a folder; a file is to have that name; move it away")
+        in_the_way = [name for name in names if self.state(name) == "foreign"]
+        return in_the_way + [found for found, (name, format) in beside.items() if self._is_foreign(name, format)]
+
+    def _is_foreign(self, file: str, format: str) -> bool:
+        """Tell whether captions are there that were not made here, or were changed since."""
+        size = self._caption_size(file, format)
+        record = self._records.get(file)
+        known = (record.captions or {}).get(format) if record is not None else None
+        return size is not None and size != known
 
     def others(self, files: Iterable[str]) -> list[str]:
         """Name the files that were made here and are not among these, and still exist."""
         return sorted(file for file in set(self._records) - set(files) if self._size(file) is not None)
 
-    def claim(self, files: Iterable[str]) -> None:
+    def claim(self, files: Mapping[str, Iterable[str]]) -> None:
         """Note that files are to be made, so that a killed run knows that what it left under their names is its own.
 
         What was known of them is forgotten: it is not true of what will be made.
+
+        Args:
+            files: of audio, and the formats of the captions that will be made beside each.
         """
-        known = [(file, self._size(file)) for file in files]
-        self._append([Record(file, bytes=size) for file, size in known if size is not None or file in self._records])
+        claimed = [
+            Record(file, bytes=self._size(file), captions=self._sizes(file, set(formats)))
+            for file, formats in files.items()
+        ]
+        self._append(
+            [
+                record
+                for record in claimed
+                if record.bytes is not None or record.captions or record.file in self._records
+            ]
+        )
+
+    def _sizes(self, file: str, formats: Iterable[str] = ()) -> dict[str, int] | None:
+        """Look at the captions beside a file: those that are as they were made here, and those of some formats."""
+        record = self._records.get(file)
+        known = (record.captions or {}) if record is not None else {}
+        sizes = {format: self._caption_size(file, format) for format in (*known, *formats)}
+        kept = {
+            format: size
+            for format, size in sizes.items()
+            if size is not None and (format in formats or size == known[format])
+        }
+        return kept or None
 
     def check_there(self) -> None:
         """Refuse to go on where somebody has taken the folder away: no file could be made.
@@ -213,22 +267,70 @@ class Manifest:
         """Give the path at which a file is to be made."""
         return self._work / file
 
-    def commit(self, file: str, digest: str, *, seed: int, duration_s: float) -> None:
-        """Write down that a file is whole, and move it from `part` into place.
+    def write_captions(self, file: str, format: str, data: bytes) -> None:
+        """Make the captions of a file, to be moved into place with it.
+
+        Raises:
+            AudioError: the disk refuses.
+        """
+        name = caption_file(file, format)
+        try:
+            write_flushed(self.part(name), data)
+        except OSError as error:
+            raise self._disk_error(self._folder / name, error) from error
+
+    def commit(
+        self, file: str, digest: str, *, seed: int, duration_s: float, captions: Iterable[str] = (), check: Check = None
+    ) -> None:
+        """Write down that a file is whole, and move it from `part` into place with its captions.
+
+        Captions of other formats that an earlier run has made do not belong to it, and are removed.
+
+        Args:
+            file: its name.
+            digest: of what it was made from.
+            seed: of its request.
+            duration_s: seconds of audio.
+            captions: formats of those that were made.
+            check: the verdict on it and what was found, where it was checked.
 
         Raises:
             AudioError: the disk refuses.
         """
         part = self.part(file)
         try:
-            self._append([Record(file, digest, part.stat().st_size, seed, round(duration_s, 4))])
+            old = self._sizes(file) or {}
+            sizes = {format: self.part(caption_file(file, format)).stat().st_size for format in captions}
+            verdict, findings = check or (None, None)
+            self._append(
+                [
+                    Record(
+                        file,
+                        digest,
+                        part.stat().st_size,
+                        seed,
+                        round(duration_s, 4),
+                        captions=sizes or None,
+                        verdict=verdict,
+                        findings=findings,
+                    )
+                ]
+            )
             part.replace(self._folder / file)
+            for name in (caption_file(file, format) for format in sizes):
+                self.part(name).replace(self._folder / name)
+            for format in old.keys() - sizes.keys():
+                (self._folder / caption_file(file, format)).unlink(missing_ok=True)
         except OSError as error:
             raise self._disk_error(self._folder / file, error) from error
 
     def fail(self, file: str, seed: int | None, error: VoxtralError) -> None:
         """Write down that a file could not be made, and why."""
-        self._append([Record(file, bytes=self._size(file), seed=seed, error=error.code, message=str(error))])
+        left = Record(file, bytes=self._size(file), captions=self._sizes(file))
+        self._append([replace(left, seed=seed, error=error.code, message=str(error))])
+
+    def _caption_size(self, file: str, format: str) -> int | None:
+        return self._size(caption_file(file, format))
 
     def _size(self, file: str) -> int | None:
         try:
@@ -281,6 +383,7 @@ class Manifest:
             # The names are joined to the folder below.
             names = [record.file for record in records] + [name for run in runs for name in run.files]
             is_ours = is_ours and all(os.path.basename(name) == name for name in names)
+            is_ours = is_ours and all(set(record.captions or {}) <= set(FORMATS) for record in records)
         except (ValueError, TypeError, KeyError, RecursionError):
             is_ours, records, runs = False, [], []
         if not is_ours or (data and not lines):
@@ -298,8 +401,15 @@ class Manifest:
     def _complete(self) -> None:
         for file, record in self._records.items():
             part = self.part(file)
-            if record.digest is not None and is_file(part) and part.stat().st_size == record.bytes:
+            if record.digest is None:
+                continue
+            if is_file(part) and part.stat().st_size == record.bytes:
                 part.replace(self._folder / file)
+            # After the audio, as in `commit`: what is left here belongs to what is there now.
+            for format, size in (record.captions or {}).items():
+                captions = self.part(caption_file(file, format))
+                if self._size(file) == record.bytes and is_file(captions) and captions.stat().st_size == size:
+                    captions.replace(self._folder / captions.name)
         shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir()
 
@@ -353,6 +463,15 @@ def open_folder(folder: Path) -> Generator[Manifest]:
         if is_new:
             with suppress(OSError):  # files are in it
                 folder.rmdir()
+
+
+def caption_file(file: str, format: str) -> str:
+    """Name the captions of a file.
+
+    >>> caption_file("night.1.wav", "srt")
+    'night.1.srt'
+    """
+    return f"{os.path.splitext(file)[0]}.{format}"
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

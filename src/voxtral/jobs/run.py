@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from voxtral.audio.file import AudioFileWriter
+from voxtral.captions.formats import encode, render
 from voxtral.errors import EngineStoppedError, RequestError, VoxtralError
 from voxtral.jobs.digests import Digests
 from voxtral.jobs.inputs import BatchFile, Problem, Split
-from voxtral.jobs.manifest import Manifest
+from voxtral.jobs.manifest import Check, Manifest
 from voxtral.speech.batch import Batch, BatchItem, ClonedVoices, default_in_flight
-from voxtral.types import SpeechRequest, SpeechStats, SpokenLanguage
+from voxtral.types import SegmentInfo, SpeechRequest, SpeechStats, SpokenLanguage, Verdict, worst_verdict
 
 if TYPE_CHECKING:
     from voxtral.audio.read import AudioSource
@@ -88,12 +89,14 @@ class MadeFile:
         where: file and line of the text, or its place among items, for people.
         stats: what it took.
         language: that chose the voice, and what chose it.
+        verdict: the worst of its segments; None where they were not checked.
     """
 
     file: str
     where: str
     stats: SpeechStats
     language: SpokenLanguage
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,7 @@ class BatchRun:
 
     Attributes:
         num_changed: files that are there and are to be made again.
+        num_cleaned: those of them whose text has not changed, and was spoken before texts were cleaned.
         replaced: those of them that an earlier run has finished from texts that were cut another way: its files have
             the same names and say something else.
     """
@@ -206,16 +210,20 @@ class BatchRun:
         self._batch = Batch(partial(speaker.submit, warn=self._warned), self._write, size)
         self._to_make: list[BatchFile] = []
         self._digests: dict[str, str] = {}
-        self.num_changed = 0
+        self.num_changed = self.num_cleaned = 0
         self.replaced: list[str] = []
         self._split = split
         is_cut_anew = _is_cut_anew(manifest, split)
         digests = Digests(speaker.checkpoint.folder, (voice.name for voice in speaker.voices), format)
         for planned in files:
             digest = digests.of(planned.item.request)
-            state = manifest.state(planned.file, digest)
+            is_checked = planned.item.request.verify != "off"
+            state = manifest.state(planned.file, digest, captions=planned.captions, is_checked=is_checked)
             if overwrite or state != "done":
                 self.num_changed += state != "new"
+                if state == "changed" and not overwrite:
+                    before = digests.before_cleaning(planned.item.request)
+                    self.num_cleaned += manifest.state(planned.file, before) == "done"
                 if is_cut_anew and state == "changed" and manifest.is_finished(planned.file):
                     self.replaced.append(planned.file)
                 self._to_make.append(planned)
@@ -265,7 +273,7 @@ class BatchRun:
         refused: deque[FailedFile] = deque()
         try:
             self._manifest.begin((planned.file for planned in self._files.values()), self._split)
-            self._manifest.claim(planned.file for planned in self._to_make)
+            self._manifest.claim({planned.file: planned.captions for planned in self._to_make})
             with closing(self._batch.run(self._items(refused))) as outcomes:
                 for item, outcome in outcomes:
                     while refused:
@@ -329,9 +337,19 @@ class BatchRun:
         with AudioFileWriter(self._manifest.part(planned.file), self._speaker.sample_rate, format=self._format) as file:
             for chunk in handle.chunks():
                 file.write(chunk.samples)
-        stats = handle.stats
-        self._manifest.commit(planned.file, self._digests[planned.file], seed=stats.seed, duration_s=stats.duration_s)
-        made = MadeFile(planned.file, planned.where, stats, handle.language)
+        stats, segments = handle.stats, handle.segments
+        for format in planned.captions:
+            document = render(format, item.request.text, segments, stats.duration_s)
+            self._manifest.write_captions(planned.file, format, encode(document))
+        self._manifest.commit(
+            planned.file,
+            self._digests[planned.file],
+            seed=stats.seed,
+            duration_s=stats.duration_s,
+            captions=planned.captions,
+            check=_check_of(segments),
+        )
+        made = MadeFile(planned.file, planned.where, stats, handle.language, worst_verdict(segments))
         self._made.append(made)
         return made
 
@@ -358,6 +376,21 @@ class BatchRun:
         if self._elapsed_s is not None:
             return self._elapsed_s
         return 0.0 if self._started_at is None else time.perf_counter() - self._started_at
+
+
+def describe_cleaned(num_cleaned: int) -> str:
+    """Say why files are made again though their texts are the same."""
+    return (
+        f"{num_cleaned} of them because odd white space, invisible characters and dressed letters of their texts are "
+        "made plain now, which an earlier version spoke as they stood"
+    )
+
+
+def _check_of(segments: Sequence[SegmentInfo]) -> Check:
+    """Gather what the journal keeps of checks."""
+    verdict = worst_verdict(segments)
+    checks = [segment.check for segment in segments if segment.check is not None]
+    return None if verdict is None else (verdict, [found.to_dict() for check in checks for found in check.findings])
 
 
 def _is_cut_anew(manifest: Manifest, split: Split | None) -> bool:

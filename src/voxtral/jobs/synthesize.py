@@ -7,14 +7,15 @@ for users.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from voxtral.audio.encode import FORMATS, format_for_path
+from voxtral.audio import encode
 from voxtral.audio.join import join_audio
-from voxtral.errors import AudioError, OptionError, RequestError, TextError
+from voxtral.captions.formats import FORMATS
+from voxtral.errors import AudioError, OptionError, RequestError, TextError, quoted
 from voxtral.jobs.inputs import (
     BatchFile,
     Entry,
@@ -28,7 +29,7 @@ from voxtral.jobs.inputs import (
     read_entries,
 )
 from voxtral.jobs.manifest import Manifest, open_folder
-from voxtral.jobs.run import BatchProgress, BatchReport, BatchRun, LocalSpeaker
+from voxtral.jobs.run import BatchProgress, BatchReport, BatchRun, LocalSpeaker, describe_cleaned
 from voxtral.options import OPTIONS, PAUSE
 from voxtral.speech.batch import MAX_IN_FLIGHT, check_texts
 from voxtral.speech.planner import Warn
@@ -52,6 +53,7 @@ def synthesize_files(  # noqa: PLR0913 - each is an option of its own
     max_in_flight: int | None = None,
     overwrite: bool = False,
     join: str | os.PathLike[str] | None = None,
+    captions: Sequence[str] = (),
     on_progress: Callable[[BatchProgress], None] | None = None,
     warn: Warn,
     common: Mapping[str, Any],
@@ -77,6 +79,7 @@ def synthesize_files(  # noqa: PLR0913 - each is an option of its own
         overwrite: make every file again, whatever is there.
         join: a file for all of the audio in the order of the texts, written when all is made and nothing failed; its
             extension chooses the format. Between two texts is the common `pause`.
+        captions: formats of captions beside each file: any of srt, vtt, json and lrc.
         on_progress: is called after each file with the numbers so far. What it raises ends the call; what is finished
             is kept.
         warn: gets each thing that the caller should know and that does not stop the work, once.
@@ -90,23 +93,37 @@ def synthesize_files(  # noqa: PLR0913 - each is an option of its own
         AudioError: the folder is in use, has files of others, or its disk refuses; what is finished is kept.
         EngineStoppedError: the engine is gone; what is finished is kept.
     """
-    if format not in FORMATS:
-        raise OptionError(f"format is {format!r}; it must be one of {', '.join(FORMATS)}; choose one")
+    if format not in encode.FORMATS:
+        raise OptionError(f"format is {format!r}; it must be one of {', '.join(encode.FORMATS)}; choose one")
+    check_captions(captions)
     check_number("max_in_flight", max_in_flight, 1, MAX_IN_FLIGHT, whole=True)
     # Once and as themselves, before they are a fault of every text.
     check_options(make_request("", seed=seed, **common))
     reals = {key: float(common[key]) for key in _REALS if common.get(key) is not None}
     cut = _choose(texts, split, warn)
-    files = _plan(texts, cut, {**common, **reals}, seed, format)
+    files = _plan(texts, cut, {**common, **reals}, seed, (format, *captions))
     if join is not None:
-        format_for_path(join)
+        encode.format_for_path(join)
     with open_folder(Path(folder)) as manifest:
         _check_folder(manifest, files, overwrite=overwrite)
-        run = BatchRun(speaker, manifest, files, format, split=cut, overwrite=overwrite, max_in_flight=max_in_flight)
+        run = BatchRun(
+            speaker,
+            manifest,
+            files,
+            format,
+            split=cut,
+            overwrite=overwrite,
+            max_in_flight=max_in_flight,
+        )
         problems, warnings = run.check()
         for told in warnings:
             warn(f"{told.where}: {told.message}")
         _refuse(problems)
+        if run.num_cleaned:
+            warn(
+                f"{manifest.folder}: of the files that are there {run.num_changed} are made again, "
+                f'{describe_cleaned(run.num_cleaned)}; normalize="off" keeps them'
+            )
         if run.replaced and not overwrite:
             raise AudioError(
                 f"{manifest.folder} has {len(run.replaced)} finished files of texts that were cut another way "
@@ -138,9 +155,25 @@ def _choose(texts: Texts, split: str | None, warn: Warn) -> Split | None:
     return chosen
 
 
-def _plan(texts: Texts, split: Split | None, common: Mapping[str, Any], seed: int, format: str) -> list[BatchFile]:
+def check_captions(formats: Sequence[str]) -> None:
+    """Refuse formats of captions that there are not.
+
+    Raises:
+        OptionError: one is unknown or there twice, or they are no list.
+    """
+    shown: Any = formats
+    if isinstance(formats, str) or any(formats.count(format) != 1 or format not in FORMATS for format in formats):
+        shown = shown if isinstance(shown, str) else list(shown)
+        raise OptionError(
+            f"captions is {quoted(shown)}; it must be some of {', '.join(FORMATS)}, each once; choose among them"
+        )
+
+
+def _plan(
+    texts: Texts, split: Split | None, common: Mapping[str, Any], seed: int, extensions: Sequence[str]
+) -> list[BatchFile]:
     entries, problems = _read(texts, split)
-    files, more = plan_files(entries, common, seed, format)
+    files, more = plan_files(entries, common, seed, extensions[0], extensions[1:])
     _refuse([*problems, *more])
     if not files:
         raise RequestError("there is no text; a folder of files needs one at least; give some")
@@ -165,7 +198,7 @@ def _read(texts: Texts, split: Split | None) -> tuple[list[Entry], list[Problem]
 
 
 def _check_folder(manifest: Manifest, files: list[BatchFile], *, overwrite: bool) -> None:
-    foreign = manifest.foreign(planned.file for planned in files)
+    foreign = manifest.foreign({planned.file: planned.captions for planned in files})
     if foreign and not overwrite:
         raise AudioError(
             f"{manifest.folder} has files that no batch has made or that were changed since ({name_files(foreign)}); "

@@ -8,6 +8,7 @@ downloaded here (`voxtral.loading.hub` does that) and voices are read elsewhere 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ from voxtral.loading.files import PARAMS_FILE, WEIGHTS_FILE
 from voxtral.loading.header import DTYPES, TensorEntry, read_header
 from voxtral.loading.inventory import check_inventory, has_encoder, plain_tensors
 from voxtral.loading.params import load_config
+from voxtral.quantization.recipes import is_quantizable
+
+# What `shared_fingerprint` reads of a tensor at most.
+_SHARED_BYTES = 4096
 
 # What `fingerprint` looks at: so many pieces of so many bytes, spread over the file.
 _FINGERPRINT_SAMPLES, _FINGERPRINT_BYTES = 256, 4096
@@ -160,6 +165,30 @@ def fingerprint(checkpoint: Checkpoint, *, with_time: bool = True) -> str:
             for number in range(_FINGERPRINT_SAMPLES):
                 file.seek(size * number // _FINGERPRINT_SAMPLES)
                 digest.update(file.read(_FINGERPRINT_BYTES))
+    except OSError as error:
+        raise CheckpointError(f"{checkpoint.folder} cannot be read ({error.strerror}); check the disk") from error
+    return digest.hexdigest()
+
+
+def shared_fingerprint(checkpoint: Checkpoint) -> str:
+    """Tell trainings apart, but not copies of one in fewer bits, nor where and when they were installed.
+
+    A digest of the sizes, the inventory, and the beginning of each tensor that no recipe quantises, norms and
+    embeddings among them. Weights that differ in their large matrices alone are taken for the same.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+    """
+    sizes = {name: value for name, value in checkpoint.config.raw.items() if name != "quantization"}
+    digest = hashlib.sha256(json.dumps(sizes, sort_keys=True).encode())
+    try:
+        with (checkpoint.folder / WEIGHTS_FILE).open("rb") as file:
+            for name, shape in sorted(plain_tensors(checkpoint.config, checkpoint.tensors).items()):
+                digest.update(f"{name} {shape}".encode())
+                entry = checkpoint.tensors.get(name)
+                if entry is not None and not is_quantizable(name):
+                    file.seek(entry.start)
+                    digest.update(entry.dtype.encode() + file.read(min(entry.num_bytes, _SHARED_BYTES)))
     except OSError as error:
         raise CheckpointError(f"{checkpoint.folder} cannot be read ({error.strerror}); check the disk") from error
     return digest.hexdigest()

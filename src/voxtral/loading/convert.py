@@ -17,15 +17,16 @@ from voxtral.config import Precision, QuantizationConfig
 from voxtral.disk import may_use, temporary_beside
 from voxtral.errors import CheckpointError, OptionError
 from voxtral.loading.checkpoint import Checkpoint, TensorReader, check_finite
-from voxtral.loading.files import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE
+from voxtral.loading.files import ALIGNMENT_FILE, PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEIGHTS_FILE
 from voxtral.loading.header import DTYPES
 from voxtral.loading.inventory import StoredAs, quantized_tensors
 from voxtral.loading.params import QUANTIZATION_FORMAT
 from voxtral.quantization.recipes import stored_precision
 from voxtral.quantization.schemes import SCHEMES
 
-# Beside weights, sizes, tokenizer and voices: what says whose work it is and how it may be used.
-_KEPT_FILES = (TOKENIZER_FILE, "README.md", "LICENSE", "LICENSE.txt", "NOTICE")
+# Beside weights, sizes, tokenizer and voices: what is known of the attention, which fewer bits hardly change, and what
+# says whose work it is and how it may be used.
+_KEPT_FILES = (TOKENIZER_FILE, ALIGNMENT_FILE, "README.md", "LICENSE", "LICENSE.txt", "NOTICE")
 
 _COPY_BYTES = 2**24
 

@@ -11,6 +11,8 @@ PARAMS_FILE = "params.json"
 WEIGHTS_FILE = "consolidated.safetensors"
 TOKENIZER_FILE = "tekken.json"
 VOICE_FOLDER = "voice_embedding"
+# What is known of the attention of the weights (`voxtral.align`); a folder may be without.
+ALIGNMENT_FILE = "alignment.json"
 
 REQUIRED_FILES = (PARAMS_FILE, TOKENIZER_FILE, WEIGHTS_FILE)
 

@@ -67,3 +67,8 @@ def stored_precision(name: str, quantization: QuantizationConfig | None) -> Prec
     if _ACOUSTIC_MATRIX.fullmatch(name):
         return quantization.acoustic
     return quantization.semantic_head if name == _SEMANTIC_HEAD else None
+
+
+def is_quantizable(name: str) -> bool:
+    """Tell whether any recipe gives a tensor of a checkpoint, by its plain name, fewer bits."""
+    return any(pattern.fullmatch(name) for pattern in (_BACKBONE_MATRIX, _ACOUSTIC_MATRIX)) or name == _SEMANTIC_HEAD

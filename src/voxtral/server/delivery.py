@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -25,8 +26,9 @@ _STALLED = "client_stalled"
 # Who takes audio at less than this part of the speed at which it is heard keeps a stream from somebody else.
 _LOWEST_PACE = 0.5
 
-# What is sent whole is handed over in such pieces, so that a slow client is told from one that has stopped.
-_PIECE_BYTES = 32768
+# What is sent whole is handed over in such pieces, so that a slow client is told from one that has stopped. Base64 of
+# three bytes stands for itself: that of the pieces, one after another, is that of the whole.
+_PIECE_BYTES = 3 * 10922
 
 
 class Sink(Protocol):
@@ -202,12 +204,13 @@ class _Clock:
 
 
 def _cut(whole: Encoded | None) -> tuple[Encoded, ...]:
-    """Cut what is sent whole into pieces; the marks are those of the first."""
+    """Cut what is sent whole into pieces; the marks and words are those of the first."""
     if whole is None:
         return ()
     size = len(whole.data)
     edges = [(at, whole.num_samples * at // size) for at in (*range(0, size, _PIECE_BYTES), size)]
-    return tuple(
-        Encoded(whole.data[at:end], whole.start + sample, end_sample - sample, whole.marks if at == 0 else ())
+    first, *others = (
+        Encoded(whole.data[at:end], whole.start + sample, end_sample - sample)
         for (at, sample), (end, end_sample) in pairwise(edges)
     )
+    return (replace(first, marks=whole.marks, words=whole.words), *others)

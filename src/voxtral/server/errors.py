@@ -136,6 +136,16 @@ def busy(message: str, *, code: str, status: int = 503, retry_after_s: float = _
     return HttpError(status, f"{message}; try again in {seconds} s", code=code, headers={"Retry-After": str(seconds)})
 
 
+def needs_events(way_out: str) -> HttpError:
+    """Refuse to tell of words in an answer that is nothing but audio."""
+    return HttpError(
+        400,
+        f"timestamps is true, and the answer would be audio alone; the times of words come beside it; {way_out}",
+        code="invalid_option",
+        param="timestamps",
+    )
+
+
 def client_gone() -> HttpError:
     """Name the end of a request whose client hung up before all of it had come; nobody reads this."""
     return HttpError(499, "the client went away before its request was complete", code="client_gone")

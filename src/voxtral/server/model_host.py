@@ -242,6 +242,10 @@ class ModelHost:
                     flow_dtype=options.flow_dtype,
                 ),
             )
+        # The first request for word times must not make all others wait.
+        tts.alignment.may_calibrate = False
+        if tts.alignment.is_unknown:
+            self._announce(f"word times are estimated: voxtral align calibrate --model {self._name} finds out more")
         _speak_once(tts)
         return LoadedModel(tts, self._open_voices(tts), _describe(tts, self._name))
 

@@ -56,6 +56,8 @@ _AUDIO_HEADERS = {
     "X-Voxtral-RTF": "Compute seconds per audio second.",
     "X-Voxtral-Frames": "Frames of 80 ms.",
     "X-Voxtral-Retries": "Parts that were spoken again.",
+    "X-Voxtral-Verdict": "Where verify is asked for: ok, suspect, bad or unchecked.",
+    "X-Voxtral-Findings": "How many places do not follow the text.",
 }
 
 _ERROR: dict[str, Any] = {

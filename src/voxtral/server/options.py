@@ -17,7 +17,9 @@ from typing import Any, Literal, get_type_hints
 
 from voxtral.disk import look
 from voxtral.errors import OptionError, quoted
+from voxtral.options import NORMALIZE
 from voxtral.switches import parse_truth
+from voxtral.types import Normalize
 
 PREFIX = "VOXTRAL_"
 
@@ -70,7 +72,7 @@ class ServerOptions:
         max_upload_bytes: of one clip.
         max_voices: voices that may be stored.
         cloning: whether voices may be made from audio at all.
-        normalize: "off" or "auto" where a request does not say.
+        normalize: "off", "clean" or "auto" where a request does not say.
         log_format: "text" or "json".
     """
 
@@ -107,7 +109,7 @@ class ServerOptions:
     max_upload_bytes: int = 10 * 2**20
     max_voices: int = 1000
     cloning: bool = True
-    normalize: Literal["off", "auto"] = "off"
+    normalize: Normalize = NORMALIZE.default
     log_format: Literal["text", "json"] = "text"
 
     def __post_init__(self) -> None:
@@ -117,7 +119,7 @@ class ServerOptions:
                 raise OptionError(f"{name} is {quoted(value)}; it must be from {low} to {high}; {_where(name)}")
         for name, choices in (
             ("flow_dtype", ("model", "float8")),
-            ("normalize", ("off", "auto")),
+            ("normalize", NORMALIZE.choices),
             ("log_format", ("text", "json")),
         ):
             if getattr(self, name) not in choices:

@@ -16,7 +16,7 @@ from voxtral.errors import shortened
 from voxtral.options import Option
 from voxtral.server.errors import HttpError
 from voxtral.speech.request import make_request
-from voxtral.types import Normalize, SpeechRequest
+from voxtral.types import Normalize, SpeechRequest, Verify
 
 # More problems at once than these help nobody, and neither do more names of fields.
 _MAX_PROBLEMS = 8
@@ -43,12 +43,21 @@ def _no_truth(value: Any) -> Any:
     return value
 
 
+def _truth(value: Any) -> Any:
+    """Take true and false, in JSON as they are and in forms and queries as words, and nothing that is like them."""
+    word = value.lower() if isinstance(value, str) else value
+    if not isinstance(value, bool) and word not in ("true", "false"):
+        raise ValueError("it must be true or false")
+    return word in (True, "true")
+
+
 _EmptyIsNone = BeforeValidator(_empty_is_none)
 _NoTruth = BeforeValidator(_no_truth)
 
 OptionalStr = Annotated[str | None, _EmptyIsNone]
 OptionalFloat = Annotated[float | None, _EmptyIsNone, _NoTruth]
 OptionalInt = Annotated[int | None, _EmptyIsNone, _NoTruth]
+Switch = Annotated[bool, BeforeValidator(_truth)]
 
 
 def _field(option: Option, default: Any = None) -> Any:
@@ -75,6 +84,12 @@ class SpeechFields(BaseModel):
     num_euler_steps: OptionalInt = _field(options.NUM_EULER_STEPS)
     max_frames: OptionalInt = _field(options.MAX_FRAMES)
     normalize: Annotated[Normalize | None, _EmptyIsNone] = _field(options.NORMALIZE)
+    timestamps: Annotated[Switch, _default_for(options.TIMESTAMPS)] = _field(options.TIMESTAMPS, False)
+    verify: Annotated[Verify, _default_for(options.VERIFY)] = _field(options.VERIFY, options.VERIFY.default)
+    max_attempts: Annotated[int, _default_for(options.MAX_ATTEMPTS), _NoTruth] = _field(
+        options.MAX_ATTEMPTS, options.MAX_ATTEMPTS.default
+    )
+    keep_to_text: Annotated[Switch, _default_for(options.KEEP_TO_TEXT)] = _field(options.KEEP_TO_TEXT, True)
     stream: Annotated[bool | None, _EmptyIsNone] = Field(
         None, description="false makes all of it first, and tells length and statistics in headers."
     )
@@ -96,6 +111,10 @@ class SpeechFields(BaseModel):
             noise_scale=self.noise_scale,
             num_euler_steps=self.num_euler_steps,
             max_frames=self.max_frames,
+            timestamps=self.timestamps,
+            verify=self.verify,
+            max_attempts=self.max_attempts,
+            keep_to_text=self.keep_to_text,
         )
 
     @property

@@ -26,7 +26,19 @@ from voxtral.speech.request import check_options
 from voxtral.speech.stream import SpeechReader
 from voxtral.speech.utterance import SpeechHandle
 from voxtral.text.guess import guess_language
-from voxtral.types import UNSAID, FinishReason, Mark, SpeechRequest, SpeechStats, SpokenLanguage
+from voxtral.types import (
+    UNSAID,
+    Finding,
+    FinishReason,
+    Mark,
+    SegmentInfo,
+    SpeechRequest,
+    SpeechStats,
+    SpokenLanguage,
+    Verdict,
+    WordTime,
+    worst_verdict,
+)
 
 T = TypeVar("T")
 
@@ -78,16 +90,18 @@ class Encoded:
     A container may keep samples back: their bytes come with a later piece.
 
     Attributes:
-        data: never empty.
+        data: empty only where words are left when all audio has been given out.
         start: index of the first sample in the utterance.
         num_samples: that went in.
         marks: places of the text that begin within these samples.
+        words: those whose times are final by now and were not by an earlier piece.
     """
 
     data: bytes
     start: int
     num_samples: int
     marks: tuple[Mark, ...] = ()
+    words: tuple[WordTime, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,12 +119,32 @@ class Opening:
 
 
 @dataclass(frozen=True)
+class Check:
+    """The verdict on an utterance, which is the worst on its segments, and what was found in all of them."""
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Give plain values for JSON."""
+        return {"verdict": self.verdict, "findings": [finding.to_dict() for finding in self.findings]}
+
+
+@dataclass(frozen=True)
 class Closing:
     """What is known when all audio has been given out."""
 
     finish_reason: FinishReason
     stats: SpeechStats
     num_prompt_tokens: int
+    segments: tuple[SegmentInfo, ...] = ()
+
+    @property
+    def check(self) -> Check | None:
+        """Whether the speech follows its text; None where that was not asked."""
+        verdict = worst_verdict(self.segments)
+        checks = [segment.check for segment in self.segments if segment.check is not None]
+        return None if verdict is None else Check(verdict, tuple(found for check in checks for found in check.findings))
 
 
 class SpeechService:
@@ -291,7 +325,7 @@ class Utterance:
     def closing(self) -> Closing:
         """What it took; complete after the last piece."""
         handle = self._handle
-        return Closing(handle.finish_reason, handle.stats, handle.num_prompt_tokens)
+        return Closing(handle.finish_reason, handle.stats, handle.num_prompt_tokens, handle.segments)
 
     async def close(self) -> None:
         """Stop what still runs, and give everything back."""
@@ -343,15 +377,19 @@ def _encode(handle: SpeechHandle, encoder: ContainerEncoder) -> Iterator[Encoded
     """Encode an utterance as it is made."""
     start, num_samples = 0, 0
     marks: list[Mark] = []
+    words: list[WordTime] = []
     for chunk in handle.chunks():
         num_samples += len(chunk)
         marks += chunk.marks
+        words += chunk.words
         if data := encoder.write(chunk.samples):
-            yield Encoded(data, start, num_samples, tuple(marks))
+            yield Encoded(data, start, num_samples, tuple(marks), tuple(words))
             start, num_samples = start + num_samples, 0
             marks.clear()
-    if data := encoder.finish():
-        yield Encoded(data, start, num_samples, tuple(marks))
+            words.clear()
+    data = encoder.finish()
+    if data or words:
+        yield Encoded(data, start, num_samples, tuple(marks), tuple(words))
 
 
 def _join(pieces: Iterator[Encoded], encoder: ContainerEncoder) -> Iterator[Encoded]:
@@ -359,13 +397,15 @@ def _join(pieces: Iterator[Encoded], encoder: ContainerEncoder) -> Iterator[Enco
     data = bytearray()
     num_samples = 0
     marks: list[Mark] = []
+    words: list[WordTime] = []
     for piece in pieces:
         data += piece.data
         num_samples += piece.num_samples
         marks += piece.marks
+        words += piece.words
     for position, correction in encoder.corrections:
         data[position : position + len(correction)] = correction
-    yield Encoded(bytes(data), 0, num_samples, tuple(marks))
+    yield Encoded(bytes(data), 0, num_samples, tuple(marks), tuple(words))
 
 
 def check_cloning(loaded: LoadedModel) -> None:

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from voxtral.server.delivery import deliver
 from voxtral.server.errors import HttpError
 from voxtral.server.guard import Visit
-from voxtral.server.service import Closing, Encoded, Opening, SpeechOrder, SpeechService
+from voxtral.server.service import Check, Closing, Encoded, Opening, SpeechOrder, SpeechService
 
 _TRAILERS = "http.response.trailers"
 
@@ -34,6 +34,10 @@ class BodyShape(Protocol):
     @property
     def media_type(self) -> str | None:
         """Name the type of the body."""
+        ...
+
+    def start(self) -> bytes:
+        """Write what comes before all audio."""
         ...
 
     def audio(self, piece: Encoded) -> bytes:
@@ -53,6 +57,10 @@ class PlainAudio:
     """The audio and nothing else."""
 
     media_type = None
+
+    def start(self) -> bytes:
+        """Return nothing."""
+        return b""
 
     def audio(self, piece: Encoded) -> bytes:
         """Return it as it is."""
@@ -133,20 +141,23 @@ class _Body:
         for name, value in {**_opening_headers(opening, self._order), **self._more_headers}.items():
             headers[name] = value
         if closing is not None:
-            num_bytes = len(self._shape.end(closing))
+            num_bytes = len(self._shape.start()) + len(self._shape.end(closing))
             for piece in held:
                 num_bytes += len(self._shape.audio(piece))
                 await asyncio.sleep(0)  # events of a long utterance take as long to write as others may not wait
             headers["Content-Length"] = str(num_bytes)
             headers.update(_closing_headers(closing))
         if self._has_trailers:
-            headers["Trailer"] = ", ".join(_CLOSING_HEADERS)
+            headers["Trailer"] = ", ".join(_names_of_closing(self._order))
         await self._send(
             {"type": "http.response.start", "status": 200, "headers": headers.raw, "trailers": self._has_trailers}
         )
+        if start := self._shape.start():
+            await self._send_body(start, more_body=True)
 
     async def audio(self, piece: Encoded) -> None:
-        await self._send_body(self._shape.audio(piece), more_body=True)
+        if data := self._shape.audio(piece):
+            await self._send_body(data, more_body=True)
 
     async def end(self, closing: Closing) -> None:
         await self._send_body(self._shape.end(closing), more_body=False)
@@ -201,8 +212,21 @@ _CLOSING_HEADERS: Mapping[str, Callable[[Closing], str]] = {
 }
 
 
+_CHECK_HEADERS: Mapping[str, Callable[[Check], str]] = {
+    "X-Voxtral-Verdict": lambda check: check.verdict,
+    "X-Voxtral-Findings": lambda check: str(len(check.findings)),
+}
+
+
 def _closing_headers(closing: Closing) -> dict[str, str]:
-    return {name: write(closing) for name, write in _CLOSING_HEADERS.items()}
+    headers = {name: write(closing) for name, write in _CLOSING_HEADERS.items()}
+    if (check := closing.check) is not None:
+        headers |= {name: write(check) for name, write in _CHECK_HEADERS.items()}
+    return headers
+
+
+def _names_of_closing(order: SpeechOrder) -> list[str]:
+    return [*_CLOSING_HEADERS, *(_CHECK_HEADERS if order.request.verify != "off" else ())]
 
 
 def _safe(text: str) -> str:

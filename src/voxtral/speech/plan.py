@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from voxtral.engine.noise import SeededNoise, derive_seed
 from voxtral.engine.sequence import GenerationRequest
 from voxtral.text.prompt import Prompt
 from voxtral.text.segment import TextSegment
-from voxtral.types import UNSAID, SpokenLanguage
+from voxtral.types import UNSAID, SpokenLanguage, Verify
 from voxtral.voices.prompt import VoicePrompt
+
+if TYPE_CHECKING:
+    from voxtral.align.alignment import Alignment
+    from voxtral.engine.following import TextFollower
+    from voxtral.speech.script import Script
 
 
 @dataclass(frozen=True)
@@ -24,11 +30,13 @@ class PlannedSegment:
         text: the part and where it stands in the text as given.
         prompt: token ids around the voice's place.
         max_frames: its frame budget.
+        spoken_start: where it begins in the text as spoken.
     """
 
     text: TextSegment
     prompt: Prompt
     max_frames: int
+    spoken_start: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +73,18 @@ class SpeechPlan:
         speed: 0.25 to 4.
         pause_s: silence between segments, in seconds as heard at any speed.
         sample_rate: samples per second.
+        frame_rate: frames per second.
         hold_segments: give out a segment only when it has ended well. A failed one can then be made
             again unheard; costs a segment of latency and memory.
         segments_in_flight: segments that are made side by side; they are submitted in order.
         deadline_s: seconds from acceptance in which all audio must be made; None for no limit.
         language: that chose the voice or the rules of normalisation, unless the caller did.
+        script: lays out parts of the text anew, and finds its words; None where nobody will ask for that.
+        alignment: of the checkpoint, where its attention follows the text and somebody wants to know; else None.
+        timestamps: see SpeechRequest, as the three that follow.
+        verify: as `timestamps`.
+        max_attempts: as `timestamps`.
+        keep_to_text: as `timestamps`.
     """
 
     segments: Iterator[PlannedSegment]
@@ -80,22 +95,36 @@ class SpeechPlan:
     pause_s: float
     sample_rate: int
     hold_segments: bool
+    frame_rate: float = 12.5
     segments_in_flight: int = 2
     deadline_s: float | None = None
     language: SpokenLanguage = UNSAID
+    script: Script | None = None
+    alignment: Alignment | None = None
+    timestamps: bool = False
+    verify: Verify = "off"
+    max_attempts: int = 3
+    keep_to_text: bool = True
 
 
 def generation_request(
-    plan: SpeechPlan, segment: PlannedSegment, index: int, attempt: int, *, deadline_s: float
+    plan: SpeechPlan,
+    segment: PlannedSegment,
+    index: int,
+    attempt: int,
+    *,
+    deadline_s: float,
+    follower: TextFollower | None = None,
 ) -> GenerationRequest:
     """Build what the engine is asked for.
 
     Args:
         plan: of the utterance.
-        segment: one of its segments.
+        segment: one of its segments, or a part of one.
         index: of the segment.
-        attempt: 0, then 1 for the same segment with another seed.
+        attempt: 0, then others for the same segment with another seed.
         deadline_s: seconds that are left.
+        follower: of the text.
     """
     template = plan.template
     return GenerationRequest(
@@ -113,4 +142,5 @@ def generation_request(
         # What is heard only when it is whole need not wait for anybody to listen.
         max_buffered_frames=segment.max_frames if plan.hold_segments else None,
         deadline_s=deadline_s,
+        follower=follower,
     )

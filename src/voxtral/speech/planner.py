@@ -9,34 +9,36 @@ speaks a plan.
 
 from __future__ import annotations
 
-import math
 import secrets
-import unicodedata
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from voxtral.audio.read import AudioSource
 from voxtral.config import ModelConfig
 from voxtral.errors import LanguageError, TextError, quoted
 from voxtral.speech.plan import PlannedSegment, SegmentTemplate, SpeechPlan
 from voxtral.speech.request import check_number, check_options
+from voxtral.speech.script import Script
+from voxtral.text.clean import check_rewritten, clean_unless_off
+from voxtral.text.edits import NormalizedText
 from voxtral.text.guess import guess_language
 from voxtral.text.language import (
     LANGUAGES,
-    check_speakable,
     is_speakable,
     resolve_language,
     script_mismatch,
     unknown_script,
 )
 from voxtral.text.normalize import normalize, write_in_kana
-from voxtral.text.prompt import build_prompt
 from voxtral.text.segment import Origin, TextSegment, split_rewritten
 from voxtral.text.tokenizer import SpeechTokenizer
 from voxtral.types import SpeechRequest, SpokenLanguage, Voice
 from voxtral.voices.library import VoiceLibrary
 from voxtral.voices.presets import voice_language
 from voxtral.voices.prompt import VoicePrompt
+
+if TYPE_CHECKING:
+    from voxtral.align.known import KnownAlignment
 
 T = TypeVar("T")
 
@@ -45,10 +47,6 @@ Warn = Callable[[str], None]
 # Segments of one text that are made side by side: as many as pay where nobody listens yet; where somebody does, the
 # next one only, so that it does not slow the one that is heard.
 _SEGMENTS_IN_FLIGHT, _SEGMENTS_IN_FLIGHT_HELD = 2, 8
-
-# The default frame budget, in seconds of speech. Typical English is 0.08 s a character; two or three
-# words may take 6 s without fault (docs/MODEL.md, "Habits").
-_BUDGET_BASE_S, _BUDGET_PER_CHAR_S = 6.0, 0.25
 
 
 class Clone(Protocol):
@@ -67,13 +65,22 @@ class Planner:
         tokenizer: of the checkpoint.
         voices: of the checkpoint.
         clone: makes a voice of reference audio.
+        known: of the checkpoint's attention; None where nobody will want to know.
     """
 
-    def __init__(self, config: ModelConfig, tokenizer: SpeechTokenizer, voices: VoiceLibrary, clone: Clone) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: SpeechTokenizer,
+        voices: VoiceLibrary,
+        clone: Clone,
+        known: KnownAlignment | None = None,
+    ) -> None:
         self._config = config
         self._tokenizer = tokenizer
         self._voices = voices
         self._clone = clone
+        self._known = known
 
     def plan(self, request: SpeechRequest, *, hold_segments: bool, warn: Warn) -> SpeechPlan:
         """Resolve and check a request.
@@ -93,8 +100,9 @@ class Planner:
         check_options(request)
         config, sampling = self._config, request.sampling
         check_number("max_frames", sampling.max_frames, 1, config.backbone.max_seq_len, whole=True)
-        language = self._choose_language(request, warn)
-        parts = self._prepare_text(request, language.code)
+        written = clean_unless_off(request.text, request.normalize)
+        language = self._choose_language(request, written.text, warn)
+        spoken = self._prepare_text(request, written, language.code)
         voice = self._resolve_voice(request, language.code, warn)
         template = SegmentTemplate(
             voice=voice,
@@ -104,8 +112,15 @@ class Planner:
             num_euler_steps=_given(sampling.num_euler_steps, config.generation.num_euler_steps),
             num_noise_values=config.codebooks.num_acoustic,
         )
+        in_kana = self._is_in_kana(language.code)
+        parts = self._split(spoken, is_plain=request.normalize != "auto" and not in_kana, in_kana=in_kana)
+        script = Script(
+            spoken, request.text, self._tokenizer, config, template.voice.rows.shape[0], sampling.max_frames
+        )
+        wants_path = request.timestamps or request.keep_to_text or request.verify != "off"
+        hold_segments |= request.verify == "retry"
         return SpeechPlan(
-            segments=self._plan_segments(parts, template.voice.rows.shape[0], sampling.max_frames),
+            segments=self._plan_segments(script, parts),
             template=template,
             language=language,
             seed=secrets.randbits(32) if request.seed is None else int(request.seed),
@@ -114,25 +129,32 @@ class Planner:
             pause_s=float(request.pause_s),
             deadline_s=request.deadline_s,
             sample_rate=config.sample_rate,
+            frame_rate=config.frame_rate,
             hold_segments=hold_segments,
             segments_in_flight=_SEGMENTS_IN_FLIGHT_HELD if hold_segments else _SEGMENTS_IN_FLIGHT,
+            script=script,
+            alignment=self._known.alignment if wants_path and self._known is not None else None,
+            timestamps=request.timestamps,
+            verify=request.verify,
+            max_attempts=request.max_attempts,
+            keep_to_text=request.keep_to_text,
         )
 
-    def _choose_language(self, request: SpeechRequest, warn: Warn) -> SpokenLanguage:
+    def _choose_language(self, request: SpeechRequest, text: str, warn: Warn) -> SpokenLanguage:
         """Take the language that is given, or that of the voice that is named, or that of the text where it is sure."""
-        if (given := self._check_language(request, warn)) is not None:
+        if (given := self._check_language(request, text, warn)) is not None:
             return SpokenLanguage(given, "given")
         languages = self._config.languages
         # A checkpoint may speak languages that this package knows nothing of.
         is_known = all(code in LANGUAGES for code in languages)
-        strange = unknown_script(request.text, languages) if is_known else None
+        strange = unknown_script(text, languages) if is_known else None
         if strange is not None:
             warn(strange)
         voice = request.voice
         is_silent = isinstance(voice, VoicePrompt) and not voice.metadata.get("language")
         if voice is not None and not is_silent:
             return SpokenLanguage(self._language_of(voice), "voice")
-        guess = guess_language(request.text)
+        guess = guess_language(text)
         if guess in languages:
             return SpokenLanguage(guess, "text")
         if guess is not None and strange is None:
@@ -142,7 +164,7 @@ class Planner:
             )
         return SpokenLanguage(self._language_of(voice), "default")
 
-    def _check_language(self, request: SpeechRequest, warn: Warn) -> str | None:
+    def _check_language(self, request: SpeechRequest, text: str, warn: Warn) -> str | None:
         if request.language is None:
             return None
         if not isinstance(request.language, str):
@@ -161,7 +183,7 @@ class Planner:
                     "choose one"
                 )
             warn(f"the weights were not trained on {LANGUAGES[language]}; expect poor speech; they speak {spoken}")
-        mismatch = script_mismatch(request.text, language) if language in LANGUAGES else None
+        mismatch = script_mismatch(text, language) if language in LANGUAGES else None
         if mismatch:
             warn(mismatch)
         return language
@@ -173,55 +195,43 @@ class Planner:
             return said if said in self._config.languages else "en"
         return voice_language(voice, self._config.languages) if isinstance(voice, str) else "en"
 
-    def _prepare_text(self, request: SpeechRequest, language: str) -> Iterator[TextSegment]:
-        """Check the text, and cut it into parts that can be spoken; offsets are those of the text as given."""
-        in_kana = language == "ja" and language in self._config.languages
-        if request.normalize == "off":
-            check_speakable(request.text)
-            if not in_kana:
-                return self._split(request.text, Origin(), in_kana=False)
-            normalized = write_in_kana(request.text)
+    def _is_in_kana(self, language: str) -> bool:
+        return language == "ja" and language in self._config.languages
+
+    def _prepare_text(self, request: SpeechRequest, written: NormalizedText, language: str) -> NormalizedText:
+        """Rewrite the text as it is to be spoken, and check it."""
+        in_kana = self._is_in_kana(language)
+        if request.normalize == "auto":
+            spoken = normalize(request.text, language if language in LANGUAGES else "en", in_kana=in_kana)
         else:
-            normalized = normalize(request.text, language if language in LANGUAGES else "en", in_kana=in_kana)
-        check_speakable(normalized.text)
+            check_rewritten(written, request.text)
+            spoken = write_in_kana(written.text).through(written) if in_kana else written
+        check_rewritten(spoken, request.text)
+        return spoken
 
-        def in_source(part: TextSegment) -> TextSegment:
-            start, end = normalized.source_span(part.start, part.end)
-            return TextSegment(text=part.text, start=start, end=end)
-
-        # Kana is longer than kanji by what is spoken, not by how it is written.
-        origin = Origin(normalized.may_part, None if in_kana else normalized.num_written)
-        return map(in_source, self._split(normalized.text, origin, in_kana=in_kana))
-
-    def _split(self, text: str, origin: Origin, *, in_kana: bool) -> Iterator[TextSegment]:
+    def _split(self, spoken: NormalizedText, *, is_plain: bool, in_kana: bool) -> Iterator[TextSegment]:
+        """Cut the text as spoken into parts; only those that can be spoken."""
         max_chars = self._config.generation.max_segment_chars
+        # What was only cleaned is cut as its plain twin would be.
+        origin = Origin() if is_plain else Origin(spoken.may_part, spoken.num_written)
         if in_kana:
             # Here, because no published weights speak Japanese.
             from voxtral.text.kana import LETTERS_PER_KANA
 
+            # Kana is longer than kanji by what is spoken, not by how it is written.
+            origin = Origin(spoken.may_part)
             max_chars = max(1, max_chars // LETTERS_PER_KANA)
         # Sentences are gathered up to a quarter of the longest segment, so that short ones keep their melody.
-        parts = split_rewritten(text, origin, min_chars=max(1, max_chars // 4), max_chars=max_chars)
+        parts = split_rewritten(spoken.text, origin, min_chars=max(1, max_chars // 4), max_chars=max_chars)
         return (part for part in parts if is_speakable(part.text))
 
-    def _plan_segments(
-        self, parts: Iterator[TextSegment], num_voice_rows: int, max_frames: int | None
-    ) -> Iterator[PlannedSegment]:
-        """Lay out the prompt of each part when it is wanted, and give it its budget."""
-        max_positions = self._config.backbone.max_seq_len
+    def _plan_segments(self, script: Script, parts: Iterator[TextSegment]) -> Iterator[PlannedSegment]:
+        """Lay out each part when it is wanted; no character of the text as given is in two parts."""
+        reached = 0
         for part in parts:
-            prompt = build_prompt(self._tokenizer, part.text, num_voice_rows)
-            room = max_positions - len(prompt.token_ids)
-            if room < 1:
-                raise TextError(
-                    f"the prompt has {len(prompt.token_ids)} tokens; the model takes {max_positions}; use a shorter "
-                    "reference or shorter words"
-                )
-            yield PlannedSegment(part, prompt, min(max_frames or self._frame_budget(part.text), room))
-
-    def _frame_budget(self, text: str) -> int:
-        seconds = _BUDGET_BASE_S + _BUDGET_PER_CHAR_S * sum(map(_spoken_weight, text))
-        return math.ceil(seconds * self._config.frame_rate)
+            segment = script.lay_out(part.start, part.end, source_from=reached)
+            reached = segment.text.end
+            yield segment
 
     def _resolve_voice(self, request: SpeechRequest, language: str, warn: Warn) -> VoicePrompt:
         if request.reference_audio is not None:
@@ -236,11 +246,3 @@ class Planner:
 
 def _given(value: T | None, default: T) -> T:
     return default if value is None else value
-
-
-def _spoken_weight(character: str) -> float:
-    """Weigh a character by how long it may be spoken, a Latin letter being 1."""
-    if character.isdigit():
-        return 4.0  # "7" is a word, and "2024" three
-    # Ideographs and syllables are a syllable or more each.
-    return 3.0 if unicodedata.east_asian_width(character) == "W" else 1.0

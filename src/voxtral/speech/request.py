@@ -45,6 +45,9 @@ def check_option(option: Option, value: Any) -> None:
         if value not in option.choices:
             choices = " or ".join(f'"{choice}"' for choice in option.choices)
             raise OptionError(f"{option.name} is {quoted(value)}; it must be {choices}")
+    elif option.kind == "switch":
+        if not isinstance(value, bool | np.bool_):
+            raise OptionError(f"{option.name} is {quoted(value)}; it must be true or false")
     elif option.low is not None and option.high is not None:
         if value is None and option.default is not None:
             raise OptionError(f"{option.name} is None; it must be a number; leave it out for the default")

@@ -19,6 +19,7 @@ from voxtral.options import CommonOptions, SpeechOptions
 from voxtral.speech.batch import (
     MAX_IN_FLIGHT,
     Batch,
+    BatchItem,
     BatchResult,
     ClonedVoices,
     ItemReader,
@@ -83,11 +84,12 @@ class Speaker(ABC):
         """Speak a text and return the audio.
 
         Args:
-            text: spoken verbatim unless normalize="auto"; long text is spoken in segments.
+            text: spoken in plain characters unless normalize says otherwise; long text is spoken in segments.
             language: checked, and chooses the default voice; no model input.
             reference_audio: a clip to clone: path, bytes, or (samples, sample rate).
             options: voice, seed, guidance_scale, noise_scale, num_euler_steps, max_frames, speed,
-                pause (seconds between segments), normalize, deadline_s; see SpeechRequest.
+                pause (seconds between segments), normalize, deadline_s, timestamps, verify, max_attempts,
+                keep_to_text; see SpeechRequest.
 
         Returns:
             The samples with segments, finish reason and statistics.
@@ -102,7 +104,7 @@ class Speaker(ABC):
                 "speech in memory; use synthesize_to_file or synthesize_stream"
             )
         request = make_request(text, language, reference_audio, **options)
-        return collect(self.submit(request, hold_segments=True), self.sample_rate)
+        return collect(self.submit(request, hold_segments=True), self.sample_rate, text)
 
     def synthesize_to_file(
         self,
@@ -253,4 +255,8 @@ class Speaker(ABC):
         check_number("max_in_flight", max_in_flight, 1, MAX_IN_FLIGHT, whole=True)
         reader = ItemReader(common, seed, ClonedVoices(self.create_voice), self.check)
         size = max_in_flight or default_in_flight(self.max_batch)
-        return Batch(self.submit, lambda _, handle: collect(handle, self.sample_rate), size), reader
+
+        def take(item: BatchItem, handle: SpeechHandle) -> Audio:
+            return collect(handle, self.sample_rate, item.request.text)
+
+        return Batch(self.submit, take, size), reader

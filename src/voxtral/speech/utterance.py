@@ -10,30 +10,36 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxtral.audio.measure import is_silent
 from voxtral.engine.engine import Engine
-from voxtral.engine.noise import derive_seed
+from voxtral.engine.options import MAX_FOLLOWED_TOKENS
 from voxtral.engine.process import BoundToProcess
-from voxtral.engine.sequence import GenerationHandle, GenerationStats, too_late
-from voxtral.errors import CancelledError, DeadlineError, EngineError, GenerationError
+from voxtral.engine.sequence import GenerationStats, GenerationTrace, too_late
+from voxtral.errors import CancelledError, EngineError
 from voxtral.speech.plan import PlannedSegment, SpeechPlan, generation_request
-from voxtral.text.segment import TextSegment
-from voxtral.types import AudioChunk, FinishReason, Mark, SegmentInfo, SpeechStats, SpokenLanguage
+from voxtral.speech.segment_speaker import Event, SegmentSpeaker
+from voxtral.speech.shaping import decay, fade_in, reblock, stretch
+from voxtral.speech.take import Take
+from voxtral.types import (
+    AudioChunk,
+    FinishReason,
+    Mark,
+    SegmentCheck,
+    SegmentInfo,
+    SpeechStats,
+    SpokenLanguage,
+    WordTime,
+)
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from voxtral.align.follow import Follower
 
-    Samples = npt.NDArray[np.float32]
-
-_MAX_ATTEMPTS = 2
-_FADE_S = 0.005
-
-Verdict = Literal["ok", "length", "runaway", "empty", "silent"]
+# Of silence before speech that goes on where the model has lost its place in a sentence.
+_RESUME_PAUSE_S = 0.1
 
 
 class SpeechHandle(BoundToProcess):
@@ -59,7 +65,8 @@ class SpeechHandle(BoundToProcess):
         self._deadline_s = math.inf if plan.deadline_s is None else plan.deadline_s
         self._is_taken = False
         self._first_chunk_at: float | None = None
-        self._in_flight: deque[tuple[PlannedSegment, int, GenerationHandle]] = deque()
+        self._in_flight: deque[_Begun] = deque()
+        self._speaker = SegmentSpeaker(plan, self._begin, self._note_retry, lambda: too_late(self._deadline_s))
         self._num_submitted = 0
         self._num_prompt_tokens = 0
         self._is_cancelled = False
@@ -77,8 +84,8 @@ class SpeechHandle(BoundToProcess):
         if self.is_foreign:
             return
         self._is_cancelled = True
-        for _, _, handle in list(self._in_flight):
-            handle.cancel()
+        for begun in list(self._in_flight):
+            begun.take.handle.cancel()
 
     @property
     def is_open(self) -> bool:
@@ -151,139 +158,84 @@ class SpeechHandle(BoundToProcess):
 
     def _chunks(self, chunk_size: int | None) -> Iterator[AudioChunk]:
         try:
-            chunks = self._stretched()
-            for chunk in chunks if chunk_size is None else _reblock(chunks, chunk_size):
+            chunks = stretch(self._joined(), self._plan.speed, self._plan.sample_rate)
+            for chunk in chunks if chunk_size is None else reblock(chunks, chunk_size):
                 self._check_cancelled()
                 self._num_samples += len(chunk)
                 yield chunk
         finally:
             self.cancel()
 
-    def _stretched(self) -> Iterator[AudioChunk]:
-        plan = self._plan
-        if plan.speed == 1.0:
-            yield from self._joined()
-            return
-        from voxtral.audio.stretch import TimeStretcher
-
-        stretcher = TimeStretcher(plan.speed, plan.sample_rate)
-        position = 0
-        marks: deque[Mark] = deque()
-        segment = 0
-        for chunk in self._joined():
-            segment = chunk.segment
-            marks.extend(replace(mark, start=round(mark.start / plan.speed)) for mark in chunk.marks)
-            samples = stretcher.push(chunk.samples)
-            if len(samples):
-                # The stretcher lags behind: a mark rides with its own sample, not with those it came with.
-                due = _take_marks(marks, position + len(samples))
-                yield AudioChunk(samples, plan.sample_rate, segment, position, due)
-                position += len(samples)
-        rest = stretcher.finish()
-        if len(rest):
-            yield AudioChunk(rest, plan.sample_rate, segment, position, tuple(marks))
-
     def _joined(self) -> Iterator[AudioChunk]:
         """Speak segment after segment, with pauses between and no step in the waveform."""
-        rate, speed = self._plan.sample_rate, self._plan.speed
-        position = 0
-        last_sample = None
+        rate = self._plan.sample_rate
+        join = _Join(self._plan)
         while self._fill():
-            segment, index, handle = self._in_flight[0]
-            attempt = _Attempt(handle, self._plan.seed)
-            start = position
-            for chunk in self._speak(segment, index, attempt):
-                samples, marks = chunk.samples, chunk.marks
-                if last_sample is not None:
-                    pause = self._pause(last_sample)
-                    yield AudioChunk(pause, rate, index - 1, position)
-                    position += len(pause)
-                    start = position
-                    samples = _fade_in(samples, rate)
-                    last_sample = None
-                if position == start:
-                    marks = (Mark("segment", segment.text.start, segment.text.end, 0), *marks)
-                # The engine counts from the start of the segment.
-                marks = tuple(replace(mark, start=start + mark.start) for mark in marks)
-                yield AudioChunk(samples, rate, index, position, marks)
-                position += len(samples)
-            last_sample = attempt.last_sample
-            scale = 1.0 / (rate * speed)
-            self._segments.append(
-                SegmentInfo(
-                    text_start=segment.text.start,
-                    text_end=segment.text.end,
-                    start_s=start * scale,
-                    end_s=position * scale,
-                    num_frames=attempt.handle.stats.num_frames,
-                    finish_reason=attempt.finish_reason,
-                    seed=attempt.seed,
-                )
-            )
+            begun = self._in_flight[0]
+            for event in self._speaker.speak(begun.take, begun.index):
+                if event.chunk is None:
+                    if words := self._end(event, join):
+                        nothing = np.zeros(0, dtype=np.float32)
+                        yield AudioChunk(nothing, rate, len(self._segments) - 1, join.position, words=words)
+                    continue
+                if self._first_chunk_at is None:
+                    self._first_chunk_at = event.take.handle.stats.first_chunk_at
+                yield from join.add(event.take, event.chunk, len(self._segments))
             self._in_flight.popleft()
 
-    def _speak(self, segment: PlannedSegment, index: int, attempt: _Attempt) -> Iterator[AudioChunk]:
-        """Yield the audio of one segment; a failed attempt that nobody has heard is made once more."""
-        while True:
-            yield from self._release(attempt)
-            verdict = attempt.verdict(has_explicit_budget=self._plan.has_explicit_budget)
-            if verdict in ("ok", "length"):
-                attempt.finish_reason = "length" if verdict == "length" else "retried" if attempt.number else "end"
-                yield from attempt.held
-                return
-            if attempt.number + 1 == _MAX_ATTEMPTS or attempt.was_heard:
-                raise self._failure(verdict, segment.text, attempt)
-            self._num_retries += 1
-            attempt.begin_again(derive_seed(self._plan.seed, attempt.number + 1))
-            attempt.handle = self._submit(segment, index, attempt.number)
-            self._in_flight[0] = (segment, index, attempt.handle)
-
-    def _release(self, attempt: _Attempt) -> Iterator[AudioChunk]:
-        for chunk in self._made_in_time(attempt.handle):
-            if self._first_chunk_at is None:
-                self._first_chunk_at = attempt.handle.stats.first_chunk_at
-            is_silent = attempt.take(chunk)
-            if self._plan.hold_segments:
-                attempt.held.append(chunk)
-                continue
-            attempt.was_heard |= not is_silent
-            yield chunk
-
-    def _made_in_time(self, handle: GenerationHandle) -> Iterator[AudioChunk]:
-        try:
-            yield from handle.chunks()
-        except DeadlineError:
-            # The engine knows what was left for this segment; the caller knows what was given to all.
-            raise too_late(self._deadline_s) from None
-
-    def _failure(self, verdict: Verdict, segment: TextSegment, attempt: _Attempt) -> GenerationError:
-        what = {
-            "runaway": f"no end within {attempt.handle.stats.num_frames} frames",
-            "empty": "an end before the first frame",
-            "silent": "only silence",
-        }[verdict]
-        tried = "twice" if attempt.number else "once, and part of it has been heard"
-        return GenerationError(
-            f"the model made {what} for characters {segment.start} to {segment.end} of the text ({tried}); speech must "
-            "end by itself and be heard; try another seed, voice or punctuation, or set max_frames",
-            finish_reason=verdict,
-            seeds=tuple(derive_seed(self._plan.seed, number) for number in range(attempt.number + 1)),
-            audio=np.concatenate([chunk.samples for chunk in attempt.held]) if attempt.held else None,
+    def _end(self, event: Event, join: _Join) -> tuple[WordTime, ...]:
+        """Note what a take has become, and give the words that are final with its end."""
+        take = event.take
+        start, end = join.end(take)
+        if take.rest is not None and start == end:
+            return ()  # it has said nothing, and all of it is said by another
+        self._segments.append(
+            SegmentInfo(
+                text_start=take.segment.text.start,
+                text_end=take.text_end,
+                start_s=join.seconds(start),
+                end_s=join.seconds(end),
+                num_frames=take.handle.stats.num_frames,
+                finish_reason=take.finish_reason,
+                seed=take.seed,
+                words=join.as_heard(take.words, start),
+                timing=take.timing,
+                check=join.check_as_heard(take.check, start),
+            )
         )
+        return join.as_heard(event.words, start)
 
     def _check_cancelled(self) -> None:
         if self._is_cancelled:
             raise CancelledError("the request was cancelled by its caller")
 
-    def _submit(self, segment: PlannedSegment, index: int, attempt: int) -> GenerationHandle:
+    def _begin(self, segment: PlannedSegment, index: int, number: int, *, is_resumed: bool = False) -> Take:
+        """Ask the engine for a part of segment `index`; see `Begin`."""
         self._check_cancelled()
-        request = generation_request(self._plan, segment, index, attempt, deadline_s=self._time_left())
-        handle = self._engine.submit(request)
+        plan = self._plan
+        follower = self._follower(segment)
+        request = generation_request(plan, segment, index, number, deadline_s=self._time_left(), follower=follower)
+        # Loops are found in the codes.
+        trace = None if plan.verify == "off" else GenerationTrace(is_brief=True)
+        handle = self._engine.submit(request, trace=trace)
         self._num_prompt_tokens += len(request.prompt.token_ids)
         self._generations.append(handle.stats)
+        take = Take(plan, segment, handle, follower, number=number, is_resumed=is_resumed, trace=trace)
+        if number and self._in_flight:  # it takes the place of the segment's take before
+            self._in_flight[0] = _Begun(take, index)
         if self._is_cancelled:  # in the meantime, by another thread that could not see this one
             handle.cancel()
-        return handle
+        return take
+
+    def _follower(self, segment: PlannedSegment) -> Follower | None:
+        alignment, script = self._plan.alignment, self._plan.script
+        start, stop = segment.prompt.text_span
+        if alignment is None or script is None or not 0 < stop - start <= MAX_FOLLOWED_TOKENS:
+            return None
+        from voxtral.align.follow import Follower, FollowLimits
+
+        limits = FollowLimits.from_thresholds(alignment.thresholds)
+        return Follower(script.words(segment), alignment.max_step, limits, is_strict=self._plan.keep_to_text)
 
     def _time_left(self) -> float:
         left = self._submitted_at + self._deadline_s - time.perf_counter()
@@ -298,102 +250,92 @@ class SpeechHandle(BoundToProcess):
             if segment is None:
                 break
             index = self._num_submitted
-            self._in_flight.append((segment, index, self._submit(segment, index, 0)))
+            self._in_flight.append(_Begun(self._begin(segment, index, 0), index))
             self._num_submitted += 1
         return bool(self._in_flight)
 
-    def _pause(self, last_sample: float) -> Samples:
-        # The speech may end off zero; its last sample decays into the pause instead of clicking.
-        fade = round(_FADE_S * self._plan.sample_rate)
-        length = round(self._plan.pause_s * self._plan.speed * self._plan.sample_rate)
-        pause = np.zeros(max(length, fade), dtype=np.float32)
-        pause[:fade] = last_sample * (1 - _ramp(fade))
-        return pause
+    def _note_retry(self) -> None:
+        self._num_retries += 1
 
 
-class _Attempt:
-    """One try at one segment, and what has been seen of it."""
+@dataclass(frozen=True)
+class _Begun:
+    """A segment that is under way."""
 
-    def __init__(self, handle: GenerationHandle, seed: int) -> None:
-        self.handle = handle
-        self.finish_reason: FinishReason = "end"
-        self.was_heard = False
-        self.last_sample = 0.0
-        self.number = -1
-        self.begin_again(seed)
-
-    def begin_again(self, seed: int) -> None:
-        self.seed = seed
-        self.number += 1
-        self.held: list[AudioChunk] = []
-        self.has_sound = False
-
-    def take(self, chunk: AudioChunk) -> bool:
-        """Note a chunk; tell whether it is silent."""
-        silent = is_silent(chunk.samples, chunk.sample_rate)
-        self.has_sound |= not silent
-        self.last_sample = float(chunk.samples[-1])
-        return silent
-
-    def verdict(self, *, has_explicit_budget: bool) -> Verdict:
-        if self.handle.stats.num_frames == 0:
-            return "empty"
-        if self.handle.stop == "length":
-            return "length" if has_explicit_budget else "runaway"
-        return "ok" if self.has_sound else "silent"
+    take: Take
+    index: int
 
 
-def _ramp(length: int) -> Samples:
-    return (0.5 - 0.5 * np.cos(np.pi * (np.arange(length) + 0.5) / max(length, 1))).astype(np.float32)
+class _Join:
+    """Puts takes behind each other, and knows where each begins.
 
+    Args:
+        plan: of the utterance.
+    """
 
-def _fade_in(samples: Samples, sample_rate: int) -> Samples:
-    faded = samples.copy()
-    length = min(len(samples), round(_FADE_S * sample_rate))
-    faded[:length] *= _ramp(length)
-    return faded
+    def __init__(self, plan: SpeechPlan) -> None:
+        self._plan = plan
+        self.position = 0  # samples so far, before speed
+        self._start = 0  # of the take that is under way
+        self._take: Take | None = None
+        self._last_sample: float | None = None  # of the take before; None once there is a pause behind it
 
+    def add(self, take: Take, chunk: AudioChunk, segment: int) -> Iterator[AudioChunk]:
+        """Give a chunk of a take its place; the first one of a later take has a pause before it.
 
-def _take_marks(marks: deque[Mark], end: int) -> tuple[Mark, ...]:
-    """Take the marks before a sample."""
-    taken: list[Mark] = []
-    while marks and marks[0].start < end:
-        taken.append(marks.popleft())
-    return tuple(taken)
+        Args:
+            take: whose it is.
+            chunk: counts from the start of its take.
+            segment: index of the take among those that are heard.
+        """
+        rate = self._plan.sample_rate
+        samples, marks = chunk.samples, chunk.marks
+        if take is not self._take:
+            self._take = take
+            if self._last_sample is not None:
+                pause = decay(self._last_sample, self._pause_s(take) * self._plan.speed, rate)
+                yield AudioChunk(pause, rate, segment - 1, self.position)
+                self.position += len(pause)
+                samples = fade_in(samples, rate)
+                self._last_sample = None
+            self._start = self.position
+            text = take.segment.text
+            marks = (Mark("segment", text.start, text.end, 0), *marks)
+        marks = tuple(replace(mark, start=self._start + mark.start) for mark in marks)
+        words = self.as_heard(chunk.words, self._start)
+        yield AudioChunk(samples, rate, segment, self.position, marks, words)
+        self.position += len(samples)
 
+    def end(self, take: Take) -> tuple[int, int]:
+        """Take the end of a take: its first sample, and the one behind its last."""
+        if take is not self._take:
+            return self.position, self.position  # it had no audio
+        self._last_sample = take.last_sample
+        return self._start, self.position
 
-def _reblock(chunks: Iterator[AudioChunk], size: int) -> Iterator[AudioChunk]:
-    """Cut a stream into chunks of exactly `size` samples; the last may be shorter."""
-    waiting: deque[AudioChunk] = deque()
-    num_waiting = 0
-    for chunk in chunks:
-        waiting.append(chunk)
-        num_waiting += len(chunk)
-        while num_waiting >= size:
-            yield _take(waiting, size)
-            num_waiting -= size
-    if num_waiting:
-        yield _take(waiting, num_waiting)
+    def seconds(self, position: int) -> float:
+        """Say when a sample is heard."""
+        return position / (self._plan.sample_rate * self._plan.speed)
 
+    def as_heard(self, words: tuple[WordTime, ...], start: int) -> tuple[WordTime, ...]:
+        """Move words of a take to when they are heard."""
+        if not words:
+            return ()
+        speed, offset = self._plan.speed, self.seconds(start)
+        return tuple(
+            replace(word, start_s=offset + word.start_s / speed, end_s=offset + word.end_s / speed) for word in words
+        )
 
-def _take(waiting: deque[AudioChunk], size: int) -> AudioChunk:
-    """Join the first `size` samples of what waits."""
-    parts: list[AudioChunk] = []
-    missing = size
-    while missing:
-        chunk = waiting.popleft()
-        if len(chunk) > missing:
-            chunk, rest = _cut(chunk, missing)
-            waiting.appendleft(rest)
-        parts.append(chunk)
-        missing -= len(chunk)
-    samples = np.concatenate([part.samples for part in parts])
-    return replace(parts[0], samples=samples, marks=tuple(mark for part in parts for mark in part.marks))
+    def check_as_heard(self, check: SegmentCheck | None, start: int) -> SegmentCheck | None:
+        """Move what was found in a take to where it is heard."""
+        if check is None or not check.findings:
+            return check
+        speed, offset = self._plan.speed, self.seconds(start)
+        findings = (
+            replace(found, start_s=offset + found.start_s / speed, end_s=offset + found.end_s / speed)
+            for found in check.findings
+        )
+        return replace(check, findings=tuple(findings))
 
-
-def _cut(chunk: AudioChunk, place: int) -> tuple[AudioChunk, AudioChunk]:
-    """Cut a chunk in two; each mark stays with its sample."""
-    start = chunk.start + place
-    before = tuple(mark for mark in chunk.marks if mark.start < start)
-    head = replace(chunk, samples=chunk.samples[:place], marks=before)
-    return head, replace(chunk, samples=chunk.samples[place:], start=start, marks=chunk.marks[len(before) :])
+    def _pause_s(self, take: Take) -> float:
+        return min(self._plan.pause_s, _RESUME_PAUSE_S) if take.is_resumed else self._plan.pause_s

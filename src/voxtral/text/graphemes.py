@@ -57,3 +57,22 @@ def grapheme_ends(text: str, start: int, stop: int) -> list[int]:
     # One character more tells whether a grapheme goes on at `stop`.
     graphemes = _pattern().finditer(text, start, stop + 1)
     return [end for grapheme in graphemes if (end := grapheme.end()) <= stop]
+
+
+@cache
+def _unspaced() -> Any:
+    library: Any = importlib.import_module("regex")
+    return library.compile(
+        r"[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}"
+        r"\p{Script=Myanmar}\p{Script=Tibetan}\u30fc\uff70]"
+    )
+
+
+def has_unspaced_script(text: str) -> bool:
+    """Tell whether a text has letters of a script that writes no spaces between words.
+
+    >>> has_unspaced_script("ab ア"), has_unspaced_script("한국 ab")
+    (True, False)
+    """
+    # Most texts have nothing above, and need no library for that.
+    return bool(text) and max(text) >= "\u0e00" and _unspaced().search(text) is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from types import MappingProxyType
 
@@ -179,27 +179,31 @@ def is_speakable(text: str) -> bool:
     return _SPEAKABLE.search(text) is not None
 
 
-def check_speakable(text: str) -> None:
+def check_speakable(text: str, source_of: Callable[[int], int] | None = None) -> None:
     """Refuse a text that the model cannot speak.
 
     Args:
         text: what is about to be spoken.
+        source_of: gives the offset in the text as given of a character of a text that was rewritten.
 
     Raises:
         TextError: the text is empty or only whitespace, holds half of a surrogate pair or a control
             character other than tab and line breaks, or has neither letter nor digit.
     """
+    if not text and source_of is not None:
+        raise TextError("the text has only whitespace and what is not spoken; speech needs words; pass some")
     if not text or text.isspace():
         raise TextError(f"the text is {'only whitespace' if text else 'empty'}; speech needs words; pass some")
+    offset = source_of or int
     if surrogate := _SURROGATE.search(text):
         raise TextError(
-            f"the text holds the lone surrogate U+{ord(surrogate.group()):04X} at offset {surrogate.start()}, which "
-            "is half a character and cannot be written as UTF-8; read the text again with the right encoding"
+            f"the text holds the lone surrogate U+{ord(surrogate.group()):04X} at offset {offset(surrogate.start())}, "
+            "which is half a character and cannot be written as UTF-8; read the text again with the right encoding"
         )
     if control := _CONTROL.search(text):
         raise TextError(
-            f"the text holds the control character U+{ord(control.group()):04X} at offset {control.start()}; only "
-            'tabs and line breaks are allowed; remove it, or pass normalize="auto", which does that'
+            f"the text holds the control character U+{ord(control.group()):04X} at offset {offset(control.start())}; "
+            'only tabs and line breaks are allowed; remove it, or pass normalize="auto", which does that'
         )
     if not is_speakable(text):
         raise TextError(

@@ -1,34 +1,28 @@
 """Normalisation: a written text to one that can be read aloud, with a map back to its source.
 
-Removes markup, emoji and invisible characters and writes numbers in words; what it does not understand
-stays unchanged. Knows nothing of tokens or of limits on length. `markup.py` and `numbers.py` are its
-two large passes; `segment.py` cuts what comes out.
+Removes markup, emoji and invisible characters, makes letters plain as `clean.py` does, and writes numbers in
+words; what it does not understand stays unchanged. Knows nothing of tokens or of limits on length. `markup.py`
+and `numbers.py` are its two large passes; `segment.py` cuts what comes out.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from array import array
-from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple
 
-from voxtral.text.edits import Draft, Edit
+from voxtral.text.clean import DRAWN_BLANKS, JOINERS, LINE_ENDS, UNSEEN, kept_joiner, unify
+from voxtral.text.edits import Draft, Edit, NormalizedText, Run
 from voxtral.text.language import resolve_language
 from voxtral.text.markup import strip_markup
 from voxtral.text.numbers import spell_numbers
 
-# Controls and separators that part words become spaces; the other invisible characters vanish.
+# White space of all kinds becomes line ends and spaces, which are reduced last; the rest vanishes.
 _INVISIBLE = re.compile(
-    "(?P<line>\r\n?)"
-    "|(?P<space>[\x0b\x0c\x1c-\x1f\x85\u2028\u2029])"
-    "|(?P<joiner>[\u200c\u200d])"
-    "|[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e"
-    "\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffc\U000e0000-\U000e0fff]+"
+    rf"(?P<paragraph>\u2029)|(?P<line>\r\n|[{LINE_ENDS}])|(?P<space>[\x1c-\x1f{DRAWN_BLANKS}])"
+    rf"|[\x00-\x08\x0e-\x1b\x7f-\x9f{UNSEEN}{JOINERS}]+"
 )
+_VISIBLE_FORMS = {"paragraph": "\n\n", "line": "\n", "space": " "}
 
 # Pictographs with an emoji look by default, and symbols that only a variation selector or keycap makes
 # emoji. Musical accidentals (U+266D to U+266F) and circled digits (U+2776 to U+2793) are read by people
@@ -44,98 +38,13 @@ _SPACE = re.compile(r"\s+")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 
-class Run(NamedTuple):
-    """A stretch of normalised text, from `start` to the start of the next run, and where it came from.
-
-    A verbatim run maps character by character; any part of another run comes from its whole source.
-    """
-
-    start: int
-    source_start: int
-    source_end: int
-    is_verbatim: bool
-
-
-@dataclass(frozen=True)
-class NormalizedText:
-    """A text for speech and its map back to the source.
-
-    Attributes:
-        text: the normalised text; paragraphs are separated by a blank line.
-        runs: stretches of `text` in order; a few for each change, not one for each character.
-    """
-
-    text: str
-    runs: tuple[Run, ...]
-
-    def source_span(self, start: int, end: int) -> tuple[int, int]:
-        """Map a span of the text to the span of the source that it came from.
-
-        Args:
-            start: first character of the span.
-            end: the character after the last one, at least `start`.
-
-        Returns:
-            Start (inclusive) and end (exclusive) in the source. What was removed belongs to a span only
-            if both of its neighbours do. Never decreasing in either argument.
-
-        Raises:
-            IndexError: the span does not lie within the text.
-
-        >>> normalized = normalize("Pay **5** now", "en")
-        >>> normalized.text
-        'Pay five now'
-        >>> normalized.source_span(4, 8)
-        (6, 7)
-        """
-        if not 0 <= start <= end <= len(self.text):
-            raise IndexError(
-                f"span ({start}, {end}) of a text of {len(self.text)} characters; pass 0 <= start <= end <= length"
-            )
-        if start == end:
-            place = self._source_of(start)[0] if start < len(self.text) else self._end
-            return place, place
-        return self._source_of(start)[0], self._source_of(end - 1)[1]
-
-    def may_part(self, end: int, start: int) -> bool:
-        """Tell whether the text may be cut: not where the sources of both sides overlap, as inside a number's words.
-
-        Args:
-            end: the character after the last one of what goes before.
-            start: first character of what follows, at least `end`.
-        """
-        if not 0 < end <= start < len(self.text):
-            return True
-        return self._source_of(end - 1)[1] <= self._source_of(start)[0]
-
-    def num_written(self, start: int, end: int) -> int:
-        """Count the characters of the source that a span came from."""
-        first, last = self.source_span(start, end)
-        return last - first
-
-    @cached_property
-    def _run_starts(self) -> array[int]:
-        return array("I", (run.start for run in self.runs))
-
-    @property
-    def _end(self) -> int:
-        return self._source_of(len(self.text) - 1)[1] if self.text else 0
-
-    def _source_of(self, position: int) -> tuple[int, int]:
-        run = self.runs[bisect_right(self._run_starts, position) - 1]
-        if not run.is_verbatim:
-            return run.source_start, run.source_end
-        source = run.source_start + position - run.start
-        return source, source + 1
-
-
 def normalize(text: str, language: str, *, in_kana: bool = False) -> NormalizedText:
     r"""Write a text out for speech.
 
-    Removes Markdown, HTML tags, emoji and invisible characters, writes numbers, money, percentages and
-    phone numbers in the words of the language (Japanese keeps its digits), and reduces whitespace to
-    single spaces and blank lines. Takes time in proportion to the length, and never fails on a text
-    unless kana is asked for.
+    Removes Markdown, HTML tags, emoji and invisible characters, makes full-width and other dressed letters plain,
+    writes numbers, money, percentages and phone numbers in the words of the language (Japanese keeps its digits),
+    and reduces whitespace to single spaces and blank lines. Takes time in proportion to the length, and never fails
+    on a text unless kana is asked for.
 
     Args:
         text: any string. Lone surrogates stay, for `check_speakable` to refuse.
@@ -152,7 +61,7 @@ def normalize(text: str, language: str, *, in_kana: bool = False) -> NormalizedT
     code = resolve_language(language)
     draft = _remove_unspoken(Draft.of(text))
     # Entities such as "&#8203;" can hide what the first pass removes.
-    draft = _remove_unspoken(strip_markup(draft, code))
+    draft = unify(_remove_unspoken(strip_markup(draft, code)))
     draft = _to_kana(draft) if in_kana else spell_numbers(draft, code)
     draft = draft.apply(_space_edits(draft.text))
     return NormalizedText(draft.text, tuple(_runs(draft.source_starts, draft.source_ends)))
@@ -202,13 +111,9 @@ def _emoji_edits(text: str) -> Iterator[Edit]:
 def _invisible_edits(text: str) -> Iterator[Edit]:
     for found in _INVISIBLE.finditer(text):
         start, end = found.span()
-        if found.lastgroup == "joiner" and _is_of_word(text[start - 1 : start]) and _is_of_word(text[end : end + 1]):
-            continue  # Between letters it shapes them: Hindi conjuncts, Persian stems.
-        yield Edit(start, end, {"line": "\n", "space": " "}.get(found.lastgroup or "", ""))
-
-
-def _is_of_word(char: str) -> bool:
-    return char != "" and unicodedata.category(char)[0] in "LM"
+        wanted = _VISIBLE_FORMS[found.lastgroup] if found.lastgroup else kept_joiner(text, start, end)
+        if wanted != found.group():
+            yield Edit(start, end, wanted)
 
 
 def _space_edits(text: str) -> Iterator[Edit]:

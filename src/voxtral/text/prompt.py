@@ -29,6 +29,11 @@ class Prompt:
         """N, the rows that the voice must have."""
         return self.voice_stop - self.voice_start
 
+    @property
+    def text_span(self) -> tuple[int, int]:
+        """First position of the text's tokens, and the one behind their last."""
+        return self.voice_stop + 1, len(self.token_ids) - 2
+
 
 def build_prompt(tokenizer: SpeechTokenizer, text: str, num_voice_rows: int) -> Prompt:
     """Lay out the prompt of one text.

@@ -9,7 +9,7 @@ Knows the special tokens of a speech prompt and nothing of voices or tensors. Re
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,15 @@ class SpeechTokenizer:
     vocab_size: int
     voice_rows: Mapping[str, int]  # rows of each preset, as the tokenizer file states them
     _encode: Callable[[str], list[int]] = field(repr=False)
+    _piece: Callable[[int], bytes] = field(repr=False)
 
     def encode(self, text: str) -> list[int]:
         """Tokenize as it stands: no stripping, no normalising; markup of special tokens is plain text."""
         return self._encode(text)
+
+    def pieces(self, token_ids: Iterable[int]) -> tuple[bytes, ...]:
+        """Give the bytes that each token of a text stands for; together they are the text in UTF-8."""
+        return tuple(self._piece(token_id) for token_id in token_ids)
 
 
 def load_tokenizer(path: Path) -> SpeechTokenizer:
@@ -101,7 +106,13 @@ def load_tokenizer(path: Path) -> SpeechTokenizer:
                 "download the checkpoint again"
             ) from error
 
-    return SpeechTokenizer(tokens=tokens, vocab_size=vocab_size, voice_rows=rows, _encode=encode)
+    return SpeechTokenizer(
+        tokens=tokens,
+        vocab_size=vocab_size,
+        voice_rows=rows,
+        _encode=encode,
+        _piece=lambda token_id: bytes(tokenizer.id_to_byte_piece(token_id)),
+    )
 
 
 def _check_file(path: Path) -> None:

@@ -11,9 +11,9 @@ import torch
 
 from benchmarks.subjects import config_of
 from launches import ATTENTION, PRODUCTS, count_launches
-from voxtral.engine.frame import compute_frame
+from voxtral.engine.frame_maker import StaticStep, make_text_heads
 from voxtral.engine.inputs import FrameInputs
-from voxtral.engine.kv_cache import KVPages, Span, SpanMemory, StepMemory
+from voxtral.engine.kv_cache import KVPages, Span, SpanMemory
 from voxtral.model.acoustic import FlowSchedule
 from voxtral.model.folded import FoldedFlow
 from voxtral.model.kernels import dispatch
@@ -47,12 +47,22 @@ def make_pages() -> KVPages:
     return KVPages(*(NUMBERS(LAYERS, 40, 64, net.num_kv_heads, net.head_dim) for _ in range(2)))
 
 
-def count_frame(model: VoxtralModel, num_rows: int) -> Counter[str]:
-    inputs = FrameInputs.blank(num_rows, 32, CONFIG.codebooks.num_acoustic, device="meta")
+def count_frame(
+    model: VoxtralModel, num_rows: int, pairs: tuple[tuple[int, int], ...] = (), *, off: tuple[str, ...] = ()
+) -> Counter[str]:
+    num_acoustic, has_texts = CONFIG.codebooks.num_acoustic, bool(pairs)
+    inputs = FrameInputs.blank(num_rows, 32, num_acoustic, has_texts=has_texts, device="meta")
     schedule = FlowSchedule(EXACT(8), EXACT(7), NUMBERS(7, DIM))
-    memory = StepMemory(make_pages(), inputs.slot_mapping, inputs.block_tables, inputs.lengths)
-    flow, carried = FoldedFlow.build(model.acoustic_transformer), NUMBERS(65, DIM)
-    return count_launches(lambda: compute_frame(model, carried, memory, inputs, schedule, flow))
+    flow, carried, pages = FoldedFlow.build(model.acoustic_transformer), NUMBERS(65, DIM), make_pages()
+    step = StaticStep(model, pages, carried, schedule, flow, make_text_heads(model, pages, pairs))
+
+    def compute() -> None:
+        for kernel in off:
+            dispatch.KERNELS.turn_off(kernel, carried.device, "off for a test")
+        made = step(inputs)
+        assert (made.text_weights is not None) is has_texts
+
+    return count_launches(compute)
 
 
 def num_others(counts: Counter[str]) -> int:
@@ -84,6 +94,39 @@ def test_a_static_frame_is_few_kernels(of_one_row: Counter[str]) -> None:
 
 def test_a_static_frame_of_many_rows_is_few_kernels(model: VoxtralModel) -> None:
     check_static_frame(count_frame(model, 32))
+
+
+# Counters of a device are made by the first launch that wants them.
+ONCE = {"zeros"}
+
+# In one layer, in two, and more of them than anybody wants.
+PAIRS = [((3, 0), (3, 1)), ((3, 0), (9, 31)), ((1, 0), (2, 5), (2, 6), (20, 1))]
+
+
+@pytest.mark.parametrize("pairs", PAIRS, ids=["one layer", "two layers", "four heads"])
+def test_following_the_text_is_one_kernel_and_one_that_gathers_queries(
+    model: VoxtralModel, of_one_row: Counter[str], pairs: tuple[tuple[int, int], ...]
+) -> None:
+    counts = count_frame(model, 1, pairs)
+    assert counts - of_one_row == Counter({"_weigh_text": 1, "stack": 1})
+    assert set(of_one_row - counts) <= ONCE
+
+
+@pytest.mark.parametrize("pairs", PAIRS, ids=["one layer", "two layers", "four heads"])
+def test_without_triton_it_is_sixteen_kernels_for_all_layers_together(
+    model: VoxtralModel, of_one_row: Counter[str], pairs: tuple[tuple[int, int], ...]
+) -> None:
+    counts = count_frame(model, 1, pairs, off=("weigh_text",))
+    assert "_weigh_text" not in counts
+    assert (counts - of_one_row).total() <= 16, counts - of_one_row
+
+
+def test_without_heads_nothing_is_launched_or_copied_for_texts(model: VoxtralModel, of_one_row: Counter[str]) -> None:
+    for counts, expected in ((of_one_row, 289), (count_frame(model, 32), 331)):
+        assert counts.total() - sum(counts[name] for name in ONCE) == expected, counts
+    plain, with_texts = (FrameInputs.blank(3, 4, 5, has_texts=has_texts) for has_texts in (False, True))
+    assert plain.packed.nbytes == with_texts.packed.nbytes - 2 * 64
+    assert plain.text_starts.nbytes == plain.text_lengths.nbytes == 0
 
 
 def test_float8_adds_no_more_than_rounding_the_activations(model: VoxtralModel, of_one_row: Counter[str]) -> None:

@@ -32,12 +32,14 @@ ROW = st.builds(
     ),
     guidance_scale=st.floats(0, 10, width=32),
     may_end=st.booleans(),
+    text=st.none() | st.tuples(st.integers(0, 2**30), st.integers(0, 2**30)).map(sorted).map(tuple),
 )
 
 
-def gather_one_by_one(rows: list[RowInput], num_blocks: int) -> list[torch.Tensor]:
+def gather_one_by_one(rows: list[RowInput], num_blocks: int, *, has_texts: bool) -> list[torch.Tensor]:
     """A tensor for each input, as they were before they shared a buffer."""
     tables = torch.zeros(len(rows), num_blocks, dtype=torch.int32)
+    texts = [row.text or (0, 0) for row in rows] if has_texts else []
     for index, row in enumerate(rows):
         tables[index, : len(row.blocks)] = torch.tensor(row.blocks, dtype=torch.int32)
     return [
@@ -49,6 +51,8 @@ def gather_one_by_one(rows: list[RowInput], num_blocks: int) -> list[torch.Tenso
         torch.stack([torch.as_tensor(row.noise) for row in rows]),
         torch.tensor([row.guidance_scale for row in rows], dtype=torch.float32),
         torch.tensor([row.may_end for row in rows]),
+        torch.tensor([start for start, _ in texts], dtype=torch.int32),
+        torch.tensor([stop - start for start, stop in texts], dtype=torch.int32),
     ]
 
 
@@ -60,22 +64,24 @@ def row(number: int, num_blocks: int = 2) -> RowInput:
     return RowInput(number, number + 10, number + 20, [number] * num_blocks, np.full(3, number, np.float32), 1.2, True)
 
 
-@given(st.lists(ROW, min_size=1, max_size=9), st.lists(ROW, min_size=9, max_size=9), st.integers(5, 8))
-def test_what_is_packed_is_what_it_replaces(rows: list[RowInput], earlier: list[RowInput], num_blocks: int) -> None:
-    host = HostInputs(len(rows), num_blocks, 3)
+@given(st.lists(ROW, min_size=1, max_size=9), st.lists(ROW, min_size=9, max_size=9), st.integers(5, 8), st.booleans())
+def test_what_is_packed_is_what_it_replaces(
+    rows: list[RowInput], earlier: list[RowInput], num_blocks: int, has_texts: bool
+) -> None:
+    host = HostInputs(len(rows), num_blocks, 3, has_texts=has_texts)
     host.write(earlier[: len(rows)])  # nothing of it may be left
-    there = FrameInputs.blank(len(rows), num_blocks, 3)
+    there = FrameInputs.blank(len(rows), num_blocks, 3, has_texts=has_texts)
     there.copy_(host.write(rows))
-    for made in (there, gather_inputs(rows, num_blocks=num_blocks), there.to(CPU)):
+    for made in (there, gather_inputs(rows, num_blocks=num_blocks, has_texts=has_texts), there.to(CPU)):
         assert (made.num_rows, made.num_blocks) == (len(rows), num_blocks)
-        for packed, alone in zip(parts(made), gather_one_by_one(rows, num_blocks), strict=True):
+        for packed, alone in zip(parts(made), gather_one_by_one(rows, num_blocks, has_texts=has_texts), strict=True):
             assert (packed.dtype, packed.shape) == (alone.dtype, alone.shape)
             assert torch.equal(packed, alone)
 
 
 @given(st.integers(1, 70), st.integers(1, 130), st.integers(1, 40))
 def test_inputs_lie_side_by_side_where_kernels_read_whole_words(num_rows: int, num_blocks: int, size: int) -> None:
-    inputs = FrameInputs.blank(num_rows, num_blocks, size)
+    inputs = FrameInputs.blank(num_rows, num_blocks, size, has_texts=True)
     base, end = inputs.packed.data_ptr(), 0
     for part in parts(inputs):
         start = part.data_ptr() - base
@@ -163,7 +169,7 @@ def test_a_frame_that_fails_leaves_its_mark_all_the_same(monkeypatch: pytest.Mon
     maker._max_batch, maker._stages, maker._padding = 2, {}, Padding(2, 4, 3)
     maker._model = type("Model", (), {"device": CPU})()
     with pytest.raises(AttributeError):
-        maker._in_static_buffers([row(0)], 7, None, 4)
+        maker._in_static_buffers([row(0)], 7, None, None, 4)
     assert sent == [True]
 
 

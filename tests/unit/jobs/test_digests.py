@@ -76,6 +76,18 @@ def test_the_same_thing_said_in_another_way_is_the_same(digests: Digests, tmp_pa
     assert digests.of(SpeechRequest("Hello.", seed=1, deadline_s=5.0)) == KNOWN["plain"]
 
 
+def test_what_changes_no_sample_does_not_count_and_what_does_counts(digests: Digests) -> None:
+    for changes in ({"timestamps": True}, {"verify": "report"}, {"max_attempts": 7}, {"keep_to_text": True}):
+        assert digests.of(SpeechRequest("Hello.", seed=1, **changes)) == KNOWN["plain"], changes
+    heard: list[dict[str, Any]] = [
+        {"verify": "retry"},
+        {"verify": "retry", "max_attempts": 7},
+        {"keep_to_text": False},
+        {"keep_to_text": False, "verify": "retry"},
+    ]
+    assert len({KNOWN["plain"], *(digests.of(SpeechRequest("Hello.", seed=1, **each)) for each in heard)}) == 5
+
+
 def test_voices_and_clips_in_memory_count_by_what_is_in_them(digests: Digests) -> None:
     def of(voice: Any = None, clip: Any = None) -> str:
         return digests.of(SpeechRequest("Hello.", voice=voice, reference_audio=clip, seed=1))
@@ -95,3 +107,19 @@ def test_what_is_of_a_wrong_kind_is_digested_all_the_same(digests: Digests, tmp_
         assert len(digests.of(SpeechRequest(**odd))) == 64
     for clip in ((), ([[1], [2, 3]], 8000), object(), "no\0path"):
         assert len(digests.of(SpeechRequest("a", reference_audio=clip))) == 64
+
+
+def test_a_text_counts_as_it_is_spoken(digests: Digests) -> None:
+    def of(text: str, **options: Any) -> str:
+        return digests.of(SpeechRequest(text, seed=1, **options))
+
+    assert of("Hello.", normalize="off") == of("Hello.", normalize="clean") == KNOWN["plain"]
+    assert of("\u00a0Hello.\r\n") == of("Ｈｅｌｌｏ．") == KNOWN["plain"]
+    assert of("\u00a0Hello.", normalize="off") != KNOWN["plain"]
+    # A language that only the cleaned text tells chooses the voice.
+    german = "Das ist ein Satz, und hier kommt noch einer."
+    assert of("\u00ad".join(german)) == of(german)
+    assert of("Hello.", normalize="auto") == digests.before_cleaning(SpeechRequest("Hello.", seed=1, normalize="auto"))
+    assert of("Hello\u00a0ｉｔ.", normalize="auto") != digests.before_cleaning(
+        SpeechRequest("Hello\u00a0ｉｔ.", seed=1, normalize="auto")
+    )

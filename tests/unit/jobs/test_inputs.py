@@ -81,6 +81,29 @@ def test_values_of_the_wrong_kind_are_left_to_the_model() -> None:
     assert (len(planned), problems) == (2, [])
 
 
+def test_a_line_says_by_itself_whether_it_wants_times_and_checks(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text(
+        '{"text": "a", "timestamps": true, "verify": "retry", "max_attempts": 5, "keep_to_text": false}\n'
+        '{"text": "b"}\n'
+        '{"text": "c", "timestamps": "yes"}\n{"text": "d", "keep_to_text": 1}\n{"text": "e", "verify": true}\n'
+    )
+    entries, problems = read_entries(source, None)
+    assert [problem.message for problem in problems] == ["verify is True; it must be a string"]
+    planned, problems = plan_files(entries, {}, 0, "wav", ["srt"])
+    first, second = (file.item.request for file in planned)
+    assert (first.verify, first.max_attempts, first.keep_to_text) == ("retry", 5, False)
+    assert (second.verify, second.max_attempts, second.keep_to_text) == ("off", 3, True)
+    assert [(file.captions, file.item.request.timestamps) for file in planned] == [
+        (("srt", "json"), True),
+        (("srt",), True),
+    ]
+    assert [problem.message for problem in problems] == [
+        "timestamps is 'yes'; it must be true or false",
+        "keep_to_text is 1; it must be true or false",
+    ]
+
+
 def test_no_message_grows_without_end() -> None:
     lines = describe_problems(Problem(f"line {number}", f"fault {number // 2}") for number in range(60))
     assert lines[:2] == ["line 0 and 1 more: fault 0", "line 2 and 1 more: fault 1"]

@@ -107,10 +107,10 @@ def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:
         manifest.part("a.wav").write_bytes(b"1234")
         manifest.commit("a.wav", "aa", seed=1, duration_s=1.0)
         (tmp_path / "b.wav").write_bytes(b"mine")
-        assert manifest.foreign(["a.wav", "b.wav", "c.wav"]) == ["b.wav"]
+        assert manifest.foreign({"a.wav": (), "b.wav": (), "c.wav": ()}) == ["b.wav"]
         (tmp_path / "c.wav").mkdir()
         with pytest.raises(AudioError, match=r"c\.wav is a folder"):
-            manifest.foreign(["a.wav", "c.wav"])
+            manifest.foreign({"a.wav": (), "c.wav": ()})
 
 
 def test_a_new_folder_goes_again_if_nothing_was_made(tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from voxtral.errors import AudioError, CancelledError, EngineStoppedError, Reque
 from voxtral.jobs.inputs import list_entries, plan_files
 from voxtral.jobs.manifest import Manifest, open_folder
 from voxtral.jobs.run import BatchProgress, BatchRun, FailedFile, MadeFile
+from voxtral.jobs.synthesize import synthesize_files
 
 
 @pytest.fixture
@@ -28,8 +30,10 @@ def speaker(tmp_path: Path) -> FakeSpeaker:
 
 
 @contextmanager
-def a_run(speaker: FakeSpeaker, folder: Path, texts: list[Any], **options: Any) -> Iterator[BatchRun]:
-    files, problems = plan_files(list_entries(texts)[0], {}, 0, "wav")
+def a_run(
+    speaker: FakeSpeaker, folder: Path, texts: list[Any], captions: Sequence[str] = (), **options: Any
+) -> Iterator[BatchRun]:
+    files, problems = plan_files(list_entries(texts)[0], {}, 0, "wav", captions)
     assert not problems
     with open_folder(folder) as manifest:
         yield BatchRun(speaker, manifest, files, "wav", **options)
@@ -192,3 +196,174 @@ def test_the_time_that_is_left_is_told_after_a_few_files_by_characters(speaker: 
     # With fewer files than that, when they are done.
     assert BatchProgress(1, 0, 2, 0.5, 1.0, 10.0).left_s is None
     assert BatchProgress(1, 1, 2, 1.0, 1.0, 10.0).left_s == 0
+
+
+# As a run wrote it before texts were cleaned, when "off" was the default.
+OLD_TEXTS: list[Any] = [
+    "Plain text.",
+    "Two lines\nand a third.",
+    "No\u00a0break.",
+    {"text": "Nine \uff19.", "normalize": "auto"},
+    {"text": "Nine 9.\r\n", "normalize": "auto"},
+    {"text": "As\u00a0is.", "normalize": "off"},
+]
+OLD_JOURNAL = """\
+{"format": "voxtral-batch-1"}
+{"run": ["part0001.wav", "part0002.wav", "part0003.wav", "part0004.wav", "part0005.wav", "part0006.wav"], "split": null}
+{"file": "part0003.wav", "digest": "15807430782b2f714073385fa8fd754f4dfb1f90a27125dd84b7e8bee7a18f67", "bytes": 1484}
+{"file": "part0001.wav", "digest": "ee6e7cc8ba7110b52ada513e6ea0cfb4e2f42cb7083a3d8619e36b3e6863b382", "bytes": 1804}
+{"file": "part0002.wav", "digest": "b404599e79a22c2412652ff68a38757888514824daba9a12852fcd4658baee0d", "bytes": 3564}
+{"file": "part0004.wav", "digest": "dcb95a6f68bca9a078b3981f77a68aa2922469ad9582e8598245aa8873a545fd", "bytes": 1164}
+{"file": "part0005.wav", "digest": "614158ba396a68db23a71cc3e8ac499cfd80c3d5bc2d4f6c1fc0dd0d0ac0cc94", "bytes": 1484}
+{"file": "part0006.wav", "digest": "1f8abb918b0b595edb4046a31be60414d738ace9f2dcb947b75ba469dd03a50c", "bytes": 1004}
+"""
+
+
+def an_old_folder(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "batch.jsonl").write_text(OLD_JOURNAL)
+    for line in OLD_JOURNAL.splitlines()[2:]:
+        record = json.loads(line)
+        (folder / record["file"]).write_bytes(bytes(record["bytes"]))
+    return folder
+
+
+def test_a_folder_of_before_texts_were_cleaned_goes_on(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    folder = an_old_folder(tmp_path / "out")
+    with a_run(speaker, folder, OLD_TEXTS) as run:
+        assert (run.num_changed, run.num_cleaned) == (2, 2)
+        list(run.make())
+        report = run.report()
+    # What cleaning changes is made again, and nothing else.
+    assert sorted(request.text for request in speaker.spoken) == ["Nine \uff19.", "No\u00a0break."]
+    assert report.skipped == ("part0001.wav", "part0002.wav", "part0005.wav", "part0006.wav")
+    with a_run(speaker, folder, OLD_TEXTS) as run:
+        assert (run.num_changed, run.num_cleaned) == (0, 0)
+    # A text that was tidied by hand is the same as one that is tidied here.
+    with a_run(speaker, folder, ["Plain\ttext. ", "Two lines\r\n and a third.", "No break."]) as run:
+        assert run.num_changed == 0
+    # What has another text is no matter of cleaning.
+    with a_run(speaker, folder, ["Another\u00a0text."]) as run:
+        assert (run.num_changed, run.num_cleaned) == (1, 0)
+
+
+def test_an_old_folder_says_why_it_makes_files_again(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    told: list[str] = []
+    an_old_folder(tmp_path / "out")
+    report = synthesize_files(speaker, OLD_TEXTS, tmp_path / "out", warn=told.append, common={})
+    assert len(report.made) == 2
+    (line,) = told
+    assert "2 are made again, 2 of them because" in line
+    assert 'normalize="off" keeps them' in line
+
+
+def journal_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """The last line of each file."""
+    lines = [json.loads(line) for line in (folder / "batch.jsonl").read_text().splitlines()]
+    return {line["file"]: line for line in lines if "file" in line}
+
+
+def test_captions_lie_beside_the_audio_and_the_journal_knows_them(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with a_run(speaker, out, ["hello you", {"text": "and me", "timestamps": True}], ["srt"]) as run:
+        list(run.make())
+    assert [request.timestamps for request in speaker.spoken] == [True, True]
+    assert sorted(os.listdir(out)) == [
+        "batch.jsonl",
+        "part0001.srt",
+        "part0001.wav",
+        "part0002.json",
+        "part0002.srt",
+        "part0002.wav",
+    ]
+    assert (out / "part0001.srt").read_text() == "1\n00:00:00,000 --> 00:00:01,000\nhello you\n\n"
+    words = json.loads((out / "part0002.json").read_text())["segments"][0]["words"]
+    assert [word["text"] for word in words] == ["and", "me"]
+    sizes = {name: (out / name).stat().st_size for name in ("part0002.srt", "part0002.json")}
+    assert journal_of(out)["part0002.wav"]["captions"] == {
+        "srt": sizes["part0002.srt"],
+        "json": sizes["part0002.json"],
+    }
+
+
+def test_what_has_all_its_captions_is_skipped_and_what_lacks_some_is_made(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    texts, out = ["one", "two"], tmp_path / "out"
+    with a_run(speaker, out, texts, ["srt", "vtt"]) as run:
+        list(run.make())
+    digests = {file: line["digest"] for file, line in journal_of(out).items()}
+    for captions in (["vtt"], ["srt", "vtt"], []):
+        with a_run(speaker, out, texts, captions) as run:
+            assert list(run.make()) == []
+    (out / "part0002.vtt").unlink()
+    with a_run(speaker, out, texts, ["srt", "vtt"]) as run:
+        assert [event.file for event in run.make()] == ["part0002.wav"]
+    assert {file: line["digest"] for file, line in journal_of(out).items()} == digests
+    # Of another text are other captions, and those that nobody asks for are no longer true.
+    with a_run(speaker, out, ["one", "another"], ["srt"]) as run:
+        assert [event.file for event in run.make()] == ["part0002.wav"]
+    assert "another" in (out / "part0002.srt").read_text()
+    assert not (out / "part0002.vtt").exists()
+    assert (out / "part0001.vtt").exists()
+
+
+def test_captions_of_somebody_else_are_in_the_way(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "part0001.srt").write_text("mine")
+    with a_run(speaker, out, ["one"], ["srt", "vtt"]) as run:
+        manifest = run._manifest
+        assert manifest.foreign({"part0001.wav": ("srt", "vtt")}) == ["part0001.srt"]
+        assert manifest.foreign({"part0001.wav": ("vtt",)}) == []
+        (out / "part0001.vtt").mkdir()
+        with pytest.raises(AudioError, match=r"part0001\.vtt is a folder"):
+            manifest.foreign({"part0001.wav": ("vtt",)})
+        (out / "part0001.vtt").rmdir()
+        list(run.make())
+    with a_run(speaker, out, ["one"], ["srt", "vtt"]) as run:
+        assert run._manifest.foreign({"part0001.wav": ("srt", "vtt")}) == []
+        (out / "part0001.srt").write_text("mine again")
+        assert run._manifest.foreign({"part0001.wav": ("srt", "vtt")}) == ["part0001.srt"]
+
+
+def test_a_text_that_fails_leaves_the_pair_of_before(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with a_run(speaker, out, ["one"], ["srt"]) as run:
+        list(run.make())
+    with a_run(speaker, out, ["it fails"], ["srt"]) as run:
+        assert [type(event) for event in run.make()] == [FailedFile]
+        assert run._manifest.foreign({"part0001.wav": ("srt",)}) == []
+    assert "one" in (out / "part0001.srt").read_text()
+
+
+def test_captions_that_the_disk_refuses_end_the_run(
+    speaker: FakeSpeaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("voxtral.jobs.manifest.write_flushed", refuse)
+    with (
+        a_run(speaker, tmp_path / "out", ["one"], ["srt"]) as run,
+        pytest.raises(AudioError, match=r"part0001\.srt cannot be written \(No space left"),
+    ):
+        list(run.make())
+    assert sorted(os.listdir(tmp_path / "out")) == ["batch.jsonl"]
+
+
+def test_checks_are_in_the_journal_and_in_what_is_reported(speaker: FakeSpeaker, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    texts = ["it is fine", "it mumbles"]
+    with a_run(speaker, out, texts) as run:
+        assert [event.verdict for event in run.make() if isinstance(event, MadeFile)] == [None, None]
+    asked = [{"text": text, "verify": "report"} for text in texts]
+    # The same audio, and a verdict that nobody has asked for until now.
+    with a_run(speaker, out, asked) as run:
+        verdicts = {event.file: event.verdict for event in run.make() if isinstance(event, MadeFile)}
+    assert verdicts == {"part0001.wav": "ok", "part0002.wav": "bad"}
+    lines = journal_of(out)
+    assert (lines["part0001.wav"]["verdict"], lines["part0001.wav"]["findings"]) == ("ok", [])
+    assert [found["kind"] for found in lines["part0002.wav"]["findings"]] == ["skipped"]
+    assert "mumbles" not in (out / "batch.jsonl").read_text()
+    for again in (asked, texts):
+        with a_run(speaker, out, again) as run:
+            assert list(run.make()) == []

@@ -75,6 +75,11 @@ def test_all_that_is_wrong_is_in_one_error_and_nothing_is_spoken(speaker: FakeSp
         (["a"], {"speed": 9}, OptionError, "^speed is 9"),
         (["a"], {"sped": 2}, OptionError, "'sped' is unknown"),
         (["a"], {"seed": -1}, OptionError, "^seed is -1"),
+        (["a"], {"captions": ["srt", "ass"]}, OptionError, r"captions is .*'ass'.*some of srt, vtt, json, lrc"),
+        (["a"], {"captions": ["srt", "srt"]}, OptionError, "each once"),
+        (["a"], {"captions": "srt"}, OptionError, "captions is 'srt'"),
+        (["a"], {"captions": [5]}, OptionError, "^captions is "),
+        ([{"text": "a", "name": "n" * 251}], {"captions": ["json"]}, RequestError, "more than 255 bytes"),
         (["a"], {"max_in_flight": 0}, OptionError, "max_in_flight is 0"),
         (["a"], {"split": "words"}, OptionError, "split is 'words'; it must be one of lines, paragraphs, none"),
         (["a"], {"split": "lines"}, OptionError, "the texts are no path"),
@@ -93,6 +98,19 @@ def test_what_cannot_be_taken_is_refused(
     with pytest.raises(error, match=message):
         call(speaker, texts, **options)
     assert os.listdir() == ["model"]
+
+
+def test_captions_are_made_beside_each_file(speaker: FakeSpeaker) -> None:
+    Path("out").mkdir()
+    Path("out/part0001.vtt").write_text("mine")
+    with pytest.raises(AudioError, match=r"part0001\.vtt"):
+        call(speaker, ["one"], captions=("srt", "vtt"))
+    assert speaker.spoken == []
+    report = call(speaker, ["one"], captions=("srt", "vtt"), overwrite=True)
+    assert [made.file for made in report.made] == ["part0001.wav"]
+    assert sorted(os.listdir("out")) == ["batch.jsonl", "part0001.srt", "part0001.vtt", "part0001.wav"]
+    assert Path("out/part0001.vtt").read_text().startswith("WEBVTT\n")
+    assert call(speaker, ["one"], captions=("srt", "vtt")).skipped == ("part0001.wav",)
 
 
 def test_files_of_others_stay_until_that_is_asked_for(speaker: FakeSpeaker) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from voxtral.errors import LanguageError, OptionError, TextError, VoiceError
 from voxtral.loading.checkpoint import open_checkpoint
 from voxtral.speech.plan import SpeechPlan, generation_request
 from voxtral.speech.planner import Planner
+from voxtral.text.clean import clean
+from voxtral.text.prompt import build_prompt
 from voxtral.text.tokenizer import load_tokenizer
 from voxtral.types import SamplingOptions, SpeechRequest
 from voxtral.voices.library import VoiceLibrary
@@ -88,6 +91,76 @@ def test_parts_lie_in_the_text_as_given(text: str) -> None:
         end = segment.text.end
 
 
+TWIN = "Hello there. My friend, the train leaves at noon."
+TWINS = {
+    "no-break space": TWIN.replace(". ", ".\u00a0"),
+    "narrow spaces": TWIN.replace(" ", "\u202f"),
+    "tabs": TWIN.replace(" ", "\t"),
+    "runs": TWIN.replace(" ", "   "),
+    "edges": f"\u3000 {TWIN}\r\n\t",
+    "zero width": "\ufeff" + TWIN.replace("e", "e\u200b"),
+    "soft hyphens": TWIN.replace("e", "\u00ade"),
+    "direction": f"\u202a{TWIN}\u202c",
+    "full width": TWIN.translate({code: code + 0xFEE0 for code in range(33, 127)}),
+    "mathematical": TWIN.translate({ord(char): ord(char) + 0x1D41A - ord("a") for char in "abcdefgilmnoprst"}),
+}
+
+
+def prompts(text: str, **options: Any) -> list[tuple[int, ...]]:
+    return [segment.prompt.token_ids for segment in plan(SpeechRequest(text, seed=1, **options)).segments]
+
+
+@pytest.mark.parametrize("kind", TWINS)
+def test_a_text_that_looks_the_same_has_the_same_prompts(kind: str) -> None:
+    odd, long_odd, long_twin = TWINS[kind], " \r\n\r\n".join([TWINS[kind]] * 20), "\n\n".join([TWIN] * 20)
+    assert prompts(odd) == prompts(TWIN) == prompts(TWIN, normalize="off")
+    assert prompts(long_odd) == prompts(long_twin) == prompts(long_twin, normalize="off")
+    assert len(prompts(long_odd)) > 1
+    # Verbatim is what the official code does, byte for byte.
+    assert prompts(odd, normalize="off") == [
+        build_prompt(TOKENIZER, odd, len(VOICES.load("neutral_female").rows)).token_ids
+    ]
+    assert prompts(odd, normalize="off") != prompts(TWIN)
+    segments = [segment.text for segment in plan(SpeechRequest(long_odd, seed=1)).segments]
+    assert segments[0].start == long_odd.find(odd.strip("\u3000\u202a\ufeff \r\n\t"))
+    for before, after in pairwise(segments):
+        assert before.start < before.end <= after.start < after.end <= len(long_odd)
+        assert clean(long_odd[before.start : before.end]).text == before.text
+
+
+def test_line_ends_and_composed_letters_are_those_of_their_twins() -> None:
+    for line_end in ("\r\n", "\r", "\x85", "\u2028"):
+        assert prompts(f"One.{line_end}Two.") == prompts("One.\nTwo.") == prompts("One.\nTwo.", normalize="off")
+    assert prompts("Le cafe\u0301.") == prompts("Le café.")
+    assert prompts("Le cafe\u0301.", normalize="off") != prompts("Le café.")
+
+
+@given(_PARTS)
+def test_a_text_is_cut_as_its_plain_twin(text: str) -> None:
+    plain = clean(text).text
+    try:
+        planned = plan(SpeechRequest(text, seed=1))
+    except TextError:
+        with pytest.raises(TextError):
+            plan(SpeechRequest(plain, seed=1, normalize="off"))
+        return
+    segments = [segment.text for segment in planned.segments]
+    twins = [segment.text for segment in plan(SpeechRequest(plain, seed=1, normalize="off")).segments]
+    assert [segment.text for segment in segments] == [twin.text for twin in twins]
+    end = 0
+    for segment in segments:
+        assert end <= segment.start < segment.end <= len(text)
+        end = segment.end
+
+
+def test_a_letter_that_becomes_many_lies_in_one_part() -> None:
+    # U+FDFA is four words, and is cut inside where nothing else can be.
+    short = replace(CONFIG, generation=replace(CONFIG.generation, max_segment_chars=7))
+    segments = [part.text for part in plan(SpeechRequest("ﷺ" * 9, seed=1), config=short).segments]
+    assert all(before.end <= after.start for before, after in pairwise(segments))
+    assert (segments[0].start, segments[-1].end) == (0, 9)
+
+
 def test_a_voice_that_leaves_no_room_is_refused_when_its_part_is_planned() -> None:
     rows = torch.zeros(CONFIG.backbone.max_seq_len, CONFIG.backbone.dim)
     narrow = replace(CONFIG, backbone=replace(CONFIG.backbone, max_seq_len=16))
@@ -122,6 +195,13 @@ def test_the_language_of_a_sure_text_chooses_what_is_not_named() -> None:
     assert "sieben Uhr" in spoken
     assert "no de voice" in warning
     assert chosen("Hamburg 7", normalize="auto")[:3] == ("en", "default", "Hamburg seven")
+
+
+def test_the_language_is_that_of_the_cleaned_text() -> None:
+    for odd in ("\u00ad".join(GERMAN), GERMAN.translate({code: code + 0xFEE0 for code in range(33, 127)})):
+        assert chosen(odd)[:3] == ("de", "text", GERMAN)
+        assert chosen(odd, normalize="auto")[1] == "text"
+        assert chosen(odd, normalize="off")[1] == "default"
 
 
 def test_what_is_named_goes_before_the_text() -> None:

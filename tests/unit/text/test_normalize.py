@@ -45,7 +45,7 @@ def test_one_text_of_each_language(language: str, written: str, spoken: str) -> 
     [
         ("a\u200bb so\u00adft \ufeffx \u202ay\u202c \u2066z\u2069", "ab soft x y z"),
         ("a\x00b\x07c\x1b\x9f", "abc"),
-        ("a\x0bb\x0cc\x85d\u2028e\u2029f", "a b c d e f"),
+        ("a\x0bb\x0cc\x85d\u2028e\x1cf\u2029g\u3164h", "a b c d e f\n\ng h"),
         ("क्\u200dष می\u200cخواهم", "क्\u200dष می\u200cخواهم"),
         ("a\u200d \u200cb 5\u200d", "a b five"),
         ("&#8203;a&nbsp;b&#7;c", "a bc"),

@@ -29,6 +29,7 @@ USES_DOT: Final[Mapping[str, bool]] = {
     "rotate_and_store": False,
     "attend_rotating": True,
     "attend_spans": True,
+    "weigh_text": False,
     "fused_product": True,
     "quantized_matmul": True,
     "quantize_rows": False,

@@ -12,6 +12,7 @@ from pydantic import Field
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from voxtral.server.body import read_clip, read_fields
+from voxtral.server.errors import needs_events
 from voxtral.server.openapi import READING, SPEAKING, audio, refusals
 from voxtral.server.schema import AudioFormat, OptionalStr, SpeechFields, validate
 from voxtral.server.service import SpeechOrder, SpeechService
@@ -52,6 +53,8 @@ def routes(service: SpeechService) -> APIRouter:
         if clip is not None and clip != "":
             reference = (await read_clip(request, clip, service.options.max_upload_bytes, "reference")).data
         wanted = validate(SynthesizeFields, fields)
+        if wanted.timestamps:
+            raise needs_events('ask /v1/audio/speech with stream_format "sse", or /dev/captioned_speech')
         order = SpeechOrder(
             wanted.speech_request(wanted.text, wanted.voice, reference, service.options.normalize),
             format=wanted.response_format,

@@ -16,12 +16,13 @@ from starlette.responses import Response
 
 from voxtral.audio.writers import can_write
 from voxtral.server.body import read_clip, read_fields
-from voxtral.server.errors import HttpError
+from voxtral.server.errors import HttpError, needs_events
 from voxtral.server.model_host import ModelCard
 from voxtral.server.openapi import READING, SPEAKING, audio, refusals, request_body
 from voxtral.server.schema import AudioFormat, OptionalStr, SpeechFields, validate
 from voxtral.server.service import MODEL_ALIASES, Closing, Encoded, SpeechOrder, SpeechService
 from voxtral.server.stream import SpeechResponse
+from voxtral.types import WordTime
 
 
 class VoiceId(BaseModel):
@@ -48,13 +49,27 @@ class SpeechBody(SpeechFields):
 
 
 class SpeechEvents:
-    """Server-sent events: audio in base64, then the usage; an error before a stream that breaks."""
+    """Server-sent events: audio in base64, then the usage; an error before a stream that breaks.
+
+    Args:
+        spoken: a text whose words are wanted, which are in each event then; None for none.
+    """
 
     media_type = "text/event-stream; charset=utf-8"
 
+    def __init__(self, spoken: str | None = None) -> None:
+        self._spoken = spoken
+
+    def start(self) -> bytes:
+        """Write nothing."""
+        return b""
+
     def audio(self, piece: Encoded) -> bytes:
-        """Write a piece of audio."""
-        return _event({"type": "speech.audio.delta", "audio": base64.b64encode(piece.data).decode()})
+        """Write a piece of audio, and the words that are final with it; `words` is more than OpenAI has."""
+        event: dict[str, Any] = {"type": "speech.audio.delta", "audio": base64.b64encode(piece.data).decode()}
+        if self._spoken is not None:
+            event["words"] = [_word(self._spoken, word) for word in piece.words]
+        return _event(event)
 
     def end(self, closing: Closing) -> bytes:
         """Write what it took; the field `voxtral` is more than OpenAI has."""
@@ -64,7 +79,9 @@ class SpeechEvents:
             "output_tokens": num_out,
             "total_tokens": closing.num_prompt_tokens + num_out,
         }
-        more = {"finish_reason": closing.finish_reason, **closing.stats.to_dict()}
+        more: dict[str, Any] = {"finish_reason": closing.finish_reason, **closing.stats.to_dict()}
+        if closing.check is not None:
+            more["check"] = closing.check.to_dict()
         return _event({"type": "speech.audio.done", "usage": usage, "voxtral": more})
 
     def failure(self, error: HttpError) -> bytes:
@@ -108,7 +125,11 @@ def routes(service: SpeechService) -> APIRouter:
             is_held=body.stream is False,
             ignored=(*(["instructions"] if body.instructions else []), *body.unknown_fields),
         )
-        return SpeechResponse(service, order, request, SpeechEvents() if body.stream_format == "sse" else None)
+        if body.stream_format == "sse":
+            return SpeechResponse(service, order, request, SpeechEvents(body.input if body.timestamps else None))
+        if body.timestamps:
+            raise needs_events('send stream_format "sse", or ask /dev/captioned_speech')
+        return SpeechResponse(service, order, request)
 
     @router.get("/models", responses=refusals(503))
     async def models() -> dict[str, Any]:
@@ -148,6 +169,17 @@ def _model(name: str, card: ModelCard) -> dict[str, Any]:
 
 
 _STARTED_AT = int(time.time())
+
+
+def _word(text: str, word: WordTime) -> dict[str, Any]:
+    return {
+        "word": text[word.text_start : word.text_end],
+        "start": round(word.start_s, 4),
+        "end": round(word.end_s, 4),
+        "confidence": round(word.confidence, 4),
+        "text_start": word.text_start,
+        "text_end": word.text_end,
+    }
 
 
 def _event(value: dict[str, Any]) -> bytes:

@@ -18,6 +18,8 @@ _SCRIPTS = (
     "clip.js",
     "command.js",
     "dom.js",
+    "events.js",
+    "heard.js",
     "history.js",
     "microphone-worklet.js",
     "microphone.js",

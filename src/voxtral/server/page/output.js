@@ -1,6 +1,7 @@
 // The card of the speech: it is heard, drawn, described and downloaded here, one utterance at a time.
 
 import { $, clearError, clock, languageName, save, seconds, setText, showError } from "./dom.js";
+import { Heard } from "./heard.js";
 import { Player } from "./player.js";
 import { Waveform } from "./waveform.js";
 
@@ -9,6 +10,7 @@ const SOURCES = { text: ", guessed", voice: ", the voice’s", default: ", by de
 
 const player = new Player();
 const waveform = new Waveform($("wave"));
+const heard = new Heard($("heard"));
 
 let speech = null; // the one that is here
 let isHeard = false;
@@ -107,6 +109,7 @@ function show() {
     performance.mark("voxtral-audio-started");
   }
   waveform.draw(recording, position);
+  heard.show(speech, position > 0 ? position : null);
   $("stop").disabled = !(isReceiving || player.isPlaying);
   showPosition(recording, position);
   showDownload(isReceiving);

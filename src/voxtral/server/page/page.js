@@ -10,14 +10,15 @@ import { address, hasKey } from "./server.js";
 import { Speech } from "./speech.js";
 import { chooseVoice, languageOfVoice, loadModel, loadVoices, nameOfVoice, showVoices, voiceToHear } from "./voices.js";
 
-let usualNormalize = "off"; // what the server does where a request does not say
+let usualNormalize = "clean"; // what the server does where a request does not say
 
 // ---- The form ----
 
 // An order: what is asked for; an empty string is left to the server.
 function readForm() {
   const clip = chosenClip();
-  const normalize = $("normalize").checked ? "auto" : "off";
+  const unchecked = usualNormalize === "auto" ? "clean" : usualNormalize;
+  const normalize = $("normalize").checked ? "auto" : unchecked;
   return {
     text: $("text").value,
     language: $("language").value,

@@ -1,15 +1,22 @@
 // One utterance: its request, what has arrived of it, and how it ended.
 
 import { seconds } from "./dom.js";
+import { readAudio, readEvents } from "./events.js";
 import { Recording } from "./recording.js";
 import { Refusal, request } from "./server.js";
 
+// Samples as they are made, and with them the times of words, for who asks /v1/audio/speech.
+const LIVE = { response_format: "pcm", stream_format: "sse", timestamps: true };
+
 export class Speech {
-  // `ask(more, signal)` makes the request; `more` are the fields of it that say in which form the audio comes.
-  constructor(ask) {
+  // `ask(more, signal)` makes the request; `more` are the fields of it that say in which form the audio comes. `text` is
+  // what it speaks, where that is known.
+  constructor(ask, text = "") {
     this.state = "waiting"; // then streaming, then done, stopped, or failed
     this.isStopped = false; // by a person, maybe after all of it had arrived
     this.error = "";
+    this.text = text;
+    this.words = []; // { start, end, from, to }: seconds, and places in the text
     this.recording = null;
     this.headers = null;
     this.startedAt = 0;
@@ -17,18 +24,21 @@ export class Speech {
     this.endedAt = 0;
     this.onReceived = () => {}; // nothing more will come
     this._ask = ask;
+    this._places = null;
     this._controller = new AbortController();
   }
 
   // A text with its settings: see readForm() in page.js.
   static of(order) {
-    return new Speech(async (more, signal) =>
-      request("v1/audio/speech", {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: await bodyOf({ ...order, ...more }),
-        signal,
-      }),
+    return new Speech(
+      async (more, signal) =>
+        request("v1/audio/speech", {
+          method: "POST",
+          headers: { "Content-Type": "application/json" },
+          body: await bodyOf({ ...order, ...more }),
+          signal,
+        }),
+      order.text,
     );
   }
 
@@ -63,12 +73,13 @@ export class Speech {
   async receive(onStart, onAudio) {
     this.startedAt = performance.now();
     try {
-      const response = await this._ask({ response_format: "pcm" }, this._controller.signal);
+      const response = await this._ask(LIVE, this._controller.signal);
       this.headers = response.headers;
       this.state = "streaming";
       this.recording = new Recording(Number(this.headers.get("X-Voxtral-Sample-Rate")));
       onStart(this.recording);
-      await this._read(response.body.getReader(), onAudio);
+      const isEvents = this.headers.get("Content-Type").startsWith("text/event-stream");
+      await this._read(isEvents ? readEvents(response.body) : readAudio(response.body), onAudio);
       this.state = "done";
     } catch (error) {
       this.state = this._controller.signal.aborted ? "stopped" : "failed";
@@ -91,18 +102,26 @@ export class Speech {
     return response.blob();
   }
 
-  async _read(reader, onAudio) {
+  async _read(pieces, onAudio) {
     let rest = new Uint8Array(); // a sample may arrive in halves
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      const bytes = new Uint8Array(rest.length + value.length);
+    for await (const { bytes: more, words } of pieces) {
+      const bytes = new Uint8Array(rest.length + more.length);
       bytes.set(rest);
-      bytes.set(value, rest.length);
+      bytes.set(more, rest.length);
       rest = bytes.slice(bytes.length - (bytes.length % 2));
       this.recording.append(new Int16Array(bytes.buffer, 0, bytes.length >> 1));
+      this._takeWords(words);
       this.firstAt ||= performance.now();
       onAudio();
+    }
+  }
+
+  // A word that was not heard has no length.
+  _takeWords(words) {
+    for (const { start, end, text_start: from, text_end: to } of words) {
+      if (end <= start) continue;
+      this._places ??= placesOf(this.text);
+      this.words.push({ start, end, from: this._places[from], to: this._places[to] });
     }
   }
 
@@ -120,6 +139,13 @@ async function bodyOf({ text, clip, ...fields }) {
   const body = { input: text, ...fields };
   if (clip) body.ref_audio = await dataUrl(clip);
   return JSON.stringify(body);
+}
+
+// Where each character begins: the server counts characters, and strings here are made of halves of some.
+function placesOf(text) {
+  const places = [0];
+  for (const character of text) places.push(places.at(-1) + character.length);
+  return places;
 }
 
 function dataUrl(file) {

@@ -1,0 +1,258 @@
+"""Following a text while it is spoken, so that speech ends when it has been said, and not before or long after.
+
+A model may choose its end at a pause in the middle of a sentence, go on with sounds of its own after the last word, or
+pass over words. Where its attention stands tells. An end that comes too early is held back, and what comes then is not
+given out until the next word is said; if it is not, the rest of the text is to be spoken as a segment of its own. So it
+is where speech stands still for long, and where it has passed over words. docs/ALIGN.md has the experiments. Read next:
+`voxtral.engine.following`, which says what the decisions mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from voxtral.align.path import MonotonePath
+from voxtral.engine.following import Decision, TextFollower
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from voxtral.align.words import WordSpans
+
+    Weights = npt.NDArray[np.float32]
+    Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.int64]
+
+# A frame that looks at one token so much is saying it.
+_SURE = 0.5
+
+
+@dataclass(frozen=True)
+class FollowLimits:
+    """How far speech may stray from its text.
+
+    Attributes:
+        end_left: tokens of words that may be left when the model ends; a path may miss the last letters.
+        least_seen: attention that the token of a word has had on average, if the word was said.
+        skipped_tokens: tokens of words that are passed over, from which on that is not let be.
+        skip_frames: frames that are kept back until it is certain that words were passed over.
+        hold_frames: frames that are made against an end that came too early before the place is given up.
+        go_on: tokens that the path must go on by for what was held back to be speech.
+        stall_frames: frames without getting on in the text before what comes is kept back, and as many after that
+            before the place is given up.
+        tail_frames: frames after the last letter that speech may take to die away.
+        over_frames: further frames that are kept back for a late end before they are dropped.
+    """
+
+    end_left: float = 1.0
+    least_seen: float = 0.12
+    skipped_tokens: float = 6.0
+    skip_frames: int = 2
+    hold_frames: int = 4
+    go_on: int = 2
+    stall_frames: int = 20
+    tail_frames: int = 8
+    over_frames: int = 4
+
+    @classmethod
+    def from_thresholds(cls, thresholds: Mapping[str, float]) -> FollowLimits:
+        """Take what a calibration has measured, and what it has not from the experiments with nano."""
+        usual = cls()
+        return cls(
+            end_left=thresholds.get("end_left", usual.end_left),
+            stall_frames=round(thresholds.get("stall_frames", usual.stall_frames)),
+            tail_frames=round(thresholds.get("tail_frames", usual.tail_frames)),
+        )
+
+
+_Why = Literal["end", "stall", "passed"]
+
+
+@dataclass
+class _Held:
+    """Frames that are kept back.
+
+    Attributes:
+        why: an end that came too early, speech that stands still, or words that were passed over.
+        token: from which the text is to be spoken on if they are dropped.
+        num_frames: of them, those in which speech did not get on.
+    """
+
+    why: _Why
+    token: int
+    num_frames: int = 0
+
+
+class Follower(TextFollower):
+    """Follows one sequence; see TextFollower.
+
+    What it has seen is read by others too, once their frames have been given out.
+
+    Args:
+        words: of the text, where they are among its tokens.
+        max_step: tokens that one frame may go on by.
+        limits: how far speech may stray.
+        is_strict: whether it interferes at all; otherwise it only watches.
+    """
+
+    def __init__(
+        self, words: WordSpans, max_step: int, limits: FollowLimits | None = None, *, is_strict: bool = True
+    ) -> None:
+        self.weights: list[Weights] = []  # [n] of each frame, those of frames that were dropped included
+        self.words = words
+        self._path = MonotonePath(words.num_tokens, max_step)
+        self._spans = [(int(np.floor(word.first)), int(np.ceil(word.last))) for word in words.words if word.is_sounding]
+        self._word_of = _words_of_tokens(self._spans, words.num_tokens)
+        self._left = _tokens_left(self._spans, words.num_tokens)
+        self._seen: Floats = np.zeros(words.num_tokens)  # attention that each token has had
+        self._num_said = 0  # words up to the last that is being said, those that were passed over included
+        self._limits = limits or FollowLimits()
+        self._is_strict = is_strict
+        self._furthest = 0  # token that speech has come to
+        self._num_stalled = 0  # frames since it got on
+        self._num_denied = 0  # ends that were not believed since then
+        self._held: _Held | None = None  # what is kept back, if anything is
+        self._num_tail = 0  # frames at the end of the text
+
+    @property
+    def token(self) -> int:
+        """The token that speech has come to; of what was kept, once the place was given up."""
+        return self._path.token if self._held is None else self._held.token
+
+    def see(self, weights: Weights) -> None:
+        """See TextFollower."""
+        self.weights.append(weights.copy())
+        self._path.add(weights)
+        self._seen += weights
+        if self._path.token > self._furthest:
+            self._furthest, self._num_stalled, self._num_denied = self._path.token, 0, 0
+        else:
+            self._num_stalled += 1
+
+    def decide(self, *, says_end: bool) -> Decision:
+        """See TextFollower."""
+        if not self._is_strict:
+            return "end" if says_end else "keep"
+        self._release_held()
+        passed = self._find_passed()
+        if passed is not None:
+            self._hold("passed", passed)
+        if says_end:
+            return self._at_an_end()
+        if self._held is None:
+            if self._left[self._path.token] <= self._limits.end_left:
+                return self._in_the_tail()
+            if self._num_stalled <= self._limits.stall_frames:
+                return "keep"
+            self._hold("stall", self._path.token)
+        return self._keep_back()
+
+    def _release_held(self) -> None:
+        """Let go of what is speech after all."""
+        held = self._held
+        if held is None:
+            return
+        if held.why == "end":
+            is_over = self._num_stalled == 0 and self._path.token >= held.token
+            goes_on = is_over and self._was_said(int(self._word_of[held.token]))
+        elif held.why == "stall":
+            goes_on = self._path.token >= held.token + self._limits.go_on
+        else:
+            goes_on = self._find_passed() is None
+        if goes_on:
+            self._held = None
+
+    def _hold(self, why: _Why, token: int) -> None:
+        if self._held is None or self._held.why != why:
+            self._held = _Held(why, token)
+
+    def _keep_back(self) -> Decision:
+        """Keep a frame back, as long as there is patience; frames in which speech gets on do not use it up."""
+        held = self._held
+        if held is None:
+            raise AssertionError("nothing is held")
+        held.num_frames += held.why == "passed" or self._num_stalled > 0
+        if held.why == "stall":
+            return "wait" if self._num_stalled <= 2 * self._limits.stall_frames else "lost"
+        patience = self._limits.hold_frames if held.why == "end" else self._limits.skip_frames - 1
+        return "wait" if held.num_frames <= patience else "lost"
+
+    def _at_an_end(self) -> Decision:
+        """Believe an end only if all words have been said."""
+        unsaid = self._find_unsaid()
+        if unsaid is None:
+            return "end"
+        self._hold("end", unsaid)
+        self._num_denied += 1
+        return "lost" if self._num_denied > self._limits.hold_frames else "again"
+
+    def _in_the_tail(self) -> Decision:
+        self._num_tail += self._left[self._path.token] == 0
+        too_many = self._num_tail - self._limits.tail_frames
+        if too_many <= self._limits.over_frames:
+            return "keep" if too_many <= 0 else "wait"
+        unsaid = self._find_unsaid()
+        if unsaid is None:
+            return "over"
+        self._hold("end", unsaid)
+        return "lost"
+
+    def _find_passed(self) -> int | None:
+        """Find words that were passed over for the one that is looked at; their first token, None where all is well."""
+        weights = self.weights[-1]
+        place = int(weights.argmax())
+        current = int(self._word_of[place])
+        if weights[place] < _SURE or current <= self._num_said:
+            return None
+        first = self._first_unsaid_before(current, self._num_said)
+        if self._num_tokens(first, current) >= self._limits.skipped_tokens:
+            return self._spans[first][0]
+        self._num_said = current
+        return None
+
+    def _find_unsaid(self) -> int | None:
+        """Find the words at the end of the text that were not said; their first token, None where there are none.
+
+        Nobody has looked at them, or the path, which a glance ahead does not move, has not come to them.
+        """
+        last = len(self._spans)
+        first = self._first_unsaid_before(last, 0)
+        if self._num_tokens(first, last) > self._limits.end_left:
+            return self._spans[first][0]
+        if self._left[self._path.token] <= self._limits.end_left:
+            return None
+        return next((start for start, _ in self._spans if start > self._path.token), self._path.token)
+
+    def _first_unsaid_before(self, word: int, least: int) -> int:
+        """Go back from a word as long as those before it were not said."""
+        while word > least and not self._was_said(word - 1):
+            word -= 1
+        return word
+
+    def _num_tokens(self, first: int, stop: int) -> int:
+        return sum(end - start for start, end in self._spans[first:stop])
+
+    def _was_said(self, word: int) -> bool:
+        start, stop = self._spans[word]
+        return float(self._seen[start:stop].sum()) >= self._limits.least_seen * (stop - start)
+
+
+def _words_of_tokens(spans: list[tuple[int, int]], num_tokens: int) -> Ints:
+    """Number for each token its word, or the one before it: [n]."""
+    words = np.zeros(num_tokens, dtype=np.int64)
+    for number, (start, _) in enumerate(spans):
+        words[start:] = number
+    return words
+
+
+def _tokens_left(spans: list[tuple[int, int]], num_tokens: int) -> Floats:
+    """Count for each token those of words behind it: [n]."""
+    is_of_word = np.zeros(num_tokens)
+    for start, stop in spans:
+        is_of_word[start:stop] = 1.0
+    return np.cumsum(is_of_word[::-1])[::-1] - is_of_word

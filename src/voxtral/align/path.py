@@ -1,0 +1,125 @@
+"""The way of speech through its text: for each frame the token that is being spoken, never going back.
+
+A Viterbi search over frames and tokens, one frame at a time, so that a stream knows where it is. Knows no words, no
+seconds and no model. Read next: `voxtral.align.attention`, where the weights come from.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Weights = npt.NDArray[np.float32]
+    Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.int64]
+
+# What a token without any attention is worth, so that its logarithm stays a number.
+FLOOR = 1e-3
+# For each token that a path leaves out at the start or at the end of the text, in nats.
+EDGE_COST = 0.7
+# What scores so much worse than the best, in nats, is not expected to become the best any more.
+_MARGIN = 8.0
+
+
+class MonotonePath:
+    """The best way through the tokens of a text, found frame by frame.
+
+    What has been found of early frames stays as later ones come, but for the last few; see `num_final`.
+
+    Args:
+        num_tokens: n, of the text, at least 1.
+        max_step: tokens that one frame may go on by, at least 1.
+    """
+
+    def __init__(self, num_tokens: int, max_step: int) -> None:
+        self._num_tokens = num_tokens
+        self._max_step = max_step
+        # Ways that would come from before the text lead nowhere.
+        self._padded: Floats = np.full(max_step + num_tokens, -np.inf)
+        # [n, max_step + 1], of each token those it can be reached from: itself first, then the ones before it.
+        self._reachable = sliding_window_view(self._padded, max_step + 1)[:, ::-1]
+        self._scores = self._padded[max_step:]
+        self._tokens = np.arange(num_tokens)
+        self._scores[:] = -EDGE_COST * self._tokens
+        self._steps: list[npt.NDArray[np.int16]] = []
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that have been added."""
+        return len(self._steps)
+
+    @property
+    def token(self) -> int:
+        """The token that the latest frame is most probably at, by all frames so far."""
+        return int(self._scores.argmax())
+
+    def add(self, weights: Weights) -> None:
+        """Go on by one frame.
+
+        Args:
+            weights: [n], of each token, adding up to 1.
+        """
+        gain = np.log(weights + FLOOR)
+        if not self._steps:
+            step = np.zeros(self._num_tokens, dtype=np.int16)
+            best = self._scores
+        else:
+            step = self._reachable.argmax(axis=1).astype(np.int16)
+            best = self._scores[self._tokens - step]
+        self._scores[:] = best + gain
+        self._steps.append(step)
+
+    def trace(self) -> Ints:
+        """Follow the best way back from the latest frame: [T], the token of each frame, never decreasing.
+
+        A way that ends before the text does pays for what it leaves out.
+        """
+        if not self._steps:
+            return np.zeros(0, dtype=np.int64)
+        token = int((self._scores - EDGE_COST * (self._num_tokens - 1 - self._tokens)).argmax())
+        return self._back_from(token, self.num_frames)
+
+    def num_final(self) -> int:
+        """Count the frames whose tokens no later frame is expected to change.
+
+        All ways that score near the best have come by the same token there.
+        """
+        rivals = np.flatnonzero(self._scores >= self._scores.max() - _MARGIN)
+        for frame in range(self.num_frames - 1, -1, -1):
+            if len(rivals) == 1:
+                return frame + 1
+            rivals = np.unique(rivals - self._steps[frame][rivals])
+        return 0
+
+    def trace_final(self) -> Ints:
+        """Give the tokens of the frames that are final: [num_final()]."""
+        num_final = self.num_final()
+        return self._back_from(self.token, self.num_frames)[:num_final]
+
+    def _back_from(self, token: int, num_frames: int) -> Ints:
+        path = np.empty(num_frames, dtype=np.int64)
+        for frame in range(num_frames - 1, -1, -1):
+            path[frame] = token
+            token -= int(self._steps[frame][token])
+        return path
+
+
+def find_path(weights: Weights, max_step: int) -> Ints:
+    """Find the way through a text of which all frames are there.
+
+    Args:
+        weights: [T, n], of each frame over the tokens.
+        max_step: tokens that one frame may go on by.
+
+    Returns:
+        [T], the token of each frame, never decreasing.
+    """
+    path = MonotonePath(weights.shape[1], max_step)
+    for row in weights:
+        path.add(row)
+    return path.trace()

@@ -1,0 +1,122 @@
+"""Every word is heard, on nano: ends that come early, words and their times, and nothing changed where all is well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from voxtral import Audio, AudioChunk, SegmentInfo, VoxtralTTS
+from voxtral.engine.options import EngineOptions
+
+# What an end in the middle has swallowed, what a reader would say, and a seed with which it did.
+SWALLOWED = [
+    (
+        "Hello there, my ... friend, the train leaves at noon today.",
+        "Hello there, my friend, the train leaves at noon today.",
+        0,
+    ),
+    ("The U.S. economy grew. The U.K. did not follow it.", "The US economy grew. The UK did not follow it.", 2),
+    ("Hello 你好 there, my friend.", "Hello there, my friend.", 1),
+    ("The train leaves at noon. It is 12 o'clock.", "The train leaves at noon. It is o'clock.", 0),
+    ("Das ist ... nun ja ... nicht so einfach, mein Freund.", "Das ist, nun ja, nicht so einfach, mein Freund.", 0),
+]
+PLAIN = "The train leaves at noon today. It will be late."
+
+
+@pytest.fixture(scope="module")
+def nano() -> Iterator[VoxtralTTS]:
+    # One at a time, so that the same bits come whatever was asked before.
+    model = VoxtralTTS.from_pretrained("nano", device="cpu", options=EngineOptions(max_batch=1))
+    yield model
+    model.close()
+
+
+def words_heard(audio: Audio) -> list[str]:
+    return [audio.text[word.text_start : word.text_end] for word in audio.words if word.confidence > 0]
+
+
+@pytest.mark.parametrize(("text", "twin", "seed"), SWALLOWED, ids=[text[:20] for text, *_ in SWALLOWED])
+def test_what_an_early_end_would_swallow_is_said(nano: VoxtralTTS, text: str, twin: str, seed: int) -> None:
+    audio = nano.synthesize(text, seed=seed, timestamps=True)
+    plain = nano.synthesize(twin, seed=seed)
+    assert audio.duration > 0.75 * plain.duration
+    last = text.split()[-1]
+    assert words_heard(audio)[-1] == last
+
+
+def test_without_keeping_to_the_text_the_end_is_the_models_own(nano: VoxtralTTS) -> None:
+    text, *_ = SWALLOWED[0]
+    audio = nano.synthesize(text, seed=0, keep_to_text=False, timestamps=True)
+    assert audio.duration < 2.0
+    # What was not heard is listed all the same, without length.
+    assert "friend," not in words_heard(audio)
+    assert [text[word.text_start : word.text_end] for word in audio.words] == text.split()
+    assert audio.words[-1].start_s == audio.words[-1].end_s
+
+
+def test_where_all_is_well_no_sample_changes(nano: VoxtralTTS) -> None:
+    plain = nano.synthesize(PLAIN, seed=3, keep_to_text=False)
+    for options in ({}, {"timestamps": True, "verify": "report"}):
+        assert np.array_equal(nano.synthesize(PLAIN, seed=3, **options).samples, plain.samples)
+
+
+def test_each_word_is_there_once_in_order_and_inside_of_its_segment(nano: VoxtralTTS) -> None:
+    text = f"{PLAIN} {PLAIN} {SWALLOWED[0][0]}"
+    audio = nano.synthesize(text, seed=1, timestamps=True, speed=1.5, pause=0.4)
+    assert [text[word.text_start : word.text_end] for word in audio.words] == text.split()
+    assert all(segment.timing == "attention" for segment in audio.segments)
+    starts = [word.start_s for word in audio.words]
+    assert starts == sorted(starts)
+    for segment in audio.segments:
+        for word in segment.words:
+            assert segment.start_s - 1e-6 <= word.start_s <= word.end_s <= segment.end_s + 1e-6
+            assert segment.text_start <= word.text_start < word.text_end <= segment.text_end
+
+
+def test_a_stream_brings_the_words_that_the_whole_has(nano: VoxtralTTS) -> None:
+    text = f"{SWALLOWED[0][0]} {PLAIN} {PLAIN}"
+    whole = nano.synthesize(text, seed=2, timestamps=True)
+    chunks: list[AudioChunk] = []
+    with_words = nano.synthesize_stream(text, seed=2, timestamps=True)
+    chunks += with_words
+    assert np.array_equal(np.concatenate([chunk.samples for chunk in chunks]), whole.samples)
+    assert tuple(word for chunk in chunks for word in chunk.words) == whole.words
+    assert with_words.handle.segments == whole.segments
+    position = 0
+    for chunk in chunks:
+        assert chunk.start == position
+        position += len(chunk)
+        # Final by this chunk means that its audio is there, but for the words that an end makes final.
+        assert all(word.end_s <= position / whole.sample_rate + 1e-6 for word in chunk.words)
+
+
+@pytest.mark.parametrize("size", [100, 4096])
+def test_chunks_of_one_size_bring_all_words_too(nano: VoxtralTTS, size: int) -> None:
+    whole = nano.synthesize(PLAIN, seed=2, timestamps=True)
+    chunks = list(nano.synthesize_stream(PLAIN, seed=2, timestamps=True, chunk_size=size))
+    assert tuple(word for chunk in chunks for word in chunk.words) == whole.words
+    assert all(len(chunk) == size for chunk in chunks[:-1])
+
+
+def test_what_is_said_by_another_take_is_a_part_of_its_own(nano: VoxtralTTS) -> None:
+    text = "A. B. C. D. E. F. G. H."
+    audios = [nano.synthesize(text, seed=seed, timestamps=True) for seed in (0, 1)]
+    resumed = [audio for audio in audios if len(audio.segments) > 1]
+    assert resumed
+    for audio in resumed:
+        assert audio.finish_reason == "retried"
+        assert audio.stats is not None
+        assert audio.stats.num_retries == len(audio.segments) - 1
+        _check_parts(text, audio.segments)
+
+
+def _check_parts(text: str, segments: tuple[SegmentInfo, ...]) -> None:
+    assert segments[0].text_start == 0
+    assert segments[-1].text_end == len(text)
+    for before, after in pairwise(segments):
+        assert not text[before.text_end : after.text_start].strip()
+        assert before.text_end <= after.text_start
+        assert before.end_s < after.start_s
