@@ -205,7 +205,8 @@ def fake_as_at_first(model: Any, codec: Clock, runner: Any) -> None:
 def make_outputs(model: Any, runner: Any, num_rows: int) -> Any:
     """Make what a frame would have made; nobody ends."""
     books = model.config.codebooks
-    return runner.FrameOutputs(
+    owner = runner if hasattr(runner, "FrameOutputs") else importlib.import_module("voxtral.engine.frame")
+    return owner.FrameOutputs(
         torch.full((num_rows, books.num_codebooks), 2),
         torch.ones(num_rows, dtype=torch.bool),
         torch.zeros(num_rows, model.config.backbone.dim),

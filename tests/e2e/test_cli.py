@@ -1157,8 +1157,9 @@ def test_a_switch_is_its_variable_while_the_command_runs(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(VoxtralTTS, "from_pretrained", load)
     monkeypatch.setenv("VOXTRAL_TRITON", "1")
+    monkeypatch.delenv("VOXTRAL_CALIBRATION")
     assert run(["speak", "Hello.", "--model", str(BRIEF), "--no-graphs", "--no-triton"]) == 1
-    assert seen == {"cuda_graphs": True, "triton": True, "self_check": False}
+    assert seen == {"cuda_graphs": True, "triton": True, "self_check": False, "calibration": False}
     assert os.environ["VOXTRAL_TRITON"] == "1"
     assert "VOXTRAL_CUDA_GRAPHS" not in os.environ
 

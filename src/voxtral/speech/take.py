@@ -82,7 +82,12 @@ class Take:
         """Where the times of its words come from."""
         if not self._plan.timestamps:
             return "none"
-        return "proportional" if self._follower is None else "attention"
+        return "attention" if self._is_followed else "proportional"
+
+    @property
+    def _is_followed(self) -> bool:
+        """Whether the attention of all its frames was measured; a device may fail at that and speak on."""
+        return self._follower is not None and len(self._follower.weights) >= self.handle.stats.num_frames
 
     def hear(self, chunk: AudioChunk) -> AudioChunk:
         """Note a chunk, and give it the words that are final with it."""
@@ -116,11 +121,13 @@ class Take:
         """
         self.rest = left.rest
         late: tuple[WordTime, ...] = ()
-        if self._timer is not None:
+        if self._timer is not None and self._is_followed:
             late = self._timer.finish(self.handle.stats.num_frames, self.text_end)
             self.words = self._timer.words
         elif self._plan.timestamps and self._plan.script is not None:
-            late = self.words = self._plan.script.proportional_times(self.segment, self.samples)
+            given = () if self._timer is None else self._timer.words
+            late = after(given, self._plan.script.proportional_times(self.segment, self.samples))
+            self.words = given + late
         if self._plan.verify != "off":
             self.check = self._checked(known)
         if left.given_up is not None:
@@ -133,7 +140,7 @@ class Take:
         from voxtral.align.checks import check_speech, unchecked_speech
 
         plan, text, stop = self._plan, self.segment.text, self.handle.stop
-        if self._follower is None or plan.alignment is None:
+        if self._follower is None or not self._is_followed or plan.alignment is None:
             span = (text.start, text.end)
             return unchecked_speech(text.text, span, self.samples, plan.sample_rate, stop=stop, known=known)
         return check_speech(self._as_spoken(self._follower, plan.alignment), plan.alignment)
@@ -207,6 +214,16 @@ class Take:
         if stop == "length":
             return "length" if self._plan.has_explicit_budget else "runaway"
         return "ok" if self._has_sound else "silent"
+
+
+def after(given: tuple[WordTime, ...], times: tuple[WordTime, ...]) -> tuple[WordTime, ...]:
+    """Take the words that were not given yet, none before the end of the last one that was."""
+    if not given:
+        return times
+    end_s, num_given = given[-1].end_s, len(given)
+    return tuple(
+        replace(word, start_s=max(word.start_s, end_s), end_s=max(word.end_s, end_s)) for word in times[num_given:]
+    )
 
 
 @dataclass(frozen=True)

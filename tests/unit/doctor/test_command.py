@@ -41,7 +41,10 @@ def test_the_report_says_what_would_be_used_and_why(capsys: pytest.CaptureFixtur
     assert any(line.startswith("memory") for line in lines)
 
 
-def test_it_ends_with_a_block_to_paste_that_names_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_ends_with_a_block_to_paste_that_names_nobody(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VOXTRAL_CALIBRATION")
     code, lines = run(capsys, "--model", str(TINY), "--device", "cpu")
     assert code == 0
     assert lines[lines.index("no check failed, 0 warnings") + 1] == "----- report: paste from here to the end -----"
@@ -65,6 +68,7 @@ def test_a_part_of_the_block_that_fails_is_a_line(
         raise RuntimeError(f"no\nspace in {Path.home()}/.triton")
 
     monkeypatch.setattr(report, "examine", fail)
+    monkeypatch.delenv("VOXTRAL_CALIBRATION")
     code, lines = run(capsys, "--model", str(TINY), "--device", "cpu", "--no-triton", "--json")
     assert code == 0
     described = {entry["about"]: entry["text"] for entry in json.loads(lines[-1])["report"]}
