@@ -1,4 +1,4 @@
-"""What is known of a take: words that were given, and those that were not where the attention stopped being measured."""
+"""What is known of a take: words that were given, and those where the attention stopped being measured."""
 
 from voxtral.speech.take import after
 from voxtral.types import WordTime
