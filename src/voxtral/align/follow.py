@@ -193,7 +193,7 @@ class Follower(TextFollower):
             is_over = self._num_stalled == 0 and self._path.token >= held.token and not self._back
             goes_on = is_over and self._was_said(int(self._word_of[held.token]))
         elif held.why == "stall":
-            goes_on = self._path.token >= held.token + self._limits.go_on
+            goes_on = self._path.token >= held.token + self._limits.go_on and not self._back
         elif held.why == "back":
             goes_on = len(self._back) < 2
         else:
