@@ -2,8 +2,9 @@
 
 `benchmarks/texts/odd/LANGUAGE.jsonl` has a text a line: `id`, `language`, `class`, `text`, and `plain`, the twin. Where
 nano has no sound for a token (digits, emoji, another script) or a reader might say it in more than one way
-(abbreviations), the twin has a gap in braces: `{}`, or `{eight forty-five}` with the words of a reader. Letters that are
-spelled are gaps too, without braces (`spelled_letters`). What is said in a gap is not judged, the words around it are.
+(abbreviations), the twin has a gap in braces: `{}`, or `{eight forty-five}` with the words of a reader. Letters that
+are spelled are gaps too, without braces (`spelled_letters`). What is said in a gap is not judged, the words around it
+are.
 """
 
 from __future__ import annotations

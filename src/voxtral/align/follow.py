@@ -89,11 +89,13 @@ class _Held:
         why: an end that came too early, speech that stands still, words that were passed over, or that are said again.
         token: from which the text is to be spoken on if they are dropped.
         num_frames: of them, those in which speech did not get on.
+        words: the first that was passed over, and the one behind the last.
     """
 
     why: _Why
     token: int
     num_frames: int = 0
+    words: tuple[int, int] = (0, 0)
 
 
 class Follower(TextFollower):
@@ -166,9 +168,10 @@ class Follower(TextFollower):
         if not self._is_strict:
             return "end" if says_end else "keep"
         self._release_held()
-        passed = self._find_passed()
-        if passed is not None:
-            self._hold("passed", passed)
+        if self._held is None or self._held.why != "passed":
+            passed = self._find_passed()
+            if passed is not None:
+                self._held = _Held("passed", self._spans[passed[0]][0], words=passed)
         if len(self._back) >= self._limits.back_frames:
             return self._when_repeating()
         if says_end:
@@ -197,7 +200,7 @@ class Follower(TextFollower):
         elif held.why == "back":
             goes_on = len(self._back) < 2
         else:
-            goes_on = self._find_passed() is None
+            goes_on = self._is_back_before(held.words)
         if goes_on:
             self._held = None
 
@@ -246,18 +249,27 @@ class Follower(TextFollower):
         self._hold("end", unsaid)
         return "lost"
 
-    def _find_passed(self) -> int | None:
-        """Find words that were passed over for the one that is looked at; their first token, None where all is well."""
-        weights = self.weights[-1]
-        place = int(weights.argmax())
-        current = int(self._word_of[place])
-        if weights[place] < _SURE or current <= self._num_said:
+    def _find_passed(self) -> tuple[int, int] | None:
+        """Find words that were passed over for the one that is looked at: the first, and the one behind the last."""
+        current = self._looked_at()
+        if current is None or current <= self._num_said:
             return None
-        first, size = self._worst_unsaid_before(current)
+        first, size = self._worst_unsaid(self._num_said, current)
         if size >= self._limits.skipped_tokens:
-            return self._spans[first][0]
+            return first, current
         self._num_said = current
         return None
+
+    def _is_back_before(self, passed: tuple[int, int]) -> bool:
+        """Tell whether words that were passed over are said after all, or nothing says that they will not be."""
+        current = self._looked_at()
+        return current is None or current < passed[1] or self._worst_unsaid(*passed)[1] < self._limits.skipped_tokens
+
+    def _looked_at(self) -> int | None:
+        """Give the word that the latest frame looks at; None where it is not sure."""
+        weights = self.weights[-1]
+        place = int(weights.argmax())
+        return None if weights[place] < _SURE else int(self._word_of[place])
 
     def _find_unsaid(self) -> int | None:
         """Find the words at the end of the text that were not said; their first token, None where there are none.
@@ -293,13 +305,13 @@ class Follower(TextFollower):
     def _num_tokens(self, first: int, stop: int) -> int:
         return sum(end - start for start, end in self._spans[first:stop])
 
-    def _worst_unsaid_before(self, word: int) -> tuple[int, int]:
-        """Find where the words before one begin that were passed over, and how much there was to say of them.
+    def _worst_unsaid(self, least: int, word: int) -> tuple[int, int]:
+        """Find where the words before one begin that were not said, and how much there was to say of them.
 
         A word between them that was said, or that a glance fell on, weighs against them.
         """
         worst, size, first = 0, 0, word
-        for number in range(word - 1, self._num_said - 1, -1):
+        for number in range(word - 1, least - 1, -1):
             start, stop = self._spans[number]
             weight = sum(max(1, size) for size in self._sizes[start:stop])
             size += -weight if self._was_said(number) else weight

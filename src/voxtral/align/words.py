@@ -63,8 +63,8 @@ class WordSpans:
     Attributes:
         words: in the order of the text; `first` and `last` of those that sound never decrease.
         num_tokens: n, of the text as spoken.
-        sizes: of each token, how much there is to say of it: 0 of marks and spaces, 2 of kana, which are syllables, 1 of
-            anything else.
+        sizes: of each token, how much there is to say of it: 0 of marks and spaces, 2 of kana, which are syllables, 1
+            of anything else.
     """
 
     words: tuple[WordSpan, ...]
