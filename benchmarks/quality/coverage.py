@@ -9,7 +9,7 @@ middle of a lost clause does not end the run, and the errors of a recogniser, wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -91,12 +91,12 @@ class Reference:
     gaps: frozenset[int] = field(default_factory=frozenset[int])
 
 
-def join_parts(parts: Sequence[Sequence[int]], *, are_gaps_judged: bool = False) -> Reference:
+def join_parts(parts: Sequence[Sequence[int]], *, judged: Collection[int] = ()) -> Reference:
     """Make a reference of parts: what is judged and the words of a gap in turn, the judged ones first and last.
 
     Args:
         parts: phonemes of each.
-        are_gaps_judged: count the words of gaps as text; one without words stays a gap.
+        judged: numbers of gaps whose words count as text; one without words stays a gap.
 
     >>> join_parts([[1, 2], [3], [4]]).gaps
     frozenset({2})
@@ -104,7 +104,7 @@ def join_parts(parts: Sequence[Sequence[int]], *, are_gaps_judged: bool = False)
     phonemes: list[int] = []
     gaps: set[int] = set()
     for number, part in enumerate(parts):
-        if number % 2 and not (are_gaps_judged and part):
+        if number % 2 and not (number in judged and part):
             gaps.add(len(phonemes))
         else:
             phonemes.extend(part)

@@ -2,8 +2,9 @@
 
 `benchmarks/texts/odd/LANGUAGE.jsonl` has a text a line: `id`, `language`, `class`, `text`, and `plain`, the twin. Where
 nano has no sound for a token (digits, emoji, another script) or a reader might say it in more than one way
-(abbreviations), the twin has a gap in braces: `{}`, or `{eight forty-five}` with the words of a reader. What is said in
-a gap is not judged, the words around it are.
+(abbreviations), the twin has a gap in braces: `{}`, or `{eight forty-five}` with the words of a reader. Letters that
+are spelled are gaps too, without braces (`spelled_letters`). What is said in a gap is not judged, the words around it
+are.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.quality.spelled_letters import find_spelled
 from train.corpus import CorpusError
 from train.texts import LANGUAGES
 
@@ -52,7 +54,31 @@ class OddText:
         >>> OddText("en-foreign-9", "en", "foreign", "Hello 你好 there", "Hello {} there").parts
         ('Hello', '', 'there')
         """
-        return tuple(part.strip() for part in _GAP.split(self.plain))
+        return tuple(part for part, _ in self._cut())
+
+    @property
+    def letter_gaps(self) -> frozenset[int]:
+        """The numbers of the parts that are spelled letters.
+
+        >>> text = OddText("en-initials-9", "en", "initials", "The U.K. has 4", "The U K has {four}")
+        >>> text.parts, sorted(text.letter_gaps)
+        (('The', 'U K', 'has', 'four', ''), [1])
+        """
+        return frozenset(number for number, (_, is_spelled) in enumerate(self._cut()) if is_spelled)
+
+    def _cut(self) -> list[tuple[str, bool]]:
+        """Cut the twin into its parts, and say of each whether it is spelled letters."""
+        found: list[tuple[str, bool]] = []
+        for number, piece in enumerate(_GAP.split(self.plain)):
+            if number % 2:
+                found.append((piece.strip(), False))
+                continue
+            at = 0
+            for start, stop in find_spelled(piece, self.language):
+                found += [(piece[at:start].strip(), False), (piece[start:stop], True)]
+                at = stop
+            found.append((piece[at:].strip(), False))
+        return found
 
 
 def read_odd_texts(languages: Sequence[str] = LANGUAGES, folder: Path = ODD_TEXTS) -> list[OddText]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,10 +47,15 @@ class Spelling:
     parts: tuple[tuple[str, ...], ...]
     seconds: float
 
-    def reference(self, phonemes: Phonemes, *, are_gaps_judged: bool = False) -> Reference:
-        """Number the phonemes as a recogniser does."""
+    def reference(self, phonemes: Phonemes, *, judged: Collection[int] = ()) -> Reference:
+        """Number the phonemes as a recogniser does.
+
+        Args:
+            phonemes: of the recogniser.
+            judged: numbers of gaps whose words are to be said too.
+        """
         parts = [[phonemes.ids[name] for name in part] for part in self.parts]
-        return join_parts(parts, are_gaps_judged=are_gaps_judged)
+        return join_parts(parts, judged=judged)
 
 
 def digest(parts: Sequence[str]) -> str:

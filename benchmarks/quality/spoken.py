@@ -5,8 +5,9 @@
 
 `speak` sends each text through `VoxtralTTS.synthesize` as a program would, 16 at a time, with one seed after the other
 in the presets of its language in turn, and writes what was heard into the folder STATE, a line an utterance. What is
-there already is not spoken again, so a run that was stopped goes on. `report` aligns what was heard with the twins.
-Needs no teacher: what is to be heard is kept beside the texts (`references.py`).
+there already is not spoken again, so a run that was stopped goes on. `report` aligns what was heard with the twins,
+once with the letters that are spelled as gaps and once with them judged. Needs no teacher: what is to be heard is kept
+beside the texts (`references.py`).
 """
 
 from __future__ import annotations
@@ -238,8 +239,21 @@ def _keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def judge(texts: Sequence[OddText], utterances: Iterable[Utterance], options: argparse.Namespace) -> list[Outcome]:
-    """Compare what was heard with the references."""
+def judge(
+    texts: Sequence[OddText],
+    utterances: Iterable[Utterance],
+    options: argparse.Namespace,
+    *,
+    are_letters_judged: bool = False,
+) -> list[Outcome]:
+    """Compare what was heard with the references; a text of which nothing is judged has no outcome.
+
+    Args:
+        texts: that were spoken.
+        utterances: what was heard of them.
+        options: of the command line.
+        are_letters_judged: letters that are spelled are to be said too.
+    """
     phonemes = Recogniser.load(options.recogniser).phonemes
     names = {number: name for name, number in phonemes.ids.items()}
     spellings = read_spellings(ODD_TEXTS)
@@ -248,7 +262,10 @@ def judge(texts: Sequence[OddText], utterances: Iterable[Utterance], options: ar
     for one in utterances:
         if (text := by_id.get(one.id)) is None or one.id in _NOT_JUDGED:
             continue
-        reference = spellings[one.id].reference(phonemes, are_gaps_judged=options.judge_gaps)
+        judged = range(len(text.parts)) if options.judge_gaps else text.letter_gaps if are_letters_judged else ()
+        reference = spellings[one.id].reference(phonemes, judged=judged)
+        if not reference.phonemes:
+            continue
         coverage = compare(one.heard, reference)
         missing, extra = coverage.missing, coverage.extra
         outcomes.append(
@@ -277,7 +294,8 @@ def judge(texts: Sequence[OddText], utterances: Iterable[Utterance], options: ar
 def report(options: argparse.Namespace) -> None:
     """Count, and write what was asked for."""
     texts = read_odd_texts(options.languages)
-    outcomes = judge(texts, read_state(options.state), options)
+    utterances = read_state(options.state)
+    outcomes = judge(texts, utterances, options)
     settings = json.loads((options.state / "settings.json").read_text(encoding="utf-8"))
     content: dict[str, Any] = {
         "benchmark": "spoken",
@@ -289,6 +307,7 @@ def report(options: argparse.Namespace) -> None:
         "not_judged": list(_NOT_JUDGED),
         "num_texts": len({one.id for one in outcomes}),
         **summarise(outcomes),
+        "letters_judged": summarise(judge(texts, utterances, options, are_letters_judged=True)),
     }
     if options.json is not None:
         options.json.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

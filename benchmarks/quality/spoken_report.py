@@ -119,7 +119,7 @@ def _grouped(outcomes: Sequence[Outcome], key: Callable[[Outcome], str]) -> dict
 
 def write_markdown(report: Mapping[str, Any]) -> str:
     """Lay out the rates of a report as tables."""
-    whole = [("all", report["all"])]
+    whole = [("all", report["all"]), ("all, letters judged", report["letters_judged"]["all"])]
     grouped = (("class", "by_class"), ("language", "by_language"))
     return "\n\n".join(_table(name, [*report[key].items(), *whole]) for name, key in grouped)
 

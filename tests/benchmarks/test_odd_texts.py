@@ -62,7 +62,7 @@ def test_every_kind_of_space_and_line_end_occurs() -> None:
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.id)
 def test_a_twin_is_plain(text: OddText) -> None:
     judged = "".join(text.parts[::2])
-    assert any(char.isalpha() for char in judged)
+    assert any(char.isalpha() for char in judged) or set(range(1, len(text.parts), 2)) == text.letter_gaps
     assert not any(char.isdigit() for char in judged + "".join(text.parts[1::2]))
     assert text.plain == " ".join(text.plain.split())
     # Joiners are letters to Devanagari, but no twin needs one.

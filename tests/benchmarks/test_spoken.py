@@ -31,11 +31,13 @@ from benchmarks.quality.spoken import Listener, Utterance, find_told, list_jobs,
 from benchmarks.quality.spoken_report import Outcome, summarise, wilson, write_markdown
 from benchmarks.report import ROOT
 from train.corpus import Phonemes
+from train.recogniser import Recogniser
 from train.teacher import SilentTextError
 from train.texts import LANGUAGES
 from voxtral.errors import GenerationError, TextError
 
 _SENTENCE = tuple(range(1, 41))
+RECOGNISER = Path(spoken.__file__).with_name("recogniser.safetensors")
 _LONG = range(260, 381)
 _LONG_IN_KANA = range(130, 191)  # a kana counts as two letters, as where texts are cut
 
@@ -110,7 +112,7 @@ def test_words_of_a_gap_are_judged_only_where_that_is_asked() -> None:
     parts = [_SENTENCE[:10], _SENTENCE[10:20], _SENTENCE[20:]]
     heard = _SENTENCE[:10] + _SENTENCE[20:]
     assert not compare(heard, join_parts(parts)).is_lost
-    assert compare(heard, join_parts(parts, are_gaps_judged=True)).is_lost
+    assert compare(heard, join_parts(parts, judged={1})).is_lost
 
 
 @given(
@@ -150,6 +152,7 @@ def test_a_report_counts_the_lost_apart_from_the_refused_and_the_told() -> None:
         _outcome(3, is_refused=True),
     ]
     report = summarise(outcomes)
+    report["letters_judged"] = summarise(outcomes[:2])
     counts = report["all"]
     assert (counts["lost"]["hits"], counts["lost"]["of"], counts["refused"]) == (2, 3, 1)
     assert (counts["dropped"]["hits"], counts["lost_untold"]["hits"]) == (1, 1)
@@ -157,7 +160,22 @@ def test_a_report_counts_the_lost_apart_from_the_refused_and_the_told() -> None:
     assert [one["id"] for one in report["lost"]] == ["en-short-1", "en-short-1"]
     assert report["lost"][0]["missing"] == "a b"
     assert report["refused"] == {"en-short-3": 1}
-    assert "| all | 3 | 2 (66.7 %) | 20.8 % to 93.8 % | 1 | 1 | 1 of 2 | 1 | 1 |" in write_markdown(report)
+    table = write_markdown(report)
+    assert "| all | 3 | 2 (66.7 %) | 20.8 % to 93.8 % | 1 | 1 | 1 of 2 | 1 | 1 |" in table
+    assert "| all, letters judged | 2 | 2 (100.0 %) |" in table
+
+
+def test_letters_that_are_spelled_are_judged_only_where_that_is_asked() -> None:
+    texts = read_odd_texts(["en"])
+    only, among = (next(text for text in texts if text.id == one) for one in ("en-letters-1", "en-initials-1"))
+    spelled = read_spellings(ODD_TEXTS)
+    phonemes = Recogniser.load(RECOGNISER).phonemes
+    silence = [Utterance(text.id, 0, "en_f1", 0.1, ()) for text in (only, among)]
+    options = argparse.Namespace(recogniser=RECOGNISER, judge_gaps=False)
+    [outcome] = spoken.judge(texts, silence, options)  # of the other nothing is judged
+    assert outcome.id == among.id
+    assert len(outcome.missing.split()) == len(spelled[among.id].reference(phonemes).phonemes)
+    assert [one.id for one in spoken.judge(texts, silence, options, are_letters_judged=True)] == [only.id, among.id]
 
 
 def test_pieces_are_all_of_the_work_and_share_nothing() -> None:
@@ -234,7 +252,7 @@ def test_every_text_has_a_reference_that_is_not_stale(name: str) -> None:
     spellings = read_spellings(ODD_TEXTS if name == "odd" else CHECK_TEXTS / name)
     assert {text.id: digest(text.parts) for text in texts} == {one.id: one.digest for one in spellings.values()}
     assert all(len(spellings[text.id].parts) == len(text.parts) for text in texts)
-    assert all(any(one.parts[::2]) for one in spellings.values())
+    assert all(any(spellings[text.id].parts[::2]) or text.letter_gaps for text in texts)
 
 
 def test_a_teacher_spells_each_part_and_a_silent_one_as_nothing(tmp_path: Path) -> None:
@@ -251,7 +269,7 @@ def test_a_teacher_spells_each_part_and_a_silent_one_as_nothing(tmp_path: Path) 
     assert read_spellings(tmp_path) == {text.id: spelled}
     phonemes = Phonemes({"a": 1, "b": 2}, {})
     assert spelled.reference(phonemes) == Reference((1, 2), frozenset({0}))
-    assert spelled.reference(phonemes, are_gaps_judged=True) == Reference((1, 2, 1, 2), frozenset({2}))
+    assert spelled.reference(phonemes, judged=range(5)) == Reference((1, 2, 1, 2), frozenset({2}))
 
 
 @pytest.mark.parametrize(("name", "count"), [("calibration", 120), ("judging", 170), ("long", 70)])

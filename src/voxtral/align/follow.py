@@ -3,8 +3,8 @@
 A model may choose its end at a pause in the middle of a sentence, go on with sounds of its own after the last word, or
 pass over words. Where its attention stands tells. An end that comes too early is held back, and what comes then is not
 given out until the next word is said; if it is not, the rest of the text is to be spoken as a segment of its own. So it
-is where speech stands still for long, and where it has passed over words. docs/ALIGN.md has the experiments. Read next:
-`voxtral.engine.following`, which says what the decisions mean.
+is where speech stands still for long, where it has passed over words, and where it says again what it has said.
+docs/ALIGN.md has the experiments. Read next: `voxtral.engine.following`, which says what the decisions mean.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class FollowLimits:
     Attributes:
         end_left: tokens of words that may be left when the model ends; a path may miss the last letters.
         least_seen: attention that the token of a word has had on average, if the word was said.
-        skipped_tokens: tokens of words that are passed over, from which on that is not let be.
+        skipped_tokens: tokens of words that are passed over, kana twice, from which on that is not let be.
         skip_frames: frames that are kept back until it is certain that words were passed over.
         hold_frames: frames that are made against an end that came too early before the place is given up.
         go_on: tokens that the path must go on by for what was held back to be speech.
@@ -47,6 +47,10 @@ class FollowLimits:
             before the place is given up.
         tail_frames: frames after the last letter that speech may take to die away.
         over_frames: further frames that are kept back for a late end before they are dropped.
+        token_frames: frames that a token of a word takes at least, where attention rests on a mark within the word.
+        pause_frames: frames that speech takes to die away there.
+        back_tokens: tokens behind the path, from which on a frame looks back.
+        back_frames: frames in a row that look back and get on there before the place is given up.
     """
 
     end_left: float = 1.0
@@ -58,6 +62,10 @@ class FollowLimits:
     stall_frames: int = 20
     tail_frames: int = 8
     over_frames: int = 4
+    token_frames: float = 0.6
+    pause_frames: int = 2
+    back_tokens: int = 6
+    back_frames: int = 3
 
     @classmethod
     def from_thresholds(cls, thresholds: Mapping[str, float]) -> FollowLimits:
@@ -70,7 +78,7 @@ class FollowLimits:
         )
 
 
-_Why = Literal["end", "stall", "passed"]
+_Why = Literal["end", "stall", "passed", "back"]
 
 
 @dataclass
@@ -78,14 +86,16 @@ class _Held:
     """Frames that are kept back.
 
     Attributes:
-        why: an end that came too early, speech that stands still, or words that were passed over.
+        why: an end that came too early, speech that stands still, words that were passed over, or that are said again.
         token: from which the text is to be spoken on if they are dropped.
         num_frames: of them, those in which speech did not get on.
+        words: the first that was passed over, and the one behind the last.
     """
 
     why: _Why
     token: int
     num_frames: int = 0
+    words: tuple[int, int] = (0, 0)
 
 
 class Follower(TextFollower):
@@ -109,6 +119,7 @@ class Follower(TextFollower):
         self._spans = [(int(np.floor(word.first)), int(np.ceil(word.last))) for word in words.words if word.is_sounding]
         self._word_of = _words_of_tokens(self._spans, words.num_tokens)
         self._left = _tokens_left(self._spans, words.num_tokens)
+        self._sizes = words.sizes
         self._seen: Floats = np.zeros(words.num_tokens)  # attention that each token has had
         self._num_said = 0  # words up to the last that is being said, those that were passed over included
         self._limits = limits or FollowLimits()
@@ -118,6 +129,10 @@ class Follower(TextFollower):
         self._num_denied = 0  # ends that were not believed since then
         self._held: _Held | None = None  # what is kept back, if anything is
         self._num_tail = 0  # frames at the end of the text
+        self._num_in_word = 0  # frames since the path came to the word it is at
+        self._word = -1
+        self._back: list[int] = []  # places behind the path that the latest frames have looked at, as far as they rise
+        self._sane = 0  # token that the path was at before that
 
     @property
     def token(self) -> int:
@@ -129,22 +144,42 @@ class Follower(TextFollower):
         self.weights.append(weights.copy())
         self._path.add(weights)
         self._seen += weights
+        word = int(self._word_of[self._path.token])
+        self._num_in_word = self._num_in_word + 1 if word == self._word else 1
+        self._word = word
+        self._look_back(weights)
         if self._path.token > self._furthest:
             self._furthest, self._num_stalled, self._num_denied = self._path.token, 0, 0
         else:
             self._num_stalled += 1
+
+    def _look_back(self, weights: Weights) -> None:
+        """Note whether a frame looks at what was said long before the place that the path is at."""
+        place = int(weights.argmax())
+        if weights[place] < _SURE or place >= self._path.token - self._limits.back_tokens:
+            self._back, self._sane = [], self._path.token
+        elif not self._back or place > self._back[-1]:
+            self._back.append(place)
+        elif place < self._back[-1]:
+            self._back = [place]
 
     def decide(self, *, says_end: bool) -> Decision:
         """See TextFollower."""
         if not self._is_strict:
             return "end" if says_end else "keep"
         self._release_held()
-        passed = self._find_passed()
-        if passed is not None:
-            self._hold("passed", passed)
+        if self._held is None or self._held.why != "passed":
+            passed = self._find_passed()
+            if passed is not None:
+                self._held = _Held("passed", self._spans[passed[0]][0], words=passed)
+        if len(self._back) >= self._limits.back_frames:
+            return self._when_repeating()
         if says_end:
             return self._at_an_end()
         if self._held is None:
+            if len(self._back) > 1:
+                self._hold("back", self._path.token)
+                return "wait"
             if self._left[self._path.token] <= self._limits.end_left:
                 return self._in_the_tail()
             if self._num_stalled <= self._limits.stall_frames:
@@ -158,12 +193,14 @@ class Follower(TextFollower):
         if held is None:
             return
         if held.why == "end":
-            is_over = self._num_stalled == 0 and self._path.token >= held.token
+            is_over = self._num_stalled == 0 and self._path.token >= held.token and not self._back
             goes_on = is_over and self._was_said(int(self._word_of[held.token]))
         elif held.why == "stall":
-            goes_on = self._path.token >= held.token + self._limits.go_on
+            goes_on = self._path.token >= held.token + self._limits.go_on and not self._back
+        elif held.why == "back":
+            goes_on = len(self._back) < 2
         else:
-            goes_on = self._find_passed() is None
+            goes_on = self._is_back_before(held.words)
         if goes_on:
             self._held = None
 
@@ -179,6 +216,8 @@ class Follower(TextFollower):
         held.num_frames += held.why == "passed" or self._num_stalled > 0
         if held.why == "stall":
             return "wait" if self._num_stalled <= 2 * self._limits.stall_frames else "lost"
+        if held.why == "back":
+            return "wait"
         patience = self._limits.hold_frames if held.why == "end" else self._limits.skip_frames - 1
         return "wait" if held.num_frames <= patience else "lost"
 
@@ -191,6 +230,14 @@ class Follower(TextFollower):
         self._num_denied += 1
         return "lost" if self._num_denied > self._limits.hold_frames else "again"
 
+    def _when_repeating(self) -> Decision:
+        """Give up speech that says again what it has said: go on with what is left, or end."""
+        # The path may have gone on meanwhile, to letters that are like those that are said again.
+        if self._left[self._sane] <= self._limits.end_left:
+            return "over"
+        self._held = _Held("back", self._sane + 1)
+        return "lost"
+
     def _in_the_tail(self) -> Decision:
         self._num_tail += self._left[self._path.token] == 0
         too_many = self._num_tail - self._limits.tail_frames
@@ -202,18 +249,27 @@ class Follower(TextFollower):
         self._hold("end", unsaid)
         return "lost"
 
-    def _find_passed(self) -> int | None:
-        """Find words that were passed over for the one that is looked at; their first token, None where all is well."""
-        weights = self.weights[-1]
-        place = int(weights.argmax())
-        current = int(self._word_of[place])
-        if weights[place] < _SURE or current <= self._num_said:
+    def _find_passed(self) -> tuple[int, int] | None:
+        """Find words that were passed over for the one that is looked at: the first, and the one behind the last."""
+        current = self._looked_at()
+        if current is None or current <= self._num_said:
             return None
-        first = self._first_unsaid_before(current, self._num_said)
-        if self._num_tokens(first, current) >= self._limits.skipped_tokens:
-            return self._spans[first][0]
+        first, size = self._worst_unsaid(self._num_said, current)
+        if size >= self._limits.skipped_tokens:
+            return first, current
         self._num_said = current
         return None
+
+    def _is_back_before(self, passed: tuple[int, int]) -> bool:
+        """Tell whether words that were passed over are said after all, or nothing says that they will not be."""
+        current = self._looked_at()
+        return current is None or current < passed[1] or self._worst_unsaid(*passed)[1] < self._limits.skipped_tokens
+
+    def _looked_at(self) -> int | None:
+        """Give the word that the latest frame looks at; None where it is not sure."""
+        weights = self.weights[-1]
+        place = int(weights.argmax())
+        return None if weights[place] < _SURE else int(self._word_of[place])
 
     def _find_unsaid(self) -> int | None:
         """Find the words at the end of the text that were not said; their first token, None where there are none.
@@ -224,9 +280,21 @@ class Follower(TextFollower):
         first = self._first_unsaid_before(last, 0)
         if self._num_tokens(first, last) > self._limits.end_left:
             return self._spans[first][0]
-        if self._left[self._path.token] <= self._limits.end_left:
+        if self._left[self._path.token] <= self._limits.end_left or self._is_within_the_last():
             return None
         return next((start for start, _ in self._spans if start > self._path.token), self._path.token)
+
+    def _is_within_the_last(self) -> bool:
+        """Tell whether the path rests on a mark of the last word, such as an apostrophe, for as long as the word takes.
+
+        There attention may stay while all letters of the word are said.
+        """
+        last = len(self._spans) - 1
+        if self._word != last or self._sizes[self._path.token] or not self._was_said(last):
+            return False
+        start, stop = self._spans[last]
+        needed = self._limits.token_frames * (stop - start) + self._limits.pause_frames
+        return start <= self._path.token < stop and self._num_in_word >= needed
 
     def _first_unsaid_before(self, word: int, least: int) -> int:
         """Go back from a word as long as those before it were not said."""
@@ -236,6 +304,20 @@ class Follower(TextFollower):
 
     def _num_tokens(self, first: int, stop: int) -> int:
         return sum(end - start for start, end in self._spans[first:stop])
+
+    def _worst_unsaid(self, least: int, word: int) -> tuple[int, int]:
+        """Find where the words before one begin that were not said, and how much there was to say of them.
+
+        A word between them that was said, or that a glance fell on, weighs against them.
+        """
+        worst, size, first = 0, 0, word
+        for number in range(word - 1, least - 1, -1):
+            start, stop = self._spans[number]
+            weight = sum(max(1, size) for size in self._sizes[start:stop])
+            size += -weight if self._was_said(number) else weight
+            if size > worst:
+                worst, first = size, number
+        return first, worst
 
     def _was_said(self, word: int) -> bool:
         start, stop = self._spans[word]

@@ -27,6 +27,7 @@ _READ_OUT = frozenset("%‰&@§+=°")
 # Punctuation inside of words, which nobody pauses at.
 _TYING = frozenset("-‐‑'’_/")
 _OPENING = ("Ps", "Pi")
+_KANA = ("HIRAGANA", "KATAKANA")
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,13 @@ class WordSpans:
     Attributes:
         words: in the order of the text; `first` and `last` of those that sound never decrease.
         num_tokens: n, of the text as spoken.
+        sizes: of each token, how much there is to say of it: 0 of marks and spaces, 2 of kana, which are syllables, 1
+            of anything else.
     """
 
     words: tuple[WordSpan, ...]
     num_tokens: int
+    sizes: tuple[int, ...]
 
 
 def verbatim_sources(start: int, end: int) -> list[Span]:
@@ -126,7 +130,15 @@ def spoken_words(
             )
         )
         heard_until = last + 1
-    return WordSpans(tuple(found), len(pieces))
+    return WordSpans(tuple(found), len(pieces), tuple(map(_size, pieces)))
+
+
+def _size(piece: bytes) -> int:
+    """Say how much there is to say of a token; one that ends within a character says something."""
+    text = piece.decode("utf-8", "replace")
+    if any(unicodedata.name(char, "").startswith(_KANA) for char in text):
+        return 2
+    return int(any(_sounds(char) or char == "\ufffd" for char in text))
 
 
 def _sounds(char: str) -> bool:

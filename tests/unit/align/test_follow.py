@@ -130,3 +130,74 @@ def test_an_end_for_which_the_path_jumped_to_the_last_mark_is_not_believed() -> 
     assert decisions[-1] == "lost"
     assert "end" not in decisions
     assert text[follower.token] == "D"
+
+
+ELISION = "une page après l'autre."
+
+
+def test_an_end_while_attention_rests_on_an_apostrophe_is_believed_once_the_word_had_its_time() -> None:
+    mark, word = ELISION.index("'"), ELISION.index("l'")
+    needed = LIMITS.token_frames * len("l'autre.") + LIMITS.pause_frames
+    start = [*through(0, word), (word, False)]
+    slow, _ = follow([*start, *[(mark, False)] * round(needed), (mark, True)], ELISION)
+    assert slow[-1] == "end"
+    assert set(slow[:-1]) == {"keep"}
+    hasty, _ = follow([*start, (mark, False), (mark, True)], ELISION)
+    assert "end" not in hasty
+
+
+@pytest.mark.parametrize("place", ["a", "u"])
+def test_a_letter_of_the_last_word_is_no_mark_to_rest_on(place: str) -> None:
+    rest = ELISION.rindex(place)
+    decisions, _ = follow([*through(0, rest), *[(rest, False)] * 12, (rest, True)], ELISION)
+    assert "end" not in decisions
+
+
+def test_a_mark_of_another_word_than_the_last_is_none_to_end_at() -> None:
+    text = "après l'autre une page."
+    mark = text.index("'")
+    decisions, _ = follow([*through(0, mark), *[(mark, False)] * 15, (mark, True)], text)
+    assert "end" not in decisions
+
+
+REPEAT = "We saw a boat on the sand, and a bird. Nobody came."
+
+
+def test_what_is_said_again_is_given_up_where_it_began_and_the_rest_is_left() -> None:
+    again, until = REPEAT.index("boat"), REPEAT.index("Nobody")
+    decisions, follower = follow([*through(0, until), *through(again, len(REPEAT))], REPEAT)
+    at = len(through(0, until))
+    assert decisions[at:] == ["keep", "wait", "lost"]
+    assert until - 3 <= follower.token <= until
+
+
+def test_what_is_said_again_after_all_was_said_is_dropped() -> None:
+    decisions, _ = follow([*through(0, len(REPEAT)), *through(REPEAT.index("boat"), len(REPEAT))], REPEAT)
+    assert decisions[-1] == "over"
+
+
+@pytest.mark.parametrize("glances", [[4] * 6, [4, 6], [8, 4, 8, 4]], ids=["rest", "two", "restless"])
+def test_a_look_back_that_does_not_get_on_is_let_be(glances: list[int]) -> None:
+    until = REPEAT.index("Nobody")
+    frames = [*through(0, until), *[(place, False) for place in glances], *through(until, len(REPEAT))]
+    decisions, _ = follow([*frames, (len(REPEAT) - 1, True)], REPEAT)
+    assert "lost" not in decisions
+    assert decisions[-1] == "end"
+
+
+@pytest.mark.parametrize(
+    ("text", "passed", "is_lost"), [("すなのうえにだれもいません", 3, True), ("We saw big red ox", 3, False)]
+)
+def test_a_kana_that_is_passed_over_counts_twice(text: str, passed: int, is_lost: bool) -> None:
+    place = 6 if is_lost else 7
+    after = text.index("red") if not is_lost else place + passed
+    decisions, _ = follow([*through(0, place, 1), *through(after, len(text), 1)], text)
+    assert ("lost" in decisions) is is_lost
+
+
+def test_a_glance_at_one_of_the_words_that_are_passed_over_does_not_hide_the_others() -> None:
+    text = "We saw the extraordinary red evening house there."
+    start, glance, house = (text.index(word) for word in ("extraordinary", "red", "house"))
+    decisions, follower = follow([*through(0, start), (glance, False), *through(house, len(text))], text)
+    assert "lost" in decisions
+    assert text[follower.token :].startswith(("extraordinary", "evening"))

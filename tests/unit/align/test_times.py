@@ -171,7 +171,7 @@ def test_where_the_way_is_plain_a_stream_finds_what_the_whole_finds() -> None:
 
 
 def test_a_segment_without_tokens_or_frames_has_its_words_unheard() -> None:
-    empty = WordClock(WordSpans((), 0), PLAIN, frame_rate=FRAME_RATE, sample_rate=RATE)
+    empty = WordClock(WordSpans((), 0, ()), PLAIN, frame_rate=FRAME_RATE, sample_rate=RATE)
     assert (empty.add_frames(np.zeros((2, 0), dtype=np.float32)), empty.end()) == ((), ())
     unheard = WordClock(_words("ab"), PLAIN, frame_rate=FRAME_RATE, sample_rate=RATE).end()
     assert unheard == (WordTime(0, 2, 0.0, 0.0, 0.0),)

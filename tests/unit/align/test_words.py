@@ -102,7 +102,7 @@ def test_kana_is_mapped_back_to_what_it_was_made_of() -> None:
 def test_words_of_a_part_lie_within_it() -> None:
     text = "one two three"
     words = spoken_words("two", text, verbatim_sources(4, 7), _chars("two"), within=(3, 8))
-    assert words == WordSpans((WordSpan(4, 7, 0, 3, is_sounding=True, follows_pause=True),), 3)
+    assert words == WordSpans((WordSpan(4, 7, 0, 3, is_sounding=True, follows_pause=True),), 3, (1, 1, 1))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 
 from voxtral.errors import JapaneseReaderMissingError, TextError
 from voxtral.text import kana
+from voxtral.text.clean import clean
 from voxtral.text.kana import LETTERS_PER_KANA, has_kanji
 from voxtral.text.normalize import normalize, write_in_kana
 from voxtral.text.segment import split_text
@@ -52,6 +53,17 @@ def test_kana_stays_without_the_extra(text: str) -> None:
     written = write_in_kana(text)
     assert written.text == text
     assert all(written.source_span(place, place + 1) == (place, place + 1) for place in range(len(text)))
+
+
+@pytest.mark.parametrize("gap", ["\n\n\n", "  ", "\r\n", "\u200b"], ids=["lines", "spaces", "line end", "unseen"])
+def test_what_was_cleaned_first_leads_back_to_the_text_as_given(gap: str) -> None:
+    source = f"した。{gap}だれも{gap}つかい"
+    cleaned = clean(source)
+    written = write_in_kana(cleaned.text).through(cleaned)
+    assert written.text == cleaned.text != source
+    for place, char in enumerate(written.text):
+        if char.isalpha():
+            assert source[slice(*written.source_span(place, place + 1))] == char
 
 
 @pytest.mark.usefixtures("no_dictionary")
