@@ -87,24 +87,29 @@ class MonotonePath:
     def num_final(self) -> int:
         """Count the frames whose tokens no later frame is expected to change.
 
-        All ways that score near the best have come by the same token there.
+        All ways that score near the best have come by the same token there. Ways never cross, so it is enough that the
+        outermost of them have.
         """
         rivals = np.flatnonzero(self._scores >= self._scores.max() - _MARGIN)
+        first, last = int(rivals[0]), int(rivals[-1])
         for frame in range(self.num_frames - 1, -1, -1):
-            if len(rivals) == 1:
+            if first == last:
                 return frame + 1
-            rivals = np.unique(rivals - self._steps[frame][rivals])
+            step = self._steps[frame]
+            first, last = first - int(step[first]), last - int(step[last])
         return 0
 
-    def trace_final(self) -> Ints:
-        """Give the tokens of the frames that are final: [num_final()]."""
+    def trace_final(self, since: int = 0) -> Ints:
+        """Give the tokens of the frames that are final, from one on: [num_final() - since], or none."""
         num_final = self.num_final()
-        return self._back_from(self.token, self.num_frames)[:num_final]
+        if num_final <= since:
+            return np.zeros(0, dtype=np.int64)
+        return self._back_from(self.token, self.num_frames, since)[: num_final - since]
 
-    def _back_from(self, token: int, num_frames: int) -> Ints:
-        path = np.empty(num_frames, dtype=np.int64)
-        for frame in range(num_frames - 1, -1, -1):
-            path[frame] = token
+    def _back_from(self, token: int, num_frames: int, since: int = 0) -> Ints:
+        path = np.empty(num_frames - since, dtype=np.int64)
+        for frame in range(num_frames - 1, since - 1, -1):
+            path[frame - since] = token
             token -= int(self._steps[frame][token])
         return path
 

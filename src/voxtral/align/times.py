@@ -55,21 +55,30 @@ class Track:
                 final stays.
             weights: [T or more, n].
         """
-        done = len(self.positions)
-        if len(path) <= done:
+        self.append(path[len(self.positions) :], weights)
+
+    def append(self, path: Ints, weights: Weights) -> None:
+        """Go on by the next frames.
+
+        Args:
+            path: [F], of them.
+            weights: [T or more, n], of all frames.
+        """
+        if not len(path):
             return
-        positions, near = np.empty(len(path) - done), np.empty(len(path) - done)
-        for index, frame in enumerate(range(done, len(path))):
-            first = max(0, int(path[frame]) - _REACH)
-            around = weights[frame, first : int(path[frame]) + _REACH + 1].astype(np.float64)
+        done = len(self.positions)
+        positions, near = np.empty(len(path)), np.empty(len(path))
+        for index, token in enumerate(map(int, path)):
+            first = max(0, token - _REACH)
+            around = weights[done + index, first : token + _REACH + 1].astype(np.float64)
             near[index] = around.sum()
             place = np.arange(first, first + len(around)) + 0.5
-            positions[index] = (around @ place) / near[index] if near[index] > 0 else path[frame] + 0.5
+            positions[index] = (around @ place) / near[index] if near[index] > 0 else token + 0.5
         latest = self.positions[-1] if done else 0.0
         self.positions = np.concatenate((self.positions, np.maximum.accumulate(np.maximum(positions, latest))))
         self.near = np.concatenate((self.near, near))
         # What was final may turn out not to be on the best way; it stays, and what follows does not go behind it.
-        self.tokens = np.maximum.accumulate(np.concatenate((self.tokens, path[done:])))
+        self.tokens = np.maximum.accumulate(np.concatenate((self.tokens, path)))
 
     def crossing(self, place: float) -> tuple[int, float] | None:
         """Find when a place is reached: the first frame that is there, and seconds; None if it is not reached yet."""
@@ -130,7 +139,7 @@ class WordClock:
         if self._path is not None:
             for row in weights:
                 self._path.add(row)
-                self._track.extend(self._path.trace_final(), self._weights)
+                self._track.append(self._path.trace_final(len(self._track.positions)), self._weights)
         return tuple(self._take_final())
 
     def end(self) -> tuple[WordTime, ...]:

@@ -73,6 +73,25 @@ def test_what_is_final_is_part_of_the_whole_way() -> None:
         assert (part == whole[: len(part)]).all()
 
 
+@given(seed=st.integers(0, 10_000), num_tokens=st.integers(1, 20), sharpness=st.sampled_from([0.0, 2.0, 8.0]))
+def test_where_the_outermost_ways_have_met_all_have(seed: int, num_tokens: int, sharpness: float) -> None:
+    rng = np.random.default_rng(seed)
+    path = MonotonePath(num_tokens, 3)
+    given_out: list[int] = []
+    for _ in range(12):
+        row = np.exp(sharpness * rng.normal(size=num_tokens)).astype(np.float32)  # sharpness 0: all are alike
+        path.add(row / row.sum())
+        ways = np.flatnonzero(path._scores >= path._scores.max() - 8.0)
+        num_final = path.num_frames
+        while num_final and len(ways) > 1:
+            num_final -= 1
+            ways = np.unique(ways - path._steps[num_final][ways])
+        assert path.num_final() == num_final
+        given_out += path.trace_final(len(given_out)).tolist()
+        assert path.trace_final().tolist()[len(given_out) :] == []
+        assert len(given_out) >= num_final
+
+
 def test_nothing_added_is_no_path() -> None:
     assert len(MonotonePath(3, 2).trace()) == 0
     assert MonotonePath(3, 2).num_final() == 0
