@@ -143,7 +143,7 @@ def _runs(starts: array[int], ends: array[int]) -> Iterator[Run]:
             if position == begin + 1 and start == starts[begin] and end == ends[begin]:
                 is_verbatim = False
                 continue
-            yield Run(begin, starts[begin], ends[begin], is_verbatim)
+            yield Run(begin, starts[begin], ends[position - 1], is_verbatim)
         begin, is_verbatim = position, is_single
     if starts:
-        yield Run(begin, starts[begin], ends[begin], is_verbatim)
+        yield Run(begin, starts[begin], ends[-1], is_verbatim)
