@@ -76,6 +76,25 @@ def test_each_word_is_there_once_in_order_and_inside_of_its_segment(nano: Voxtra
             assert segment.text_start <= word.text_start < word.text_end <= segment.text_end
 
 
+def test_what_is_not_spoken_is_told_of_too(nano: VoxtralTTS) -> None:
+    text = "# One <b>two</b>.\n\n***\n\n😀 [Three](http://a.b) 😀"
+    audio = nano.synthesize(text, seed=1, timestamps=True, normalize="auto")
+    assert [text[word.text_start : word.text_end] for word in audio.words] == text.split()
+    assert [text[word.text_start : word.text_end] for word in audio.words if word.start_s < word.end_s] == [
+        "One",
+        "<b>two</b>.",
+        "[Three](http://a.b)",
+    ]
+
+
+def test_a_resumed_part_takes_what_its_first_take_left(nano: VoxtralTTS) -> None:
+    text = "😀 A. B. C. <b>D. E.</b> F. G. H. 😀"
+    for seed in (0, 1):
+        audio = nano.synthesize(text, seed=seed, timestamps=True, normalize="auto")
+        told = [text[word.text_start : word.text_end] for word in audio.words]
+        assert "".join(told) == "".join(text.split())
+
+
 def test_a_stream_brings_the_words_that_the_whole_has(nano: VoxtralTTS) -> None:
     text = f"{SWALLOWED[0][0]} {PLAIN}"
     whole = nano.synthesize(text, seed=2, timestamps=True)

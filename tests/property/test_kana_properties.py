@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from voxtral.errors import JapaneseReaderMissingError, TextError
 from voxtral.text import kana
+from voxtral.text.clean import clean
 from voxtral.text.kana import has_kanji
 from voxtral.text.normalize import NormalizedText, normalize, write_in_kana
 
@@ -66,6 +67,17 @@ def _check(text: str, written: NormalizedText) -> None:
 def test_kana_passes_unchanged(text: str) -> None:
     assert not has_kanji(text)
     assert write_in_kana(text).text == text
+
+
+@given(st.text(st.sampled_from("ｷｮｳﾊｶﾞ７ＡＢかカ3　 。｡\u200b"), max_size=30))
+def test_what_was_cleaned_first_leads_back_to_the_text_as_given(text: str) -> None:
+    cleaned = clean(text)
+    written = write_in_kana(cleaned.text)
+    spoken = written.through(cleaned)
+    assert spoken.text == written.text
+    for place in range(len(spoken.text)):
+        start, end = written.source_span(place, place + 1)
+        assert spoken.source_span(place, place + 1) == cleaned.source_span(start, end)
 
 
 @given(_TEXTS)

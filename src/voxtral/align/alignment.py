@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -278,7 +277,8 @@ def _numbers(name: str, value: Any) -> Mapping[str, float]:
 
 
 def _number(name: str, value: Any, limit: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > limit:
+    # Whole numbers in JSON may be larger than any float; a comparison takes them, and refuses what is none as well.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= limit:
         raise ValueError(f"{name} is {value!r}; it must be a number of at most {limit:g}"[:120])
     return float(value)
 

@@ -31,12 +31,20 @@ class PlannedSegment:
         prompt: token ids around the voice's place.
         max_frames: its frame budget.
         spoken_start: where it begins in the text as spoken.
+        words_within: of the text as given, whose words are told of with it: the part, with what is not spoken behind
+            it, and for the first part before it. None: the part alone.
     """
 
     text: TextSegment
     prompt: Prompt
     max_frames: int
     spoken_start: int = 0
+    words_within: tuple[int, int] | None = None
+
+    @property
+    def word_range(self) -> tuple[int, int]:
+        """Of the text as given, whose words are told of with it."""
+        return self.words_within or (self.text.start, self.text.end)
 
 
 @dataclass(frozen=True, eq=False)

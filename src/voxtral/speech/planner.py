@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from voxtral.audio.read import AudioSource
@@ -120,7 +121,7 @@ class Planner:
         wants_path = request.timestamps or request.keep_to_text or request.verify != "off"
         hold_segments |= request.verify == "retry"
         return SpeechPlan(
-            segments=self._plan_segments(script, parts),
+            segments=self._plan_segments(script, parts, len(request.text)),
             template=template,
             language=language,
             seed=secrets.randbits(32) if request.seed is None else int(request.seed),
@@ -225,13 +226,20 @@ class Planner:
         parts = split_rewritten(spoken.text, origin, min_chars=max(1, max_chars // 4), max_chars=max_chars)
         return (part for part in parts if is_speakable(part.text))
 
-    def _plan_segments(self, script: Script, parts: Iterator[TextSegment]) -> Iterator[PlannedSegment]:
-        """Lay out each part when it is wanted; no character of the text as given is in two parts."""
-        reached = 0
-        for part in parts:
+    def _plan_segments(self, script: Script, parts: Iterator[TextSegment], num_chars: int) -> Iterator[PlannedSegment]:
+        """Lay out each part when it is wanted; no character of the text as given is in two parts.
+
+        What is spoken in no part, such as markup, is told of with the part before it, or with the first one.
+        """
+        reached = told = 0
+        part = next(parts, None)
+        while part is not None:
             segment = script.lay_out(part.start, part.end, source_from=reached)
             reached = segment.text.end
-            yield segment
+            following = next(parts, None)
+            until = num_chars if following is None else script.source_span(following.start, following.end, reached)[0]
+            yield replace(segment, words_within=(told, until))
+            part, told = following, until
 
     def _resolve_voice(self, request: SpeechRequest, language: str, warn: Warn) -> VoicePrompt:
         if request.reference_audio is not None:

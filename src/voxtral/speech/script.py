@@ -10,6 +10,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
@@ -81,29 +82,32 @@ class Script:
                 f"the prompt has {len(prompt.token_ids)} tokens; the model takes {self._config.backbone.max_seq_len}; "
                 "use a shorter reference or shorter words"
             )
-        first, last = self._spoken.source_span(start, stop)
-        place = TextSegment(text, max(first, source_from), max(last, source_from))
+        place = TextSegment(text, *self.source_span(start, stop, source_from))
         return PlannedSegment(place, prompt, min(self._max_frames or self._frame_budget(text), room), start)
+
+    def source_span(self, start: int, stop: int, source_from: int) -> tuple[int, int]:
+        """Say where a part is in the text as given; what `lay_out` does without laying it out."""
+        first, last = self._spoken.source_span(start, stop)
+        return max(first, source_from), max(last, source_from)
 
     def words(self, segment: PlannedSegment) -> WordSpans:
         """Find the words of a part among its tokens."""
         from voxtral.align.words import spoken_words
 
-        text, within = segment.text.text, (segment.text.start, segment.text.end)
+        text, within = segment.text.text, segment.word_range
         return spoken_words(text, self._source, self._sources(segment), self._pieces(segment), within=within)
 
     def proportional_times(self, segment: PlannedSegment, samples: Samples) -> tuple[WordTime, ...]:
         """Share the sound of a part out among its words; seconds from its start."""
         from voxtral.align.proportional import proportional_times
 
-        text = segment.text
         return proportional_times(
-            text.text,
+            segment.text.text,
             self._source,
             self._sources(segment),
             samples,
             self._config.sample_rate,
-            within=(text.start, text.end),
+            within=segment.word_range,
         )
 
     def rest(self, segment: PlannedSegment, token: int, *, num_skipped: int = 0) -> PlannedSegment | None:
@@ -131,7 +135,9 @@ class Script:
         # What was written as one, such as a number, is begun anew.
         while begin > segment.spoken_start and not self._may_cut(begin):
             begin -= 1
-        return self.lay_out(begin, segment.spoken_start + len(text), source_from=segment.text.start)
+        rest = self.lay_out(begin, segment.spoken_start + len(text), source_from=segment.text.start)
+        first, last = segment.word_range
+        return replace(rest, words_within=(rest.text.start if begin > segment.spoken_start else first, last))
 
     def halves(self, segment: PlannedSegment) -> list[PlannedSegment]:
         """Cut a part at the clause that is nearest to its middle; one that has no place for that stays whole."""
@@ -148,7 +154,9 @@ class Script:
             return [segment]
         end, begin = min(cuts, key=lambda cut: abs(cut[1] - len(text) / 2))
         first = self.lay_out(start, start + end, source_from=segment.text.start)
-        return [first, self.lay_out(start + begin, start + len(text), source_from=first.text.end)]
+        second = self.lay_out(start + begin, start + len(text), source_from=first.text.end)
+        (within, until), middle = segment.word_range, second.text.start
+        return [replace(first, words_within=(within, middle)), replace(second, words_within=(middle, until))]
 
     def _may_cut(self, place: int) -> bool:
         """Tell whether the text as spoken may be cut before a character."""

@@ -122,7 +122,7 @@ class Take:
         self.rest = left.rest
         late: tuple[WordTime, ...] = ()
         if self._timer is not None and self._is_followed:
-            late = self._timer.finish(self.handle.stats.num_frames, self.text_end)
+            late = self._timer.finish(self.handle.stats.num_frames, self._words_end)
             self.words = self._timer.words
         elif self._plan.timestamps and self._plan.script is not None:
             given = () if self._timer is None else self._timer.words
@@ -193,6 +193,14 @@ class Take:
     def text_end(self) -> int:
         """Where what it has said ends in the text as given, exclusive."""
         return self.segment.text.end if self.rest is None else max(self.segment.text.start, self.rest.text.start)
+
+    @property
+    def _words_end(self) -> int:
+        """Where the words that are told of with it end in the text as given, exclusive."""
+        if self.rest is None:
+            return self.segment.word_range[1]
+        # Where all is said by another take, so is what stands before it.
+        return self.rest.text.start if self.rest.spoken_start > self.segment.spoken_start else 0
 
     @property
     def token(self) -> int:
@@ -270,7 +278,9 @@ class _Timer:
     def finish(self, num_frames: int, text_end: int) -> tuple[WordTime, ...]:
         """Give the words that are left, but those of a part of the text that is spoken by another take."""
         left = self._clock.add_frames(self._new_rows(num_frames)) + self._clock.end()
-        return self._note(tuple(word for word in left if word.text_start < text_end))
+        kept = (word for word in left if word.text_start < text_end)
+        # A place in the middle of a word makes it one on both sides.
+        return self._note(tuple(replace(word, text_end=min(word.text_end, text_end)) for word in kept))
 
     def _new_rows(self, num_frames: int) -> np.ndarray:
         new = self._follower.weights[self._num_frames : num_frames]

@@ -72,6 +72,8 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         ("max_step", 2.0),
         ("codec_lag_s", 1.5),
         ("codec_lag_s", float("nan")),
+        ("codec_lag_s", 10**400),
+        ("figures", {"score": -(10**400)}),
         ("head_lead_s", "0.1"),
         ("thresholds", {"score": None}),
         ("thresholds", []),

@@ -85,10 +85,16 @@ def test_parts_lie_in_the_text_as_given(text: str) -> None:
         planned = plan(SpeechRequest(text, seed=1, normalize="auto"))
     except TextError:
         return
-    end = 0
+    end = told = 0
     for segment in planned.segments:
         assert end <= segment.text.start < segment.text.end <= len(text)
         end = segment.text.end
+        # What is not spoken is told of with one of them.
+        first, last = segment.word_range
+        assert first == told <= segment.text.start
+        assert end <= last
+        told = last
+    assert told == len(text)
 
 
 TWIN = "Hello there. My friend, the train leaves at noon."

@@ -125,6 +125,8 @@ def test_halves_are_the_whole(tiny_checkpoint: Checkpoint, tokenizer: SpeechToke
     assert parts[0].text.start == whole.text.start
     assert parts[-1].text.end == whole.text.end
     assert all(before.text.end <= after.text.start for before, after in pairwise(parts))
+    assert all(before.word_range[1] == after.word_range[0] for before, after in pairwise(parts))
+    assert (parts[0].word_range[0], parts[-1].word_range[1]) == whole.word_range
 
 
 def test_a_sentence_is_cut_at_its_clause(tiny_checkpoint: Checkpoint, tokenizer: SpeechTokenizer) -> None:
