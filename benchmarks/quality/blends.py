@@ -1,6 +1,6 @@
 """Whether two voices can be blended, and how: python -m benchmarks.quality.blends.
 
-    python -m benchmarks.quality.blends speak STATE mean concat        speaks what is not there yet, and stops when asked to
+    python -m benchmarks.quality.blends speak STATE mean concat      what is not there yet, for --seconds
     python -m benchmarks.quality.blends report STATE --json OUT
 
 A way of blending makes the rows of one voice of those of two and a weight from 0 to 1. Each is spoken by nano for
@@ -235,7 +235,77 @@ def speak(state: Path, ways: Sequence[str], seconds: float) -> None:
                 for heard in pool.map(booth.hear, jobs[start : start + 2 * _MAX_BATCH]):
                     file.write(json.dumps(asdict(heard)) + "\n")
                     done += 1
-            print(f"{done} spoken, {len(jobs) - done} to go")  # noqa: T201
+            print(f"{done} spoken, {len(jobs) - done} to go")
+
+
+def _sexes(pair: str) -> str:
+    """Tell the sexes of a pair of nano's presets: ff, mm or fm."""
+    return "".join(name.split("_")[1][0] for name in pair.split("+"))
+
+
+def _place(heard: Heard, first: Heard, second: Heard) -> tuple[float, float]:
+    """Find where an utterance lies between its parents', and how far from their line; NaN where nothing was said."""
+    if not (heard.vector and first.vector and second.vector):
+        return (float("nan"), float("nan"))
+    start, way = np.array(first.vector), np.array(second.vector) - np.array(first.vector)
+    place = float((np.array(heard.vector) - start) @ way / (way @ way))
+    distance = np.linalg.norm(np.array(heard.vector) - start - place * way) / np.linalg.norm(way)
+    return place, float(distance)
+
+
+def summarise(all_heard: Sequence[Heard]) -> list[dict[str, Any]]:
+    """Average by way, weight and the sexes of the pair; the parents with other seeds are the control."""
+    parents = {(one.job.pair, one.job.text, one.job.seed, one.job.weight): one for one in all_heard if not one.job.way}
+    cells: dict[tuple[str, float, str], list[Heard]] = defaultdict(list)
+    for one in all_heard:
+        if one.job.way in WAYS or (not one.job.way and one.job.seed in OTHER_SEEDS):
+            cells[one.job.way or "parent, other seeds", one.job.weight, _sexes(one.job.pair)].append(one)
+
+    def own_rate(pair: str) -> float:
+        """Take the rate of the parent that is understood worse."""
+        rates = {
+            weight: [one.error_rate for key, one in parents.items() if key[0] == pair and key[2:] in wanted]
+            for weight in (0.0, 1.0)
+            for wanted in [{(seed, weight) for seed in SEEDS}]
+        }
+        return max(float(np.mean(rate)) for rate in rates.values())
+
+    rows: list[dict[str, Any]] = []
+    for (way, weight, sexes), cell in sorted(cells.items()):
+        pairs = sorted({one.job.pair for one in cell})
+        excess = [np.mean([one.error_rate for one in cell if one.job.pair == pair]) - own_rate(pair) for pair in pairs]
+        by_pair: dict[str, list[float]] = defaultdict(list)
+        distances: list[float] = []
+        for one in cell:
+            seed = one.job.seed if one.job.way else SEEDS[OTHER_SEEDS.index(one.job.seed)]
+            first, second = (parents[one.job.pair, one.job.text, seed, end] for end in (0.0, 1.0))
+            place, distance = _place(one, first, second)
+            by_pair[one.job.pair].append(place)
+            distances.append(distance)
+        places = np.array([place for found in by_pair.values() for place in found])
+        figures = {
+            "error_rate": np.mean([one.error_rate for one in cell]),
+            "worse_parent": np.mean([own_rate(pair) for pair in pairs]),
+            "worst_pair_excess": max(excess),
+            "place": np.nanmean(places),
+            "place_median": np.nanmedian(places),
+            "between_quarters": np.mean((places >= 0.25) & (places <= 0.75)),
+            "spread_in_pair": np.mean([np.nanstd(found, ddof=1) for found in by_pair.values()]),
+            "off_the_line": np.nanmedian(distances),
+        }
+        rounded = {name: round(float(value), 3) for name, value in figures.items()}
+        failed = sum(one.has_failed for one in cell)
+        rows.append({"way": way, "weight": weight, "sexes": sexes, "n": len(cell), "failed": failed} | rounded)
+    return rows
+
+
+def report(state: Path, target: Path) -> None:
+    """Write the figures."""
+    rows = summarise(read_state(state))
+    facts = {"machine": describe_machine(), "commit": find_commit(), "model": "nano", "cells": rows}
+    target.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    for row in rows:
+        print(json.dumps(row))
 
 
 def main() -> None:
@@ -245,10 +315,15 @@ def main() -> None:
     parser.add_argument("state", type=Path)
     parser.add_argument("ways", nargs="*")
     parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--json", type=Path, help="where report writes")
     options = parser.parse_args()
     torch.set_num_threads(2)
     if options.action == "speak":
         speak(options.state, options.ways, options.seconds)
+    elif options.json is None:
+        parser.error("report needs --json FILE")
+    else:
+        report(options.state, options.json)
 
 
 if __name__ == "__main__":
