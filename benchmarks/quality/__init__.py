@@ -18,6 +18,7 @@ Whether all of a text is said, odd texts first of all, is measured apart from th
     coverage.py       the longest run that is missing, and the longest that is in no text
     spoken.py         speaks the odd texts and counts (spoken_report.py)
     cuts.py           how often that is right
+    blends.py         whether two voices can be blended, by several ways
     one_segment.py    texts too long for one segment, and good sentences, for who checks speech
 
 `python -m benchmarks.quality` runs it all; docs/QUALITY.md says what the figures mean.

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         SegmentInfo,
         SpeechRequest,
         SpeechStats,
+        VoiceBlend,
         WordTime,
     )
     from voxtral.voices.presets import VoiceInfo
@@ -90,6 +91,7 @@ _HOMES = {
     "SpeechStats": "voxtral.types",
     "SpeechStream": "voxtral.speech.stream",
     "VoiceInfo": "voxtral.voices.presets",
+    "VoiceBlend": "voxtral.types",
     "VoicePrompt": "voxtral.voices.prompt",
     "VoxtralTTS": "voxtral.tts",
     "WordTime": "voxtral.types",
@@ -135,6 +137,7 @@ __all__ = [
     "SpeechStream",
     "TextError",
     "TokenizerMissingError",
+    "VoiceBlend",
     "VoiceError",
     "VoiceInfo",
     "VoiceNameTakenError",

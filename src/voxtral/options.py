@@ -79,9 +79,11 @@ class Option:
 
 VOICE = Option(
     "voice",
-    "Who speaks: a preset, a saved voice, or a VoicePrompt.",
+    "Who speaks: a preset, a saved voice, a VoicePrompt, or a blend of up to four: `a+b`, `a:0.7+b:0.3`.",
     "voice",
-    flag=Flag("--voice", "VOICE", "A preset (see voxtral voices), or a .safetensors voice file."),
+    flag=Flag(
+        "--voice", "VOICE", "A preset (see voxtral voices), or a .safetensors voice file. Blends: a+b, a:0.7+b:0.3."
+    ),
 )
 LANGUAGE = Option(
     "language",

@@ -5,9 +5,11 @@ Read next: `voxtral.tts`, which takes a SpeechRequest, and `voxtral.engine`, whi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from voxtral.errors import VoiceError, quoted
 from voxtral.options import KEEP_TO_TEXT, MAX_ATTEMPTS, NORMALIZE, PAUSE, SPEED, TIMESTAMPS, VERIFY
 
 if TYPE_CHECKING:
@@ -38,8 +40,44 @@ Verify = Literal["off", "report", "retry"]
 
 FindingKind = Literal["skipped", "repeated", "invented", "changed", "cut_off", "stuck", "silence", "rate"]
 
-Voice: TypeAlias = "str | os.PathLike[str] | VoicePrompt"
+MAX_BLENDED_VOICES = 4
+
+OneVoice: TypeAlias = "str | os.PathLike[str] | VoicePrompt"
 """A preset's name, the path of a saved voice, or a voice at hand."""
+
+
+@dataclass(frozen=True)
+class VoiceBlend:
+    """Voices to be blended; `"a:0.7+b:0.3"` says the same of voices that have names.
+
+    Attributes:
+        parts: 1 to 4 voices with weights from 0, whose sum is what 1 is of the whole.
+
+    Raises:
+        VoiceError: a weight is no such number, all are 0, or there are too many voices, or none.
+    """
+
+    parts: tuple[tuple[OneVoice, float], ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.parts) <= MAX_BLENDED_VOICES:
+            raise VoiceError(f"the blend has {len(self.parts)} voices; it must have 1 to {MAX_BLENDED_VOICES}")
+        weights = [weight for _, weight in self.parts]
+        for weight in weights:
+            # Callers without a type checker pass anything.
+            is_number = isinstance(weight, int | float)  # pyright: ignore[reportUnnecessaryIsInstance]
+            if not is_number or isinstance(weight, bool) or not 0 <= weight < math.inf:
+                raise VoiceError(
+                    f"a weight in the blend of voices is {quoted(weight)}; it must be a number from 0, such as 0.7"
+                )
+        if not 0 < sum(weights) < math.inf:
+            raise VoiceError(
+                "the weights in the blend of voices do not sum to a positive number; give one voice a weight above 0"
+            )
+
+
+Voice: TypeAlias = "OneVoice | VoiceBlend"
+"""One voice, or a blend; a name such as `a:0.7+b:0.3` is one too."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +119,8 @@ class SpeechRequest:
         language: any spelling of a language; chooses the default voice and the rules of
             normalisation; it is no model input. None: that of the voice, or, where none is named, that of the text
             where it is sure, or English.
-        voice: a preset's name, a path to a saved voice, or a VoicePrompt.
+        voice: a preset's name, a path to a saved voice, a blend of them such as `a:0.7+b:0.3`, a VoicePrompt, or a
+            VoiceBlend.
         reference_audio: a clip to clone: path, bytes, or (samples, sample rate).
         normalize: "clean" speaks the words as they are, in plain characters: white space of all kinds becomes a
             space, invisible characters go, dressed letters such as full-width ones become plain; offsets stay those of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -115,6 +116,15 @@ def test_names_of_its_voices_stand_for_presets(server: Serving, voice: str, gend
     assert answer.headers["x-voxtral-ignored"] == "model"
 
 
+@pytest.mark.parametrize("voice", ["af_bella(2)+am_adam(1)", "af_bella:2+am_adam", "af_bella(0.6) + am_adam(.3)"])
+def test_its_names_are_blended(server: Serving, voice: str) -> None:
+    answer = post(server, voice=voice, stream=False)
+    first, second = unquote(answer.headers["x-voxtral-voice"]).split("+")
+    assert ("female" in first, first[-6:]) == (True, ":0.667")
+    assert ("_male" in second, second[-6:]) == (True, ":0.333")
+    assert answer.headers["x-voxtral-language"] == "en"
+
+
 def test_a_voice_that_was_added_under_such_a_name_goes_first(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     voices = server.service.host._voices
     assert voices is not None
@@ -127,7 +137,9 @@ def test_a_voice_that_was_added_under_such_a_name_goes_first(server: Serving, mo
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"voice": "af_bella+af_sky"}, "is unknown"),
+        ({"voice": "af_bella+zf_xiaoxiao"}, "is unknown"),
+        ({"voice": "af_bella(much)+af_sky"}, "is no number"),
+        ({"voice": "+".join(["af_bella"] * 5)}, "more than 4 voices"),
         ({"voice": "zf_xiaoxiao"}, "is unknown"),
         ({"lang_code": "z"}, "language"),
         ({"return_timestamps": "maybe"}, "return_timestamps: .*it must be true or false"),

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx2
 import numpy as np
@@ -365,3 +366,31 @@ def test_no_name_and_no_text_is_logged(client: httpx2.Client, caplog: pytest.Log
         client.delete(f"{VOICES}/Sesame")
     assert "/v1/audio/voices/{voice_id}" in caplog.text
     assert "Sesame" not in caplog.text
+
+
+def test_stored_voices_are_blended_by_name_and_id(client: httpx2.Client) -> None:
+    voice_id = create(client).json()["id"]
+    preset = client.get(VOICES, params={"type": "preset"}).json()["items"][0]["name"]
+    heard: set[bytes] = set()
+    for name in ("Zoë", voice_id, "zoë"):
+        body = {
+            "input": "Hello.",
+            "voice": f"{name}:0.6+{preset}:0.4",
+            "response_format": "pcm",
+            "seed": 3,
+            "max_frames": 4,
+        }
+        answer = client.post("/v1/audio/speech", json=body)
+        assert answer.status_code == 200, answer.text
+        assert unquote(answer.headers["x-voxtral-voice"]) == f"Zoë:0.6+{preset}:0.4"
+        heard.add(answer.content)
+    assert len(heard) == 1
+
+
+def test_a_blend_over_http_never_names_a_file(client: httpx2.Client, tmp_path: Path) -> None:
+    file = tmp_path / "me.safetensors"
+    file.touch()
+    for name in (str(file), f"alloy+{file}"):
+        answer = client.post("/v1/audio/speech", json={"input": "Hello.", "voice": name})
+        assert code_of(answer) == (400, "invalid_voice")
+        assert "is unknown" in answer.json()["error"]["message"]

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,11 +18,12 @@ from typing import Any, cast
 import numpy as np
 
 from voxtral.disk import ABSENT, UnfitFileError, open_regular
-from voxtral.errors import CheckpointError, RequestError
+from voxtral.errors import CheckpointError, RequestError, VoiceError
 from voxtral.options import KEEP_TO_TEXT
 from voxtral.text.clean import clean_unless_off, is_dressed
 from voxtral.text.guess import guess_language
-from voxtral.types import SpeechRequest
+from voxtral.types import SpeechRequest, VoiceBlend
+from voxtral.voices.blend import find_blend
 
 # The weights are told apart by samples: reading all of a large model would take longer than a short batch.
 _NUM_SAMPLES, _SAMPLE_BYTES = 64, 2**16
@@ -71,7 +73,7 @@ class Digests:
             values |= {"verify": newer["verify"], "max_attempts": newer["max_attempts"]}
         if newer["keep_to_text"] != KEEP_TO_TEXT.default:
             values |= {"keep_to_text": newer["keep_to_text"]}
-        values["voice"] = voice if isinstance(voice, str) and voice in self._presets else self._of_voice(voice)
+        values["voice"] = self._of_voice(voice)
         values["reference_audio"] = self._of_clip(clip)
         if request.language is None and voice is None and clip is None and written is not None:
             # It chooses the voice. English is what stands where nothing is sure.
@@ -80,9 +82,14 @@ class Digests:
         values |= {**more, "model": self._fingerprint, "format": self._format}
         return hashlib.sha256(json.dumps(values, sort_keys=True, default=_plain).encode()).hexdigest()
 
-    def _of_voice(self, voice: Any) -> str | None:
-        if voice is None:
-            return None
+    def _of_voice(self, voice: Any) -> Any:
+        if voice is None or (isinstance(voice, str) and voice in self._presets):
+            return voice
+        # What is no blend, but looks like one, is refused when the request is checked.
+        with suppress(VoiceError):
+            blend = voice if isinstance(voice, VoiceBlend) else find_blend(voice, self._presets)
+            if blend is not None:
+                return [[self._of_voice(part), weight] for part, weight in blend.parts]
         if isinstance(voice, str | os.PathLike):
             return self._of_file(cast("str | os.PathLike[str]", voice))
         from voxtral.voices.prompt import VoicePrompt  # it brings torch, which a program that passes one has loaded

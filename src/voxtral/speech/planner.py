@@ -33,7 +33,8 @@ from voxtral.text.language import (
 from voxtral.text.normalize import normalize, write_in_kana
 from voxtral.text.segment import Origin, TextSegment, split_rewritten
 from voxtral.text.tokenizer import SpeechTokenizer
-from voxtral.types import SpeechRequest, SpokenLanguage, Voice
+from voxtral.types import OneVoice, SpeechRequest, SpokenLanguage, Voice, VoiceBlend
+from voxtral.voices.blend import find_blend
 from voxtral.voices.library import VoiceLibrary
 from voxtral.voices.presets import voice_language
 from voxtral.voices.prompt import VoicePrompt
@@ -151,7 +152,7 @@ class Planner:
         strange = unknown_script(text, languages) if is_known else None
         if strange is not None:
             warn(strange)
-        voice = request.voice
+        voice = self._first_of(request.voice)
         is_silent = isinstance(voice, VoicePrompt) and not voice.metadata.get("language")
         if voice is not None and not is_silent:
             return SpokenLanguage(self._language_of(voice), "voice")
@@ -189,7 +190,14 @@ class Planner:
             warn(mismatch)
         return language
 
-    def _language_of(self, voice: Voice | None) -> str:
+    def _first_of(self, voice: Voice | None) -> OneVoice | None:
+        """Take the voice of a blend that its language comes from."""
+        if isinstance(voice, VoiceBlend):
+            return voice.parts[0][0]
+        blend = find_blend(voice, self._voices.names)
+        return voice if blend is None else blend.parts[0][0]
+
+    def _language_of(self, voice: OneVoice | None) -> str:
         """Guess the language of a text from the voice that is to speak it."""
         if isinstance(voice, VoicePrompt):
             said = voice.metadata.get("language", "")

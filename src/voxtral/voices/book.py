@@ -13,6 +13,8 @@ from typing import Literal
 from voxtral.config import ModelConfig
 from voxtral.errors import VoiceError, VoiceNameTakenError, quoted
 from voxtral.text.language import resolve_language
+from voxtral.types import VoiceBlend
+from voxtral.voices.blend import parse_blend
 from voxtral.voices.facts import StoredVoice, VoiceFacts, fold_name
 from voxtral.voices.presets import VoiceInfo
 from voxtral.voices.prompt import VoicePrompt
@@ -62,13 +64,21 @@ class VoiceBook:
         """The checkpoint's own voices."""
         return tuple(self._presets.values())
 
-    def resolve(self, name: str | None, language: str | None) -> str | VoicePrompt | None:
-        """Find what `SpeechRequest.voice` takes for a name; None is left to the language.
+    def resolve(self, name: str | None, language: str | None) -> str | VoicePrompt | VoiceBlend | None:
+        """Find what `SpeechRequest.voice` takes for a name, or for a blend of names; None is left to the language.
 
         Raises:
-            VoiceError: nobody has that name.
+            VoiceError: nobody has that name, or a blend breaks a rule.
         """
         if name is None or name in self._presets:
+            return name
+        blend = parse_blend(name)
+        if blend is None:
+            return self._resolve_one(name, language)
+        return VoiceBlend(tuple((self._resolve_one(str(part), language), weight) for part, weight in blend.parts))
+
+    def _resolve_one(self, name: str, language: str | None) -> str | VoicePrompt:
+        if name in self._presets:
             return name
         stored = self.store.find(name)
         if stored is not None:

@@ -1,4 +1,4 @@
-"""VoiceLibrary: finds the voice that a caller means, a preset by name, a saved voice by path, or one at hand."""
+"""VoiceLibrary: finds the voice that a caller means: a preset, a saved voice, one at hand, or a blend."""
 
 # pyright: reportUnnecessaryIsInstance=false
 # (callers without a type checker pass anything)
@@ -12,7 +12,9 @@ from pathlib import Path
 from voxtral.config import ModelConfig
 from voxtral.engine.process import BoundToProcess
 from voxtral.errors import VoiceError, VoiceUnreadableError, quoted
-from voxtral.types import Voice
+from voxtral.types import OneVoice, Voice, VoiceBlend
+from voxtral.voices.blend import find_blend
+from voxtral.voices.blend_rows import blend_voices
 from voxtral.voices.presets import VoiceInfo, default_voice, describe_presets, list_presets
 from voxtral.voices.prompt import VoicePrompt, check_voice, load_voice
 
@@ -50,21 +52,30 @@ class VoiceLibrary(BoundToProcess):
         return default_voice(self._paths, self._config.languages, language)
 
     def load(self, voice: Voice) -> VoicePrompt:
-        """Find a preset by name, read a saved voice by path, or check a VoicePrompt.
+        """Find a preset by name, read a saved voice by path, check a VoicePrompt, or blend such voices.
 
         Raises:
-            VoiceError: there is no such voice, or it does not fit this checkpoint.
+            VoiceError: there is no such voice, it does not fit this checkpoint, or a blend breaks a rule.
             VoiceUnreadableError: its file cannot be read now.
             EngineStoppedError: this is a forked child.
         """
         self.check_process()
+        if not isinstance(voice, VoiceBlend):
+            blend = find_blend(voice, self._paths)
+            if blend is None:
+                return self._load_one(voice)
+            voice = blend
+        return blend_voices([(self._load_one(part), weight) for part, weight in voice.parts])
+
+    def _load_one(self, voice: OneVoice) -> VoicePrompt:
         if isinstance(voice, VoicePrompt):
             check_voice(voice, self._config)
             return voice
         name = os.fspath(voice) if isinstance(voice, str | os.PathLike) else None
         if not isinstance(name, str):
             raise VoiceError(
-                f"voice is {quoted(voice)}; it must be a preset's name, the path of a saved voice or a VoicePrompt"
+                f"voice is {quoted(voice)}; it must be a preset's name, the path of a saved voice, a VoicePrompt or "
+                "a VoiceBlend"
             )
         if name in self._paths:
             with self._lock:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from voxtral.jobs.digests import Digests, fingerprint
-from voxtral.types import SamplingOptions, SpeechRequest
+from voxtral.types import SamplingOptions, SpeechRequest, VoiceBlend
 from voxtral.voices.prompt import VoicePrompt
 
 # As version 0.1.0 wrote them into journals.
@@ -100,6 +100,25 @@ def test_voices_and_clips_in_memory_count_by_what_is_in_them(digests: Digests) -
     samples = np.arange(8, dtype=np.float32)
     assert of(clip=(samples, 8000)) == of(clip=(samples.copy(), 8000))
     assert len({of(clip=(samples, 8000)), of(clip=(samples + 1, 8000)), of(clip=(samples, 9000))}) == 3
+
+
+def test_blends_count_by_their_voices_and_weights(digests: Digests, tmp_path: Path) -> None:
+    def of(voice: Any) -> str:
+        return digests.of(SpeechRequest("Hello.", voice=voice, seed=1))
+
+    saved = tmp_path / "b.safetensors"
+    saved.write_bytes(b"one")
+    assert of(f"a:.5+{saved}:2") == of(f" a:0.5 + {saved}:2") == of(VoiceBlend((("a", 0.5), (saved, 2.0))))
+    others = [of(voice) for voice in ("a", f"a:0.5+{saved}", f"{saved}:2+a:0.5", "a+", "b+c", "c+b")]
+    assert len({*others, of(f"a:.5+{saved}:2")}) == 7
+    saved.write_bytes(b"another")
+    assert _anew(digests).of(SpeechRequest("Hello.", voice=f"a:0.5+{saved}", seed=1)) != others[1]
+
+
+def _anew(digests: Digests) -> Digests:
+    """Forget what files were read."""
+    digests._files.clear()
+    return digests
 
 
 def test_what_is_of_a_wrong_kind_is_digested_all_the_same(digests: Digests, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from voxtral.speech.planner import Planner
 from voxtral.text.clean import clean
 from voxtral.text.prompt import build_prompt
 from voxtral.text.tokenizer import load_tokenizer
-from voxtral.types import SamplingOptions, SpeechRequest
+from voxtral.types import SamplingOptions, SpeechRequest, VoiceBlend
 from voxtral.voices.library import VoiceLibrary
 from voxtral.voices.prompt import VoicePrompt
 
@@ -292,3 +292,15 @@ def test_a_checkpoint_without_presets_takes_a_voice_at_hand_alone(tmp_path: Path
         plan(SpeechRequest("Hello."), voices=empty)
     planned = plan(SpeechRequest("Hello.", voice=VOICES.load("casual_male")), voices=empty)
     assert not planned.template.is_voice_stored
+
+
+def test_a_blend_speaks_the_language_of_its_first_voice_and_shares_its_part_of_the_prompt() -> None:
+    first, second = VOICES.names[:2]
+    french = VoicePrompt("me", VOICES.load(second).rows, metadata={"language": "fr"})
+    planned = plan(SpeechRequest("Hello there.", voice=VoiceBlend(((french, 1), (first, 3)))))
+    assert (planned.language.code, planned.language.source) == ("fr", "voice")
+    by_name = [
+        plan(SpeechRequest("Hello there.", voice=f"{first}:3+{second}:{weight}")).template for weight in (1, 1, 3)
+    ]
+    assert by_name[0].voice.key == by_name[1].voice.key != by_name[2].voice.key
+    assert not by_name[0].is_voice_stored

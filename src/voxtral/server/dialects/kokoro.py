@@ -24,7 +24,7 @@ from voxtral.server.openapi import READING, SPEAKING, audio, refusals, request_b
 from voxtral.server.schema import AudioFormat, OptionalStr, SpeechFields, Switch, validate
 from voxtral.server.service import Closing, Encoded, SpeechOrder, SpeechService
 from voxtral.server.stream import SpeechResponse
-from voxtral.types import WordTime
+from voxtral.types import MAX_BLENDED_VOICES, WordTime
 from voxtral.voices.book import OPENAI_VOICES
 
 # The name that its clients have built in: it means whatever model is loaded.
@@ -172,16 +172,31 @@ def routes(service: SpeechService) -> APIRouter:
 
 
 async def _voice(service: SpeechService, body: CaptionedSpeechFields) -> tuple[str | None, str | None]:
-    """Find what a name of Kokoro's stands for, as the names of OpenAI's voices do: a voice and a language."""
-    found = _VOICE.fullmatch(body.voice or "")
-    if found is None:
+    """Find what a name of Kokoro's stands for, as the names of OpenAI's voices do: a voice or blend, and a language."""
+    # What names too many is refused later, and looked up by nobody.
+    if body.voice is None or body.voice.count("+") >= MAX_BLENDED_VOICES:
         return body.voice, body.spoken_language
     _, voices = await service.host.describe()
-    if voices.find(found.group()) is not None:
-        return body.voice, body.spoken_language
-    letter, gender, name = found.groups()
-    namesake = name if name in OPENAI_VOICES else _USUAL_VOICES[gender]
-    return namesake, body.spoken_language or _LANGUAGES[letter]
+    language: str | None = None
+    parts: list[str] = []
+    for part in body.voice.split("+"):
+        name, weight = _split_weight(part.strip())
+        found = _VOICE.fullmatch(name)
+        if found is not None and voices.find(name) is None:
+            letter, gender, own = found.groups()
+            name = own if own in OPENAI_VOICES else _USUAL_VOICES[gender]
+            language = language or _LANGUAGES[letter]
+        parts.append(name if weight is None else f"{name}:{weight}")
+    return "+".join(parts), body.spoken_language or language
+
+
+def _split_weight(part: str) -> tuple[str, str | None]:
+    """Split `af_bella(2)`, as Kokoro writes a weight, or `af_bella:2`, as it is written here."""
+    if part.endswith(")"):
+        name, opened, weight = part[:-1].rpartition("(")
+        return (name, weight) if opened else (part, None)
+    name, colon, weight = part.rpartition(":")
+    return (name, weight) if colon else (part, None)
 
 
 def _all_words(text: str, closing: Closing) -> list[WordTime]:
