@@ -109,8 +109,8 @@ def test_blends_count_by_their_voices_and_weights(digests: Digests, tmp_path: Pa
     saved = tmp_path / "b.safetensors"
     saved.write_bytes(b"one")
     assert of(f"a:.5+{saved}:2") == of(f" a:0.5 + {saved}:2") == of(VoiceBlend((("a", 0.5), (saved, 2.0))))
-    others = [of(voice) for voice in ("a", f"a:0.5+{saved}", f"{saved}:2+a:0.5", "a+", "b+c", "c+b")]
-    assert len({*others, of(f"a:.5+{saved}:2")}) == 7
+    others = [of(voice) for voice in ("a", f"a:0.5+{saved}", f"{saved}:2+a:0.5", "a+", "b+c")]
+    assert len({*others, of(f"a:.5+{saved}:2")}) == 6
     saved.write_bytes(b"another")
     assert _anew(digests).of(SpeechRequest("Hello.", voice=f"a:0.5+{saved}", seed=1)) != others[1]
 
