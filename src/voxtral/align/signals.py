@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -187,13 +188,13 @@ class _View:
         """Name the words between two tokens, both included; at least one where there is any."""
         if not self.sounding:
             return 0, len(self.segment.words.words)
-        first = max(0, int(np.searchsorted(self._firsts, int(first_token), side="right")) - 1)
-        last = max(first, int(np.searchsorted(self._firsts, int(last_token), side="right")) - 1)
+        first = max(0, bisect_right(self._firsts, int(first_token)) - 1)
+        last = max(first, bisect_right(self._firsts, int(last_token)) - 1)
         return self.sounding[first], self.sounding[last] + 1
 
     def frames_of(self, span: WordSpan) -> FrameSpan:
         """Find the frames in which the path stands on a word; where none does, the place between."""
-        first, last = (int(np.searchsorted(self.path, place)) for place in (int(span.first), math.ceil(span.last)))
+        first, last = self.path.searchsorted((int(span.first), math.ceil(span.last))).tolist()
         return min(first, self.num_frames - 1), max(last, min(first, self.num_frames - 1))
 
 

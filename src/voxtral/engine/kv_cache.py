@@ -163,13 +163,14 @@ class SpanMemory:
         keys.flatten(0, 1)[self._slot_mapping] = key[0].transpose(0, 1)
         values.flatten(0, 1)[self._slot_mapping] = value[0].transpose(0, 1)
         outputs: list[Tensor] = []
+        asking = self._asking_heads(layer, query)
         for span in self._spans:
             seen_keys, seen_values = (
                 part[span.blocks].flatten(0, 1)[: span.num_seen].transpose(0, 1)[None] for part in (keys, values)
             )
             outputs.append(attend_causally(query[:, :, span.start : span.stop], seen_keys, seen_values))
-            if layer in self._text_layers:
-                self._listen(layer, query, seen_keys, span)
+            if asking and span.text is not None:
+                self._listen(asking, seen_keys[0], span.text, span.start)
         num_padding = query.shape[2] - self._spans[-1].stop
         if num_padding:
             outputs.append(outputs[0].new_zeros(1, num_padding, outputs[0].shape[2]))
@@ -200,22 +201,34 @@ class SpanMemory:
             self._listener.hear(layer, projections[0][asking], (cos[asking], sin[asking]))
         return attend_spans(query, pages, self._paged_spans)
 
-    def _listen(self, layer: int, query: Tensor, seen_keys: Tensor, span: Span) -> None:
-        """Note what the chosen heads of a layer see of a span's text.
+    def _asking_heads(self, layer: int, query: Tensor) -> list[tuple[int, npt.NDArray[np.float32]]]:
+        """Give the queries of the chosen heads of a layer: of each the head of its keys, and [N, Dh] scaled.
 
         By numpy, because these are a few hundred numbers, and torch would take ten times as long over them.
         """
-        if span.text is None:
-            return
-        group = query.shape[1] // seen_keys.shape[1]
-        start, stop = span.text
-        for number, head in self._text_pairs:
-            if number == layer:
-                wanted = query[0, head, span.start].float().numpy()
-                keys = seen_keys[0, head // group, start:stop].float().numpy()
-                scores = keys @ (wanted * wanted.shape[0] ** -0.5)
-                shares = np.exp(scores - scores.max())
-                self._text_weights[span.start].append(shares / shares.sum())
+        if layer not in self._text_layers:
+            return []
+        group = query.shape[1] // self._pages.keys[layer].shape[2]
+        scale = query.shape[3] ** -0.5
+        heads = [head for number, head in self._text_pairs if number == layer]
+        return [(head // group, query[0, head].float().numpy() * scale) for head in heads]
+
+    def _listen(
+        self,
+        asking: list[tuple[int, npt.NDArray[np.float32]]],
+        seen_keys: Tensor,
+        text: tuple[int, int],
+        place: int,
+    ) -> None:
+        """Note what the chosen heads of a layer see of a text; seen_keys [Hkv, n, Dh]."""
+        start, stop = text
+        keys: dict[int, npt.NDArray[np.float32]] = {}
+        for head, queries in asking:
+            if head not in keys:
+                keys[head] = seen_keys[head, start:stop].float().numpy()
+            scores = keys[head] @ queries[place]
+            shares = np.exp(scores - scores.max())
+            self._text_weights[place].append(shares / shares.sum())
 
     @cached_property
     def _paged_spans(self) -> PagedSpans:
