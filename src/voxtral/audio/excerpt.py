@@ -61,7 +61,7 @@ def choose_excerpt(activity: Activity, clip_s: float, max_s: float) -> Excerpt:
     first, last = runs[0, 0], runs[-1, 1]
     if last - first <= max_frames:
         start, stop = first, last
-        # Of real and synthetic voices that end by themselves 3 % are as loud at the end, of those that are cut two thirds.
+        # As loud at the end are 3 % of the voices that end by themselves, and two thirds of those that were cut.
         if activity.end_db > activity.loud_db - _QUIET_DB:
             stop = _pause_before(activity, first, last)
     else:

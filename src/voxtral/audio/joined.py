@@ -27,9 +27,10 @@ _BEGINNINGS: tuple[tuple[bytes, int, re.Pattern[bytes]], ...] = (
     (b"ID3", 0, re.compile(rb"ID3[\x02-\x04][\x00-\x0a].[\x00-\x7f]{4}", re.DOTALL)),
 )
 
-# MP3 counts its frames in a first frame without sound; the mark is behind a header and up to 32 bytes of nothing.
+# MP3 counts its frames in a first frame without sound; the mark is behind a header of 4 bytes and so many of nothing,
+# by version and channels.
 _COUNT_MARKS = (b"Xing\x00\x00\x00", b"Info\x00\x00\x00", b"VBRI\x00\x01")
-_COUNT_AT = (13, 21, 36)
+_HEADER_BYTES, _SIDE_BYTES = 4, (9, 17, 32)
 
 # More places than this are no file's beginnings but somebody's joke.
 _MAX_PLACES = 1000
@@ -98,8 +99,8 @@ def _find_count(data: bytes) -> int | None:
             position = data.find(mark, position)
             if position < 0:
                 break
-            for distance in _COUNT_AT:
-                place = position - distance
+            for side in _SIDE_BYTES:
+                place = position - _HEADER_BYTES - side
                 if data[place] == 0xFF and data[place + 1] & 0xE6 in (0xE2, 0xE4):
                     return place
             position += 1

@@ -24,8 +24,6 @@ from voxtral.audio.excerpt import Excerpt, choose_excerpt
 from voxtral.audio.read import AudioLimits, AudioSource, read_clip, resample
 from voxtral.errors import ReferenceAudioError
 
-SAMPLE_RATE = 24000
-
 # Lengths in seconds. Source: the users' guide (3 s) and docs/MODEL.md, "Habits".
 MIN_REFERENCE_S, GOOD_REFERENCE_S, MAX_REFERENCE_S = 1.0, 3.0, 30.0
 # The longest clip to choose from.
@@ -95,7 +93,7 @@ class PreparedClip:
 def read_reference(
     source: AudioSource,
     *,
-    sample_rate: int = SAMPLE_RATE,
+    sample_rate: int,
     max_s: float = MAX_REFERENCE_S,
     max_clip_s: float = MAX_CLIP_S,
     level_db: float = LEVEL_DB,
@@ -141,7 +139,7 @@ def prepare_reference(
     samples: Samples,
     rate: int,
     *,
-    sample_rate: int = SAMPLE_RATE,
+    sample_rate: int,
     max_s: float = MAX_REFERENCE_S,
     max_clip_s: float = MAX_CLIP_S,
     level_db: float = LEVEL_DB,
@@ -240,12 +238,11 @@ def _check_heard(samples: Samples, rate: int, activity: Activity) -> None:
 
 def _check_voice(activity: Activity) -> None:
     """Refuse sounds that no voice makes."""
-    if activity.is_voice.sum() * HOP_S >= _MIN_VOICE_S:
+    if activity.is_of_tones:
+        got = "tones, one or two lines in the spectrum"
+    elif activity.is_voice.sum() * HOP_S >= _MIN_VOICE_S:
         return
-    num_active = activity.is_active.sum()
-    if activity.is_tone.sum() > num_active / 2:
-        got = "a tone, one line in the spectrum"
-    elif (activity.is_tone | activity.is_steady).sum() > num_active / 2:
+    elif (activity.is_tone | activity.is_steady).sum() > activity.is_active.sum() / 2:
         got = "a steady sound that does not change as speech does, such as noise, hum or a chord"
     else:
         got = "no sound with the pitch of a voice: noise, clicks or a whisper"

@@ -38,7 +38,21 @@ class AudioLimits:
 
 DEFAULT_LIMITS = AudioLimits()
 
-AudioSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | tuple[np.ndarray, int]
+
+@dataclass(frozen=True)
+class InlineClip:
+    """A stranger's clip that came along with a request, which is made a voice of for that request alone.
+
+    It may be as long as a reference, and no longer: nobody chooses a stretch anew for each request.
+
+    Attributes:
+        data: the bytes of a file.
+    """
+
+    data: bytes
+
+
+AudioSource = InlineClip | str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | tuple[np.ndarray, int]
 
 
 def read_bytes(source: Any, limits: AudioLimits) -> bytes:
@@ -47,6 +61,8 @@ def read_bytes(source: Any, limits: AudioLimits) -> bytes:
     Raises:
         ReferenceAudioError: it cannot be found or read, is empty, or larger than allowed.
     """
+    if isinstance(source, InlineClip):
+        source = source.data
     if isinstance(source, (bytes, bytearray, memoryview)):
         _check_size(memoryview(source).nbytes, limits)
         data = bytes(source)

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from voxtral.audio.read import AudioSource
+from voxtral.audio.source import AudioSource
 from voxtral.config import ModelConfig
 from voxtral.errors import LanguageError, TextError, quoted
 from voxtral.speech.plan import PlannedSegment, SegmentTemplate, SpeechPlan
