@@ -6,6 +6,7 @@ They are for tests of what becomes of a clip; whether real voices pass is measur
 from __future__ import annotations
 
 import io
+import itertools
 
 import numpy as np
 import soundfile
@@ -23,7 +24,7 @@ def spoken(seconds: float, rate: int = RATE, *, hz: float = 140.0, peak: float =
     num_samples = round(seconds * rate)
     count = max(1, round(seconds / _SYLLABLE_S))
     edges = np.linspace(0, num_samples, count + 1).round().astype(int)
-    voice = np.concatenate([_syllable(stop - start, rate, hz, draw) for start, stop in zip(edges, edges[1:])])
+    voice = np.concatenate([_syllable(stop - start, rate, hz, draw) for start, stop in itertools.pairwise(edges)])
     return (voice * (peak / np.abs(voice).max())).astype(np.float32)
 
 

@@ -15,6 +15,7 @@ Samples = npt.NDArray[np.float32]
 _HIGH_PASS_HZ, _HIGH_PASS_ORDER = 60.0, 4
 # Longer than the filter rings.
 _PADDING_S = 0.25
+_BLOCK = 1 << 17
 
 MAX_PEAK = 0.98
 
@@ -43,17 +44,22 @@ def high_pass(samples: Samples, sample_rate: int) -> Samples:
     Returns:
         [S].
     """
-    centred = samples.astype(np.float64) - samples.mean(dtype=np.float64)
     padding = min(len(samples) - 1, round(_PADDING_S * sample_rate))
+    centred = samples - samples.mean(dtype=np.float64).astype(np.float32)
     padded = np.pad(centred, padding, mode="reflect")
-    # A length whose only large factor is below 32, for the transform.
-    unit = 1 << max(0, len(padded).bit_length() - 5)
-    length = -(-len(padded) // unit) * unit
-    spectrum = np.fft.rfft(padded, length)
-    ratio = np.fft.rfftfreq(length, 1.0 / sample_rate) / _HIGH_PASS_HZ
-    power = ratio ** (2 * _HIGH_PASS_ORDER)
-    spectrum *= power / (1.0 + power)
-    return np.fft.irfft(spectrum, length)[padding : padding + len(samples)].astype(np.float32)
+    filtered = np.empty(len(samples), np.float32)
+    # In blocks, so that memory and the time of a transform stay small; each brings what rings into it.
+    for start in range(0, len(samples), _BLOCK):
+        stop = min(start + _BLOCK, len(samples))
+        part = padded[start : stop + 2 * padding].astype(np.float64)
+        # A length whose only large factor is below 32, for the transform.
+        unit = 1 << max(0, len(part).bit_length() - 5)
+        length = -(-len(part) // unit) * unit
+        spectrum = np.fft.rfft(part, length)
+        power = (np.fft.rfftfreq(length, 1.0 / sample_rate) / _HIGH_PASS_HZ) ** (2 * _HIGH_PASS_ORDER)
+        spectrum *= power / (1.0 + power)
+        filtered[start:stop] = np.fft.irfft(spectrum, length)[padding : padding + stop - start]
+    return filtered
 
 
 def active_level(samples: Samples, sample_rate: int) -> float:

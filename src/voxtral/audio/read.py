@@ -79,7 +79,7 @@ class Clip:
     """A clip as it was read, with what its reader found wrong.
 
     Attributes:
-        samples: [S] float32, mono; not yet known to be finite.
+        samples: [S] float32, mono, S > 0; not yet known to be finite.
         sample_rate: its own, in Hz.
         do_channels_cancel: averaged they would have; the samples are those of the loudest one.
         is_joined: a second file follows in the same bytes, which was not read.
@@ -99,6 +99,8 @@ def read_clip(source: AudioSource, *, limits: AudioLimits = DEFAULT_LIMITS) -> C
     """
     opened = _open(source, limits, first_only=True)
     mixed = _mix(opened, limits)
+    if not len(mixed.samples):
+        raise empty_clip("audio without a single sample")
     if mixed.do_channels_cancel:
         loudest = int(mixed.channel_powers.argmax())
         mixed = replace(_mix(opened, limits, loudest), do_channels_cancel=True)
@@ -247,22 +249,21 @@ def _collect(blocks: Iterator[tuple[np.ndarray, int]], limits: AudioLimits, chan
         limits: what the clip may cost.
         channel: take this one instead of the average.
     """
-    mono: list[np.ndarray] = []
+    mono = bytearray()  # which grows in place, where joining blocks would take twice the memory
     powers, cancelled = np.zeros(1), 0.0
     num_frames = rate = 0
     for block, rate in blocks:
         num_frames += len(block)
         _check_length(num_frames, rate, block.shape[1], limits)
         mixed = _average(block) if channel is None else block[:, channel].copy()
-        mono.append(mixed)
+        mono += mixed.data
         if block.shape[1] > 1:
             with np.errstate(over="ignore", invalid="ignore"):
                 power = np.einsum("sc,sc->c", block, block, dtype=np.float64)
                 is_lost = np.square(mixed, dtype=np.float64).sum() < power.mean() * _CANCELLED / block.shape[1]
             powers = powers + power
             cancelled += power.sum() if is_lost else 0.0
-    samples = np.concatenate(mono) if mono else np.zeros(0, dtype=np.float32)
-    return _Mixed(samples, rate, powers, bool(cancelled > _MAX_CANCELLED_SHARE * powers.sum()))
+    return _Mixed(np.frombuffer(mono, np.float32), rate, powers, bool(cancelled > _MAX_CANCELLED_SHARE * powers.sum()))
 
 
 def _average(block: np.ndarray) -> np.ndarray:

@@ -32,9 +32,8 @@ MAX_CLIP_S = 600.0
 # The level of speech in nano's presets, measured with `active_level`.
 LEVEL_DB = -22.0
 
-# Above the rule, so that any rate and width fits and a clip that is too long is told its length. A stranger's clip may
-# decode to as much as ten minutes of stereo at 48 kHz.
-CLIP_LIMITS = AudioLimits(max_bytes=256 * 2**20, max_seconds=2 * MAX_CLIP_S, max_decoded_bytes=256 * 2**20)
+# A clip may decode to as much as ten minutes of stereo at 48 kHz.
+CLIP_LIMITS = AudioLimits(max_bytes=256 * 2**20, max_seconds=MAX_CLIP_S, max_decoded_bytes=256 * 2**20)
 
 # Floats have full scale at 1; nothing that was meant so is this far above it, and integers are, even quiet ones.
 _MAX_FLOAT_PEAK = 8.0
@@ -159,10 +158,9 @@ def prepare_reference(
     Raises:
         ReferenceAudioError: it is too short or too long, or holds no voice; the message says what it holds.
     """
-    clip_s = len(samples) / rate
-    if len(samples):
-        _check_length(clip_s, max_clip_s)
     samples = resample(samples, rate, rate)  # refuses none, and what is not finite
+    clip_s = len(samples) / rate
+    _check_length(clip_s, max_clip_s)
     _check_scale(samples)
     activity = analyse(samples, rate)
     _check_heard(samples, rate, activity)
@@ -211,7 +209,7 @@ def _check_length(clip_s: float, max_clip_s: float) -> None:
 
 def _check_scale(samples: Samples) -> None:
     """Refuse integers that came as floats."""
-    peak = float(np.abs(samples).max())
+    peak = float(max(samples.max(), -samples.min()))
     if peak > _MAX_FLOAT_PEAK:
         raise ReferenceAudioError(
             f"the reference audio has samples up to {peak:.0f} as floats, whose full scale is 1; 16-bit values must be "
@@ -223,7 +221,7 @@ def _check_heard(samples: Samples, rate: int, activity: Activity) -> None:
     """Refuse silence, and what lies beside the band of voices."""
     if activity.loud_db > _SILENCE_DB:
         return
-    power = to_db(float(np.square(samples, dtype=np.float64).mean()))
+    power = to_db(float(np.einsum("s,s->", samples, samples, dtype=np.float64)) / len(samples))
     if power <= _SILENCE_DB:
         raise ReferenceAudioError(
             f"the reference audio is silent (at most {max(activity.loud_db, power):.0f} dB of full scale); it must "
