@@ -118,7 +118,7 @@ class VoiceStoreFullError(VoiceError):
 
 
 class ReferenceAudioError(RequestError):
-    """The reference audio cannot be read, or is too short, too long or too large."""
+    """The reference audio cannot be read, is too short, too long or too large, or holds no voice."""
 
     code = "invalid_reference_audio"
 

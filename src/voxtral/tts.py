@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Unpack
 import torch
 
 from voxtral.align.known import KnownAlignment
-from voxtral.audio.read import AudioSource
+from voxtral.audio.source import AudioSource
 from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, plan_compute
 from voxtral.engine.engine import Engine
@@ -322,17 +322,17 @@ class VoxtralTTS(Speaker, BoundToProcess):
         *,
         warn: Warn | None = None,
     ) -> VoicePrompt:
-        """Clone a voice from a clip of 1 to 30 seconds; 3 and more are good.
+        """Clone a voice from a clip of one speaker, 1 second to 10 minutes; docs/VOICES.md says what makes a good one.
 
         Args:
             reference_audio: path, bytes, or (samples, sample rate), of any rate; docs/SERVER.md has the formats.
             name: how the voice is called.
             metadata: kept with the voice when it is saved.
-            warn: see `submit`.
+            warn: see `submit`; it is told which seconds were used and what is wrong with the clip.
 
         Raises:
             EncoderMissingError: the checkpoint holds no encoder.
-            ReferenceAudioError: the clip cannot be read, or its length breaks the rule.
+            ReferenceAudioError: the clip cannot be read, its length breaks the rule, or it holds no voice.
         """
         return self._coder.create_voice(reference_audio, name, metadata, warn=warn or _warn)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from voxtral.audio.read import AudioSource
+    from voxtral.audio.source import AudioSource
     from voxtral.voices.prompt import VoicePrompt
 
     Samples = npt.NDArray[np.float32]

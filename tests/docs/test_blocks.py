@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
-import numpy as np
 import pytest
 import soundfile
 import torch
 import uvicorn
 
 from serving import serving, wait_for
+from spoken_clips import spoken_file
 from voxtral.errors import VoxtralWarning
 
 ROOT = Path(__file__).parents[2]
@@ -80,10 +80,8 @@ def workplace(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    time = np.arange(4 * 24000) / 24000
-    clip = (0.3 * np.sin(2 * np.pi * 180 * time) * (1 + np.sin(2 * np.pi * 3 * time))).astype(np.float32)
     for name in ("reference.wav", "reference_speaker.wav"):
-        soundfile.write(folder / name, clip, 24000)
+        (folder / name).write_bytes(spoken_file(4.0))
     return folder
 
 

@@ -34,6 +34,7 @@ from safetensors.torch import load_file, save_file
 import voxtral
 from checkpoints import BRIEF
 from loopback_hub import LoopbackHub, client_of
+from spoken_clips import spoken_file
 from voxtral import VoxtralTTS
 from voxtral.audio.encode import ContainerEncoder
 from voxtral.audio.file import AudioFileWriter
@@ -113,10 +114,8 @@ def speak(cli: Cli) -> Cli:
 @pytest.fixture
 def clip(workplace: Path) -> Path:
     """Four seconds of something like a voice."""
-    moments = np.arange(4 * 24000) / 24000
-    samples = 0.3 * np.sin(2 * np.pi * 170 * moments) * (1 + np.sin(2 * np.pi * 4 * moments))
     path = workplace / "clip.wav"
-    soundfile.write(path, samples.astype(np.float32), 24000)
+    path.write_bytes(spoken_file(4.0))
     return path
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from serving import serving
+from spoken_clips import spoken
 from voxtral import VoxtralTTS
 from voxtral.config import PUBLISHED_LANGUAGES
 from voxtral.loading.locate import locate_model
@@ -125,8 +126,6 @@ def test_http_cleans_unless_it_is_told_not_to(nano: VoxtralTTS) -> None:
 
 
 def test_it_clones(nano: VoxtralTTS) -> None:
-    moments = np.arange(3 * 24000) / 24000
-    clip = (0.3 * np.sin(2 * np.pi * 170 * moments) * (1 + np.sin(2 * np.pi * 4 * moments))).astype(np.float32)
-    voice = nano.create_voice((clip, 24000))
+    voice = nano.create_voice((spoken(3.0), 24000))
     assert voice.rows.shape == (39, nano.config.backbone.dim)
     assert len(nano.synthesize("In that voice.", voice=voice, seed=1, max_frames=4)) > 0

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from checkpoints import BRIEF
+from spoken_clips import spoken_file
 from voxtral.cli.main import run
 from voxtral.cli.process import ENDING, end_at_once, end_on_signals, is_default
 from voxtral.cli.terminal import deferred_interrupts, say, show
@@ -95,7 +95,7 @@ COMMANDS = {
     ],
 )
 def test_a_signal_at_any_moment_ends_any_command(tmp_path: Path, command: str, number: signal.Signals) -> None:
-    soundfile.write(tmp_path / "clip.wav", 0.3 * np.sin(np.arange(4 * 24000) / 20), 24000)
+    (tmp_path / "clip.wav").write_bytes(spoken_file(4.0))
     (tmp_path / "in.txt").write_text("This is a line of a longer text.\n" * 100)
     for moment in np.linspace(0.06, 2.5, 8):
         started = begin(f"{PROGRAM}main()", *COMMANDS[command], cwd=tmp_path)
@@ -183,7 +183,7 @@ ALL_COMMANDS = {
 @pytest.mark.parametrize("redirection", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full"])
 @pytest.mark.parametrize("command", ALL_COMMANDS)
 def test_every_command_works_or_says_in_a_line_why_not(tmp_path: Path, command: str, redirection: str) -> None:
-    soundfile.write(tmp_path / "clip.wav", 0.3 * np.sin(np.arange(4 * 24000) / 20), 24000)
+    (tmp_path / "clip.wav").write_bytes(spoken_file(4.0))
     (tmp_path / "in.txt").write_text("This is a line.\n")
     extra = ("--seconds", "0.2", "--streams", "1", "--rounds", "1") if command == "bench" else ()
     code, _, lines = in_shell(tmp_path, (*ALL_COMMANDS[command], *extra), redirection)

@@ -21,7 +21,9 @@ import torch
 
 import voxtral
 from checkpoints import BRIEF
+from spoken_clips import spoken
 from voxtral import VoxtralTTS
+from voxtral.audio.source import InlineClip
 from voxtral.engine.options import EngineOptions
 from voxtral.errors import (
     CancelledError,
@@ -43,8 +45,7 @@ LONG = "This is a sentence of a longer text, and it has some words. " * 12
 
 
 def clip_of(seconds: float, rate: int = 24000) -> np.ndarray:
-    time = np.arange(round(seconds * rate)) / rate
-    return (0.3 * np.sin(2 * np.pi * 170 * time) * (1 + np.sin(2 * np.pi * 4 * time))).astype(np.float32)
+    return spoken(seconds, rate)
 
 
 def wav_bytes(samples: np.ndarray, rate: int) -> bytes:
@@ -290,8 +291,10 @@ def test_reference_length_rules(tts: VoxtralTTS) -> None:
         tts.create_voice((clip_of(0.9), 24000))
     with pytest.warns(VoxtralWarning, match=r"1\.50 s"):
         tts.create_voice((clip_of(1.5), 24000))
-    with pytest.raises(ReferenceAudioError, match=r"31\.00 s.*never cut"):
-        tts.create_voice((clip_of(31), 24000))
+    with pytest.raises(ReferenceAudioError, match="more than 600 s"):
+        tts.create_voice((np.zeros(601 * 24000, np.float32), 24000))
+    with pytest.raises(ReferenceAudioError, match=r"31\.00 s.*1 to 30 s.*never cut"):
+        tts.create_voice(InlineClip(wav_bytes(clip_of(31), 24000)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tts.create_voice((clip_of(3.0), 24000))

@@ -15,11 +15,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from checkpoints import BRIEF
+from spoken_clips import spoken
 from voxtral import VoxtralTTS
 from voxtral.errors import EngineStoppedError
 from voxtral.server.application import create_app
@@ -29,7 +29,7 @@ from voxtral.types import SpeechRequest
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 TEXT = "Hello there, this is a test."
-CLIP = (np.sin(np.arange(2 * 24000) / 20).astype(np.float32), 24000)
+CLIP = (spoken(2.0), 24000)
 ADVICE = "load the model in the child"
 TIMEOUT_S = 20
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
-import io
 import json
 import logging
 import socket
@@ -19,14 +18,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 
 from benchmarks.loopback import Exchange, ask
 from checkpoints import TINY
 from crowd import SENTENCE, SPEECH, Order, SlowReader, SlowSteps, check_nothing_is_left, speak_to_the_limit
 from serving import Serving, serving, wait_for
+from spoken_clips import spoken_file
 from voxtral.engine.options import EngineOptions
 from voxtral.server import connections as module
 from voxtral.tts import VoxtralTTS
@@ -460,7 +458,4 @@ def test_names_without_effect_are_told_and_cut(roomy: Serving, clip_base64: str)
 
 @pytest.fixture(scope="module")
 def clip_base64() -> str:
-    seconds = np.arange(24000) / 24000
-    file = io.BytesIO()
-    soundfile.write(file, 0.3 * np.sin(2 * np.pi * 180 * seconds) * (1 + np.sin(6 * seconds)), 24000, format="WAV")
-    return base64.b64encode(file.getvalue()).decode()
+    return base64.b64encode(spoken_file(1.0)).decode()

@@ -490,7 +490,7 @@ PROMPT = (
     Convention(
         "a reference is read at its own sample rate",
         "Prompt",
-        edit(read.read_audio, ("if rate != sample_rate", "if rate == 1")),
+        edit(read.resample, ("if rate != wanted", "if rate == 1")),
         "prompt/ref_audio_16k/audio_array",
     ),
     Convention(

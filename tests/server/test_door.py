@@ -7,6 +7,7 @@ import base64
 import json
 import logging
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,8 @@ import httpx2
 import pytest
 import uvicorn
 
-from hostile_clips import wav
 from serving import Program, Serving, program, serving, wait_for
+from spoken_clips import spoken_file
 from voxtral.cli import serve
 from voxtral.errors import OptionError
 from voxtral.server.application import create_app
@@ -291,7 +292,9 @@ def test_a_unix_socket_is_this_machine(tts: VoxtralTTS, tmp_path: Path) -> None:
 
 
 def clip_of(text: str) -> str:
-    return base64.b64encode(wav(text.encode() * 9000)).decode()
+    """A voice, and a part of the file with the text behind it."""
+    part = text.encode() * 2
+    return base64.b64encode(spoken_file(1.5) + struct.pack("<4sI", b"note", len(part)) + part).decode()
 
 
 def say_the_marker_everywhere(client: httpx2.Client, key: str | None = None) -> None:

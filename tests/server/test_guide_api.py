@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from serving import Serving
+from spoken_clips import spoken_file
 from voxtral.audio.pcm import to_int16
 from voxtral.tts import VoxtralTTS
 
@@ -59,17 +60,15 @@ def test_text_comes_by_query_form_or_json(server: Serving, tts: VoxtralTTS, way:
 
 
 def test_a_reference_is_the_voice_and_is_not_kept(server: Serving, tts: VoxtralTTS, tmp_path: Path) -> None:
-    time = np.arange(3 * 24000) / 24000
-    clip = io.BytesIO()
-    soundfile.write(clip, 0.3 * np.sin(2 * np.pi * 180 * time) * (1 + np.sin(6 * time)), 24000, format="WAV")
+    clip = spoken_file(3.0)
     with server.client() as client:
         answer = client.post(
             "/synthesize",
             params={"text": TEXT, "language": "en", **OPTIONS},
-            files={"reference": ("me.wav", clip.getvalue(), "audio/wav")},
+            files={"reference": ("me.wav", clip, "audio/wav")},
         )
     assert answer.status_code == 200, answer.text
-    assert np.array_equal(samples_of(answer.content), expected(tts, reference_audio=clip.getvalue()))
+    assert np.array_equal(samples_of(answer.content), expected(tts, reference_audio=clip))
     assert not [path for path in server.service.options.data_dir.rglob("*") if path.is_file() and path.name != ".lock"]
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import base64
-import io
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import requests
 import schemathesis
-import soundfile
 from fastapi import routing
 from fastapi.routing import APIRoute
 from hypothesis import HealthCheck, Phase, given, settings
@@ -30,6 +27,7 @@ from schemathesis.specs.openapi.checks import (
 
 from checkpoints import BRIEF
 from serving import Serving, serving
+from spoken_clips import spoken_file
 from voxtral.engine.options import EngineOptions
 from voxtral.tts import VoxtralTTS
 from voxtral.types import SpeechRequest
@@ -64,10 +62,7 @@ def server() -> Iterator[Serving]:
 @pytest.fixture(scope="module")
 def clip() -> bytes:
     """A second that a voice can be made from."""
-    seconds = np.arange(24000) / 24000
-    file = io.BytesIO()
-    soundfile.write(file, 0.3 * np.sin(2 * np.pi * 180 * seconds) * (1 + np.sin(6 * seconds)), 24000, format="WAV")
-    return file.getvalue()
+    return spoken_file(1.0)
 
 
 class Names:

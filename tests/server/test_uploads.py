@@ -27,6 +27,7 @@ import torch
 
 from hostile_clips import flac_bomb, opus_bomb, wav
 from serving import Program, program, wait_for
+from spoken_clips import spoken
 from voxtral.audio.encode import encode
 from voxtral.audio.pcm import to_int16
 from voxtral.server.options import ServerOptions
@@ -105,13 +106,8 @@ def memory(server: Program, name: str) -> int:
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux to measure memory")
 
 
-def tone(seconds: float) -> np.ndarray:
-    times = np.arange(int(seconds * RATE)) / RATE
-    return (0.3 * np.sin(2 * np.pi * 180 * times) * (1 + 0.5 * np.sin(6 * times))).astype(np.float32)
-
-
 def good_clip() -> bytes:
-    return wav(to_int16(tone(1.5)).tobytes())
+    return wav(to_int16(spoken(1.5)).tobytes())
 
 
 # Ways to send a clip.
@@ -186,7 +182,7 @@ def array_file() -> bytes:
 
 def in_format(format: str, subtype: str | None = None) -> bytes:
     file = io.BytesIO()
-    soundfile.write(file, tone(2.0), RATE, format=format, subtype=subtype)
+    soundfile.write(file, spoken(2.0), RATE, format=format, subtype=subtype)
     return file.getvalue()
 
 
@@ -219,7 +215,7 @@ NO_CLIPS: dict[str, Callable[[], bytes]] = {
     "no rate": lambda: wav(good_clip()[44:], rate=0),
     "65535 channels": lambda: wav(good_clip()[44:], channels=65535),
     "no channels": lambda: wav(good_clip()[44:], channels=0),
-    "too short": lambda: wav(to_int16(tone(0.05)).tobytes()),
+    "too short": lambda: wav(to_int16(spoken(0.05)).tobytes()),
     "too long": lambda: wav(bytes(2 * 8000 * 100), rate=8000),
     "low rate": lambda: wav(bytes(2 * 4000 * 100), rate=4000),
     "flac bomb": lambda: flac_bomb(0.5),
@@ -481,7 +477,7 @@ def mutate(clip: bytes, chance: random.Random) -> bytes:
 def test_damaged_clips_are_spoken_with_or_refused(client: httpx2.Client, num_clips: int) -> None:
     chance = random.Random(5)
     kinds = ["wav", "flac", "mp3", "ogg", "opus", "aac", "m4a"]
-    clips = [encode(tone(1.2), kind, RATE) for kind in kinds]
+    clips = [encode(spoken(1.2), kind, RATE) for kind in kinds]
     statuses = set()
     for _ in range(num_clips):
         way = chance.choice([as_reference, as_base64])

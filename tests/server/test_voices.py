@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import logging
 import threading
@@ -16,9 +15,10 @@ from urllib.parse import unquote
 import httpx2
 import numpy as np
 import pytest
-import soundfile
 
+from hostile_clips import wav
 from serving import Serving, serving
+from spoken_clips import spoken_file
 from voxtral.audio.pcm import to_int16
 from voxtral.server.dialects import voices
 from voxtral.tts import VoxtralTTS
@@ -28,10 +28,11 @@ RATE = 24000
 
 
 def make_clip(seconds: float = 3.0, hz: float = 180.0, format: str = "WAV") -> bytes:
-    time = np.arange(int(seconds * RATE)) / RATE
-    clip = io.BytesIO()
-    soundfile.write(clip, 0.3 * np.sin(2 * np.pi * hz * time) * (1 + 0.5 * np.sin(6 * time)), RATE, format=format)
-    return clip.getvalue()
+    return spoken_file(seconds, RATE, hz=hz, format=format)
+
+
+def silent_clip(seconds: int) -> bytes:
+    return wav(bytes(2 * 8000 * seconds), rate=8000)
 
 
 CLIP = make_clip()
@@ -171,7 +172,8 @@ def test_a_short_clip_is_told(client: httpx2.Client) -> None:
         ({"clip": b""}, 400, "invalid_reference_audio"),
         ({"clip": b"RIFF is no wav"}, 400, "invalid_reference_audio"),
         ({"clip": make_clip(0.5)}, 400, "invalid_reference_audio"),
-        ({"clip": make_clip(31)}, 400, "invalid_reference_audio"),
+        ({"clip": silent_clip(601)}, 400, "invalid_reference_audio"),
+        ({"clip": silent_clip(3)}, 400, "invalid_reference_audio"),
         ({"clip": b"\0" * (10 * 2**20 + 1)}, 413, "clip_too_large"),
         ({"clip": b"\0" * (20 * 2**20)}, 413, "body_too_large"),
     ],

@@ -1,24 +1,32 @@
 """Untrusted audio to mono samples: reference clips from users, as paths, bytes, open files or arrays.
 
 Nothing that a header claims is believed and every limit is counted while decoding, so that a small file which decodes
-to hours, or names a billion channels, costs no more than an honest one. It does not judge whether a clip is long
-enough to clone a voice (`voxtral.voices.prompt` does) and never opens a URL.
+to hours, or names a billion channels, costs no more than an honest one. It does not judge whether a clip is good
+enough to clone a voice (`voxtral.audio.reference` does) and never opens a URL.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from voxtral.audio.containers import has_frame_count, is_cut_short, recognise, skip_id3, with_length
+from voxtral.audio.joined import second_file_at
 from voxtral.audio.quiet import without_remarks
-from voxtral.errors import OptionError, ReferenceAudioError, quoted
+from voxtral.audio.source import (
+    DEFAULT_LIMITS,
+    AudioLimits,
+    AudioSource,
+    empty_clip,
+    read_bytes,
+)
+from voxtral.errors import OptionError, ReferenceAudioError
 
 # Every format has one decoder: these go to FFmpeg, the others to libsndfile. FFmpeg is told which demuxer to use
 # and never asked to guess, because its playlist formats open further files and addresses.
@@ -30,35 +38,14 @@ _AV_HINT = "pip install voxtral-tts[av] adds aac, m4a and webm"
 
 _BLOCK_SAMPLES = 65536
 
+# Channels that lose this much when they are averaged, beyond what unrelated ones lose, cancel each other.
+_CANCELLED = 0.125
+# And the clip has that fault if so much of its power is in such places.
+_MAX_CANCELLED_SHARE = 0.1
+
 # The length of an MP3 without a frame count is guessed from the bitrate of its first frame. No MP3 is this much longer
 # than such a guess: the highest bitrate is 320 kbit/s, the lowest 8.
 _MP3_LENGTH_MARGIN = 64
-
-
-@dataclass(frozen=True)
-class AudioLimits:
-    """What a clip may cost before it is refused.
-
-    Attributes:
-        max_bytes: size of the file or of the bytes.
-        max_seconds: length of the decoded audio in seconds, by the sample rate it names.
-        max_channels: channels, before they are averaged.
-        min_rate: lowest sample rate in Hz.
-        max_rate: highest sample rate in Hz.
-        max_decoded_bytes: size of the decoded float32 samples of all channels.
-    """
-
-    max_bytes: int = 10 * 2**20
-    max_seconds: float = 60.0
-    max_channels: int = 8
-    min_rate: int = 4000
-    max_rate: int = 384000
-    max_decoded_bytes: int = 64 * 2**20
-
-
-DEFAULT_LIMITS = AudioLimits()
-
-AudioSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | tuple[np.ndarray, int]
 
 
 def read_audio(source: AudioSource, *, sample_rate: int, limits: AudioLimits = DEFAULT_LIMITS) -> np.ndarray:
@@ -83,159 +70,111 @@ def read_audio(source: AudioSource, *, sample_rate: int, limits: AudioLimits = D
     """
     if sample_rate <= 0:
         raise OptionError(f"got a wanted rate of {sample_rate} Hz; it is a positive number: pass that of the model")
-    if isinstance(source, tuple):
-        mono, rate = _from_array(source, limits)
-    else:
-        mono, rate = _decode(_read_bytes(source, limits), limits)
-    if not len(mono):
-        raise _empty("audio without a single sample")
-    if rate != sample_rate:
+    mixed = _mix(_open(source, limits), limits)
+    return resample(mixed.samples, mixed.sample_rate, sample_rate)
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A clip as it was read, with what its reader found wrong.
+
+    Attributes:
+        samples: [S] float32, mono, S > 0; not yet known to be finite.
+        sample_rate: its own, in Hz.
+        do_channels_cancel: averaged they would have; the samples are those of the loudest one.
+        is_joined: a second file follows in the same bytes, which was not read.
+    """
+
+    samples: np.ndarray
+    sample_rate: int
+    do_channels_cancel: bool = False
+    is_joined: bool = False
+
+
+def read_clip(source: AudioSource, *, limits: AudioLimits = DEFAULT_LIMITS) -> Clip:
+    """Read a clip as `read_audio` does, at its own rate, and look for channels that cancel and for joined files.
+
+    Raises:
+        ReferenceAudioError: as `read_audio`.
+    """
+    opened = _open(source, limits, first_only=True)
+    mixed = _mix(opened, limits)
+    if not len(mixed.samples):
+        raise empty_clip("audio without a single sample")
+    if mixed.do_channels_cancel:
+        loudest = int(mixed.channel_powers.argmax())
+        mixed = replace(_mix(opened, limits, loudest), do_channels_cancel=True)
+    return Clip(mixed.samples, mixed.sample_rate, mixed.do_channels_cancel, opened.is_joined)
+
+
+def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """Bring [S] float32 to another rate, if it is one, and see that every sample is a number.
+
+    Raises:
+        ReferenceAudioError: nothing is left, or a sample is not finite.
+    """
+    if not len(samples):
+        raise empty_clip("audio without a single sample")
+    if rate != wanted:
         import soxr
 
-        mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
-        if not len(mono):
-            raise _empty(f"audio that is shorter than one sample at {sample_rate} Hz")
-    if not np.isfinite(mono).all():
+        samples = soxr.resample(samples, rate, wanted, quality="HQ")
+        if not len(samples):
+            raise empty_clip(f"audio that is shorter than one sample at {wanted} Hz")
+    if not np.isfinite(samples).all():
         raise ReferenceAudioError(
             "got audio with samples that are NaN, infinite or too large; every sample must be a number near [-1, 1]: "
             "export the clip again as 16-bit wav"
         )
-    return mono
-
-
-def _empty(got: str) -> ReferenceAudioError:
-    return ReferenceAudioError(f"got {got}; a reference clip must hold speech: check the recording and pass another")
-
-
-# Bytes: everything is read into memory, at most one byte more than allowed.
-
-
-def _read_bytes(source: Any, limits: AudioLimits) -> bytes:
-    """Return the bytes of a clip that came as a path, as bytes or as an open file."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        _check_size(memoryview(source).nbytes, limits)
-        data = bytes(source)
-    elif isinstance(source, (str, os.PathLike)):
-        data = _read_path(source, limits)
-    elif hasattr(source, "read"):
-        data = _read_object(source, limits)
-    else:
-        raise ReferenceAudioError(
-            f"got reference audio as {type(source).__name__}; it must be a path, bytes, a file open for reading or "
-            "(samples, rate): convert it to one of these"
-        )
-    if not data:
-        raise _empty("an empty file (0 bytes)")
-    return data
-
-
-def _check_size(num_bytes: int, limits: AudioLimits) -> None:
-    if num_bytes > limits.max_bytes:
-        raise ReferenceAudioError(
-            f"got reference audio of more than {limits.max_bytes / 2**20:.3g} MiB, which is the limit: "
-            "cut the clip or send it compressed"
-        )
-
-
-def _read_path(path: str | os.PathLike[str], limits: AudioLimits) -> bytes:
-    """Read a regular file; anything that could block, or act when it is opened, is refused first."""
-    name = os.fspath(path)
-    if isinstance(name, bytes):
-        name = os.fsdecode(name)
-    if _is_url(name):
-        # Only the scheme is named, because addresses carry keys and messages end up in logs.
-        scheme = name.lstrip().split(":")[0][:20]
-        raise ReferenceAudioError(
-            f"got an address that starts with {quoted(scheme + ':')}; reference audio is never fetched: "
-            "download it, and pass a path or bytes"
-        )
-    if "\0" in name:
-        raise _no_file(name)
-    try:
-        _check_regular(name, os.stat(name), limits)
-        # The name may point elsewhere by now, so what was opened is checked again, and opening must not block.
-        descriptor = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(descriptor, "rb") as file:
-            _check_regular(name, os.fstat(descriptor), limits)
-            data = file.read(limits.max_bytes + 1)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise _no_file(name) from error
-    except OSError as error:
-        raise ReferenceAudioError(
-            f"got the path {_shorten(name)}, which cannot be opened ({error.strerror}); "
-            "reference audio must be a file that this process may read: check the path and its permissions"
-        ) from error
-    _check_size(len(data), limits)
-    return data
-
-
-def _is_url(name: str) -> bool:
-    start = name.lstrip()[:64].lower()
-    return start.startswith(("data:", "file:")) or "://" in start
-
-
-def _check_regular(name: str, status: os.stat_result, limits: AudioLimits) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device, pipe or socket"
-        raise ReferenceAudioError(
-            f"got {_shorten(name)}, which is {kind}; reference audio must be a regular file: pass the path of the clip"
-        )
-    _check_size(status.st_size, limits)
-
-
-def _no_file(name: str) -> ReferenceAudioError:
-    return ReferenceAudioError(
-        f"got the path {_shorten(name)}, where there is no file; reference audio must be a file: check the path"
-    )
-
-
-def _shorten(name: str) -> str:
-    return repr(name) if len(name) <= 200 else repr(name[:200]) + "..."
-
-
-def _read_object(file: Any, limits: AudioLimits) -> bytes:
-    """Read a file object to its end, or until it has given more than allowed; it may return short pieces."""
-    data = bytearray()
-    while len(data) <= limits.max_bytes:
-        try:
-            piece = file.read(limits.max_bytes + 1 - len(data))
-        except (OSError, ValueError) as error:
-            raise ReferenceAudioError(
-                f"got a file object that cannot be read ({error}); it must be open for reading bytes: "
-                "open it with mode 'rb', or pass the bytes"
-            ) from error
-        if not isinstance(piece, (bytes, bytearray, memoryview)):
-            raise ReferenceAudioError(
-                f"got a file object that reads {type(piece).__name__}; it must read bytes and not block: "
-                "open it with mode 'rb'"
-            )
-        if not piece:
-            break
-        data += piece
-    _check_size(len(data), limits)
-    return bytes(data)
+    return samples
 
 
 # Decoding.
 
 
-def _decode(data: bytes, limits: AudioLimits) -> tuple[np.ndarray, int]:
-    """Return mono samples [S] float32 and their rate."""
-    data = skip_id3(data)
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """A clip whose blocks can be had more than once.
+
+    Attributes:
+        blocks: starts to decode; ([n, C] float32, rate) each, rate and C the same throughout.
+        remarks: what its decoder may write to standard error is kept away.
+        is_joined: see Clip.
+    """
+
+    blocks: Callable[[], Iterator[tuple[np.ndarray, int]]]
+    remarks: bool = False
+    is_joined: bool = False
+
+
+def _open(source: Any, limits: AudioLimits, *, first_only: bool = False) -> _Opened:
+    """Check what a clip says of itself; with `first_only` bytes after a first file are left out."""
+    if isinstance(source, tuple):
+        samples, rate = _from_array(source, limits)
+        return _Opened(lambda: _array_blocks(samples, rate))
+    data = skip_id3(read_bytes(source, limits))
     kind = recognise(data)
     if kind is None:
         raise _unknown_format(data)
+    second = second_file_at(data, kind) if first_only else None
+    data, is_joined = data[:second], second is not None
     if is_cut_short(data, kind):
         raise _damaged(kind)
     if kind not in _AV_DEMUXERS:
-        with without_remarks():
-            return _collect(_soundfile_blocks(with_length(data, kind), kind, limits), limits)
+        whole = with_length(data, kind)
+        return _Opened(lambda: _soundfile_blocks(whole, kind, limits), remarks=True, is_joined=is_joined)
     if not _has_av():
         raise ReferenceAudioError(
             f"got {kind} audio, which needs PyAV; without it {_KNOWN_FORMATS} can be read: "
             f"convert the clip to wav, or install the extra ({_AV_HINT})"
         )
-    return _collect(_av_blocks(data, kind, limits), limits)
+    return _Opened(lambda: _av_blocks(data, kind, limits), is_joined=is_joined)
+
+
+def _mix(opened: _Opened, limits: AudioLimits, channel: int | None = None) -> _Mixed:
+    """Decode a clip to mono: the average of its channels, or one of them."""
+    with without_remarks() if opened.remarks else nullcontext():
+        return _collect(opened.blocks(), limits, channel)
 
 
 def _unknown_format(data: bytes) -> ReferenceAudioError:
@@ -285,20 +224,46 @@ def _check_length(num_frames: int, rate: int, channels: int, limits: AudioLimits
         )
 
 
-def _collect(blocks: Iterator[tuple[np.ndarray, int]], limits: AudioLimits) -> tuple[np.ndarray, int]:
+@dataclass(frozen=True, eq=False)
+class _Mixed:
+    """Decoded audio.
+
+    Attributes:
+        samples: [S] float32, mono.
+        sample_rate: in Hz.
+        channel_powers: [C], sums of squares.
+        do_channels_cancel: see Clip.
+    """
+
+    samples: np.ndarray
+    sample_rate: int
+    channel_powers: np.ndarray
+    do_channels_cancel: bool
+
+
+def _collect(blocks: Iterator[tuple[np.ndarray, int]], limits: AudioLimits, channel: int | None) -> _Mixed:
     """Average the channels of decoded blocks and count what was decoded, stopping at the first limit.
 
     Args:
         blocks: ([n, C] float32, rate) each, rate and C the same throughout.
         limits: what the clip may cost.
+        channel: take this one instead of the average.
     """
-    mono: list[np.ndarray] = []
+    mono = bytearray()  # which grows in place, where joining blocks would take twice the memory
+    powers, cancelled = np.zeros(1), 0.0
     num_frames = rate = 0
     for block, rate in blocks:
         num_frames += len(block)
         _check_length(num_frames, rate, block.shape[1], limits)
-        mono.append(_average(block))
-    return np.concatenate(mono) if mono else np.zeros(0, dtype=np.float32), rate
+        mixed = _average(block) if channel is None else block[:, channel].copy()
+        mono += mixed.data
+        if block.shape[1] > 1:
+            with np.errstate(over="ignore", invalid="ignore"):
+                power = np.einsum("sc,sc->c", block, block, dtype=np.float64)
+                is_lost = np.square(mixed, dtype=np.float64).sum() < power.mean() * _CANCELLED / block.shape[1]
+            powers = powers + power
+            cancelled += power.sum() if is_lost else 0.0
+    return _Mixed(np.frombuffer(mono, np.float32), rate, powers, bool(cancelled > _MAX_CANCELLED_SHARE * powers.sum()))
 
 
 def _average(block: np.ndarray) -> np.ndarray:
@@ -390,7 +355,7 @@ def _av_blocks(data: bytes, kind: str, limits: AudioLimits) -> Iterator[tuple[np
 def _av_stream(file: Any, kind: str) -> Any:
     """Choose the first audio stream, if its codec is one of those allowed."""
     if not file.streams.audio:
-        raise _empty(f"{kind} data without a sound track")
+        raise empty_clip(f"{kind} data without a sound track")
     stream = file.streams.audio[0]
     codec = stream.codec_context
     if codec is None or codec.name not in _AV_CODECS.split(","):
@@ -407,7 +372,7 @@ def _av_stream(file: Any, kind: str) -> Any:
 
 
 def _from_array(source: tuple[Any, ...], limits: AudioLimits) -> tuple[np.ndarray, int]:
-    """Return (samples, rate) as mono float32 and the rate."""
+    """Check (samples, rate); return [S, C] of any accepted kind and the rate."""
     if len(source) != 2 or not isinstance(source[0], np.ndarray) or not isinstance(source[1], (int, np.integer)):
         got = ", ".join(type(item).__name__ for item in source)
         raise ReferenceAudioError(
@@ -424,7 +389,24 @@ def _from_array(source: tuple[Any, ...], limits: AudioLimits) -> tuple[np.ndarra
         samples = samples.T
     _check_claims(rate, samples.shape[1], limits)
     _check_length(len(samples), rate, samples.shape[1], limits)
-    return _average(_to_float(samples)), rate
+    _check_kind(samples)
+    return samples, rate
+
+
+def _array_blocks(samples: np.ndarray, rate: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Scale [S, C] to float32, in blocks."""
+    length = _BLOCK_SAMPLES // samples.shape[1]
+    for start in range(0, len(samples), length):
+        yield _to_float(samples[start : start + length]), rate
+
+
+def _check_kind(samples: np.ndarray) -> None:
+    kind, size = samples.dtype.kind, samples.dtype.itemsize
+    if not (kind == "f" or samples.dtype == np.uint8 or (kind == "i" and size in (2, 4))):
+        raise ReferenceAudioError(
+            f"got samples as {samples.dtype}; float, int32, int16 and uint8 have a known full scale: convert to one of "
+            "them"
+        )
 
 
 def _to_float(samples: np.ndarray) -> np.ndarray:
@@ -434,8 +416,4 @@ def _to_float(samples: np.ndarray) -> np.ndarray:
             return samples.astype(np.float32)
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32) - np.float32(128.0)) / np.float32(128.0)
-    if samples.dtype.kind == "i" and samples.dtype.itemsize in (2, 4):
-        return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
-    raise ReferenceAudioError(
-        f"got samples as {samples.dtype}; float, int32, int16 and uint8 have a known full scale: convert to one of them"
-    )
+    return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)

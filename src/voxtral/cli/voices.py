@@ -82,7 +82,7 @@ def _print_table(listed: list[dict[str, str | bool]]) -> None:
 def clone(
     clip: Annotated[
         Path,
-        typer.Argument(metavar="CLIP", help="1 to 30 seconds of one speaker; 3 and more are good."),
+        typer.Argument(metavar="CLIP", help="1 second to 10 minutes of one speaker; 3 seconds and more are good."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The voice, a .safetensors file.")],
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Default: the name of the file.")] = None,
@@ -91,6 +91,9 @@ def clone(
     dtype: DtypeOption = "auto",
 ) -> None:
     """Make a voice from a clip and save it, to be spoken with: voxtral speak --voice FILE.
+
+    Of a clip above 30 seconds the best stretch is used, and said which. A clip that holds no voice is refused; what
+    else is wrong with it is said. docs/VOICES.md tells what makes a good clip.
 
     The model must hold a codec encoder; the published 4B weights come without one. A voice belongs to the model it
     was made with. Clone a voice only if its owner agrees.

@@ -26,7 +26,7 @@ from voxtral.speech.batch import Batch, BatchItem, ClonedVoices, default_in_flig
 from voxtral.types import SegmentInfo, SpeechRequest, SpeechStats, SpokenLanguage, Verdict, worst_verdict
 
 if TYPE_CHECKING:
-    from voxtral.audio.read import AudioSource
+    from voxtral.audio.source import AudioSource
     from voxtral.config import ModelConfig
     from voxtral.loading.checkpoint import Checkpoint
     from voxtral.speech.planner import Warn

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from voxtral import options
+from voxtral.audio.source import InlineClip
 from voxtral.errors import shortened
 from voxtral.options import Option
 from voxtral.server.errors import HttpError
@@ -101,7 +102,7 @@ class SpeechFields(BaseModel):
         return make_request(
             text,
             self.language,
-            reference,
+            None if reference is None else InlineClip(reference),
             voice=voice,
             seed=self.seed,
             speed=self.speed,

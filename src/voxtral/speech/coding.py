@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 import torch
 
-from voxtral.audio.read import AudioLimits, AudioSource, read_audio
+from voxtral.audio.read import read_clip, resample
+from voxtral.audio.reference import CLIP_LIMITS, MAX_CLIP_S, MAX_REFERENCE_S, read_reference
+from voxtral.audio.source import AudioLimits, AudioSource, InlineClip
 from voxtral.engine.process import BoundToProcess
 from voxtral.errors import CodeRangeError, EncoderMissingError, ReferenceAudioError
 from voxtral.loading.checkpoint import Checkpoint
@@ -26,11 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Lengths of reference audio, seconds. Source: the users' guide (3 s) and docs/MODEL.md, "Habits".
-_MIN_REFERENCE_S, _GOOD_REFERENCE_S, _MAX_REFERENCE_S = 1.0, 3.0, 30.0
-
-# Above the rule, so that any rate and width fits and a clip that is too long is told its length.
-_REFERENCE_LIMITS = AudioLimits(max_bytes=64 * 2**20, max_seconds=10 * _MAX_REFERENCE_S, max_decoded_bytes=128 * 2**20)
+# Of a clip that comes with a request: any rate and width fits, and one that is too long is told its length.
+_INLINE_LIMITS = AudioLimits(max_bytes=64 * 2**20, max_seconds=10 * MAX_REFERENCE_S, max_decoded_bytes=128 * 2**20)
 
 # A recording that its owner turns into codes may be longer than what a stranger sends as a reference.
 _ENCODE_LIMITS = AudioLimits(max_bytes=256 * 2**20, max_seconds=600.0, max_decoded_bytes=1024 * 2**20)
@@ -81,24 +80,29 @@ class Coder(BoundToProcess):
         *,
         warn: Callable[[str], None],
     ) -> VoicePrompt:
-        """Clone a voice from a clip of 1 to 30 seconds; 3 and more are good.
+        """Clone a voice from a clip of one speaker; 3 seconds and more are good, of what is longer the best are taken.
+
+        Args:
+            reference_audio: the clip; one that came with a request is no longer than a reference.
+            name: of the voice.
+            metadata: kept with it.
+            warn: gets what is not as it should be with the clip.
 
         Raises:
             EncoderMissingError: the checkpoint holds no encoder.
-            ReferenceAudioError: the clip cannot be read, or its length breaks the rule.
+            ReferenceAudioError: the clip cannot be read, its length breaks the rule, or it holds no voice.
         """
         self._require_encoder()
-        rate = self._config.sample_rate
-        samples = read_audio(reference_audio, sample_rate=rate, limits=_REFERENCE_LIMITS)
-        seconds = len(samples) / rate
-        if not _MIN_REFERENCE_S <= seconds <= _MAX_REFERENCE_S:
-            raise ReferenceAudioError(
-                f"the reference audio is {seconds:.2f} s long; it must be {_MIN_REFERENCE_S:.0f} to "
-                f"{_MAX_REFERENCE_S:.0f} s; it is never cut silently: cut it where the voice is clearest"
-            )
-        if seconds < _GOOD_REFERENCE_S:
-            warn(f"the reference audio is {seconds:.2f} s long; {_GOOD_REFERENCE_S:.0f} s and more clone better")
-        codes = self._encode_samples(samples)
+        is_inline = isinstance(reference_audio, InlineClip)
+        clip = read_reference(
+            reference_audio,
+            sample_rate=self._config.sample_rate,
+            max_clip_s=MAX_REFERENCE_S if is_inline else MAX_CLIP_S,
+            limits=_INLINE_LIMITS if is_inline else CLIP_LIMITS,
+        )
+        for remark in clip.remarks:
+            warn(remark)
+        codes = self._encode_samples(clip.samples)
         rows = self._call(lambda model: model.embed_codes(codes.to(model.device)).cpu())
         return VoicePrompt(name=name, rows=rows.clone(), codes=codes, metadata=dict(metadata or {}))
 
@@ -110,7 +114,13 @@ class Coder(BoundToProcess):
             ReferenceAudioError: the clip cannot be read.
         """
         self._require_encoder()
-        return self._encode_samples(read_audio(audio, sample_rate=self._config.sample_rate, limits=_ENCODE_LIMITS))
+        clip = read_clip(audio, limits=_ENCODE_LIMITS)
+        if clip.is_joined:
+            raise ReferenceAudioError(
+                "the file holds more than one recording, one after the other; all of a recording becomes codes, and "
+                "only the first could be read: join them with an audio tool, or pass one"
+            )
+        return self._encode_samples(resample(clip.samples, clip.sample_rate, self._config.sample_rate))
 
     def decode(self, codes: Any) -> Audio:
         """Turn codes [K, T] into audio.

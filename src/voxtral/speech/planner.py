@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from voxtral.audio.read import AudioSource
+from voxtral.audio.source import AudioSource
 from voxtral.config import ModelConfig
 from voxtral.errors import LanguageError, TextError, quoted
 from voxtral.speech.plan import PlannedSegment, SegmentTemplate, SpeechPlan

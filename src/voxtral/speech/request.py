@@ -18,7 +18,7 @@ from voxtral.options import OPTIONS, POSITIONAL, Option, SpeechOptions
 from voxtral.types import SamplingOptions, SpeechRequest
 
 if TYPE_CHECKING:
-    from voxtral.audio.read import AudioSource
+    from voxtral.audio.source import AudioSource
 
 
 def check_options(request: SpeechRequest) -> None:

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Unpack
 
-from voxtral.audio.read import AudioSource
+from voxtral.audio.source import AudioSource
 from voxtral.errors import TextError
 from voxtral.options import CommonOptions, SpeechOptions
 from voxtral.speech.batch import (

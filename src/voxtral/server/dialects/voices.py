@@ -107,7 +107,7 @@ def routes(service: SpeechService) -> APIRouter:
 
     @router.post("", responses=refusals(*READING, 409, 429), openapi_extra=_request_body())
     async def create_voice(request: Request) -> dict[str, Any]:
-        """Make a voice from a clip of 1 to 30 seconds, and keep the voice, not the clip."""
+        """Make a voice from a clip of 1 second to 10 minutes, and keep the voice, not the clip."""
         fields = await read_fields(request)
         clip = await _take_clip(request, fields, service.options.max_upload_bytes)
         wanted = validate(NewVoice, fields)
@@ -170,7 +170,7 @@ async def _take_clip(request: Request, fields: dict[str, Any], max_bytes: int) -
             return await read_clip(request, fields.pop(name), max_bytes, name)
     raise HttpError(
         400,
-        "audio_sample is missing; it must be a clip of 1 to 30 seconds, a file of a form or base64 in JSON",
+        "audio_sample is missing; it must be a clip of 1 second to 10 minutes, a file of a form or base64 in JSON",
         code="invalid_reference_audio",
         param="audio_sample",
     )
