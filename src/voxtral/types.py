@@ -195,7 +195,7 @@ class Finding:
         text_end: exclusive.
         start_s: seconds in the audio as heard.
         end_s: seconds.
-        strength: 1 at the threshold, more beyond it.
+        strength: 1 at the threshold, more beyond it, 100 at most.
     """
 
     kind: FindingKind

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 SCORE_BAND = 10.0
 """Between verdicts: an "ok" or "unchecked" score is below it, a "suspect" one below twice, a "bad" one below thrice."""
 
+MAX_STRENGTH = 100.0
+"""Of a finding; more says nothing more, and JSON has no infinity."""
+
 MIN_UTTERANCES = 120
 """Good utterances for thresholds; the 99th percentile of fewer gives up to 9 % of false alarms (docs/ALIGN.md)."""
 
@@ -244,12 +247,12 @@ def thresholds_from(speech: Sequence[GoodSpeech]) -> dict[str, float]:
 def _strength(one: Evidence, thresholds: Mapping[str, float], language: str) -> float:
     """Say how a signal compares with its threshold, which is 1."""
     if (fixed := _FIXED.get(one.signal)) is not None:
-        return one.value / fixed
+        return min(MAX_STRENGTH, one.value / fixed)
     value = one.value
     if one.signal in _BY_LANGUAGE:
         known = {name: usual for name, usual in thresholds.items() if name.startswith(f"{one.signal}.")}
         value -= known.get(f"{one.signal}.{language}", max(known.values(), default=0.0))
-    return value / max(_LEAST[one.signal], thresholds.get(one.signal, 0.0))
+    return min(MAX_STRENGTH, value / max(_LEAST[one.signal], thresholds.get(one.signal, 0.0)))
 
 
 def _of_stop(stop: Stop | None, evidence: Sequence[Evidence], num_words: int, num_frames: int) -> Evidence:

@@ -5,7 +5,6 @@ Read next: `voxtral.speech.segment_speaker`, which makes takes until a segment h
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -177,10 +176,10 @@ class Take:
 
     def _with_given_up(self, span: tuple[int, int]) -> SegmentCheck:
         """Say that words were given up, also where nobody asked for checks: nothing is left out without a word."""
-        from voxtral.align.checks import SCORE_BAND
+        from voxtral.align.checks import MAX_STRENGTH, SCORE_BAND
 
         end_s = self._num_samples / self._plan.sample_rate
-        finding = Finding("skipped", *span, end_s, end_s, strength=math.inf)
+        finding = Finding("skipped", *span, end_s, end_s, strength=MAX_STRENGTH)
         worst = SegmentCheck("bad", 3 * SCORE_BAND, (finding,), 1)
         return worst if self.check is None else replace(worst, findings=(*self.check.findings, finding))
 
