@@ -34,7 +34,7 @@ _NUM_BANDS, _LOWEST_HZ, _HIGHEST_HZ = 16, 100.0, 3900.0
 _BAND_FLOOR = 1e-4
 
 # What is this far below the loud frames is a pause, and what is little above the floor, where there is a floor.
-_PAUSE_DB, _NEAREST_PAUSE_DB, _ABOVE_FLOOR_DB = 40.0, 25.0, 6.0
+_PAUSE_DB, _NEAREST_PAUSE_DB, ABOVE_FLOOR_DB = 40.0, 25.0, 6.0
 _NOTHING_DB = -100.0
 _LOUD_SHARE = 0.05
 
@@ -81,10 +81,15 @@ class Activity:
         return float(np.sort(self.level_db)[-1 - place])
 
     @cached_property
+    def floor_db(self) -> float:
+        """The level that nine frames in ten exceed: that of pauses, or of quiet speech where there are none."""
+        return float(np.percentile(self.level_db, 10))
+
+    @cached_property
     def is_active(self) -> Mask:
         """Frames that are no pauses."""
-        floor = float(np.percentile(self.level_db, 10)) + _ABOVE_FLOOR_DB
-        threshold = max(self.loud_db - _PAUSE_DB, min(floor, self.loud_db - _NEAREST_PAUSE_DB), _NOTHING_DB)
+        above_floor = min(self.floor_db + ABOVE_FLOOR_DB, self.loud_db - _NEAREST_PAUSE_DB)
+        threshold = max(self.loud_db - _PAUSE_DB, above_floor, _NOTHING_DB)
         return self.level_db > threshold
 
     @cached_property

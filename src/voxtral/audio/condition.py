@@ -89,16 +89,18 @@ def window_powers(samples: Samples, sample_rate: int, window_s: float) -> npt.ND
     return squares.reshape(-1, window).mean(axis=1)
 
 
-def gain_to(samples: Samples, level_db: float, target_db: float) -> float:
-    """Choose the factor that brings speech to a level, as far as its peak allows.
+def gain_to(samples: Samples, level_db: float, target_db: float, tolerance_db: float) -> float:
+    """Choose the factor that brings speech near a level, as far as its peak allows.
 
     Args:
         samples: [S], not silent.
         level_db: their active level.
         target_db: the level that is wanted.
+        tolerance_db: what is as near to it stays as it is.
     """
     peak = float(np.abs(samples).max())
-    return min(10 ** ((target_db - level_db) / 20), MAX_PEAK / peak)
+    wanted = 1.0 if abs(target_db - level_db) <= tolerance_db else 10 ** ((target_db - level_db) / 20)
+    return min(wanted, MAX_PEAK / peak)
 
 
 def fade_ends(samples: Samples, sample_rate: int) -> Samples:

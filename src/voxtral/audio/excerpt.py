@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voxtral.audio.activity import FRAME_RATE, HOP_S, Activity, Array
+from voxtral.audio.activity import ABOVE_FLOOR_DB, FRAME_RATE, HOP_S, Activity, Array
 
 # Kept of the silence around the excerpt.
 _LEAD_S, _TAIL_S = 0.1, 0.25
@@ -41,29 +41,36 @@ class Excerpt:
         start_s: in seconds from the start of the clip.
         end_s: the same.
         leaves_speech: speech is left out, and not silence alone.
+        ends_within_word: there was no pause to end on.
     """
 
     start_s: float
     end_s: float
     leaves_speech: bool
+    ends_within_word: bool = False
 
 
-def choose_excerpt(activity: Activity, clip_s: float, max_s: float) -> Excerpt:
+def choose_excerpt(activity: Activity, clip_s: float, max_s: float, min_s: float) -> Excerpt:
     """Choose the part of a clip to take.
 
     Args:
         activity: of the clip; at least one frame is active.
         clip_s: length of the clip in seconds.
         max_s: length of the longest excerpt.
+        min_s: a clip that ends within a word is not cut to less.
     """
     runs = _runs(activity)
     max_frames = round((max_s - _LEAD_S - _TAIL_S) * FRAME_RATE)
-    first, last = runs[0, 0], runs[-1, 1]
+    first, last = int(runs[0, 0]), int(runs[-1, 1])
+    ends_within_word = False
     if last - first <= max_frames:
         start, stop = first, last
         # As loud at the end are 3 % of the voices that end by themselves, and two thirds of those that were cut.
-        if activity.end_db > activity.loud_db - _QUIET_DB:
-            stop = _pause_before(activity, first, last)
+        # Where noise is as loud as that, it is the end of a clip in noise.
+        if activity.end_db > max(activity.loud_db - _QUIET_DB, activity.floor_db + ABOVE_FLOOR_DB):
+            pause = _pause_before(activity, first, last)
+            ends_within_word = pause == last or (pause - first) * HOP_S + _LEAD_S < min_s
+            stop = last if ends_within_word else pause
     else:
         start, stop = _best_stretch(activity, runs, max_frames)
     start_s = max(0.0, start * HOP_S - _LEAD_S)
@@ -72,7 +79,7 @@ def choose_excerpt(activity: Activity, clip_s: float, max_s: float) -> Excerpt:
     is_cut = stop < last
     if is_cut:
         end_s = min(end_s, stop * HOP_S + _room_after(activity, stop))
-    return Excerpt(start_s, end_s, bool(is_cut or start > first))
+    return Excerpt(start_s, end_s, bool(is_cut or start > first), ends_within_word)
 
 
 def _runs(activity: Activity) -> np.ndarray:

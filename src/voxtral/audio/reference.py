@@ -31,6 +31,8 @@ MAX_CLIP_S = 600.0
 
 # The level of speech in nano's presets, measured with `active_level`.
 LEVEL_DB = -22.0
+# Speech this near to it stays as it is: presets differ as much among themselves.
+LEVEL_TOLERANCE_DB = 6.0
 
 # A clip may decode to as much as ten minutes of stereo at 48 kHz.
 CLIP_LIMITS = AudioLimits(max_bytes=256 * 2**20, max_seconds=MAX_CLIP_S, max_decoded_bytes=256 * 2**20)
@@ -142,6 +144,7 @@ def prepare_reference(
     max_s: float = MAX_REFERENCE_S,
     max_clip_s: float = MAX_CLIP_S,
     level_db: float = LEVEL_DB,
+    tolerance_db: float = LEVEL_TOLERANCE_DB,
     remarks: tuple[str, ...] = (),
 ) -> PreparedClip:
     """Choose the best stretch of a clip and make it fit to make a voice of; the same every time.
@@ -153,6 +156,7 @@ def prepare_reference(
         max_s: length of the longest stretch, in seconds; of what is longer the best is chosen, and that is said.
         max_clip_s: length of the longest clip.
         level_db: level that speech is brought to, as far as its peak allows.
+        tolerance_db: speech that is as near to it stays as it is.
         remarks: of whoever read the clip.
 
     Raises:
@@ -164,7 +168,7 @@ def prepare_reference(
     _check_scale(samples)
     activity = analyse(samples, rate)
     _check_heard(samples, rate, activity)
-    excerpt = choose_excerpt(activity, clip_s, max_s)
+    excerpt = choose_excerpt(activity, clip_s, max_s, GOOD_REFERENCE_S)
     used_s = excerpt.end_s - excerpt.start_s
     chosen = activity.part(round(excerpt.start_s / HOP_S), max(1, round(excerpt.end_s / HOP_S)))
     _check_voice(chosen)
@@ -182,7 +186,7 @@ def prepare_reference(
             f"the clip is very quiet ({level:.0f} dB of full scale) and was raised to {level_db:.0f} dB, its noise "
             "with it; record nearer to the microphone"
         )
-    gain = gain_to(taken, level, level_db)
+    gain = gain_to(taken, level, level_db, tolerance_db)
     return PreparedClip(
         samples=fade_ends(fill_zeros(taken * np.float32(gain), sample_rate), sample_rate),
         sample_rate=sample_rate,
@@ -264,6 +268,11 @@ def _remark_length(excerpt: Excerpt, clip_s: float, max_s: float) -> Iterator[st
         yield (
             f"the clip ends within a word, which the voice would go on with; {span} of {clip_s:.1f} s were used, up to "
             "the last pause; let a clip end on a pause"
+        )
+    elif excerpt.ends_within_word:
+        yield (
+            "the clip ends within a word, which the voice may go on with; what is up to the last pause would be less "
+            f"than {GOOD_REFERENCE_S:g} s, so that all was used; let a clip end on a pause"
         )
     if clip_s < GOOD_REFERENCE_S:
         yield f"the reference audio is {clip_s:.2f} s long; {GOOD_REFERENCE_S:g} s and more clone better"

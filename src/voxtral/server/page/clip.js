@@ -39,7 +39,7 @@ export function chosenClip() {
 
 export function takeClip(file) {
   if (file?.size > MAX_MB * 2 ** 20) {
-    showError(`${file.name} is larger than ${MAX_MB} MB, and a clip is 30 s long at most; choose a shorter one.`);
+    showError(`${file.name} is larger than ${MAX_MB} MB, and a clip to speak with is 30 s long at most; choose a shorter one.`);
     file = null;
   }
   clip = file;
