@@ -1,7 +1,8 @@
 """The codec encoder as a file of its own: where one is looked for, what it must be, and how it is written.
 
-The published checkpoint lacks the encoder. A file of its tensors, under their names in a checkpoint and with weight norm,
-takes their place; it names the decoder that it was made for. Nothing of it is read into memory before the first clip.
+The published checkpoint lacks the encoder. A file of its tensors, under their names in a checkpoint and with weight
+norm, takes their place; it names the decoder that it was made for. Nothing of it is read into memory before the first
+clip.
 Read next: docs/CLONING.md.
 """
 
@@ -81,7 +82,7 @@ class EncoderFile:
 
 
 def decoder_digest(checkpoint: Checkpoint) -> str:
-    """Tell decoders apart: a digest of the values of the codec's decoder and codebook, in whatever dtype they are stored.
+    """Tell decoders apart: a digest of the values of the codec's decoder and codebook, whatever their dtype.
 
     Quantising a checkpoint changes neither. Reads 300 MB of the published file.
 
@@ -141,7 +142,8 @@ def find_encoder(checkpoint: Checkpoint, asked_for: str | os.PathLike[str] | Non
             return open_encoder(mine, checkpoint) if is_file(mine) else None
     except OSError as error:
         raise EncoderFileError(
-            f"whether {error.filename} holds an encoder cannot be told ({why(error)}); check its permissions and the disk"
+            f"whether {error.filename} holds an encoder cannot be told ({why(error)}); check its permissions and the "
+            "disk"
         ) from error
     return None
 
@@ -180,8 +182,8 @@ def open_encoder(path: Path, checkpoint: Checkpoint) -> EncoderFile:
     for name, shape in expected.items():
         if tensors[name].shape != shape or tensors[name].dtype not in FLOAT_DTYPES:
             raise EncoderFileError(
-                f"{path} has {name} as {tensors[name].dtype} of shape {list(tensors[name].shape)}; this model needs one "
-                f"of {', '.join(FLOAT_DTYPES)} of shape {list(shape)}; an encoder belongs to one model; {_REMEDY}"
+                f"{path} has {name} as {tensors[name].dtype} of shape {list(tensors[name].shape)}; this model needs "
+                f"{' or '.join(FLOAT_DTYPES)} of shape {list(shape)}; an encoder belongs to one model; {_REMEDY}"
             )
     try:
         return EncoderFile(path, tensors, facts["decoder"], _parse_facts(facts))
@@ -213,8 +215,8 @@ def check_decoder(file: EncoderFile, checkpoint: Checkpoint) -> None:
     mine = decoder_digest(checkpoint)
     if file.decoder != mine:
         raise EncoderMismatchError(
-            f"{file.path} was made for the decoder {file.decoder[:12]}, and {checkpoint.folder} holds {mine[:12]}; codes "
-            "of one mean nothing to the other; use an encoder of this model, or the model of this encoder"
+            f"{file.path} was made for the decoder {file.decoder[:12]}, and {checkpoint.folder} holds {mine[:12]}; "
+            "codes of one mean nothing to the other; use an encoder of this model, or the model of this encoder"
         )
 
 
@@ -262,8 +264,8 @@ def write_encoder(target: Path, tensors: Mapping[str, Tensor], checkpoint: Check
         facts: go into the header.
 
     Raises:
-        EncoderFileError: the name is none for such a file, the tensors are not those of an encoder of this checkpoint, a
-            value is not finite, or the disk refuses.
+        EncoderFileError: the name is none for such a file, the tensors are not those of an encoder of this checkpoint,
+            a value is not finite, or the disk refuses.
     """
     from safetensors.torch import save
 
