@@ -181,7 +181,7 @@ def load_codec(
 
 
 def _is_of_codec(name: str) -> bool:
-    return name.startswith(CODEC_PREFIX) or name.startswith(AUDIO_EMBEDDINGS.removesuffix(".weight"))
+    return name.startswith((CODEC_PREFIX, AUDIO_EMBEDDINGS.removesuffix(".weight")))
 
 
 def load_encoder(
