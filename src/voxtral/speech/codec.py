@@ -27,6 +27,7 @@ from voxtral.loading.locate import locate_model
 from voxtral.model.voxtral import CodecModel
 from voxtral.speech.coding import Cloning, Coder, OnProgress
 from voxtral.speech.result import Audio
+from voxtral.switches import check_variables
 from voxtral.types import Voice
 from voxtral.voices.library import VoiceLibrary
 from voxtral.voices.presets import VoiceInfo
@@ -43,6 +44,7 @@ class VoxtralCodec(BoundToProcess):
             codec.create_voice("me.wav", refine=True).save("me.safetensors")
 
     Attributes:
+        name: of the model, as it was asked for.
         checkpoint: what it was loaded from.
         compute: where and in which precision it runs.
     """
@@ -56,6 +58,7 @@ class VoxtralCodec(BoundToProcess):
         announce: Callable[[str], None],
     ) -> None:
         super().__init__()
+        self.name = name
         self.checkpoint = checkpoint
         self.compute = compute
         self._model: CodecModel | None = model
@@ -171,6 +174,7 @@ def open_codec(
         EncoderFileError: the encoder file is damaged, or of another model.
         DeviceError: the device or dtype is not available.
     """
+    check_variables()
     announce = announce or tell_on_stderr
     folder = locate_model(model, revision=revision, token=token, allow_download=not local_files_only, announce=announce)
     checkpoint = open_checkpoint(folder)

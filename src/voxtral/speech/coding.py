@@ -57,7 +57,7 @@ _DECODE_FRAMES = 100
 # Voices that were searched for and are kept, for a text that is checked and then spoken, or spoken in parts.
 _KEPT_VOICES = 8
 
-# Steps after which it is said how long the rest will take: the first ones make what later ones find ready.
+# Steps after which it is said how long a search will take.
 _STEPS_TO_JUDGE = 3
 
 
@@ -218,17 +218,21 @@ class Coder(BoundToProcess):
 
     def _teller(self, seconds: float, *, has_encoder: bool) -> OnProgress:
         """Make what says once, in a line, how long a search will take, as soon as that can be told."""
+        seen: list[RefineProgress] = []
         is_told = False
 
         def tell(progress: RefineProgress) -> None:
             nonlocal is_told
-            if is_told or progress.step < min(_STEPS_TO_JUDGE, progress.steps):
+            # The first step makes what later ones find ready, and says nothing of how long they take.
+            seen.append(progress)
+            if is_told or progress.step < _STEPS_TO_JUDGE or len(seen) < 2:
                 return
             is_told = True
-            start = "from the encoder's" if has_encoder else "there is no encoder"
+            each = (progress.elapsed_s - seen[0].elapsed_s) / (progress.step - seen[0].step)
+            start = "from those of the encoder" if has_encoder else "without an encoder"
             self._cloning.announce(
-                f"searching for the codes of {seconds:.1f} s of audio ({start}): {progress.steps} steps, about "
-                f"{progress.elapsed_s + progress.left_s:.0f} s"
+                f"searching for the codes of {seconds:.1f} s of audio {start}: {progress.steps} steps, about "
+                f"{progress.elapsed_s + each * (progress.steps - progress.step):.0f} s in all"
             )
 
         return tell
