@@ -28,6 +28,8 @@ Y = TypeVar("Y")
 _SLICE_S = 0.04
 # Frames of presets that are looked at, as many of each; more tell hardly more and take longer.
 _MAX_FRAMES = 1200
+# Of these, those that are decoded to find the lateness.
+_DECODED_FRAMES = 600
 # Of the frames of a preset, those whose codes must come out; presets of another layout have none that do.
 _LEAST_SHARE, _GIVE_UP_AFTER = 0.9, 2
 
@@ -142,5 +144,6 @@ def study_presets(model: CodecModel, rows: Sequence[Tensor]) -> Generator[None, 
     prior = CodePrior.fit(found, num_levels)
     lateness, told = 0, 0.0
     if found:
-        lateness, told = yield from find_lateness(model.codec, found, num_levels)
+        decoded = [codes[:, : max(2, _DECODED_FRAMES // len(found))] for codes in found]
+        lateness, told = yield from find_lateness(model.codec, decoded, num_levels)
     return Speechlike(tuple(found), prior, lateness, told)
