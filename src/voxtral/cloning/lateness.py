@@ -23,7 +23,7 @@ _HELD_OUT = 4  # one frame of so many
 # Of the best of all shifts; those after the right one are as good, for they have heard all that matters.
 _SHARE_OF_BEST = 0.95
 # Below this share of the variance nothing can be said.
-_LEAST_TOLD = 0.1
+_LEAST_TOLD = 0.3
 
 
 def find_lateness(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -27,6 +27,8 @@ from voxtral.loading.load import load_codec
 from voxtral.model.voxtral import CodecModel
 from voxtral.speech.codec import open_codec
 
+T = TypeVar("T")
+
 CPU = torch.device("cpu")
 LEVELS = 21
 
@@ -43,18 +45,22 @@ def draw_codes(model: CodecModel, num_frames: int, seed: int = 0) -> Tensor:
     return torch.cat((semantic, acoustic))
 
 
+def result_of(work: Generator[Any, None, T]) -> T:
+    """Run a generator to its end."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+
+
 def run(
     model: CodecModel, clips: Sequence[Tensor], *, codes: Sequence[Tensor] | None = None, **options: Any
 ) -> list[Refined]:
     known = Speechlike((draw_codes(model, 30, seed=5),), None, 0, 0.0)
     known = replace(known, prior=CodePrior.fit(known.sequences, LEVELS))
     chosen = RefineOptions(**options)
-    work = refine_codes(model.codec, clips, known, chosen, chosen.steps or 10, codes)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
+    return result_of(refine_codes(model.codec, clips, known, chosen, chosen.steps or 10, codes))
 
 
 def test_the_latent_decodes_to_the_samples_of_its_codes_and_has_a_gradient(model: CodecModel) -> None:
@@ -164,24 +170,23 @@ def test_rows_come_apart_into_their_codes(model: CodecModel) -> None:
 
 def test_the_prior_knows_codes_of_its_kind() -> None:
     generator = torch.Generator().manual_seed(0)
-    walk = torch.randn(37, 400, generator=generator).cumsum(1).mul(0.4).add(10).round().clamp(0, 20).long()
-    prior = CodePrior.fit([walk[:, :300]], LEVELS)
+    walk = torch.zeros(37, 1200)
+    for step in range(1, 1200):
+        walk[:, step] = 0.9 * walk[:, step - 1] + torch.randn(37, generator=generator)
+    walk = (1.5 * walk + 10).round().clamp(0, 20).long()
+    prior = CodePrior.fit([walk[:, :1000]], LEVELS)
     assert prior is not None
-    same = as_levels(walk[1:, 300:], LEVELS).T[None]
-    frames = torch.ones(1, 100, dtype=torch.bool)
-    mixed = same[:, torch.randperm(100, generator=generator)]
+    same = as_levels(walk[1:, 1000:], LEVELS).T[None]
+    frames = torch.ones(1, 200, dtype=torch.bool)
+    mixed = same[:, torch.randperm(200, generator=generator)]
     assert float(prior.distance(mixed, frames)) > 1.5 * float(prior.distance(same, frames))
     assert CodePrior.fit([walk[:, :1]], LEVELS) is None
 
 
 def test_the_lateness_of_a_decoder_that_says_nothing_is_unknown(model: CodecModel) -> None:
-    work = find_lateness(model.codec, [draw_codes(model, 20)], LEVELS)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            assert end.value[0] == 0
-            break
+    lateness, told = result_of(find_lateness(model.codec, [draw_codes(model, 20)], LEVELS))
+    assert lateness == 0
+    assert told < 0.3
 
 
 class Engine:
@@ -243,13 +248,8 @@ def test_what_the_callback_raises_ends_a_search(model: CodecModel, monkeypatch: 
 
 def test_presets_of_another_layout_tell_nothing(model: CodecModel) -> None:
     rows = torch.randn(3, 8, model.config.backbone.dim)
-    work = study_presets(model, list(rows))
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            assert (end.value.sequences, end.value.prior, end.value.lateness) == ((), None, 0)
-            break
+    known = result_of(study_presets(model, list(rows)))
+    assert (known.sequences, known.prior, known.lateness) == ((), None, 0)
 
 
 @pytest.mark.parametrize("refine", ["yes", 0, -1, 10**6, 1.5, [3]])
