@@ -16,34 +16,31 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from voxtral.cloning.options import STEPS_FROM_NOTHING, RefineOptions, RefineProgress
+from voxtral.cloning.search import CodeSearch
 from voxtral.device import describe_machine
 from voxtral.speech.codec import open_codec
 
 
-def measure(model: str, seconds: float, steps: int, device: str) -> dict[str, float]:
+def measure(model: str, seconds: float, steps: int, device: str, *, with_study: bool) -> dict[str, float]:
     """Search for a few steps; sizes alone matter, so any sound will do."""
     started = time.perf_counter()
     codec = open_codec(model, device=device, local_files_only=True)
-    opened_s, opened_mb = time.perf_counter() - started, _peak_mb()
-    rng = np.random.default_rng(0)
-    clip = (0.1 * rng.standard_normal(round(seconds * codec.sample_rate))).astype(np.float32)
-    seen: list[RefineProgress] = []
+    row = {"clip_s": seconds, "open_s": time.perf_counter() - started, "open_peak_mb": _peak_mb()}
+    rows = [codec.load_voice(voice.name).rows for voice in codec.voices] if with_study else []
+    search = CodeSearch(codec.run, lambda: rows)
     started = time.perf_counter()
-    codec.create_voice((clip, codec.sample_rate), refine=RefineOptions(steps=steps), on_progress=seen.append)
-    all_s = time.perf_counter() - started
+    _ = search.speechlike
+    row["study_s"] = time.perf_counter() - started
+    clip = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, round(seconds * codec.sample_rate)))
+    seen: list[RefineProgress] = []
+    search.find([clip.float()], RefineOptions(steps=steps), on_progress=seen.append)
     first, last = seen[0], seen[-1]
-    step_s = (last.elapsed_s - first.elapsed_s) / max(last.step - first.step, 1)
-    return {
-        "clip_s": seconds,
-        "open_s": round(opened_s, 2),
-        "open_peak_mb": opened_mb,
-        "study_s": round(all_s - last.elapsed_s, 2),
-        "step_s": round(step_s, 3),
-        "whole_clip_s": round(step_s * STEPS_FROM_NOTHING, 1),
-        "peak_mb": _peak_mb(),
-    }
+    row["step_s"] = (last.elapsed_s - first.elapsed_s) / max(last.step - first.step, 1)
+    row |= {"whole_clip_s": row["step_s"] * STEPS_FROM_NOTHING, "peak_mb": _peak_mb()}
+    return {key: round(value, 2) for key, value in row.items()}
 
 
 def _peak_mb() -> float:
@@ -56,11 +53,12 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--seconds", type=float, nargs="+", default=[3.0, 8.0, 16.0])
     parser.add_argument("--steps", type=int, default=6, help="that are measured")
+    parser.add_argument("--study", action="store_true", help="also time what is found out of the presets, once")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if len(options.seconds) == 1:
-        rows = [measure(options.model, options.seconds[0], options.steps, options.device)]
+        rows = [measure(options.model, options.seconds[0], options.steps, options.device, with_study=options.study)]
     else:
         rows = [_aside(options, seconds) for seconds in options.seconds]
     text = json.dumps({"machine": describe_machine(), "model": Path(options.model).name, "rows": rows}, indent=1)
@@ -71,7 +69,7 @@ def main() -> None:
 
 def _aside(options: argparse.Namespace, seconds: float) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.refine", options.model, "--seconds", str(seconds)]
-    command += ["--steps", str(options.steps), "--device", options.device]
+    command += ["--steps", str(options.steps), "--device", options.device, *["--study"] * options.study]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["rows"][0]
 
 

@@ -243,7 +243,7 @@ class Bench:
 
 
 def _search(codec: VoxtralCodec) -> CodeSearch:
-    return codec._coder._open_search()  # pyright: ignore[reportPrivateUsage] - clips side by side are no public call
+    return CodeSearch(codec.run, lambda: [codec.load_voice(voice.name).rows for voice in codec.voices])
 
 
 def _slug(name: str) -> str:

@@ -64,10 +64,14 @@ class VoxtralCodec(BoundToProcess):
         self._model: CodecModel | None = model
         self._lock = threading.Lock()
         self._voices = VoiceLibrary(checkpoint.folder, checkpoint.config)
-        self._coder = Coder(checkpoint, name, self._voices, self._run, Cloning(announce=announce))
+        self._coder = Coder(checkpoint, name, self._voices, self.run, Cloning(announce=announce))
 
-    def _run(self, function: Callable[[CodecModel], T]) -> T:
-        """Run a function of the model as an engine would, in this thread."""
+    def run(self, function: Callable[[CodecModel], T]) -> T:
+        """Run a function of the model as an engine would, in this thread.
+
+        Raises:
+            EngineStoppedError: the codec has been closed, or this is a forked child.
+        """
         self.check_process()
         with self._lock:
             if self._model is None:
