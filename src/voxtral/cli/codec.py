@@ -36,7 +36,9 @@ def encode(
 ) -> None:
     """Turn audio into codes and save them.
 
-    The model must have a codec encoder; the published 4B weights come without one, and --encoder names one.
+    The model must hold a codec encoder; the published 4B weights come without one.
+
+    Where it holds none, --encoder names a file that has one.
 
     Examples:
       voxtral encode clip.wav -o clip.safetensors --model ./my-model

@@ -123,8 +123,11 @@ def clone(  # noqa: PLR0913 - each parameter is an option
 ) -> None:
     """Make a voice from a clip and save it, to be spoken with: voxtral speak --voice FILE.
 
-    A model with a codec encoder does it at once. The published 4B weights come without one: --encoder names one, and
-    --refine does without. A voice belongs to the model it was made with. Clone a voice only if its owner agrees.
+    The model must hold a codec encoder; the published 4B weights come without one. A voice belongs to the model it
+    was made with. Clone a voice only if its owner agrees.
+
+    Where the model holds no encoder, --encoder names a file that has one, and --refine does without. See
+    docs/CLONING.md.
 
     Examples:
       voxtral clone me.wav -o me.safetensors --model ./my-model
