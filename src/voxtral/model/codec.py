@@ -380,9 +380,9 @@ class CodecDecoder(nn.Module):
         Returns:
             [B, S] float32 samples, not clipped.
         """
-        return self._advance(self.quantizer.codes_to_latent(codes, self.dtype), state, is_last=is_last)
+        return self.advance(self.quantizer.codes_to_latent(codes, self.dtype), state, is_last=is_last)
 
-    def _advance(self, latent: Tensor, state: CodecState, *, is_last: bool) -> Tensor:
+    def advance(self, latent: Tensor, state: CodecState, *, is_last: bool) -> Tensor:
         """Decode the latent [B, C, T] of T more frames; as `forward`."""
         num_rows, num_frames = latent.shape[0], latent.shape[-1]
         x = torch.zeros(num_rows, self.config.dim, 0, device=latent.device, dtype=self.dtype)
@@ -418,7 +418,7 @@ class CodecDecoder(nn.Module):
         """
         state = CodecState.fresh(self)
         passes = latent.split(frames_per_pass, dim=-1)
-        parts = [self._advance(part, state, is_last=n == len(passes) - 1) for n, part in enumerate(passes)]
+        parts = [self.advance(part, state, is_last=n == len(passes) - 1) for n, part in enumerate(passes)]
         return torch.cat(parts, dim=-1)
 
     def block_outputs(self, latent: Tensor, state: CodecState) -> Iterator[Tensor]:

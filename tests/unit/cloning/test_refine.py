@@ -284,3 +284,13 @@ def test_a_voice_is_made_without_an_encoder(tmp_path: Path) -> None:
         again = codec.create_voice((clip, 24_000), "other", refine=5)
         assert (again.name, again.codes is voice.codes) == ("other", True)
     assert len(said) <= 1
+
+
+@pytest.mark.slow
+def test_what_the_presets_of_nano_tell() -> None:
+    with open_codec("nano", device="cpu") as codec:
+        rows = [codec.load_voice(voice.name).rows[:-1] for voice in codec.voices]
+        known = codec.run(lambda model: result_of(study_presets(model, rows)))
+    assert len(known.sequences) == len(rows)
+    assert sum(codes.shape[1] for codes in known.sequences) == sum(map(len, rows))
+    assert known.lateness == 480  # train.codec.DELAY
