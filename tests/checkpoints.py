@@ -42,3 +42,17 @@ def tiny_tensors() -> dict[str, Tensor]:
 def tiny_params() -> dict[str, Any]:
     """Read params.json of tiny."""
     return json.loads((TINY / "params.json").read_text(encoding="utf-8"))
+
+
+def strip_encoder(source: Path, target: Path) -> Path:
+    """Copy a checkpoint as the published one is: without the tensors of the codec encoder."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(source, target)
+    kept = {
+        name: value
+        for name, value in load_file(source / WEIGHTS).items()
+        if not name.startswith(("audio_tokenizer.input_proj.", "audio_tokenizer.encoder_blocks."))
+    }
+    save_file(kept, target / WEIGHTS)
+    return target

@@ -56,6 +56,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
     for name in (
         "VOXTRAL_MODEL",
         "VOXTRAL_LOG",
+        "VOXTRAL_ENCODER",
         "VOXTRAL_TRITON",
         "VOXTRAL_CUDA_GRAPHS",
         "VOXTRAL_SELF_CHECK",
@@ -70,6 +71,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
     monkeypatch.setenv("HF_HOME", str(tmp_path_factory.getbasetemp() / "empty-hf-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("VOXTRAL_CACHE", str(tmp_path_factory.getbasetemp() / "voices-on-disk"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.getbasetemp() / "empty-data"))
 
 
 @pytest.fixture(scope="module", autouse=True)

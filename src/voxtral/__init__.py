@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from voxtral import errors
+    from voxtral.cloning.options import RefineOptions, RefineProgress
     from voxtral.engine.options import EngineOptions
     from voxtral.errors import (
         AlignmentError,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
         DeadlineError,
         DeviceError,
         DownloadError,
+        EncoderFileError,
+        EncoderMismatchError,
         EncoderMissingError,
         EngineError,
         EngineStoppedError,
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     )
     from voxtral.jobs.run import BatchProgress, BatchReport
     from voxtral.speech.batch import BatchResult
+    from voxtral.speech.codec import VoxtralCodec, open_codec
     from voxtral.speech.result import Audio
     from voxtral.speech.stream import SpeechStream
     from voxtral.speech.utterance import SpeechHandle
@@ -71,6 +75,7 @@ if TYPE_CHECKING:
     )
     from voxtral.voices.presets import VoiceInfo
     from voxtral.voices.prompt import VoicePrompt
+    from voxtral.voices.report import CloneReport
 
 __version__ = "0.1.0"
 
@@ -80,9 +85,12 @@ _HOMES = {
     "BatchProgress": "voxtral.jobs.run",
     "BatchReport": "voxtral.jobs.run",
     "BatchResult": "voxtral.speech.batch",
+    "CloneReport": "voxtral.voices.report",
     "EngineOptions": "voxtral.engine.options",
     "Finding": "voxtral.types",
     "Mark": "voxtral.types",
+    "RefineOptions": "voxtral.cloning.options",
+    "RefineProgress": "voxtral.cloning.options",
     "SamplingOptions": "voxtral.types",
     "SegmentCheck": "voxtral.types",
     "SegmentInfo": "voxtral.types",
@@ -93,8 +101,10 @@ _HOMES = {
     "VoiceInfo": "voxtral.voices.presets",
     "VoiceBlend": "voxtral.types",
     "VoicePrompt": "voxtral.voices.prompt",
+    "VoxtralCodec": "voxtral.speech.codec",
     "VoxtralTTS": "voxtral.tts",
     "WordTime": "voxtral.types",
+    "open_codec": "voxtral.speech.codec",
 }
 
 __all__ = [
@@ -108,11 +118,14 @@ __all__ = [
     "BatchResult",
     "CancelledError",
     "CheckpointError",
+    "CloneReport",
     "CodeRangeError",
     "ConfigError",
     "DeadlineError",
     "DeviceError",
     "DownloadError",
+    "EncoderFileError",
+    "EncoderMismatchError",
     "EncoderMissingError",
     "EngineError",
     "EngineOptions",
@@ -127,6 +140,8 @@ __all__ = [
     "NumericsError",
     "OptionError",
     "ReferenceAudioError",
+    "RefineOptions",
+    "RefineProgress",
     "RequestError",
     "SamplingOptions",
     "SegmentCheck",
@@ -147,12 +162,14 @@ __all__ = [
     "VoiceStoreFullError",
     "VoiceUnknownError",
     "VoiceUnreadableError",
+    "VoxtralCodec",
     "VoxtralError",
     "VoxtralTTS",
     "VoxtralWarning",
     "WordTime",
     "__version__",
     "errors",
+    "open_codec",
 ]
 
 

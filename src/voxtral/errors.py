@@ -20,6 +20,8 @@ programs; `retryable` says whether the same call may succeed later without a cha
     ├── CheckpointError              files that are missing, damaged or not what they claim
     │   ├── ConfigError              params.json that is malformed or asks for what is not supported
     │   ├── ModelNotFoundError       no such folder, alias or cached model
+    │   ├── EncoderFileError         an encoder file that is missing, damaged, or does not fit the checkpoint
+    │   │   └── EncoderMismatchError it was made for another decoder
     │   └── AlignmentError           an alignment that is damaged, of other weights, or cannot be written
     ├── DownloadError                the hub refused, broke off or is switched off
     ├── TokenizerMissingError        mistral-common is not installed
@@ -151,6 +153,18 @@ class ModelNotFoundError(CheckpointError):
     """No folder, alias or cached model has the name that was asked for."""
 
     code = "model_not_found"
+
+
+class EncoderFileError(CheckpointError):
+    """An encoder file is missing, damaged, of other sizes, or cannot be written."""
+
+    code = "invalid_encoder"
+
+
+class EncoderMismatchError(EncoderFileError):
+    """An encoder file was made for another decoder."""
+
+    code = "encoder_mismatch"
 
 
 class AlignmentError(CheckpointError):

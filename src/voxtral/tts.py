@@ -20,6 +20,7 @@ import torch
 
 from voxtral.align.known import KnownAlignment
 from voxtral.audio.source import AudioSource
+from voxtral.cloning.options import Refine, parse_refine
 from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, plan_compute
 from voxtral.engine.engine import Engine
@@ -29,6 +30,7 @@ from voxtral.engine.process import BoundToProcess
 from voxtral.errors import VoxtralWarning
 from voxtral.loading.budgets import BUDGETS
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
+from voxtral.loading.encoder_file import with_encoder
 from voxtral.loading.first_use import open_paths
 from voxtral.loading.load import check_flow_dtype, keep_voices_on_disk, load_as_planned, open_tokenizer
 from voxtral.loading.locate import locate_model
@@ -36,7 +38,8 @@ from voxtral.loading.memory import check_precision, choose_quantization
 from voxtral.loading.running import RunningModel, fill_in
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.options import CommonOptions
-from voxtral.speech.coding import Coder
+from voxtral.speech.codec import tell_on_stderr
+from voxtral.speech.coding import Cloning, Coder, OnProgress
 from voxtral.speech.planner import Planner, Warn
 from voxtral.speech.result import Audio
 from voxtral.speech.speaker import Speaker
@@ -71,15 +74,16 @@ class VoxtralTTS(Speaker, BoundToProcess):
         name: str,
         options: EngineOptions | None = None,
         paths: Paths | None = None,
+        cloning: Cloning | None = None,
     ) -> None:
         super().__init__()
         self.name = name
         self.checkpoint = checkpoint
-        self.alignment = KnownAlignment(checkpoint, tokenizer, _tell_on_stderr)
+        self.alignment = KnownAlignment(checkpoint, tokenizer, tell_on_stderr)
         options = keep_voices_on_disk(fill_in(options or EngineOptions(), compute), checkpoint, compute)
         self._running = RunningModel(model, compute, self.alignment.follow_text(options), paths)
         self._library = VoiceLibrary(checkpoint.folder, checkpoint.config)
-        self._coder = Coder(checkpoint, name, self._library.names, self._running.call)
+        self._coder = Coder(checkpoint, name, self._library, self._running.call, cloning)
         self._planner = Planner(checkpoint.config, tokenizer, self._library, self._coder.create_voice, self.alignment)
         self._handles: weakref.WeakSet[SpeechHandle] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -96,6 +100,8 @@ class VoxtralTTS(Speaker, BoundToProcess):
         revision: str | None = None,
         token: str | None = None,
         local_files_only: bool = False,
+        encoder: str | os.PathLike[str] | None = None,
+        refine: Refine = None,
         announce: Callable[[str], None] | None = None,
         options: EngineOptions | None = None,
     ) -> VoxtralTTS:
@@ -113,6 +119,8 @@ class VoxtralTTS(Speaker, BoundToProcess):
             revision: of a hub id; the published checkpoint is pinned by default.
             token: for the hub; HF_TOKEN by default.
             local_files_only: never download.
+            encoder: a file of the codec encoder; docs/CLONING.md says where one is found by itself.
+            refine: what cloning does where it is not told; see `create_voice`.
             announce: gets what a person should know: of a download, of what is tried and compiled on a GPU, and of
                 choices that surprise, such as fewer bits than the file has; default: standard error.
             options: of the engine, such as max_batch or batch_invariant.
@@ -120,24 +128,23 @@ class VoxtralTTS(Speaker, BoundToProcess):
         Raises:
             ModelNotFoundError: there is no such model.
             DownloadError: the hub refused or broke off.
-            CheckpointError: a file is damaged.
+            CheckpointError: a file is damaged, or is an encoder of another model.
             DeviceError: the device or dtype is not available, or the model does not fit.
-            OptionError: quantize, max_memory or a switch is unknown, or contradicts the checkpoint.
+            OptionError: quantize, max_memory, refine or a switch is unknown, or contradicts the checkpoint.
         """
         check_variables()
         check_precision(quantize, max_memory)
-        announce = announce or _tell_on_stderr
+        cloning = Cloning(parse_refine(refine), announce := announce or tell_on_stderr)
         # Before a download: what is not there would be refused after it.
-        check_flow_dtype(options, plan_compute(device, dtype).device)
+        check_flow_dtype(options := options or EngineOptions(), plan_compute(device, dtype).device)
         may_fetch = not local_files_only
         folder = locate_model(model, revision=revision, token=token, allow_download=may_fetch, announce=announce)
-        checkpoint = open_checkpoint(folder)
+        checkpoint = with_encoder(open_checkpoint(folder), encoder)
         tokenizer = open_tokenizer(checkpoint)
-        options = options or EngineOptions()
         unplanned = plan_compute(device, dtype, num_parameters=checkpoint.num_parameters)
         plan = partial(choose_quantization, checkpoint, unplanned, quantize, max_memory, max_batch=options.max_batch)
         compute, paths, weights = _load(checkpoint, plan, options, announce)
-        return _prepared(cls(checkpoint, weights, compute, tokenizer, str(model), options, paths), announce)
+        return _prepared(cls(checkpoint, weights, compute, tokenizer, str(model), options, paths, cloning), announce)
 
     def to(self, device: str | torch.device) -> VoxtralTTS:
         """Move the model; returns itself.
@@ -159,24 +166,23 @@ class VoxtralTTS(Speaker, BoundToProcess):
             DeviceError: a weight does not fit float16; nothing was changed.
             EngineError: requests are open.
         """
-        return self._with_dtype(torch.float16)
+        self._running.set_dtype(torch.float16, self._is_busy)
+        return self
 
     def bfloat16(self) -> VoxtralTTS:
         """Use bfloat16, the dtype of the published weights."""
-        return self._with_dtype(torch.bfloat16)
+        self._running.set_dtype(torch.bfloat16, self._is_busy)
+        return self
 
     def float(self) -> VoxtralTTS:
         """Use float32."""
-        return self._with_dtype(torch.float32)
-
-    def _with_dtype(self, dtype: torch.dtype) -> VoxtralTTS:
-        self._running.set_dtype(dtype, self._is_busy)
+        self._running.set_dtype(torch.float32, self._is_busy)
         return self
 
     def _is_busy(self) -> bool:
         """Tell whether anybody has state on the device."""
         with self._lock:
-            return self._coder.is_decoding or any(handle.is_open for handle in self._handles)
+            return self._coder.is_busy or any(handle.is_open for handle in self._handles)
 
     def restart_engine(self) -> None:
         """Start a new engine where the old one has failed (`engine.failure`); a working one is left alone.
@@ -190,12 +196,6 @@ class VoxtralTTS(Speaker, BoundToProcess):
     def close(self) -> None:
         """Stop the engine; unfinished requests fail. The object is of no use afterwards."""
         self._running.close()
-
-    def __enter__(self) -> VoxtralTTS:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def config(self) -> ModelConfig:
@@ -214,8 +214,8 @@ class VoxtralTTS(Speaker, BoundToProcess):
 
     @property
     def has_encoder(self) -> bool:
-        """Whether voices can be cloned from audio."""
-        return self.checkpoint.has_encoder
+        """Whether voices can be cloned from audio without `refine`."""
+        return self._coder.encoder_origin is not None
 
     @property
     def engine(self) -> Engine:
@@ -282,10 +282,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
         on_progress: Callable[[BatchProgress], None] | None = None,
         **options: Unpack[CommonOptions],
     ) -> BatchReport:
-        """Speak many texts into a folder of files, going on where an earlier call or `voxtral batch` was stopped.
-
-        See `voxtral.jobs.synthesize.synthesize_files` for arguments, result and errors, and docs/BATCH.md.
-        """
+        """Speak many texts into a folder of files; see `voxtral.jobs.synthesize.synthesize_files` and docs/BATCH.md."""
         from voxtral.jobs.synthesize import synthesize_files  # here, because most who load a model write no files
 
         return synthesize_files(
@@ -320,6 +317,8 @@ class VoxtralTTS(Speaker, BoundToProcess):
         name: str = "cloned",
         metadata: Mapping[str, str] | None = None,
         *,
+        refine: Refine = None,
+        on_progress: OnProgress | None = None,
         warn: Warn | None = None,
     ) -> VoicePrompt:
         """Clone a voice from a clip of one speaker, 1 second to 10 minutes; docs/VOICES.md says what makes a good one.
@@ -328,13 +327,16 @@ class VoxtralTTS(Speaker, BoundToProcess):
             reference_audio: path, bytes, or (samples, sample rate), of any rate; docs/SERVER.md has the formats.
             name: how the voice is called.
             metadata: kept with the voice when it is saved.
+            refine: True, steps or RefineOptions: search for codes by their sound, which takes time and no encoder.
+            on_progress: of that, called in this thread; what it raises ends the search.
             warn: see `submit`; it is told which seconds were used and what is wrong with the clip.
 
         Raises:
-            EncoderMissingError: the checkpoint holds no encoder.
+            EncoderMissingError: there is no encoder, and `refine` is not wanted.
+            EncoderFileError: it is damaged, or of another model.
             ReferenceAudioError: the clip cannot be read, its length breaks the rule, or it holds no voice.
         """
-        return self._coder.create_voice(reference_audio, name, metadata, warn=warn or _warn)
+        return self._coder.create_voice(reference_audio, name, metadata, refine, on_progress, warn=warn or _warn)
 
     def encode(self, audio: AudioSource) -> torch.Tensor:
         """Turn a clip of up to 10 minutes into codes [K, T] int64, without the length rules of a reference.
@@ -378,10 +380,6 @@ def _prepared(loaded: VoxtralTTS, announce: Callable[[str], None]) -> VoxtralTTS
         loaded.close()
         raise
     return loaded
-
-
-def _tell_on_stderr(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 def _warn(message: str) -> None:

@@ -32,7 +32,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 import voxtral
-from checkpoints import BRIEF
+from checkpoints import BRIEF, strip_encoder
 from loopback_hub import LoopbackHub, client_of
 from spoken_clips import spoken_file
 from voxtral import VoxtralTTS
@@ -1194,3 +1194,30 @@ def test_a_switch_that_says_neither_is_refused_before_any_work(
     monkeypatch.setenv("VOXTRAL_TRITON", "perhaps")
     assert run(["speak", "Hello.", "--model", str(BRIEF)]) == 1
     assert "VOXTRAL_TRITON is 'perhaps'; it must be 1 or 0" in capsys.readouterr().err
+
+
+def test_a_clip_is_searched_for_where_there_is_no_encoder(cli: Cli, clip: Path, tmp_path: Path) -> None:
+    model = strip_encoder(BRIEF, tmp_path / "stripped")
+    refused = cli("clone", clip, "-o", "me.safetensors", "--model", model, "--device", "cpu")
+    assert refused.code == 1
+    assert "--encoder FILE" in refused.lines[0]
+    assert "--refine" in refused.lines[0]
+    arguments = ("--model", model, "--device", "cpu", "--refine-steps", "2", "--consent", "mine", "--json")
+    made = cli("clone", clip, "-o", "me.safetensors", *arguments)
+    assert made.code == 0
+    assert (made.json["steps"], made.json["encoder"], made.json["seconds"]) == (2, None, 4.0)
+    assert "from 4.0 s of audio (2 steps" in made.lines[-1]
+    bad = cli("clone", clip, "-o", "me.safetensors", "--refine-steps", "0", "--model", "./missing")
+    assert bad.lines == ["error: refine: steps is 0; it must be a whole number from 1 to 10000"]
+
+
+def test_a_model_that_was_loaded_to_refine_speaks_with_a_clip(clip: Path, tmp_path: Path) -> None:
+    model = strip_encoder(BRIEF, tmp_path / "stripped")
+    said: list[str] = []
+    with VoxtralTTS.from_pretrained(model, device="cpu", refine=4, announce=said.append) as tts:
+        assert not tts.has_encoder
+        first = tts.synthesize(TEXT, reference_audio=clip, seed=1)
+        # The voice is kept, so the second utterance searches for nothing.
+        tts.synthesize(TEXT, reference_audio=clip, seed=1)
+        assert np.array_equal(first.samples, tts.synthesize(TEXT, reference_audio=clip, seed=1).samples)
+    assert len([line for line in said if "4 steps, about" in line]) <= 1

@@ -955,13 +955,13 @@ DECODER = (
     Convention(
         "the output projection pads by replication",
         "Codec decoder",
-        edit(CodecDecoder.forward, ("pad_reflect_left(x, reach)", 'F.pad(x, (reach, 0), mode="replicate")')),
+        edit(CodecDecoder.advance, ("pad_reflect_left(x, reach)", 'F.pad(x, (reach, 0), mode="replicate")')),
         f"{_T7}/waveform",
     ),
     Convention(
         "the output projection pads with zeros",
         "Codec decoder",
-        edit(CodecDecoder.forward, ("pad_reflect_left(x, reach)", "F.pad(x, (reach, 0))")),
+        edit(CodecDecoder.advance, ("pad_reflect_left(x, reach)", "F.pad(x, (reach, 0))")),
         f"{_T7}/waveform",
     ),
     Convention(
@@ -1109,7 +1109,7 @@ DECODER = (
     Convention(
         "a long signal is decoded in pieces that know nothing of each other",
         "Codec decoder",
-        edit(CodecDecoder.decode, ("self(part, state,", "self(part, CodecState.fresh(self),")),
+        edit(CodecDecoder.decode_latent, ("self.advance(part, state,", "self.advance(part, CodecState.fresh(self),")),
         "codec/decode/T40/waveform",
     ),
     Convention(
@@ -1149,19 +1149,19 @@ DECODER = (
     Convention(
         "patches are emitted channel by channel",
         "Codec decoder",
-        edit(CodecDecoder.forward, ("patches.transpose(1, 2).flatten(1)", "patches.flatten(1)")),
+        edit(CodecDecoder.advance, ("patches.transpose(1, 2).flatten(1)", "patches.flatten(1)")),
         f"{_T7}/waveform",
     ),
     Convention(
         "samples go through tanh",
         "Codec decoder",
-        edit(CodecDecoder.forward, (".flatten(1).float()", ".flatten(1).float().tanh()")),
+        edit(CodecDecoder.advance, (".flatten(1).float()", ".flatten(1).float().tanh()")),
         f"{_T7}/waveform",
     ),
     Convention(
         "samples are clamped to [-1, 1]",
         "Codec decoder",
-        edit(CodecDecoder.forward, (".flatten(1).float()", ".flatten(1).float().clamp(-1, 1)")),
+        edit(CodecDecoder.advance, (".flatten(1).float()", ".flatten(1).float().clamp(-1, 1)")),
         f"{_UNIT}/test_codec.py::test_samples_are_not_clipped",
     ),
 )

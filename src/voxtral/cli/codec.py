@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voxtral.cli.files import check_clip, check_safetensors_target, check_target, writing
-from voxtral.cli.loading import DeviceOption, DtypeOption, LoadOptions, ModelOption, open_model
+from voxtral.cli.loading import DeviceOption, DtypeOption, EncoderOption, LoadOptions, ModelOption, open_model
 from voxtral.cli.terminal import deferred_interrupts, say
 from voxtral.disk import UnfitFileError, open_regular
 from voxtral.errors import RequestError
@@ -32,17 +32,20 @@ def encode(
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    encoder: EncoderOption = None,
 ) -> None:
     """Turn audio into codes and save them.
 
     The model must hold a codec encoder; the published 4B weights come without one.
+
+    Where it holds none, --encoder names a file that has one.
 
     Examples:
       voxtral encode clip.wav -o clip.safetensors --model ./my-model
     """
     check_safetensors_target(output)
     check_clip(clip)
-    with open_model(model, LoadOptions(device, dtype), say) as loaded:
+    with open_model(model, LoadOptions(device, dtype, encoder=encoder), say) as loaded:
         codes = loaded.encode(clip)
     _write_codes(output, codes, loaded.sample_rate)
     seconds = codes.shape[1] / loaded.config.frame_rate

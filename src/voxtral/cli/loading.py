@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +20,7 @@ from voxtral.loading.locate import choose_model, is_fetchable, locate_model
 
 if TYPE_CHECKING:
     from voxtral.engine.options import EngineOptions
+    from voxtral.speech.codec import VoxtralCodec
     from voxtral.tts import VoxtralTTS
 
 ModelOption = Annotated[
@@ -63,6 +65,17 @@ FlowDtypeOption = Annotated[
     ),
 ]
 
+EncoderOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--encoder",
+        metavar="FILE",
+        help="A codec encoder for a model that lacks one (docs/CLONING.md). Default: VOXTRAL_ENCODER, else "
+        "codec_encoder.safetensors beside the model.",
+        show_default=False,
+    ),
+]
+
 # Main memory of the process with no model in it (docs/QUANTIZATION.md), which no budget of a model makes smaller.
 _PROCESS_BYTES = 350_000_000
 
@@ -72,12 +85,13 @@ _LEAST_SHARE = 0.2
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How a command loads its model: device and dtype by name, recipe and budget."""
+    """How a command loads its model: device and dtype by name, recipe and budget, a file of the codec encoder."""
 
     device: str = "auto"
     dtype: str = "auto"
     quantize: str | None = None
     max_memory: str | None = None
+    encoder: Path | None = None
 
 
 def resolve_model_name(asked_for: str | None, tell: Callable[[str], None], device: str = "auto") -> str:
@@ -159,3 +173,23 @@ def open_model(
                 f"torch take about {format_bytes(_PROCESS_BYTES)} of main memory besides"
             )
     return loaded
+
+
+def open_codec(asked_for: str | None, load: LoadOptions, tell: Callable[[str], None]) -> VoxtralCodec:
+    """Load what makes voices of the model of a command; downloaded as in `open_model`.
+
+    Args:
+        asked_for: the value of --model.
+        load: the values of --device, --dtype and --encoder; nothing else is heeded.
+        tell: gets lines for a person.
+
+    Raises:
+        VoxtralError: as `voxtral.open_codec`.
+    """
+    name = resolve_model_name(asked_for, tell, load.device)
+    fetch_if_agreed(name)
+    from voxtral.speech import codec
+
+    return codec.open_codec(
+        name, device=load.device, dtype=load.dtype, encoder=load.encoder, local_files_only=True, announce=say
+    )

@@ -24,6 +24,7 @@ from voxtral.cli.files import check_clip, check_target, read_text
 from voxtral.cli.loading import (
     DeviceOption,
     DtypeOption,
+    EncoderOption,
     FlowDtypeOption,
     LoadOptions,
     MaxMemoryOption,
@@ -104,6 +105,7 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
     max_memory: MaxMemoryOption = None,
+    encoder: EncoderOption = None,
     flow_dtype: FlowDtypeOption = "model",
     play: Annotated[bool, typer.Option("--play", help="Play the audio as it is made.")] = False,
     as_json: JsonOption = False,
@@ -144,7 +146,7 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     if options["reference_audio"] is not None:
         check_clip(options["reference_audio"])
     engine = EngineOptions(max_batch=_MAX_BATCH, flow_dtype=parse_flow_dtype(flow_dtype))
-    with open_model(model, LoadOptions(device, dtype, quantize, max_memory), tell, options=engine) as loaded:
+    with open_model(model, LoadOptions(device, dtype, quantize, max_memory, encoder), tell, options=engine) as loaded:
         handle = loaded.submit(request, hold_segments=not destination.is_live)
         if handle.language.source == "text" and handle.language.code != "en":
             tell(f"language: {LANGUAGES[handle.language.code]}, by the text; --language chooses another")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -12,13 +16,17 @@ from voxtral.cli.files import check_clip, check_safetensors_target, writing
 from voxtral.cli.loading import (
     DeviceOption,
     DtypeOption,
+    EncoderOption,
     LoadOptions,
     ModelOption,
     fetch_if_agreed,
-    open_model,
+    open_codec,
     resolve_model_name,
 )
+from voxtral.cli.options import JsonOption
+from voxtral.cli.progress import clock, show_line
 from voxtral.cli.terminal import say, show
+from voxtral.cloning.options import STEPS_FROM_ENCODER, STEPS_FROM_NOTHING, RefineOptions, RefineProgress
 from voxtral.loading.locate import locate_model
 
 
@@ -79,16 +87,39 @@ def _print_table(listed: list[dict[str, str | bool]]) -> None:
     show(drawn.get().rstrip("\n"))
 
 
-def clone(
+def clone(  # noqa: PLR0913 - each parameter is an option
     clip: Annotated[
         Path,
         typer.Argument(metavar="CLIP", help="1 second to 10 minutes of one speaker; 3 seconds and more are good."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The voice, a .safetensors file.")],
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Default: the name of the file.")] = None,
+    refine: Annotated[
+        bool,
+        typer.Option(
+            "--refine",
+            help="Search for the codes that sound like the clip: without an encoder, or from the encoder's. Takes "
+            "seconds on a GPU, minutes on a CPU.",
+        ),
+    ] = False,
+    refine_steps: Annotated[
+        int | None,
+        typer.Option(
+            "--refine-steps",
+            metavar="N",
+            help=f"Steps of the search, and so --refine. Default: {STEPS_FROM_NOTHING}, with an encoder "
+            f"{STEPS_FROM_ENCODER}.",
+            show_default=False,
+        ),
+    ] = None,
+    consent: Annotated[
+        str | None, typer.Option("--consent", metavar="TEXT", help="Who agreed, and when; kept with the voice.")
+    ] = None,
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    encoder: EncoderOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Make a voice from a clip and save it, to be spoken with: voxtral speak --voice FILE.
 
@@ -98,15 +129,56 @@ def clone(
     The model must hold a codec encoder; the published 4B weights come without one. A voice belongs to the model it
     was made with. Clone a voice only if its owner agrees.
 
+    Where the model holds no encoder, --encoder names a file that has one, and --refine does without. See
+    docs/CLONING.md.
+
     Examples:
       voxtral clone me.wav -o me.safetensors --model ./my-model
+      voxtral clone me.wav -o me.safetensors --model 4b --refine
       voxtral speak "Hello!" --voice me.safetensors --model ./my-model
     """
+    options = RefineOptions(steps=refine_steps) if refine or refine_steps is not None else None
     check_safetensors_target(output)
     check_clip(clip)
-    with open_model(model, LoadOptions(device, dtype), say) as loaded:
-        voice = loaded.create_voice(clip, name=name or output.stem)
+    metadata = {} if consent is None else {"consent": consent}
+    with open_codec(model, LoadOptions(device, dtype, encoder=encoder), say) as codec:
+        with _shown_search() as on_progress:
+            voice = codec.create_voice(
+                clip, name or output.stem, metadata, refine=options, on_progress=on_progress, warn=_warn
+            )
         with writing(output) as partial:
             voice.save(partial)
-    seconds = (len(voice.rows) - 1) / loaded.config.frame_rate
-    say(f"{output}: voice {voice.name}, from {seconds:.1f} s of audio; use it with --voice {output}")
+    report = voice.report
+    if as_json:
+        facts = {} if report is None else asdict(report)
+        show(json.dumps({"file": str(output), "name": voice.name, "model": codec.name, **facts}))
+    seconds = (len(voice.rows) - 1) / codec.config.frame_rate
+    how = ""
+    if report is not None and report.distance is not None:
+        how = f" ({report.steps} steps, {report.elapsed_s:.0f} s, spectral distance {report.distance:.2f})"
+    say(f"{output}: voice {voice.name}, from {seconds:.1f} s of audio{how}; use it with --voice {output}")
+
+
+@contextmanager
+def _shown_search() -> Generator[Callable[[RefineProgress], None] | None]:
+    """Show a moving line while a search is under way, where somebody looks at a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    seen: list[RefineProgress] = []
+
+    def look() -> tuple[float, str]:
+        if not seen:
+            return 0.0, ""
+        last = seen[-1]
+        return (
+            last.fraction,
+            f"step {last.step} of {last.steps}, distance {last.distance:.2f}, {clock(last.left_s)} left",
+        )
+
+    with show_line(look):
+        yield seen.append
+
+
+def _warn(message: str) -> None:
+    say(f"warning: {message}")

@@ -13,6 +13,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +28,9 @@ from voxtral.loading.inventory import check_inventory, has_encoder, plain_tensor
 from voxtral.loading.params import load_config
 from voxtral.quantization.recipes import is_quantizable
 
+if TYPE_CHECKING:
+    from voxtral.loading.encoder_file import EncoderFile
+
 # What `shared_fingerprint` reads of a tensor at most.
 _SHARED_BYTES = 4096
 
@@ -36,12 +40,26 @@ _FINGERPRINT_SAMPLES, _FINGERPRINT_BYTES = 256, 4096
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint folder whose inventory has been checked; no data has been read yet."""
+    """A checkpoint folder whose inventory has been checked; no data has been read yet.
+
+    Attributes:
+        folder: where it lies.
+        config: sizes.
+        tensors: of its file of weights.
+        has_encoder: whether the codec encoder is among them.
+        encoder: a file of its own that has the encoder, where one goes with the checkpoint.
+    """
 
     folder: Path
     config: ModelConfig
     tensors: dict[str, TensorEntry]
     has_encoder: bool
+    encoder: EncoderFile | None = None
+
+    @property
+    def weights_path(self) -> Path:
+        """Where the data of `tensors` lies."""
+        return self.folder / WEIGHTS_FILE
 
     @property
     def num_parameters(self) -> int:
@@ -76,12 +94,26 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder=folder, config=config, tensors=tensors, has_encoder=has_encoder(tensors))
 
 
-class TensorReader:
-    """Reads tensors of one checkpoint, one at a time."""
+class TensorFile(Protocol):
+    """A safetensors file whose header has been read: a checkpoint's weights, or an encoder's."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._path = checkpoint.folder / WEIGHTS_FILE
-        self._tensors = checkpoint.tensors
+    @property
+    def weights_path(self) -> Path:
+        """Where it lies."""
+        ...
+
+    @property
+    def tensors(self) -> dict[str, TensorEntry]:
+        """What it holds."""
+        ...
+
+
+class TensorReader:
+    """Reads tensors of one file, one at a time."""
+
+    def __init__(self, file: TensorFile) -> None:
+        self._path = file.weights_path
+        self._tensors = file.tensors
 
     def read(self, name: str) -> Tensor:
         """Read one tensor into memory, in its stored dtype.

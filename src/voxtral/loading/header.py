@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -44,8 +44,12 @@ class TensorEntry:
         return self.stop - self.start
 
 
-def read_header(path: Path) -> dict[str, TensorEntry]:
+def read_header(path: Path, *, remedy: str = "download the checkpoint again") -> dict[str, TensorEntry]:
     """Read the header of a safetensors file and check that all its data is there, end to end, and nothing else.
+
+    Args:
+        path: of the file.
+        remedy: what to do where something is wrong with it, for messages.
 
     Raises:
         CheckpointError: the file is missing, is no safetensors file, is damaged or cut off, or cannot be read.
@@ -56,17 +60,15 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
             if header_bytes > _MAX_HEADER_BYTES:
                 raise CheckpointError(
                     f"{path} is no safetensors file, or is damaged or cut off ({path.stat().st_size} bytes; its header "
-                    f"is to have {header_bytes}, and {_MAX_HEADER_BYTES} are allowed); download the checkpoint again"
+                    f"is to have {header_bytes}, and {_MAX_HEADER_BYTES} are allowed); {remedy}"
                 )
-            _check_layout(path)
+            _check_layout(path, remedy)
             # The offsets, which the library keeps to itself.
             header: dict[str, Any] = json.loads(file.read(header_bytes))
     except UnfitFileError as error:
-        raise CheckpointError(f"{path} {error}; download the checkpoint again") from error
+        raise CheckpointError(f"{path} {error}; {remedy}") from error
     except ABSENT as error:
-        raise CheckpointError(
-            f"{path} is missing; a checkpoint folder needs it; download the checkpoint again"
-        ) from error
+        raise CheckpointError(f"{path} is missing; a file of tensors must be there; {remedy}") from error
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror or error}); check its permissions and the disk, or try again"
@@ -76,15 +78,27 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     return {name: _entry(name, value, data_start) for name, value in header.items()}
 
 
-def _check_layout(path: Path) -> None:
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read what a file that `read_header` has found sound says of itself.
+
+    Raises:
+        CheckpointError: it has changed since, and is sound no more.
+    """
+    try:
+        with cast(Any, safe_open(path, framework="numpy")) as file:  # its stubs have no types
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} changed while it was read ({error}); try again") from error
+
+
+def _check_layout(path: Path, remedy: str) -> None:
     """Let the library compare the header with the file: sizes, holes, overlaps, and where it ends."""
     try:
         with safe_open(path, framework="numpy"):
             pass
     except SafetensorError as error:
         raise CheckpointError(
-            f"{path} is no safetensors file, or is damaged or cut off ({path.stat().st_size} bytes; {error}); download "
-            "the checkpoint again"
+            f"{path} is no safetensors file, or is damaged or cut off ({path.stat().st_size} bytes; {error}); {remedy}"
         ) from error
 
 

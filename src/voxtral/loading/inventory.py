@@ -31,6 +31,7 @@ TEXT_HEAD = "output.weight"
 # Older exports store this table, which is computed; it is checked for its shape and not read.
 TIME_TABLE = "acoustic_transformer.time_embedding.inv_freq"
 CODEBOOK = "audio_tokenizer.quantizer.semantic_codebook."
+CODEC_PREFIX = "audio_tokenizer."
 ENCODER_PREFIXES = ("audio_tokenizer.input_proj.", "audio_tokenizer.encoder_blocks.")
 # The two parts of a weight under weight norm.
 GAIN, DIRECTION = ".parametrizations.weight.original0", ".parametrizations.weight.original1"
@@ -85,10 +86,14 @@ def expected_tensors(config: ModelConfig, *, with_encoder: bool) -> dict[str, tu
     }
     shapes |= _output_projection(codec)
     shapes |= _codec_blocks(codec, "audio_tokenizer.decoder_blocks.", codec.decoder_blocks)
-    if with_encoder:
-        shapes |= _conv(codec, "audio_tokenizer.input_proj.conv", (codec.dim, codec.patch_size, codec.patch_kernel))
-        shapes |= _codec_blocks(codec, "audio_tokenizer.encoder_blocks.", codec.encoder_blocks)
-    return shapes
+    return shapes | (encoder_tensors(config) if with_encoder else {})
+
+
+def encoder_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """List names and shapes of the codec's encoder; the 4B has 114 of them."""
+    codec = config.codec
+    shapes = _conv(codec, "audio_tokenizer.input_proj.conv", (codec.dim, codec.patch_size, codec.patch_kernel))
+    return shapes | _codec_blocks(codec, "audio_tokenizer.encoder_blocks.", codec.encoder_blocks)
 
 
 def _attention_layer(prefix: str, config: Any, *, use_biases: bool) -> dict[str, tuple[int, ...]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -18,12 +18,14 @@ from torch import Tensor
 from voxtral import __version__
 from voxtral.config import QuantizationConfig
 from voxtral.device import ComputePlan, is_out_of_memory, release_memory, run_aside
-from voxtral.errors import CheckpointError, DeviceError
+from voxtral.errors import CheckpointError, DeviceError, EncoderFileError
 from voxtral.loading.checkpoint import Checkpoint, TensorReader, check_finite, fingerprint
+from voxtral.loading.encoder_file import EncoderFile, read_encoder
 from voxtral.loading.files import TOKENIZER_FILE, cache_folder
 from voxtral.loading.inventory import (
     AUDIO_EMBEDDINGS,
     CODEBOOK,
+    CODEC_PREFIX,
     DIRECTION,
     ENCODER_PREFIXES,
     GAIN,
@@ -33,11 +35,12 @@ from voxtral.loading.inventory import (
     name_some,
 )
 from voxtral.model.codebooks import semantic_table
+from voxtral.model.codec_encoder import CodecEncoder
 from voxtral.model.kernels.dispatch import one_line
 from voxtral.model.kernels.float8 import check_float8
 from voxtral.model.linear import QuantizedLinear
 from voxtral.model.linear_weights import QuantizedWeight
-from voxtral.model.voxtral import VoxtralModel, init_tables, prepare_for_inference
+from voxtral.model.voxtral import CodecModel, VoxtralModel, init_tables, prepare_for_inference
 from voxtral.quantization.recipes import stored_precision
 from voxtral.quantization.schemes import SCHEMES, Scheme
 from voxtral.text.tokenizer import SpeechTokenizer, load_tokenizer
@@ -145,6 +148,81 @@ def load_model(
     return model.eval().requires_grad_(False)
 
 
+def load_codec(
+    checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, codec_dtype: torch.dtype
+) -> CodecModel:
+    """Build what makes voices and sound, and leave the networks that speak in the file.
+
+    Args:
+        checkpoint: what to load.
+        device: where to.
+        dtype: of the embeddings, hence of the rows of voices.
+        codec_dtype: of the codec.
+
+    Raises:
+        CheckpointError: as `load_model`.
+    """
+    with torch.device("meta"):
+        model = CodecModel(checkpoint.config, has_encoder=checkpoint.has_encoder)
+    reader = TensorReader(checkpoint)
+    missing = set(dict(model.named_parameters()))
+    for name, target, value in _converted(checkpoint, reader, is_wanted=_is_of_codec):
+        if not isinstance(value, Tensor):
+            value = value.to(device).to_dense(dtype)
+        value = value.to(device=device, dtype=codec_dtype if target.startswith("codec") else dtype)
+        check_finite(name, value)
+        _assign(model, target, value)
+        missing.remove(target)
+    if missing:
+        raise CheckpointError(f"the model and the inventory disagree about {name_some(sorted(missing))}")
+    model.codec.quantizer.semantic_table = _read_codebook(reader).to(device)
+    init_tables(model, device)
+    return model.eval().requires_grad_(False)
+
+
+def _is_of_codec(name: str) -> bool:
+    return name.startswith((CODEC_PREFIX, AUDIO_EMBEDDINGS.removesuffix(".weight")))
+
+
+def load_encoder(
+    file: EncoderFile, checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype
+) -> CodecEncoder:
+    """Build the codec encoder of an encoder file.
+
+    Raises:
+        EncoderFileError: a value is not finite, also in `dtype`, or the file cannot be read.
+    """
+    return make_encoder(read_encoder(file, checkpoint), checkpoint, device=device, dtype=dtype)
+
+
+def make_encoder(
+    tensors: Mapping[str, Tensor], checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype
+) -> CodecEncoder:
+    """Build the codec encoder of tensors as a file has them.
+
+    Raises:
+        EncoderFileError: a value does not fit `dtype`.
+    """
+    with torch.device("meta"):
+        encoder = CodecEncoder(checkpoint.config.codec)
+    for name, value in tensors.items():
+        if name.endswith(GAIN):
+            continue
+        target = name.removeprefix(CODEC_PREFIX)
+        if name.endswith(DIRECTION):
+            stem = name.removesuffix(DIRECTION)
+            target = f"{stem.removeprefix(CODEC_PREFIX)}.weight"
+            value = _fold_weight_norm(tensors[f"{stem}{GAIN}"], value)
+        value = value.to(device=device, dtype=dtype)
+        try:
+            check_finite(name, value)
+        except CheckpointError as error:
+            raise EncoderFileError(str(error)) from error
+        _assign(encoder, target, value)
+    init_tables(encoder, device)
+    return encoder.eval().requires_grad_(False)
+
+
 def _read_codebook(reader: TensorReader) -> Tensor:
     sums, usage = reader.read(f"{CODEBOOK}embedding_sum"), reader.read(f"{CODEBOOK}cluster_usage")
     check_finite(f"{CODEBOOK}cluster_usage", usage)
@@ -152,9 +230,11 @@ def _read_codebook(reader: TensorReader) -> Tensor:
     return semantic_table(sums, usage)
 
 
-def _converted(checkpoint: Checkpoint, reader: TensorReader) -> Iterator[tuple[str, str, Tensor | QuantizedWeight]]:
-    """Yield (name, parameter, value) for all parameters; convolutions folded, in float32."""
-    for name in checkpoint.tensors:
+def _converted(
+    checkpoint: Checkpoint, reader: TensorReader, *, is_wanted: Callable[[str], bool] = lambda name: True
+) -> Iterator[tuple[str, str, Tensor | QuantizedWeight]]:
+    """Yield (name, parameter, value) for all parameters that are wanted; convolutions folded, in float32."""
+    for name in filter(is_wanted, checkpoint.tensors):
         if name in (TEXT_EMBEDDINGS, TEXT_HEAD, TIME_TABLE) or name.startswith(CODEBOOK):
             continue
         # A quantised matrix NAME.weight stands there as NAME.weight_int4, NAME.weight_scale and so on.
@@ -204,7 +284,7 @@ def _layer_of(target: str) -> str:
     return match.group() if match else ""
 
 
-def _assign(model: VoxtralModel, target: str, value: Tensor) -> None:
+def _assign(model: torch.nn.Module, target: str, value: Tensor) -> None:
     parent_path, _, attribute = target.rpartition(".")
     setattr(model.get_submodule(parent_path), attribute, torch.nn.Parameter(value, requires_grad=False))
 

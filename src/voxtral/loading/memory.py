@@ -270,7 +270,7 @@ def plan_for(
     """Add up what a checkpoint needs in some precision with rows side by side; see `plan_memory`."""
     return plan_memory(
         checkpoint.config,
-        has_encoder=checkpoint.has_encoder,
+        has_encoder=checkpoint.has_encoder or checkpoint.encoder is not None,
         dtype=compute.dtype,
         codec_dtype=compute.codec_dtype,
         quantization=quantization,

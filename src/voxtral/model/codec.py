@@ -380,19 +380,24 @@ class CodecDecoder(nn.Module):
         Returns:
             [B, S] float32 samples, not clipped.
         """
-        x = torch.zeros(codes.shape[0], self.config.dim, 0, device=codes.device, dtype=self.dtype)
-        if codes.shape[-1]:
-            state.num_frames += codes.shape[-1]
-            x = last(self.block_outputs(self.quantizer.codes_to_latent(codes, self.dtype), state))
+        return self.advance(self.quantizer.codes_to_latent(codes, self.dtype), state, is_last=is_last)
+
+    def advance(self, latent: Tensor, state: CodecState, *, is_last: bool) -> Tensor:
+        """Decode the latent [B, C, T] of T more frames; as `forward`."""
+        num_rows, num_frames = latent.shape[0], latent.shape[-1]
+        x = torch.zeros(num_rows, self.config.dim, 0, device=latent.device, dtype=self.dtype)
+        if num_frames:
+            state.num_frames += num_frames
+            x = last(self.block_outputs(latent, state))
         if state.pending is not None:
             x = torch.cat((state.pending, x), dim=-1)
         reach = self.config.patch_kernel - 1
         if state.output_tail is None and x.shape[-1] <= reach and not is_last:
             state.pending = x
-            return torch.zeros(codes.shape[0], 0, device=codes.device)
+            return torch.zeros(num_rows, 0, device=latent.device)
         state.pending = None
         if x.shape[-1] == 0:
-            return torch.zeros(codes.shape[0], 0, device=codes.device)
+            return torch.zeros(num_rows, 0, device=latent.device)
         padded = pad_reflect_left(x, reach) if state.output_tail is None else torch.cat((state.output_tail, x), -1)
         state.output_tail = padded[..., padded.shape[-1] - reach :].clone()
         patches = self.output_proj(padded)  # [B, patch, steps]
@@ -400,9 +405,20 @@ class CodecDecoder(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Decode a whole signal, [B, K, T] to [B, T * samples_per_frame] float32."""
+        return self.decode_latent(self.quantizer.codes_to_latent(codes, self.dtype))
+
+    def decode_latent(self, latent: Tensor, *, frames_per_pass: int = FRAMES_PER_PASS) -> Tensor:
+        """Decode a whole signal from its latent, [B, C, T] to [B, T * samples_per_frame] float32.
+
+        Where a gradient is wanted, it flows back to the latent through all passes.
+
+        Args:
+            latent: as `Quantizer.codes_to_latent` makes it; what lies between two codes is decoded, too.
+            frames_per_pass: more need fewer operations, and memory for attention that grows with the square.
+        """
         state = CodecState.fresh(self)
-        passes = codes.split(FRAMES_PER_PASS, dim=-1)
-        parts = [self(part, state, is_last=n == len(passes) - 1) for n, part in enumerate(passes)]
+        passes = latent.split(frames_per_pass, dim=-1)
+        parts = [self.advance(part, state, is_last=n == len(passes) - 1) for n, part in enumerate(passes)]
         return torch.cat(parts, dim=-1)
 
     def block_outputs(self, latent: Tensor, state: CodecState) -> Iterator[Tensor]:

@@ -30,25 +30,20 @@ from voxtral.model.linear import QuantizedLinear, round_to_float8
 from voxtral.model.linear_weights import Float8Weight
 
 
-class VoxtralModel(nn.Module):
-    """Everything that has weights.
+class CodecModel(nn.Module):
+    """The codec and the embeddings of audio tokens: what makes voices and turns codes into sound, and speaks nothing.
 
     Args:
         config: sizes.
-        has_encoder: whether the checkpoint holds the codec encoder.
+        has_encoder: whether there is a codec encoder from the start.
     """
 
     codebook_offsets: Tensor
-    # Not a parameter: it stays in CPU memory, possibly memory-mapped, whatever the device of the rest.
-    text_embeddings: Tensor  # [V, D]
 
     def __init__(self, config: ModelConfig, *, has_encoder: bool) -> None:
         super().__init__()
         self.config = config
-        self.text_embeddings = torch.zeros(0, config.backbone.dim)
         self.audio_embeddings = Embedding(config.codebooks.embedding_rows, config.backbone.dim)
-        self.backbone = Backbone(config.backbone)
-        self.acoustic_transformer = AcousticTransformer(config.acoustic, config.codebooks)
         self.codec = CodecDecoder(config.codec, config.codebooks)
         self.codec_encoder = CodecEncoder(config.codec) if has_encoder else None
         self.init_tables(torch.device("cpu"))
@@ -56,22 +51,12 @@ class VoxtralModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        return self.backbone.norm.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the backbone and the acoustic transformer; the codec has its own."""
-        return self.backbone.norm.weight.dtype
+        return self.audio_embeddings.weight.device
 
     def init_tables(self, device: torch.device) -> None:
         """Compute what is no weight: the first row of each codebook in the audio embeddings."""
         offsets = torch.tensor(self.config.codebooks.offsets, device=device)
         self.register_buffer("codebook_offsets", offsets, persistent=False)
-
-    def embed_text(self, token_ids: Tensor) -> Tensor:
-        """Look up text tokens: [P] int64 to [P, D] on the model's device."""
-        rows = F.embedding(token_ids.to(self.text_embeddings.device), self.text_embeddings)
-        return rows.to(device=self.device, dtype=self.dtype)
 
     def embed_frames(self, audio_tokens: Tensor) -> Tensor:
         """Sum the embeddings of the K audio tokens of each frame: [T, K] int64 to [T, D]."""
@@ -90,6 +75,58 @@ class VoxtralModel(nn.Module):
         closing = torch.full_like(codes[:, :1], EMPTY_AUDIO)
         closing[0] = END_AUDIO
         return self.embed_frames(torch.cat((codes + NUM_SPECIAL_CODES, closing), dim=1).T)
+
+    def init_codec_state(self) -> CodecState:
+        """Make the codec state of a stream that has not begun."""
+        return CodecState.fresh(self.codec)
+
+    def flush_codec(self, state: CodecState) -> Tensor:
+        """End a stream: return the samples that still waited for frames to come, if any, [S] float32."""
+        codes = torch.zeros(1, self.config.codebooks.num_codebooks, 0, dtype=torch.int64, device=self.device)
+        return self.codec(codes, state, is_last=True)[0]
+
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        """Decode a whole signal of codes [K, T] to [S] float32 samples.
+
+        Raises:
+            CodeRangeError: a code is outside its codebook.
+        """
+        check_codes(codes[None], self.config.codebooks)
+        return self.codec.decode(codes[None].to(device=self.device, dtype=torch.int64))[0]
+
+    def encode_audio(self, samples: Tensor) -> Tensor:
+        """Encode a clip: [S] float32 to codes [K, T] int64. Needs `codec_encoder`."""
+        assert self.codec_encoder is not None, "this checkpoint holds no encoder"
+        latent = self.codec_encoder(samples.to(self.device)[None])
+        return self.codec.quantizer.latent_to_codes(latent)[0]
+
+
+class VoxtralModel(CodecModel):
+    """Everything that has weights.
+
+    Args:
+        config: sizes.
+        has_encoder: whether the checkpoint holds the codec encoder.
+    """
+
+    # Not a parameter: it stays in CPU memory, possibly memory-mapped, whatever the device of the rest.
+    text_embeddings: Tensor  # [V, D]
+
+    def __init__(self, config: ModelConfig, *, has_encoder: bool) -> None:
+        super().__init__(config, has_encoder=has_encoder)
+        self.text_embeddings = torch.zeros(0, config.backbone.dim)
+        self.backbone = Backbone(config.backbone)
+        self.acoustic_transformer = AcousticTransformer(config.acoustic, config.codebooks)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the backbone and the acoustic transformer; the codec has its own."""
+        return self.backbone.norm.weight.dtype
+
+    def embed_text(self, token_ids: Tensor) -> Tensor:
+        """Look up text tokens: [P] int64 to [P, D] on the model's device."""
+        rows = F.embedding(token_ids.to(self.text_embeddings.device), self.text_embeddings)
+        return rows.to(device=self.device, dtype=self.dtype)
 
     def embed_prompt(self, token_ids: Tensor, voice_rows: Tensor) -> Tensor:
         """Embed a prompt: token rows, with the voice written over the audio placeholders in order.
@@ -123,10 +160,6 @@ class VoxtralModel(nn.Module):
         """Turn hidden states [B, D] and noise [B, A] into one frame for each row; see AcousticTransformer."""
         return self.acoustic_transformer(hidden, noise, guidance_scale, schedule, may_end=may_end, flow=flow)
 
-    def init_codec_state(self) -> CodecState:
-        """Make the codec state of a stream that has not begun."""
-        return CodecState.fresh(self.codec)
-
     def decode_rows(self, audio_tokens: Tensor, state: CodecState, *, is_last: bool = False) -> Tensor:
         """Decode T frames of each of B streams side by side: [B, T, K] to [B, S] float32 samples.
 
@@ -138,26 +171,6 @@ class VoxtralModel(nn.Module):
     def make_codec_step(self) -> CodecStep | None:
         """Make the codec in static shapes; None where its first frames must wait for others."""
         return CodecStep(self.codec) if CodecStep.can_step(self.codec) else None
-
-    def flush_codec(self, state: CodecState) -> Tensor:
-        """End a stream: return the samples that still waited for frames to come, if any, [S] float32."""
-        codes = torch.zeros(1, self.config.codebooks.num_codebooks, 0, dtype=torch.int64, device=self.device)
-        return self.codec(codes, state, is_last=True)[0]
-
-    def decode_codes(self, codes: Tensor) -> Tensor:
-        """Decode a whole signal of codes [K, T] to [S] float32 samples.
-
-        Raises:
-            CodeRangeError: a code is outside its codebook.
-        """
-        check_codes(codes[None], self.config.codebooks)
-        return self.codec.decode(codes[None].to(device=self.device, dtype=torch.int64))[0]
-
-    def encode_audio(self, samples: Tensor) -> Tensor:
-        """Encode a clip: [S] float32 to codes [K, T] int64. Needs `codec_encoder`."""
-        assert self.codec_encoder is not None, "this checkpoint holds no encoder"
-        latent = self.codec_encoder(samples.to(self.device)[None])
-        return self.codec.quantizer.latent_to_codes(latent)[0]
 
 
 def move_model(
@@ -252,7 +265,7 @@ def is_quantized(model: VoxtralModel) -> bool:
     return any(isinstance(module, QuantizedLinear) for module in model.modules())
 
 
-def init_tables(model: VoxtralModel, device: torch.device) -> None:
+def init_tables(model: nn.Module, device: torch.device) -> None:
     """Compute every table that is no weight on `device`; needed after building on the meta device."""
     for module in model.modules():
         compute = getattr(module, "init_tables", None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Unpack
+from typing import Any, Self, Unpack
 
 from voxtral.audio.source import AudioSource
 from voxtral.errors import TextError
@@ -49,6 +49,16 @@ class Speaker(ABC):
     @abstractmethod
     def sample_rate(self) -> int:
         """Samples per second of all audio."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let the model go; see `VoxtralTTS.close`."""
 
     @property
     @abstractmethod

@@ -28,6 +28,7 @@ from voxtral.config import ModelConfig
 from voxtral.disk import ABSENT, UnfitFileError, open_regular, read_regular, temporary_beside
 from voxtral.errors import CodeRangeError, VoiceError, VoiceUnreadableError
 from voxtral.model.codebooks import check_codes
+from voxtral.voices.report import CloneReport
 
 # The largest preset of the published checkpoint is 1.3 MB; 30 s of reference are 376 rows.
 _MAX_VOICE_BYTES = 64 * 2**20
@@ -48,12 +49,14 @@ class VoicePrompt:
         rows: [N, D] in CPU memory; the last row is END_AUDIO.
         codes: [K, N - 1] int64, codec alphabet, where they are known: presets come without.
         metadata: free text, such as language, description or consent.
+        report: how it was made, where that has just been; it is not saved.
     """
 
     name: str
     rows: Tensor = field(repr=False)
     codes: Tensor | None = field(default=None, repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    report: CloneReport | None = field(default=None, repr=False)
 
     @cached_property
     def key(self) -> str:
