@@ -1,6 +1,6 @@
 """A text under rewriting, and one that was rewritten: both know which part of the source each character came from.
 
-Knows nothing of what is rewritten or why. `markup.py`, `numbers.py` and `normalize.py` are passes over a Draft, which
+Knows nothing of what is rewritten or why. `markup.py`, `reading` and `normalize.py` are passes over a Draft, which
 has a place for each character; `clean.py` changes little and makes a NormalizedText at once, by runs.
 """
 

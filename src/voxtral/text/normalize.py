@@ -2,7 +2,7 @@
 
 Removes markup, emoji and invisible characters, makes letters plain as `clean.py` does, and writes numbers in
 words; what it does not understand stays unchanged. Knows nothing of tokens or of limits on length. `markup.py`
-and `numbers.py` are its two large passes; `segment.py` cuts what comes out.
+and `reading/` are its two large parts; `segment.py` cuts what comes out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from voxtral.text.clean import DRAWN_BLANKS, JOINERS, LINE_ENDS, UNSEEN, kept_jo
 from voxtral.text.edits import Draft, Edit, NormalizedText, Run
 from voxtral.text.language import resolve_language
 from voxtral.text.markup import strip_markup
-from voxtral.text.numbers import spell_numbers
+from voxtral.text.reading.reader import read_aloud
 
 # White space of all kinds becomes line ends and spaces, which are reduced last; the rest vanishes.
 _INVISIBLE = re.compile(
@@ -62,7 +62,9 @@ def normalize(text: str, language: str, *, in_kana: bool = False) -> NormalizedT
     draft = _remove_unspoken(Draft.of(text))
     # Entities such as "&#8203;" can hide what the first pass removes.
     draft = unify(_remove_unspoken(strip_markup(draft, code)))
-    draft = _to_kana(draft) if in_kana else spell_numbers(draft, code)
+    draft = read_aloud(draft, code)
+    if in_kana:
+        draft = _to_kana(draft)
     draft = draft.apply(_space_edits(draft.text))
     return NormalizedText(draft.text, tuple(_runs(draft.source_starts, draft.source_ends)))
 

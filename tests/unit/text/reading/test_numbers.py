@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from voxtral.text.edits import Draft
-from voxtral.text.numbers import spell_numbers
+from voxtral.text.reading.reader import read_aloud
 
 
 def _spell(text: str, language: str) -> str:
-    return spell_numbers(Draft.of(text), language).text
+    return read_aloud(Draft.of(text), language).text
 
 
 @pytest.mark.parametrize(
