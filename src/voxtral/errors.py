@@ -8,6 +8,7 @@ programs; `retryable` says whether the same call may succeed later without a cha
     │   ├── TextError                empty, unspeakable or too long text
     │   │   └── JapaneseReaderMissingError   kanji, without the extra that reads them
     │   ├── OptionError              an option outside its range, or two that exclude each other
+    │   ├── DictionaryError          a dictionary that cannot be read or breaks a rule
     │   ├── LanguageError            a language the checkpoint does not speak
     │   ├── VoiceError               an unknown voice, or a voice file that does not fit
     │   │   ├── VoiceUnknownError    no stored voice has that id
@@ -77,6 +78,12 @@ class OptionError(RequestError):
     """An option is outside its range, or two options exclude each other."""
 
     code = "invalid_option"
+
+
+class DictionaryError(RequestError):
+    """A dictionary cannot be read, or one of its rules breaks a rule."""
+
+    code = "invalid_dictionary"
 
 
 class LanguageError(RequestError):

@@ -10,12 +10,16 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from voxtral.text.clean import DRAWN_BLANKS, JOINERS, LINE_ENDS, UNSEEN, kept_joiner, unify
-from voxtral.text.edits import Draft, Edit, NormalizedText, Run
-from voxtral.text.language import resolve_language
+from voxtral.text.dictionary import Dictionary
+from voxtral.text.edits import Draft, Edit, NormalizedText, Run, rewrite
+from voxtral.text.language import region_of, resolve_language
 from voxtral.text.markup import strip_markup
-from voxtral.text.reading.reader import read_aloud
+from voxtral.text.reading.claims import edits_of, settle
+from voxtral.text.reading.reader import find_claims
+from voxtral.text.reading.written import Written
 
 # White space of all kinds becomes line ends and spaces, which are reduced last; the rest vanishes.
 _INVISIBLE = re.compile(
@@ -38,17 +42,47 @@ _SPACE = re.compile(r"\s+")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 
+@dataclass(frozen=True)
+class Change:
+    """What is said for a span of a text.
+
+    Attributes:
+        start: of the span, in the text as given.
+        end: the character after its last one.
+        spoken: what is said for it; "" for what is left out.
+        kind: such as "date"; "markup" and "letters" for what no rule claimed.
+    """
+
+    start: int
+    end: int
+    spoken: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text as it is said.
+
+    Attributes:
+        normalized: the text for speech.
+        claimed: what rules and dictionaries say for spans of the text as given, in order.
+    """
+
+    normalized: NormalizedText
+    claimed: tuple[Change, ...]
+
+
 def normalize(text: str, language: str, *, in_kana: bool = False) -> NormalizedText:
     r"""Write a text out for speech.
 
     Removes Markdown, HTML tags, emoji and invisible characters, makes full-width and other dressed letters plain,
-    writes numbers, money, percentages and phone numbers in the words of the language (Japanese keeps its digits),
-    and reduces whitespace to single spaces and blank lines. Takes time in proportion to the length, and never fails
-    on a text unless kana is asked for.
+    writes numbers, dates, prices and whatever else `reading` knows in the words of the language (Japanese keeps its
+    digits), and reduces whitespace to single spaces and blank lines. Takes time in proportion to the length, and never
+    fails on a text unless kana is asked for.
 
     Args:
         text: any string. Lone surrogates stay, for `check_speakable` to refuse.
-        language: any spelling that `resolve_language` takes.
+        language: any spelling that `resolve_language` takes; a region ("en-GB") chooses the rules of that region.
         in_kana: write kanji and digits in kana as well, for a checkpoint that knows Japanese in kana.
 
     Raises:
@@ -58,15 +92,51 @@ def normalize(text: str, language: str, *, in_kana: bool = False) -> NormalizedT
     >>> normalize("It costs $3.50 :-) \U0001f600", "en").text
     'It costs three dollars and fifty cents :-)'
     """
-    code = resolve_language(language)
+    return read(text, language, in_kana=in_kana).normalized
+
+
+def read(text: str, language: str, *, in_kana: bool = False, dictionary: Dictionary | None = None) -> Reading:
+    """Write a text out for speech, and say by which rules.
+
+    Args:
+        text: as `normalize` takes it, and so are `language` and `in_kana`.
+        language: see there.
+        in_kana: see there.
+        dictionary: words that are said otherwise.
+
+    Raises:
+        LanguageError: the language is unknown.
+        TextError: kana is asked for, and some kanji cannot be read; see `to_kana`.
+    """
+    code, region = resolve_language(language), region_of(language)
     draft = _remove_unspoken(Draft.of(text))
     # Entities such as "&#8203;" can hide what the first pass removes.
     draft = unify(_remove_unspoken(strip_markup(draft, code)))
-    draft = read_aloud(draft, code)
+    given = dictionary.claims(draft.text, code, region) if dictionary else ()
+    claims = find_claims(Written(draft.text, code, region), given)
+    claimed = tuple(
+        Change(draft.source_starts[each.start], draft.source_ends[each.end - 1], each.spoken(draft.text), each.kind)
+        for each in claims
+        if each.edits
+    )
+    draft = draft.apply(edits_of(claims))
     if in_kana:
         draft = _to_kana(draft)
     draft = draft.apply(_space_edits(draft.text))
-    return NormalizedText(draft.text, tuple(_runs(draft.source_starts, draft.source_ends)))
+    return Reading(NormalizedText(draft.text, tuple(_runs(draft.source_starts, draft.source_ends))), claimed)
+
+
+def substitute(text: NormalizedText, dictionary: Dictionary, language: str, region: str = "") -> NormalizedText:
+    """Say the words of a dictionary, and change nothing else.
+
+    Args:
+        text: as it would be spoken.
+        dictionary: words that are said otherwise.
+        language: a code of `LANGUAGES`.
+        region: of it, or "".
+    """
+    claims = settle(dictionary.claims(text.text, language, region), len(text.text))
+    return rewrite(text.text, edits_of(claims)).through(text) if claims else text
 
 
 def write_in_kana(text: str) -> NormalizedText:
@@ -135,7 +205,8 @@ def _runs(starts: array[int], ends: array[int]) -> Iterator[Run]:
     begin = 0
     is_verbatim = False
     for position, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        is_single = end == start + 1
+        # The first character of a replacement is no character of the source.
+        is_single = end == start + 1 and (position + 1 == len(starts) or starts[position + 1] > start)
         if position > begin:
             if is_verbatim and is_single and start == starts[position - 1] + 1:
                 continue

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from voxtral.text.edits import Draft
-from voxtral.text.reading.claims import Claim, edits_of, settle
+from voxtral.text.reading.claims import Claim, settle
 from voxtral.text.reading.numbers import number_claims
 from voxtral.text.reading.written import Written
 
@@ -25,14 +24,3 @@ def find_claims(written: Written, given: Iterable[Claim] = ()) -> list[Claim]:
     for rule in RULES:
         claims += rule(written)
     return settle(claims, len(written.text))
-
-
-def read_aloud(draft: Draft, language: str, region: str = "") -> Draft:
-    """Write a text as it is said.
-
-    Args:
-        draft: the text, without markup.
-        language: a code of `LANGUAGES`.
-        region: of the language, such as GB; "" where none is said.
-    """
-    return draft.apply(edits_of(find_claims(Written(draft.text, language, region))))

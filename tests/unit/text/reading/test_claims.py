@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +26,7 @@ def claims(draw: st.DrawFn) -> list[Claim]:
 @given(claims())
 def test_what_stands_does_not_overlap_and_whatever_fell_met_something_stronger(found: list[Claim]) -> None:
     standing = settle(found, len(TEXT))
-    assert all(one.end <= two.start for one, two in zip(standing, standing[1:], strict=False))
+    assert all(one.end <= two.start for one, two in pairwise(standing))
     for fallen in found:
         if fallen not in standing:
             rivals = [each for each in standing if each.start < fallen.end and fallen.start < each.end]
