@@ -6,6 +6,7 @@ programs; `retryable` says whether the same call may succeed later without a cha
     VoxtralError
     ├── RequestError                 the caller's input; nothing was computed
     │   ├── TextError                empty, unspeakable or too long text
+    │   │   ├── SsmlError            SSML that is no XML, or asks for what cannot be done
     │   │   └── JapaneseReaderMissingError   kanji, without the extra that reads them
     │   ├── OptionError              an option outside its range, or two that exclude each other
     │   ├── DictionaryError          a dictionary that cannot be read or breaks a rule
@@ -66,6 +67,12 @@ class TextError(RequestError):
     """The text is empty, holds nothing to speak, or is too long for the call."""
 
     code = "invalid_text"
+
+
+class SsmlError(TextError):
+    """The text is SSML that is no XML, or asks for what the model cannot do."""
+
+    code = "invalid_ssml"
 
 
 class JapaneseReaderMissingError(TextError):

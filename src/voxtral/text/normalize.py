@@ -9,17 +9,26 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from voxtral.text.clean import DRAWN_BLANKS, JOINERS, LINE_ENDS, UNSEEN, kept_joiner, unify
+from voxtral.text.clean import DRAWN_BLANKS, JOINERS, LINE_ENDS, UNSEEN, clean_unless_off, kept_joiner, unify
 from voxtral.text.dictionary import Dictionary
 from voxtral.text.edits import Draft, Edit, NormalizedText, Run, rewrite
 from voxtral.text.language import region_of, resolve_language
 from voxtral.text.markup import strip_markup
-from voxtral.text.reading.claims import edits_of, settle
+from voxtral.text.reading.claims import Claim, Strength, claim, edits_of, settle
 from voxtral.text.reading.reader import find_claims
+from voxtral.text.reading.say_as import say_as
 from voxtral.text.reading.written import Written
+from voxtral.text.ssml import SsmlText
+
+if TYPE_CHECKING:
+    from voxtral.types import Normalize
 
 # White space of all kinds becomes line ends and spaces, which are reduced last; the rest vanishes.
 _INVISIBLE = re.compile(
@@ -95,7 +104,14 @@ def normalize(text: str, language: str, *, in_kana: bool = False) -> NormalizedT
     return read(text, language, in_kana=in_kana).normalized
 
 
-def read(text: str, language: str, *, in_kana: bool = False, dictionary: Dictionary | None = None) -> Reading:
+def read(
+    text: str,
+    language: str,
+    *,
+    in_kana: bool = False,
+    dictionary: Dictionary | None = None,
+    ssml: SsmlText | None = None,
+) -> Reading:
     """Write a text out for speech, and say by which rules.
 
     Args:
@@ -103,17 +119,19 @@ def read(text: str, language: str, *, in_kana: bool = False, dictionary: Diction
         language: see there.
         in_kana: see there.
         dictionary: words that are said otherwise.
+        ssml: the text as `read_ssml` understood it, whose marks are then not those of Markdown and HTML.
 
     Raises:
         LanguageError: the language is unknown.
         TextError: kana is asked for, and some kanji cannot be read; see `to_kana`.
     """
-    code, region = resolve_language(language), region_of(language)
-    draft = _remove_unspoken(Draft.of(text))
-    # Entities such as "&#8203;" can hide what the first pass removes.
-    draft = unify(_remove_unspoken(strip_markup(draft, code)))
-    given = dictionary.claims(draft.text, code, region) if dictionary else ()
-    claims = find_claims(Written(draft.text, code, region), given)
+    code = resolve_language(language)
+    if ssml is None:
+        # Entities such as "&#8203;" can hide what the first pass removes.
+        draft = unify(_remove_unspoken(strip_markup(_remove_unspoken(Draft.of(text)), code)))
+    else:
+        draft = unify(_remove_unspoken(ssml.words))
+    claims = _claims(draft.text, partial(bisect_left, draft.source_starts), language, dictionary, ssml)
     claimed = tuple(
         Change(draft.source_starts[each.start], draft.source_ends[each.end - 1], each.spoken(draft.text), each.kind)
         for each in claims
@@ -123,20 +141,88 @@ def read(text: str, language: str, *, in_kana: bool = False, dictionary: Diction
     if in_kana:
         draft = _to_kana(draft)
     draft = draft.apply(_space_edits(draft.text))
-    return Reading(NormalizedText(draft.text, tuple(_runs(draft.source_starts, draft.source_ends))), claimed)
+    return Reading(as_normalized(draft), claimed)
 
 
-def substitute(text: NormalizedText, dictionary: Dictionary, language: str, region: str = "") -> NormalizedText:
-    """Say the words of a dictionary, and change nothing else.
+def prepare(
+    text: str,
+    language: str,
+    level: Normalize,
+    *,
+    in_kana: bool = False,
+    dictionary: Dictionary | None = None,
+    ssml: SsmlText | None = None,
+) -> Reading:
+    """Make of a text what is spoken, at any level.
 
     Args:
-        text: as it would be spoken.
-        dictionary: words that are said otherwise.
-        language: a code of `LANGUAGES`.
-        region: of it, or "".
+        text: as `read` takes it, and so are `language`, `in_kana`, `dictionary` and `ssml`.
+        language: see there.
+        level: auto, or clean or off, where only dictionary and SSML change words.
+        in_kana: see there.
+        dictionary: see there.
+        ssml: see there.
+
+    Raises:
+        LanguageError: the language is unknown.
+        TextError: kana is asked for, and some kanji cannot be read; see `to_kana`.
     """
-    claims = settle(dictionary.claims(text.text, language, region), len(text.text))
-    return rewrite(text.text, edits_of(claims)).through(text) if claims else text
+    if level == "auto":
+        return read(text, language, in_kana=in_kana, dictionary=dictionary, ssml=ssml)
+    if ssml is None:
+        spoken = clean_unless_off(text, level)
+    else:
+        words = as_normalized(ssml.words)
+        spoken = clean_unless_off(words.text, level).through(words)
+    claimed: tuple[Change, ...] = ()
+    if dictionary or ssml:
+        claims = _claims(spoken.text, spoken.place_of, language, dictionary, ssml, with_rules=False)
+        claimed = tuple(
+            Change(*spoken.source_span(each.start, each.end), each.spoken(spoken.text), each.kind) for each in claims
+        )
+        spoken = rewrite(spoken.text, edits_of(claims)).through(spoken)
+    if in_kana:
+        spoken = write_in_kana(spoken.text).through(spoken)
+    return Reading(spoken, claimed)
+
+
+PlaceOf = Callable[[int], int]
+
+
+def _claims(
+    text: str,
+    place_of: PlaceOf,
+    language: str,
+    dictionary: Dictionary | None,
+    ssml: SsmlText | None,
+    *,
+    with_rules: bool = True,
+) -> list[Claim]:
+    """Settle what is said otherwise, each stretch in its language; `place_of` finds offsets of the source in it."""
+    claims: list[Claim] = []
+    for start, end, tag in _stretches(len(text), place_of, language, ssml):
+        written = Written(text[start:end], resolve_language(tag), region_of(tag))
+        given = [*dictionary.claims(written.text, written.language, written.region)] if dictionary else []
+        for asked in ssml.asked if ssml else ():
+            first, last = place_of(asked.start), place_of(asked.end)
+            if start <= first < last <= end:
+                spoken = asked.value if asked.kind == "sub" else say_as(text[first:last], asked, written)
+                given.append(claim(first - start, last - start, spoken, asked.kind, Strength.ASKED))
+        settled = find_claims(written, given) if with_rules else settle(given, end - start)
+        claims += (each.moved(start) for each in settled)
+    return claims
+
+
+def _stretches(length: int, place_of: PlaceOf, language: str, ssml: SsmlText | None) -> Iterator[tuple[int, int, str]]:
+    """Cut a text where its language changes: start, end, and the tag of the language."""
+    tags = {0: language, length: language}
+    for found in ssml.languages if ssml else ():
+        start, end = place_of(found.start), place_of(found.end)
+        after = tags[max(place for place in tags if place <= end)]
+        tags = {place: tag for place, tag in tags.items() if not start < place < end}
+        tags |= {start: found.language, end: after}
+    for start, end in pairwise(sorted(tags)):
+        yield start, end, tags[start]
 
 
 def write_in_kana(text: str) -> NormalizedText:
@@ -148,7 +234,11 @@ def write_in_kana(text: str) -> NormalizedText:
     >>> write_in_kana("りんごを 3つ ください。").text
     'りんごを みっつ ください。'
     """
-    draft = _to_kana(Draft.of(text))
+    return as_normalized(_to_kana(Draft.of(text)))
+
+
+def as_normalized(draft: Draft) -> NormalizedText:
+    """Take a draft as it is for the text that is spoken."""
     return NormalizedText(draft.text, tuple(_runs(draft.source_starts, draft.source_ends)))
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from voxtral.text.clean import clean_unless_off
-from voxtral.text.language import region_of, resolve_language
-from voxtral.text.normalize import Change, read, substitute, write_in_kana
+from voxtral.text.language import resolve_language
+from voxtral.text.normalize import Change, prepare
 from voxtral.text.segment import Origin, split_rewritten
+from voxtral.text.ssml import is_ssml, read_ssml
 
 if TYPE_CHECKING:
     from voxtral.text.dictionary import Dictionary
@@ -67,6 +67,7 @@ def normalize_text(
     *,
     normalize: Normalize = "auto",
     dictionary: Dictionary | None = None,
+    ssml: bool | None = None,
     in_kana: bool = False,
     max_chars: int = _MAX_CHARS,
 ) -> Preview:
@@ -77,26 +78,22 @@ def normalize_text(
         language: chooses the rules, with its region: "en", "en-GB", "German".
         normalize: off, clean or auto; see docs/TEXT.md.
         dictionary: words that are said otherwise.
+        ssml: whether the text is SSML; None: if it begins as that does.
         in_kana: Japanese in kana, for a checkpoint that knows it so.
         max_chars: of a segment, as the checkpoint says.
 
     Raises:
         LanguageError: the language is unknown.
+        SsmlError: the text is SSML that cannot be read.
         TextError: kana is asked for, and some kanji cannot be read.
 
     >>> [(edit.kind, edit.spoken) for edit in normalize_text("Room 12", "en").edits]
     [('number', 'twelve')]
     """
     code = resolve_language(language)
-    if normalize == "auto":
-        reading = read(text, language, in_kana=in_kana, dictionary=dictionary)
-        spoken, claimed = reading.normalized, reading.claimed
-    else:
-        spoken, claimed = clean_unless_off(text, normalize), ()
-        if dictionary:
-            spoken = substitute(spoken, dictionary, code, region_of(language))
-        if in_kana:
-            spoken = write_in_kana(spoken.text).through(spoken)
+    document = read_ssml(text) if ssml or (ssml is None and is_ssml(text)) else None
+    reading = prepare(text, language, normalize, in_kana=in_kana, dictionary=dictionary, ssml=document)
+    spoken, claimed = reading.normalized, reading.claimed
     min_chars = max(1, max_chars // 4)
     origin = Origin(spoken.may_part, spoken.num_written)
     parts = split_rewritten(spoken.text, origin, min_chars=min_chars, max_chars=max_chars)

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxtral.errors import DictionaryError
-from voxtral.text.clean import clean
 from voxtral.text.dictionary import Alias, Dictionary, dictionary_of, parse_dictionary, read_dictionary
-from voxtral.text.normalize import read, substitute
+from voxtral.text.normalize import prepare, read
 
 PLS = """<?xml version="1.0" encoding="UTF-8"?>
 <lexicon version="1.0" xmlns="http://www.w3.org/2005/01/pronunciation-lexicon" alphabet="ipa" xml:lang="en-GB">
@@ -24,7 +23,8 @@ PLS = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def said(text: str, *aliases: Alias, language: str = "en", region: str = "") -> str:
-    return substitute(clean(text), Dictionary(aliases), language, region).text
+    tag = f"{language}-{region}" if region else language
+    return prepare(text, tag, "clean", dictionary=Dictionary(aliases)).normalized.text
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_no_text_fails_and_offsets_stay(text: str, words: list[str]) -> None:
         for match in ("word", "anywhere")
         for case in ("exact", "ignore")
     ]
-    spoken = substitute(clean(text), Dictionary(tuple(found)), "en")
+    spoken = prepare(text, "en", "clean", dictionary=Dictionary(tuple(found))).normalized
     spans = [spoken.source_span(place, place + 1) for place in range(len(spoken.text))]
     assert all(0 <= start <= end <= len(text) for start, end in spans)
     assert spans == sorted(spans)

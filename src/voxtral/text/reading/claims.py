@@ -44,6 +44,13 @@ class Claim:
     kind: str
     strength: Strength = Strength.COMPOSED
 
+    def moved(self, by: int) -> Claim:
+        """Give the same claim where its text stands further on in another."""
+        if by == 0:
+            return self
+        edits = tuple(Edit(edit.start + by, edit.end + by, edit.replacement) for edit in self.edits)
+        return Claim(self.start + by, self.end + by, edits, self.kind, self.strength)
+
     def spoken(self, text: str) -> str:
         """Write out the span of a text as the claim wants it."""
         parts: list[str] = []
