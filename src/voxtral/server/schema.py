@@ -17,6 +17,7 @@ from voxtral.errors import shortened
 from voxtral.options import Option
 from voxtral.server.errors import HttpError
 from voxtral.speech.request import make_request
+from voxtral.text.dictionary import MAX_CHARS, Dictionary, dictionary_of
 from voxtral.types import Normalize, SpeechRequest, Verify
 
 # More problems at once than these help nobody, and neither do more names of fields.
@@ -71,12 +72,44 @@ def _default_for(option: Option) -> BeforeValidator:
     return BeforeValidator(lambda value: option.default if value in ("", None) else value)
 
 
-class SpeechFields(BaseModel):
+class DictionaryRule(BaseModel):
+    """What is said for a word."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    written: str = Field(max_length=MAX_CHARS, description="As it stands in the text.")
+    spoken: str = Field(max_length=MAX_CHARS, description="What is said for it, in words.")
+    language: str | None = Field(None, description="Where it holds, such as en or en-GB; everywhere without it.")
+    match: Literal["word", "anywhere"] | None = Field(None, description="word: not inside of a longer word.")
+    case: Literal["exact", "ignore"] | None = Field(None, description="ignore: capitals and small letters alike.")
+
+
+class TextFields(BaseModel):
+    """How a text is read."""
+
+    language: OptionalStr = _field(options.LANGUAGE)
+    normalize: Annotated[Normalize | None, _EmptyIsNone] = _field(options.NORMALIZE)
+    ssml: Annotated[Switch, _default_for(options.SSML)] = _field(options.SSML, False)
+    dictionary: Annotated[list[DictionaryRule] | dict[str, str] | None, _EmptyIsNone] = _field(options.DICTIONARY)
+
+    def dictionary_given(self) -> Dictionary | None:
+        """Read the rules that came with the request.
+
+        Raises:
+            DictionaryError: they break a rule.
+        """
+        if self.dictionary is None:
+            return None
+        if isinstance(self.dictionary, dict):
+            return dictionary_of(self.dictionary)
+        return dictionary_of([rule.model_dump(exclude_none=True) for rule in self.dictionary])
+
+
+class SpeechFields(TextFields):
     """What every dialect may set besides the text and the voice; unknown fields are kept, to be named in a header."""
 
     model_config = ConfigDict(extra="allow")
 
-    language: OptionalStr = _field(options.LANGUAGE)
     speed: Annotated[float, _default_for(options.SPEED), _NoTruth] = _field(options.SPEED, options.SPEED.default)
     pause: Annotated[float, _default_for(options.PAUSE), _NoTruth] = _field(options.PAUSE, options.PAUSE.default)
     seed: OptionalInt = _field(options.SEED)
@@ -84,7 +117,6 @@ class SpeechFields(BaseModel):
     noise_scale: OptionalFloat = _field(options.NOISE_SCALE)
     num_euler_steps: OptionalInt = _field(options.NUM_EULER_STEPS)
     max_frames: OptionalInt = _field(options.MAX_FRAMES)
-    normalize: Annotated[Normalize | None, _EmptyIsNone] = _field(options.NORMALIZE)
     timestamps: Annotated[Switch, _default_for(options.TIMESTAMPS)] = _field(options.TIMESTAMPS, False)
     verify: Annotated[Verify, _default_for(options.VERIFY)] = _field(options.VERIFY, options.VERIFY.default)
     max_attempts: Annotated[int, _default_for(options.MAX_ATTEMPTS), _NoTruth] = _field(
@@ -116,6 +148,8 @@ class SpeechFields(BaseModel):
             verify=self.verify,
             max_attempts=self.max_attempts,
             keep_to_text=self.keep_to_text,
+            ssml=self.ssml,
+            dictionary=self.dictionary_given(),
         )
 
     @property

@@ -177,21 +177,29 @@ class SpeechService:
             HttpError: 404, the model is not this one; 413, the text is too long.
         """
         text = order.request.text
-        limit = min(self.options.max_chars, MAX_HELD_CHARS) if order.is_held else self.options.max_chars
-        if len(text) > limit:
-            way_out = "stream it" if order.is_held and len(text) <= self.options.max_chars else "send it in parts"
-            raise HttpError(
-                413,
-                f"the text has {len(text)} characters; this server takes {limit} at a time; {way_out}",
-                code="text_too_long",
-                param="input",
-            )
+        self.check_length(text, is_held=order.is_held)
         if not text or not text.strip():
             raise TextError("the text is empty; it must hold something to speak; send some text")
         check_options(order.request)
         if order.request.reference_audio is not None:
             self.check_cloning_is_on()
         self.check_fits(order)
+
+    def check_length(self, text: str, *, is_held: bool = False) -> None:
+        """Refuse a text that is too long.
+
+        Raises:
+            HttpError: 413, it is.
+        """
+        limit = min(self.options.max_chars, MAX_HELD_CHARS) if is_held else self.options.max_chars
+        if len(text) > limit:
+            way_out = "stream it" if is_held and len(text) <= self.options.max_chars else "send it in parts"
+            raise HttpError(
+                413,
+                f"the text has {len(text)} characters; this server takes {limit} at a time; {way_out}",
+                code="text_too_long",
+                param="input",
+            )
 
     def check_fits(self, order: SpeechOrder) -> None:
         """Refuse what the model that is loaded does not do; nothing is refused while none is known.

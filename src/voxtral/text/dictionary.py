@@ -14,12 +14,13 @@ import csv
 import hashlib
 import io
 import json
+import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 from xml.parsers import expat
 
 from voxtral.disk import ABSENT, UnfitFileError, open_regular
@@ -28,6 +29,9 @@ from voxtral.text.clean import clean
 from voxtral.text.graphemes import has_unspaced_script
 from voxtral.text.language import region_of, resolve_language
 from voxtral.text.reading.claims import Claim, Strength, claim
+
+if TYPE_CHECKING:
+    from voxtral.types import DictionaryLike
 
 MAX_ALIASES = 10_000
 MAX_CHARS = 200
@@ -200,6 +204,44 @@ def _belongs_to_word(char: str) -> bool:
 
 
 # Reading ---------------------------------------------------------------------------------------------
+
+
+def load_dictionary(given: DictionaryLike) -> Dictionary:
+    """Make a dictionary of what a caller passed: one, the path of its file, or its rules as plain data.
+
+    Raises:
+        DictionaryError: it cannot be read, or breaks a rule.
+    """
+    if not isinstance(given, str | os.PathLike):
+        return dictionary_of(given)
+    try:
+        found = os.stat(given)
+    except (OSError, ValueError):
+        return read_dictionary(os.fspath(given))
+    return _read_once(os.fspath(given), found.st_mtime_ns, found.st_size)
+
+
+def joined(first: Dictionary | None, second: Dictionary | None) -> Dictionary | None:
+    """Put one dictionary before another, where there are both."""
+    return first or second if first is None or second is None else first + second
+
+
+def user_dictionary() -> Dictionary | None:
+    """Read the files that the variable VOXTRAL_DICTIONARY names, one behind the other; None without it.
+
+    Raises:
+        DictionaryError: one cannot be read, or breaks a rule.
+    """
+    paths = [path for path in os.environ.get("VOXTRAL_DICTIONARY", "").split(os.pathsep) if path]
+    if not paths:
+        return None
+    return Dictionary(tuple(alias for path in paths for alias in load_dictionary(path).aliases))
+
+
+@lru_cache(maxsize=32)
+def _read_once(path: str, modified_ns: int, size: int) -> Dictionary:
+    del modified_ns, size  # with another, it is another file
+    return read_dictionary(path)
 
 
 def read_dictionary(path: str | Path) -> Dictionary:

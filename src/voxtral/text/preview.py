@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from voxtral.text.language import resolve_language
@@ -60,6 +60,16 @@ class Preview:
     segments: tuple[tuple[int, int], ...]
     left: tuple[Left, ...]
 
+    def to_dict(self, text: str) -> dict[str, object]:
+        """Give plain values for JSON, with what is written at each place of the text as given."""
+        return {
+            "language": self.language,
+            "normalized": self.normalized,
+            "edits": [{**asdict(edit), "written": text[edit.start : edit.end]} for edit in self.edits],
+            "segments": [{"start": start, "end": end, "text": text[start:end]} for start, end in self.segments],
+            "warnings": [asdict(left) for left in self.left],
+        }
+
 
 def normalize_text(
     text: str,
@@ -107,33 +117,49 @@ def normalize_text(
 
 
 def _changes(text: str, spoken: NormalizedText, claimed: tuple[Change, ...]) -> Iterator[Change]:
-    """List all spans that are not verbatim, with the kinds of what rules claimed."""
-    kinds = iter(claimed)
-    current = next(kinds, None)
-    for start, end, said in _spans(text, spoken):
-        while current is not None and current.end <= start:
-            current = next(kinds, None)
-        if current is not None and current.start < end and start < current.end:
-            kind = current.kind
-        else:
-            kind = "letters" if said.strip() else "markup"
-        if text[start:end].split() != said.split():
-            yield Change(start, end, said, kind)
+    """List all spans that are not verbatim: what rules claimed, each claim by itself, and what was done besides."""
+    places = [(change.start, change.end, change) for change in claimed]
+    for start, end, parts in _spans(text, spoken):
+        while places and places[0][1] <= start:
+            places.pop(0)
+        reached, said = start, list(parts)
+        while places and places[0][0] < end:
+            first, last, change = places.pop(0)
+            yield from _besides(text, reached, first, said)
+            inside = _take(said, last)
+            yield Change(first, last, inside or change.spoken, change.kind)
+            reached = max(last, reached)
+        yield from _besides(text, reached, max(reached, end), said)
 
 
-def _spans(text: str, spoken: NormalizedText) -> Iterator[tuple[int, int, str]]:
-    """Give what is not verbatim: spans of the source, and what stands for them."""
+def _besides(text: str, start: int, end: int, said: list[tuple[int, str]]) -> Iterator[Change]:
+    """List what no rule claimed, up to an offset of the source."""
+    words = _take(said, end)
+    if text[start:end].split() != words.split():
+        yield Change(start, end, words, "letters" if words.strip() else "markup")
+
+
+def _take(said: list[tuple[int, str]], end: int) -> str:
+    """Take the words that came from before an offset of the source."""
+    taken: list[str] = []
+    while said and said[0][0] < end:
+        taken.append(said.pop(0)[1])
+    return "".join(taken)
+
+
+def _spans(text: str, spoken: NormalizedText) -> Iterator[tuple[int, int, list[tuple[int, str]]]]:
+    """Give what is not verbatim: spans of the source, and what stands for them, each part with where it came from."""
     begin = 0
-    said: list[str] = []
+    said: list[tuple[int, str]] = []
     for start, end, part in _parts(text, spoken):
         if part != text[start:end]:
-            said.append(part)
+            said.append((start, part))
             continue
         if said or start > begin:
-            yield begin, start, "".join(said)
+            yield begin, start, said
         begin, said = end, []
     if said or begin < len(text):
-        yield begin, len(text), "".join(said)
+        yield begin, len(text), said
 
 
 def _parts(text: str, spoken: NormalizedText) -> Iterator[tuple[int, int, str]]:
