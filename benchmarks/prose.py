@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 from voxtral.text.normalize import read
 from voxtral.text.preview import normalize_text
@@ -71,7 +72,7 @@ def paragraphs(paths: list[Path]) -> Iterator[str]:
                     yield words
 
 
-def report(language: str, texts: list[str]) -> dict[str, object]:
+def report(language: str, texts: list[str]) -> dict[str, Any]:
     """Count every change of some texts."""
     changes: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
     left: Counter[str] = Counter()
@@ -112,9 +113,7 @@ def main() -> None:
             break
         texts.append(text)
     found = report(arguments.language, texts)
-    changes = found["changes"]
-    assert isinstance(changes, dict)
-    for kind, rows in changes.items():
+    for kind, rows in found["changes"].items():
         print(f"{kind}: {sum(count for *_, count in rows)} of {len(rows)} forms")
         for written, spoken, count in rows[:20]:
             print(f"  {count:5} {written!r} -> {spoken!r}")

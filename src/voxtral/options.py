@@ -260,7 +260,8 @@ DICTIONARY = Option(
     "dictionary",
     flag=Flag("--dictionary", "FILE", "What is said for words of yours: .json, .csv or .pls; docs/TEXT.md."),
     is_field=True,
-    field_help="What is said for words: rules with written and spoken, or a table of both.",
+    field_help="What is said for words: rules with written and spoken, a table of both, or the name of a dictionary "
+    "that is kept here.",
 )
 
 OPTIONS = (

@@ -78,3 +78,43 @@ def test_speech_uses_rules_and_breaks_of_the_request(server: Serving) -> None:
     with_pause = samples(input="<speak>One bee.<break time='1s'/></speak>")
     assert with_pause[: len(plain) - 2000] == plain[: len(plain) - 2000]
     assert len(with_pause) == len(plain) + 2 * 24_000
+
+
+# Dictionaries that the server keeps.
+
+
+def ask(server: Serving, method: str, path: str, status: int = 200, **body: Any) -> dict[str, Any]:
+    with server.client() as client:
+        answer = client.request(method, f"/v1/dictionaries{path}", json=body or None)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def test_a_dictionary_is_kept_named_replaced_and_deleted(server: Serving) -> None:
+    rules = [{"written": "B2B", "spoken": "bee to bee"}, {"written": "gif", "spoken": "jiff", "case": "ignore"}]
+    made = ask(server, "POST", "", name="names", rules=rules)
+    assert (made["num_rules"], made["rules"][1]) == (2, {**rules[1], "language": None, "match": "word"})
+    assert ask(server, "POST", "", 409, name="names", rules={})["error"]["code"] == "dictionary_name_taken"
+    assert [each["name"] for each in ask(server, "GET", "")["data"]] == ["names"]
+    assert preview(server, text="A B2B GIF", dictionary="names")["normalized"] == "A bee to bee jiff"
+    ask(server, "PUT", "/names", rules={"B2B": "other"})
+    assert preview(server, text="A B2B GIF", dictionary="names")["normalized"] == "A other GIF"
+    assert ask(server, "GET", "/names")["rules"][0]["spoken"] == "other"
+    assert ask(server, "DELETE", "/names")["deleted"]
+    assert ask(server, "GET", "/names", 404)["error"]["code"] == "dictionary_not_found"
+    assert preview(server, 404, text="A", dictionary="names")["error"]["code"] == "dictionary_not_found"
+    with server.client() as client:
+        assert client.post("/v1/audio/speech", json={"input": "A", "dictionary": "names"}).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "-a", "a" * 65, "ä", "a.json", "a\n"])
+def test_a_name_that_could_be_a_path_is_refused(server: Serving, name: str) -> None:
+    ask(server, "POST", "", 400, name=name, rules={"a": "b"})
+    assert ask(server, "GET", "")["data"] == []
+
+
+def test_rules_that_break_a_rule_are_kept_nowhere(server: Serving) -> None:
+    ask(server, "PUT", "/bad", 400, rules={"a": ""})
+    ask(server, "PUT", "/bad", 400, rules=[{"written": "a"}])
+    ask(server, "PUT", "/bad", 400, rules="a")
+    assert ask(server, "GET", "")["data"] == []

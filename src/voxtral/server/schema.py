@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, cast
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -19,6 +19,10 @@ from voxtral.server.errors import HttpError
 from voxtral.speech.request import make_request
 from voxtral.text.dictionary import MAX_CHARS, Dictionary, dictionary_of
 from voxtral.types import Normalize, SpeechRequest, Verify
+
+if TYPE_CHECKING:
+    from voxtral.server.dictionary_store import DictionaryStore
+    from voxtral.server.service import SpeechService
 
 # More problems at once than these help nobody, and neither do more names of fields.
 _MAX_PROBLEMS = 8
@@ -84,25 +88,38 @@ class DictionaryRule(BaseModel):
     case: Literal["exact", "ignore"] | None = Field(None, description="ignore: capitals and small letters alike.")
 
 
+RuleList: TypeAlias = list[DictionaryRule] | dict[str, str]
+
+
+def rules_of(rules: RuleList) -> Dictionary:
+    """Make a dictionary of rules that came over HTTP.
+
+    Raises:
+        DictionaryError: they break a rule.
+    """
+    if isinstance(rules, dict):
+        return dictionary_of(rules)
+    return dictionary_of([rule.model_dump(exclude_none=True) for rule in rules])
+
+
 class TextFields(BaseModel):
     """How a text is read."""
 
     language: OptionalStr = _field(options.LANGUAGE)
     normalize: Annotated[Normalize | None, _EmptyIsNone] = _field(options.NORMALIZE)
     ssml: Annotated[Switch, _default_for(options.SSML)] = _field(options.SSML, False)
-    dictionary: Annotated[list[DictionaryRule] | dict[str, str] | None, _EmptyIsNone] = _field(options.DICTIONARY)
+    dictionary: Annotated[RuleList | str | None, _EmptyIsNone] = _field(options.DICTIONARY)
 
-    def dictionary_given(self) -> Dictionary | None:
-        """Read the rules that came with the request.
+    def dictionary_given(self, store: DictionaryStore) -> Dictionary | None:
+        """Find the rules that came with the request, or those that it names.
 
         Raises:
-            DictionaryError: they break a rule.
+            HttpError: 404, no dictionary has that name.
+            DictionaryError: rules break a rule.
         """
-        if self.dictionary is None:
-            return None
-        if isinstance(self.dictionary, dict):
-            return dictionary_of(self.dictionary)
-        return dictionary_of([rule.model_dump(exclude_none=True) for rule in self.dictionary])
+        if isinstance(self.dictionary, str):
+            return store.get(self.dictionary).dictionary
+        return None if self.dictionary is None else rules_of(self.dictionary)
 
 
 class SpeechFields(TextFields):
@@ -128,9 +145,13 @@ class SpeechFields(TextFields):
     )
 
     def speech_request(
-        self, text: str, voice: str | None, reference: bytes | None, normalize: Normalize
+        self, text: str, voice: str | None, reference: bytes | None, service: SpeechService
     ) -> SpeechRequest:
-        """Build what the library takes; `normalize` is for a request that does not say."""
+        """Build what the library takes; the service has what a request does not say, and the dictionaries it names.
+
+        Raises:
+            HttpError: 404, no dictionary has that name.
+        """
         return make_request(
             text,
             self.language,
@@ -139,7 +160,7 @@ class SpeechFields(TextFields):
             seed=self.seed,
             speed=self.speed,
             pause=self.pause,
-            normalize=self.normalize or normalize,
+            normalize=self.normalize or service.options.normalize,
             guidance_scale=self.guidance_scale,
             noise_scale=self.noise_scale,
             num_euler_steps=self.num_euler_steps,
@@ -149,7 +170,7 @@ class SpeechFields(TextFields):
             max_attempts=self.max_attempts,
             keep_to_text=self.keep_to_text,
             ssml=self.ssml,
-            dictionary=self.dictionary_given(),
+            dictionary=self.dictionary_given(service.dictionaries),
         )
 
     @property

@@ -17,6 +17,7 @@ from typing import TypeVar
 from voxtral.audio.encode import ContainerEncoder
 from voxtral.errors import AudioError, CancelledError, EncoderMissingError, OptionError, TextError, quoted
 from voxtral.server.admission import Admission
+from voxtral.server.dictionary_store import DictionaryStore
 from voxtral.server.errors import HttpError
 from voxtral.server.keys import Client
 from voxtral.server.metrics import Metrics
@@ -160,6 +161,7 @@ class SpeechService:
         self.options = options
         self.host = host
         self.metrics = metrics
+        self.dictionaries = DictionaryStore(options.data_dir / "dictionaries")
         num_streams = options.max_streams or host.num_rows
         max_queue = 2 * num_streams if options.max_queue is None else options.max_queue
         # Who has waited for as long as an utterance may take has nothing left.

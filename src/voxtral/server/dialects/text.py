@@ -37,7 +37,7 @@ def routes(service: SpeechService) -> APIRouter:
         body = validate(PreviewBody, await read_fields(request))
         service.check_length(body.text)
         level = body.normalize or service.options.normalize
-        words = joined(body.dictionary_given(), user_dictionary())
+        words = joined(body.dictionary_given(service.dictionaries), user_dictionary())
 
         def preview() -> dict[str, Any]:
             language = body.language or guess_language(clean(body.text).text) or "en"
