@@ -22,7 +22,6 @@ from voxtral.types import Normalize, SpeechRequest, Verify
 
 if TYPE_CHECKING:
     from voxtral.server.dictionary_store import DictionaryStore
-    from voxtral.server.service import SpeechService
 
 # More problems at once than these help nobody, and neither do more names of fields.
 _MAX_PROBLEMS = 8
@@ -110,7 +109,7 @@ class TextFields(BaseModel):
     ssml: Annotated[Switch, _default_for(options.SSML)] = _field(options.SSML, False)
     dictionary: Annotated[RuleList | str | None, _EmptyIsNone] = _field(options.DICTIONARY)
 
-    def dictionary_given(self, store: DictionaryStore) -> Dictionary | None:
+    def dictionary_given(self, store: DictionaryStore | None) -> Dictionary | None:
         """Find the rules that came with the request, or those that it names.
 
         Raises:
@@ -118,6 +117,8 @@ class TextFields(BaseModel):
             DictionaryError: rules break a rule.
         """
         if isinstance(self.dictionary, str):
+            if store is None:
+                raise HttpError(404, "no dictionaries are kept here; send the rules", code="dictionary_not_found")
             return store.get(self.dictionary).dictionary
         return None if self.dictionary is None else rules_of(self.dictionary)
 
@@ -145,12 +146,25 @@ class SpeechFields(TextFields):
     )
 
     def speech_request(
-        self, text: str, voice: str | None, reference: bytes | None, service: SpeechService
+        self,
+        text: str,
+        voice: str | None,
+        reference: bytes | None,
+        normalize: Normalize,
+        store: DictionaryStore | None = None,
     ) -> SpeechRequest:
-        """Build what the library takes; the service has what a request does not say, and the dictionaries it names.
+        """Build what the library takes.
+
+        Args:
+            text: what is to be spoken.
+            voice: who speaks.
+            reference: a clip instead.
+            normalize: for a request that does not say.
+            store: where the dictionaries are that a request may name.
 
         Raises:
             HttpError: 404, no dictionary has that name.
+            DictionaryError: rules break a rule.
         """
         return make_request(
             text,
@@ -160,7 +174,7 @@ class SpeechFields(TextFields):
             seed=self.seed,
             speed=self.speed,
             pause=self.pause,
-            normalize=self.normalize or service.options.normalize,
+            normalize=self.normalize or normalize,
             guidance_scale=self.guidance_scale,
             noise_scale=self.noise_scale,
             num_euler_steps=self.num_euler_steps,
@@ -170,7 +184,7 @@ class SpeechFields(TextFields):
             max_attempts=self.max_attempts,
             keep_to_text=self.keep_to_text,
             ssml=self.ssml,
-            dictionary=self.dictionary_given(service.dictionaries),
+            dictionary=self.dictionary_given(store),
         )
 
     @property
