@@ -44,7 +44,13 @@ are those of the text as given. `auto` does all of this to letters and invisible
 of a paragraph as single spaces. `off` is for parity with the official code: the model gets the text byte for byte.
 """
 
-_KINDS = {"text": "text", "switch": "true or false", "voice": "name or path", "clip": "path, bytes or samples"}
+_KINDS = {
+    "text": "text",
+    "switch": "true or false",
+    "voice": "name or path",
+    "clip": "path, bytes or samples",
+    "dictionary": "path, or rules",
+}
 
 
 def render() -> str:

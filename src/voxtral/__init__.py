@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ConfigError,
         DeadlineError,
         DeviceError,
+        DictionaryError,
         DownloadError,
         EncoderFileError,
         EncoderMismatchError,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         OptionError,
         ReferenceAudioError,
         RequestError,
+        SsmlError,
         TextError,
         TokenizerMissingError,
         VoiceError,
@@ -60,6 +62,9 @@ if TYPE_CHECKING:
     from voxtral.speech.result import Audio
     from voxtral.speech.stream import SpeechStream
     from voxtral.speech.utterance import SpeechHandle
+    from voxtral.text.dictionary import Alias, Dictionary, read_dictionary
+    from voxtral.text.normalize import Change
+    from voxtral.text.preview import Left, Preview, normalize_text
     from voxtral.tts import VoxtralTTS
     from voxtral.types import (
         AudioChunk,
@@ -80,15 +85,20 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Alias": "voxtral.text.dictionary",
     "Audio": "voxtral.speech.result",
     "AudioChunk": "voxtral.types",
     "BatchProgress": "voxtral.jobs.run",
     "BatchReport": "voxtral.jobs.run",
     "BatchResult": "voxtral.speech.batch",
+    "Change": "voxtral.text.normalize",
     "CloneReport": "voxtral.voices.report",
+    "Dictionary": "voxtral.text.dictionary",
     "EngineOptions": "voxtral.engine.options",
     "Finding": "voxtral.types",
+    "Left": "voxtral.text.preview",
     "Mark": "voxtral.types",
+    "Preview": "voxtral.text.preview",
     "RefineOptions": "voxtral.cloning.options",
     "RefineProgress": "voxtral.cloning.options",
     "SamplingOptions": "voxtral.types",
@@ -98,16 +108,19 @@ _HOMES = {
     "SpeechRequest": "voxtral.types",
     "SpeechStats": "voxtral.types",
     "SpeechStream": "voxtral.speech.stream",
-    "VoiceInfo": "voxtral.voices.presets",
     "VoiceBlend": "voxtral.types",
+    "VoiceInfo": "voxtral.voices.presets",
     "VoicePrompt": "voxtral.voices.prompt",
     "VoxtralCodec": "voxtral.speech.codec",
     "VoxtralTTS": "voxtral.tts",
     "WordTime": "voxtral.types",
+    "normalize_text": "voxtral.text.preview",
     "open_codec": "voxtral.speech.codec",
+    "read_dictionary": "voxtral.text.dictionary",
 }
 
 __all__ = [
+    "Alias",
     "AlignmentError",
     "Audio",
     "AudioChunk",
@@ -117,12 +130,15 @@ __all__ = [
     "BatchReport",
     "BatchResult",
     "CancelledError",
+    "Change",
     "CheckpointError",
     "CloneReport",
     "CodeRangeError",
     "ConfigError",
     "DeadlineError",
     "DeviceError",
+    "Dictionary",
+    "DictionaryError",
     "DownloadError",
     "EncoderFileError",
     "EncoderMismatchError",
@@ -135,10 +151,12 @@ __all__ = [
     "JapaneseReaderMissingError",
     "LanguageError",
     "LanguageFileError",
+    "Left",
     "Mark",
     "ModelNotFoundError",
     "NumericsError",
     "OptionError",
+    "Preview",
     "ReferenceAudioError",
     "RefineOptions",
     "RefineProgress",
@@ -150,6 +168,7 @@ __all__ = [
     "SpeechRequest",
     "SpeechStats",
     "SpeechStream",
+    "SsmlError",
     "TextError",
     "TokenizerMissingError",
     "VoiceBlend",
@@ -169,7 +188,9 @@ __all__ = [
     "WordTime",
     "__version__",
     "errors",
+    "normalize_text",
     "open_codec",
+    "read_dictionary",
 ]
 
 

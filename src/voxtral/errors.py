@@ -6,8 +6,10 @@ programs; `retryable` says whether the same call may succeed later without a cha
     VoxtralError
     ├── RequestError                 the caller's input; nothing was computed
     │   ├── TextError                empty, unspeakable or too long text
+    │   │   ├── SsmlError            SSML that is no XML, or asks for what cannot be done
     │   │   └── JapaneseReaderMissingError   kanji, without the extra that reads them
     │   ├── OptionError              an option outside its range, or two that exclude each other
+    │   ├── DictionaryError          a dictionary that cannot be read or breaks a rule
     │   ├── LanguageError            a language the checkpoint does not speak
     │   ├── VoiceError               an unknown voice, or a voice file that does not fit
     │   │   ├── VoiceUnknownError    no stored voice has that id
@@ -67,6 +69,12 @@ class TextError(RequestError):
     code = "invalid_text"
 
 
+class SsmlError(TextError):
+    """The text is SSML that is no XML, or asks for what the model cannot do."""
+
+    code = "invalid_ssml"
+
+
 class JapaneseReaderMissingError(TextError):
     """The text has kanji, and the extra that reads them is not installed."""
 
@@ -77,6 +85,12 @@ class OptionError(RequestError):
     """An option is outside its range, or two options exclude each other."""
 
     code = "invalid_option"
+
+
+class DictionaryError(RequestError):
+    """A dictionary cannot be read, or one of its rules breaks a rule."""
+
+    code = "invalid_dictionary"
 
 
 class LanguageError(RequestError):

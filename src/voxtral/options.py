@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
-    from voxtral.types import Normalize, SpeechRequest, Verify, Voice
+    from voxtral.types import DictionaryLike, Normalize, SpeechRequest, Verify, Voice
 
 MAX_SEED = 2**63 - 1
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
@@ -58,7 +58,7 @@ class Option:
 
     name: str
     about: str
-    kind: Literal["text", "number", "whole", "choice", "switch", "voice", "clip"]
+    kind: Literal["text", "number", "whole", "choice", "switch", "voice", "clip", "dictionary"]
     default: Any = None
     low: float | None = None
     high: float | None = None
@@ -244,6 +244,25 @@ KEEP_TO_TEXT = Option(
     is_field=True,
     field_help="false lets the model end when it likes, also before it has said the text.",
 )
+SSML = Option(
+    "ssml",
+    "The text is SSML, of which speak, p, s, break, sub, say-as and lang are done and all else is refused; a text that "
+    "begins with `<speak` is taken for SSML without it.",
+    "switch",
+    default=False,
+    flag=Flag("--ssml", "", "The text is SSML, also where it does not begin with <speak."),
+    is_field=True,
+    field_help="The text is SSML, also where it does not begin with <speak.",
+)
+DICTIONARY = Option(
+    "dictionary",
+    "What is said for words of yours, at any level of `normalize`: a file (.json, .csv, .pls), or the rules.",
+    "dictionary",
+    flag=Flag("--dictionary", "FILE", "What is said for words of yours: .json, .csv or .pls; docs/TEXT.md."),
+    is_field=True,
+    field_help="What is said for words: rules with written and spoken, a table of both, or the name of a dictionary "
+    "that is kept here.",
+)
 
 OPTIONS = (
     VOICE,
@@ -262,6 +281,8 @@ OPTIONS = (
     VERIFY,
     MAX_ATTEMPTS,
     KEEP_TO_TEXT,
+    SSML,
+    DICTIONARY,
 )
 """All of them; `language` and `reference_audio` are parameters of `synthesize`, the others its keywords."""
 
@@ -284,6 +305,8 @@ class CommonOptions(TypedDict, total=False):
     verify: Verify
     max_attempts: int
     keep_to_text: bool
+    ssml: bool
+    dictionary: DictionaryLike | None
 
 
 class SpeechOptions(CommonOptions, total=False):

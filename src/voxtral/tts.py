@@ -45,6 +45,7 @@ from voxtral.speech.result import Audio
 from voxtral.speech.speaker import Speaker
 from voxtral.speech.utterance import SpeechHandle
 from voxtral.switches import check_variables
+from voxtral.text.dictionary import user_dictionary
 from voxtral.text.tokenizer import SpeechTokenizer
 from voxtral.types import SpeechRequest, Voice
 from voxtral.voices.library import VoiceLibrary
@@ -84,7 +85,9 @@ class VoxtralTTS(Speaker, BoundToProcess):
         self._running = RunningModel(model, compute, self.alignment.follow_text(options), paths)
         self._library = VoiceLibrary(checkpoint.folder, checkpoint.config)
         self._coder = Coder(checkpoint, name, self._library, self._running.call, cloning)
-        self._planner = Planner(checkpoint.config, tokenizer, self._library, self._coder.create_voice, self.alignment)
+        self._planner = Planner(
+            checkpoint.config, tokenizer, self._library, self._coder.create_voice, self.alignment, user_dictionary()
+        )
         self._handles: weakref.WeakSet[SpeechHandle] = weakref.WeakSet()
         self._lock = threading.Lock()
 

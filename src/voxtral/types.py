@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from voxtral.errors import VoiceError, quoted
-from voxtral.options import KEEP_TO_TEXT, MAX_ATTEMPTS, NORMALIZE, PAUSE, SPEED, TIMESTAMPS, VERIFY
+from voxtral.options import KEEP_TO_TEXT, MAX_ATTEMPTS, NORMALIZE, PAUSE, SPEED, SSML, TIMESTAMPS, VERIFY
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
 
     from voxtral.audio.source import AudioSource
+    from voxtral.text.dictionary import Alias, Dictionary
     from voxtral.voices.prompt import VoicePrompt
 
     Samples = npt.NDArray[np.float32]
@@ -39,6 +40,11 @@ Verify = Literal["off", "report", "retry"]
 """What is done about speech that does not follow its text: nothing, say so, or make it again."""
 
 FindingKind = Literal["skipped", "repeated", "invented", "changed", "cut_off", "stuck", "silence", "rate"]
+
+DictionaryLike: TypeAlias = (
+    "Dictionary | str | os.PathLike[str] | Mapping[str, str] | Sequence[Alias | Mapping[str, str]]"
+)
+"""What is said for words: a Dictionary, the path of a file of one, or its rules as plain data."""
 
 MAX_BLENDED_VOICES = 4
 
@@ -137,6 +143,8 @@ class SpeechRequest:
         max_attempts: times that a segment is made at most where `verify` is "retry".
         keep_to_text: do not let the model end before it has said the text, nor go on after it; only where the
             checkpoint has an aligner.
+        ssml: the text is SSML; one that begins with "<speak" is taken for that without it.
+        dictionary: what is said for words: a Dictionary, a path to a file of one, or its rules as plain data.
     """
 
     text: str
@@ -153,6 +161,8 @@ class SpeechRequest:
     verify: Verify = VERIFY.default
     max_attempts: int = MAX_ATTEMPTS.default
     keep_to_text: bool = KEEP_TO_TEXT.default
+    ssml: bool = SSML.default
+    dictionary: DictionaryLike | None = None
 
 
 @dataclass(frozen=True)

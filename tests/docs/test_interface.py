@@ -7,6 +7,7 @@ Changed in what they say since they were first held, each for its reason:
 
 * `normalize` is "clean" where it is not given, no longer "off": with "off" a no-break space after a full stop cost most
   of the text, silently. What was plain text sounds as it did, and "off" is still there for those who want it.
+* The help of `batch` names two more keys of a line, so that the end of that sentence wraps elsewhere.
 * A clip that becomes a voice may be 10 minutes long, no longer 30 s, and the best stretch of it is used.
 """
 

@@ -38,6 +38,7 @@ _COMMANDS = {
     "encode": ("voxtral.cli.codec", "Turn audio into codes."),
     "decode": ("voxtral.cli.codec", "Turn codes into audio."),
     "align": ("voxtral.cli.align", "Find when each word is heard, and what tells."),
+    "normalize": ("voxtral.cli.normalize", "Show what would be said for a text."),
     "bench": ("voxtral.cli.bench", "Measure how fast a model speaks on this machine."),
     "doctor": ("voxtral.doctor.command", "Report on this machine and check the numbers of a model."),
 }
@@ -69,6 +70,7 @@ Examples:
 \b
 Environment:
   VOXTRAL_MODEL  the model that is used without --model
+  VOXTRAL_DICTIONARY  files of words that are said otherwise
   VOXTRAL_LOG    debug shows a traceback with each error
 
 \b

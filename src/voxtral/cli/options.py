@@ -22,7 +22,7 @@ from voxtral.switches import SWITCHES
 # The parameter that stands for all of them.
 _PLACE = "options"
 
-_TYPES: dict[str, type] = {"text": str, "voice": str, "clip": str, "number": float, "whole": int}
+_TYPES: dict[str, type] = {"text": str, "voice": str, "clip": str, "dictionary": str, "number": float, "whole": int}
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON object to standard output at the end.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]

@@ -128,7 +128,7 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     destination = _choose_destination(output, format, captions, play=play, as_json=as_json)
     if captions is not None:
         options["timestamps"] = True
-    spoken = _choose_text(text, forced_text)
+    spoken = choose_text(text, forced_text)
     tell = reporter(is_quiet=is_quiet)
 
     from voxtral.text.clean import check_early
@@ -159,7 +159,13 @@ def speak(  # noqa: PLR0913 - each parameter is an option
         show(json.dumps(report))
 
 
-def _choose_text(text: str | None, forced_text: str | None) -> str:
+def choose_text(text: str | None, forced_text: str | None) -> str:
+    """Find out what TEXT and --text mean.
+
+    Raises:
+        BadParameter: both are given, or neither.
+        TextError: a file cannot be read.
+    """
     if (text is None) == (forced_text is None):
         got = "nothing" if text is None else "two texts"
         raise typer.BadParameter(f"got {got} to speak; give TEXT, FILE, - or --text TEXT", param_hint="TEXT")

@@ -18,15 +18,21 @@ from typing import Any, cast
 import numpy as np
 
 from voxtral.disk import ABSENT, UnfitFileError, open_regular
-from voxtral.errors import CheckpointError, RequestError, VoiceError
+from voxtral.errors import CheckpointError, DictionaryError, RequestError, VoiceError
 from voxtral.options import KEEP_TO_TEXT
 from voxtral.text.clean import clean_unless_off, is_dressed
+from voxtral.text.dictionary import load_dictionary, user_dictionary
 from voxtral.text.guess import guess_language
+from voxtral.text.ssml import is_ssml
 from voxtral.types import SpeechRequest, VoiceBlend
 from voxtral.voices.blend import find_blend
 
 # The weights are told apart by samples: reading all of a large model would take longer than a short batch.
 _NUM_SAMPLES, _SAMPLE_BYTES = 64, 2**16
+
+
+# What came after version 0.1.0, and counts where it is not at its default.
+_NEWER = ("timestamps", "verify", "max_attempts", "keep_to_text", "ssml", "dictionary")
 
 
 class Digests:
@@ -36,9 +42,13 @@ class Digests:
         model_folder: the checkpoint.
         presets: names of its voices.
         format: of the files.
+
+    Raises:
+        DictionaryError: the user's own dictionary cannot be read.
     """
 
     def __init__(self, model_folder: Path, presets: Iterable[str], format: str) -> None:
+        self._dictionary = user_dictionary()
         self._fingerprint = fingerprint(model_folder)
         self._presets = frozenset(presets)
         self._format = format
@@ -67,8 +77,12 @@ class Digests:
 
     def _digest(self, request: SpeechRequest, written: str | None, more: dict[str, str]) -> str:
         voice, clip = request.voice, request.reference_audio
-        values = asdict(replace(request, voice=None, reference_audio=None, deadline_s=None))
-        newer = {name: values.pop(name) for name in ("timestamps", "verify", "max_attempts", "keep_to_text")}
+        values = asdict(replace(request, voice=None, reference_audio=None, deadline_s=None, dictionary=None))
+        newer = {name: values.pop(name) for name in _NEWER}
+        if newer["ssml"] or (written is not None and is_ssml(request.text)):
+            values |= {"ssml": True}
+        if dictionaries := self._of_dictionaries(request):
+            values |= {"dictionary": dictionaries}
         if newer["verify"] not in ("off", "report"):
             values |= {"verify": newer["verify"], "max_attempts": newer["max_attempts"]}
         if newer["keep_to_text"] != KEEP_TO_TEXT.default:
@@ -81,6 +95,14 @@ class Digests:
             values |= {"guess": guess} if guess not in (None, "en") else {}
         values |= {**more, "model": self._fingerprint, "format": self._format}
         return hashlib.sha256(json.dumps(values, sort_keys=True, default=_plain).encode()).hexdigest()
+
+    def _of_dictionaries(self, request: SpeechRequest) -> list[str]:
+        found = [] if self._dictionary is None else [self._dictionary.digest]
+        # What is none is refused when the request is checked.
+        with suppress(DictionaryError):
+            if request.dictionary is not None:
+                found.insert(0, load_dictionary(request.dictionary).digest)
+        return found
 
     def _of_voice(self, voice: Any) -> Any:
         if voice is None or (isinstance(voice, str) and voice in self._presets):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, cast
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -17,7 +17,11 @@ from voxtral.errors import shortened
 from voxtral.options import Option
 from voxtral.server.errors import HttpError
 from voxtral.speech.request import make_request
+from voxtral.text.dictionary import MAX_CHARS, Dictionary, dictionary_of
 from voxtral.types import Normalize, SpeechRequest, Verify
+
+if TYPE_CHECKING:
+    from voxtral.server.dictionary_store import DictionaryStore
 
 # More problems at once than these help nobody, and neither do more names of fields.
 _MAX_PROBLEMS = 8
@@ -71,12 +75,59 @@ def _default_for(option: Option) -> BeforeValidator:
     return BeforeValidator(lambda value: option.default if value in ("", None) else value)
 
 
-class SpeechFields(BaseModel):
+class DictionaryRule(BaseModel):
+    """What is said for a word."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    written: str = Field(max_length=MAX_CHARS, description="As it stands in the text.")
+    spoken: str = Field(max_length=MAX_CHARS, description="What is said for it, in words.")
+    language: str | None = Field(None, description="Where it holds, such as en or en-GB; everywhere without it.")
+    match: Literal["word", "anywhere"] | None = Field(None, description="word: not inside of a longer word.")
+    case: Literal["exact", "ignore"] | None = Field(None, description="ignore: capitals and small letters alike.")
+
+
+RuleList: TypeAlias = list[DictionaryRule] | dict[str, str]
+
+
+def rules_of(rules: RuleList) -> Dictionary:
+    """Make a dictionary of rules that came over HTTP.
+
+    Raises:
+        DictionaryError: they break a rule.
+    """
+    if isinstance(rules, dict):
+        return dictionary_of(rules)
+    return dictionary_of([rule.model_dump(exclude_none=True) for rule in rules])
+
+
+class TextFields(BaseModel):
+    """How a text is read."""
+
+    language: OptionalStr = _field(options.LANGUAGE)
+    normalize: Annotated[Normalize | None, _EmptyIsNone] = _field(options.NORMALIZE)
+    ssml: Annotated[Switch, _default_for(options.SSML)] = _field(options.SSML, False)
+    dictionary: Annotated[RuleList | str | None, _EmptyIsNone] = _field(options.DICTIONARY)
+
+    def dictionary_given(self, store: DictionaryStore | None) -> Dictionary | None:
+        """Find the rules that came with the request, or those that it names.
+
+        Raises:
+            HttpError: 404, no dictionary has that name.
+            DictionaryError: rules break a rule.
+        """
+        if isinstance(self.dictionary, str):
+            if store is None:
+                raise HttpError(404, "no dictionaries are kept here; send the rules", code="dictionary_not_found")
+            return store.get(self.dictionary).dictionary
+        return None if self.dictionary is None else rules_of(self.dictionary)
+
+
+class SpeechFields(TextFields):
     """What every dialect may set besides the text and the voice; unknown fields are kept, to be named in a header."""
 
     model_config = ConfigDict(extra="allow")
 
-    language: OptionalStr = _field(options.LANGUAGE)
     speed: Annotated[float, _default_for(options.SPEED), _NoTruth] = _field(options.SPEED, options.SPEED.default)
     pause: Annotated[float, _default_for(options.PAUSE), _NoTruth] = _field(options.PAUSE, options.PAUSE.default)
     seed: OptionalInt = _field(options.SEED)
@@ -84,7 +135,6 @@ class SpeechFields(BaseModel):
     noise_scale: OptionalFloat = _field(options.NOISE_SCALE)
     num_euler_steps: OptionalInt = _field(options.NUM_EULER_STEPS)
     max_frames: OptionalInt = _field(options.MAX_FRAMES)
-    normalize: Annotated[Normalize | None, _EmptyIsNone] = _field(options.NORMALIZE)
     timestamps: Annotated[Switch, _default_for(options.TIMESTAMPS)] = _field(options.TIMESTAMPS, False)
     verify: Annotated[Verify, _default_for(options.VERIFY)] = _field(options.VERIFY, options.VERIFY.default)
     max_attempts: Annotated[int, _default_for(options.MAX_ATTEMPTS), _NoTruth] = _field(
@@ -96,9 +146,26 @@ class SpeechFields(BaseModel):
     )
 
     def speech_request(
-        self, text: str, voice: str | None, reference: bytes | None, normalize: Normalize
+        self,
+        text: str,
+        voice: str | None,
+        reference: bytes | None,
+        normalize: Normalize,
+        store: DictionaryStore | None = None,
     ) -> SpeechRequest:
-        """Build what the library takes; `normalize` is for a request that does not say."""
+        """Build what the library takes.
+
+        Args:
+            text: what is to be spoken.
+            voice: who speaks.
+            reference: a clip instead.
+            normalize: for a request that does not say.
+            store: where the dictionaries are that a request may name.
+
+        Raises:
+            HttpError: 404, no dictionary has that name.
+            DictionaryError: rules break a rule.
+        """
         return make_request(
             text,
             self.language,
@@ -116,6 +183,8 @@ class SpeechFields(BaseModel):
             verify=self.verify,
             max_attempts=self.max_attempts,
             keep_to_text=self.keep_to_text,
+            ssml=self.ssml,
+            dictionary=self.dictionary_given(store),
         )
 
     @property

@@ -17,6 +17,7 @@ from typing import TypeVar
 from voxtral.audio.encode import ContainerEncoder
 from voxtral.errors import AudioError, CancelledError, EncoderMissingError, OptionError, TextError, quoted
 from voxtral.server.admission import Admission
+from voxtral.server.dictionary_store import DictionaryStore
 from voxtral.server.errors import HttpError
 from voxtral.server.keys import Client
 from voxtral.server.metrics import Metrics
@@ -160,6 +161,7 @@ class SpeechService:
         self.options = options
         self.host = host
         self.metrics = metrics
+        self.dictionaries = DictionaryStore(options.data_dir / "dictionaries")
         num_streams = options.max_streams or host.num_rows
         max_queue = 2 * num_streams if options.max_queue is None else options.max_queue
         # Who has waited for as long as an utterance may take has nothing left.
@@ -177,21 +179,29 @@ class SpeechService:
             HttpError: 404, the model is not this one; 413, the text is too long.
         """
         text = order.request.text
-        limit = min(self.options.max_chars, MAX_HELD_CHARS) if order.is_held else self.options.max_chars
-        if len(text) > limit:
-            way_out = "stream it" if order.is_held and len(text) <= self.options.max_chars else "send it in parts"
-            raise HttpError(
-                413,
-                f"the text has {len(text)} characters; this server takes {limit} at a time; {way_out}",
-                code="text_too_long",
-                param="input",
-            )
+        self.check_length(text, is_held=order.is_held)
         if not text or not text.strip():
             raise TextError("the text is empty; it must hold something to speak; send some text")
         check_options(order.request)
         if order.request.reference_audio is not None:
             self.check_cloning_is_on()
         self.check_fits(order)
+
+    def check_length(self, text: str, *, is_held: bool = False) -> None:
+        """Refuse a text that is too long.
+
+        Raises:
+            HttpError: 413, it is.
+        """
+        limit = min(self.options.max_chars, MAX_HELD_CHARS) if is_held else self.options.max_chars
+        if len(text) > limit:
+            way_out = "stream it" if is_held and len(text) <= self.options.max_chars else "send it in parts"
+            raise HttpError(
+                413,
+                f"the text has {len(text)} characters; this server takes {limit} at a time; {way_out}",
+                code="text_too_long",
+                param="input",
+            )
 
     def check_fits(self, order: SpeechOrder) -> None:
         """Refuse what the model that is loaded does not do; nothing is refused while none is known.

@@ -33,6 +33,7 @@ class PlannedSegment:
         spoken_start: where it begins in the text as spoken.
         words_within: of the text as given, whose words are told of with it: the part, with what is not spoken behind
             it, and for the first part before it. None: the part alone.
+        pause_s: silence before it, in seconds as heard at any speed; None: as between any two parts.
     """
 
     text: TextSegment
@@ -40,6 +41,7 @@ class PlannedSegment:
     max_frames: int
     spoken_start: int = 0
     words_within: tuple[int, int] | None = None
+    pause_s: float | None = None
 
     @property
     def word_range(self) -> tuple[int, int]:
@@ -93,6 +95,7 @@ class SpeechPlan:
         verify: as `timestamps`.
         max_attempts: as `timestamps`.
         keep_to_text: as `timestamps`.
+        end_pause_s: silence after the last segment, in seconds as heard at any speed.
     """
 
     segments: Iterator[PlannedSegment]
@@ -113,6 +116,7 @@ class SpeechPlan:
     verify: Verify = "off"
     max_attempts: int = 3
     keep_to_text: bool = True
+    end_pause_s: float = 0.0
 
 
 def generation_request(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from voxtral.audio.source import AudioSource
@@ -21,17 +22,20 @@ from voxtral.speech.plan import PlannedSegment, SegmentTemplate, SpeechPlan
 from voxtral.speech.request import check_number, check_options
 from voxtral.speech.script import Script
 from voxtral.text.clean import check_rewritten, clean_unless_off
+from voxtral.text.dictionary import Dictionary, joined, load_dictionary
 from voxtral.text.edits import NormalizedText
 from voxtral.text.guess import guess_language
 from voxtral.text.language import (
     LANGUAGES,
     is_speakable,
+    region_of,
     resolve_language,
     script_mismatch,
     unknown_script,
 )
-from voxtral.text.normalize import normalize, write_in_kana
+from voxtral.text.normalize import prepare
 from voxtral.text.segment import Origin, TextSegment, split_rewritten
+from voxtral.text.ssml import MAX_BREAK_S, SsmlText, is_ssml, read_ssml
 from voxtral.text.tokenizer import SpeechTokenizer
 from voxtral.types import OneVoice, SpeechRequest, SpokenLanguage, Voice, VoiceBlend
 from voxtral.voices.blend import find_blend
@@ -68,6 +72,7 @@ class Planner:
         voices: of the checkpoint.
         clone: makes a voice of reference audio.
         known: of the checkpoint's attention; None where nobody will want to know.
+        dictionary: words that hold for all requests, after those of the request.
     """
 
     def __init__(
@@ -77,12 +82,14 @@ class Planner:
         voices: VoiceLibrary,
         clone: Clone,
         known: KnownAlignment | None = None,
+        dictionary: Dictionary | None = None,
     ) -> None:
         self._config = config
         self._tokenizer = tokenizer
         self._voices = voices
         self._clone = clone
         self._known = known
+        self._dictionary = dictionary
 
     def plan(self, request: SpeechRequest, *, hold_segments: bool, warn: Warn) -> SpeechPlan:
         """Resolve and check a request.
@@ -102,9 +109,12 @@ class Planner:
         check_options(request)
         config, sampling = self._config, request.sampling
         check_number("max_frames", sampling.max_frames, 1, config.backbone.max_seq_len, whole=True)
-        written = clean_unless_off(request.text, request.normalize)
-        language = self._choose_language(request, written.text, warn)
-        spoken = self._prepare_text(request, written, language.code)
+        document = read_ssml(request.text) if request.ssml or is_ssml(request.text) else None
+        if document is not None and request.language is None:
+            request = replace(request, language=document.language)
+        words = request.text if document is None else document.words.text
+        language = self._choose_language(request, clean_unless_off(words, request.normalize).text, warn)
+        spoken = self._prepare_text(request, document, language.code)
         voice = self._resolve_voice(request, language.code, warn)
         template = SegmentTemplate(
             voice=voice,
@@ -115,7 +125,11 @@ class Planner:
             num_noise_values=config.codebooks.num_acoustic,
         )
         in_kana = self._is_in_kana(language.code)
-        parts = self._split(spoken, is_plain=request.normalize != "auto" and not in_kana, in_kana=in_kana)
+        is_rewritten = request.normalize == "auto" or in_kana or document or self._dictionary_of(request)
+        breaks = [] if document is None else _places(document, spoken)
+        at_the_end = [seconds for place, seconds in breaks if not is_speakable(spoken.text[place:])]
+        end_pause_s = min(MAX_BREAK_S, sum(at_the_end))
+        parts = self._split_at(breaks, spoken, is_plain=not is_rewritten, in_kana=in_kana)
         script = Script(
             spoken, request.text, self._tokenizer, config, template.voice.rows.shape[0], sampling.max_frames
         )
@@ -140,6 +154,7 @@ class Planner:
             verify=request.verify,
             max_attempts=request.max_attempts,
             keep_to_text=request.keep_to_text,
+            end_pause_s=end_pause_s,
         )
 
     def _choose_language(self, request: SpeechRequest, text: str, warn: Warn) -> SpokenLanguage:
@@ -207,47 +222,89 @@ class Planner:
     def _is_in_kana(self, language: str) -> bool:
         return language == "ja" and language in self._config.languages
 
-    def _prepare_text(self, request: SpeechRequest, written: NormalizedText, language: str) -> NormalizedText:
+    def _prepare_text(self, request: SpeechRequest, document: SsmlText | None, language: str) -> NormalizedText:
         """Rewrite the text as it is to be spoken, and check it."""
         in_kana = self._is_in_kana(language)
-        if request.normalize == "auto":
-            spoken = normalize(request.text, language if language in LANGUAGES else "en", in_kana=in_kana)
-        else:
-            check_rewritten(written, request.text)
-            spoken = write_in_kana(written.text).through(written) if in_kana else written
+        if document is None and request.normalize != "auto":
+            check_rewritten(clean_unless_off(request.text, request.normalize), request.text)
+        rules = language if language in LANGUAGES else "en"
+        if request.language is not None and (region := region_of(request.language)):
+            rules = f"{rules}-{region}"
+        dictionary = self._dictionary_of(request)
+        spoken = prepare(
+            request.text, rules, request.normalize, in_kana=in_kana, dictionary=dictionary, ssml=document
+        ).normalized
         check_rewritten(spoken, request.text)
         return spoken
 
-    def _split(self, spoken: NormalizedText, *, is_plain: bool, in_kana: bool) -> Iterator[TextSegment]:
-        """Cut the text as spoken into parts; only those that can be spoken."""
+    def _dictionary_of(self, request: SpeechRequest) -> Dictionary | None:
+        """Put the words of a request before those that hold for all."""
+        given = None if request.dictionary is None else load_dictionary(request.dictionary)
+        return joined(given, self._dictionary)
+
+    def _split_at(
+        self, breaks: list[tuple[int, float]], spoken: NormalizedText, *, is_plain: bool, in_kana: bool
+    ) -> Iterator[tuple[TextSegment, float | None]]:
+        """Cut the text as spoken where silence is asked for, and each stretch into parts with the silence before it."""
+        if not breaks:
+            yield from ((part, None) for part in self._split(spoken, is_plain=is_plain, in_kana=in_kana))
+            return
+        pause_s: float | None = None
+        for (start, asked_s), (end, _) in pairwise([(0, None), *breaks, (len(spoken.text), None)]):
+            pause_s = pause_s if asked_s is None else min(MAX_BREAK_S, (pause_s or 0.0) + asked_s)
+            stretch = spoken.text[start:end]
+            start, end = start + len(stretch) - len(stretch.lstrip()), start + len(stretch.rstrip())
+            for part in self._split(spoken, start, end, is_plain=is_plain, in_kana=in_kana):
+                yield part, pause_s
+                pause_s = None
+
+    def _split(
+        self, spoken: NormalizedText, start: int = 0, end: int | None = None, *, is_plain: bool, in_kana: bool
+    ) -> Iterator[TextSegment]:
+        """Cut a stretch of the text as spoken into parts; only those that can be spoken."""
         max_chars = self._config.generation.max_segment_chars
+
+        def may_part(before: int, after: int) -> bool:
+            return spoken.may_part(start + before, start + after)
+
+        def num_written(first: int, last: int) -> int:
+            return spoken.num_written(start + first, start + last)
+
         # What was only cleaned is cut as its plain twin would be.
-        origin = Origin() if is_plain else Origin(spoken.may_part, spoken.num_written)
+        origin = Origin() if is_plain else Origin(may_part, num_written)
         if in_kana:
             # Here, because no published weights speak Japanese.
             from voxtral.text.kana import LETTERS_PER_KANA
 
             # Kana is longer than kanji by what is spoken, not by how it is written.
-            origin = Origin(spoken.may_part)
+            origin = Origin(may_part)
             max_chars = max(1, max_chars // LETTERS_PER_KANA)
         # Sentences are gathered up to a quarter of the longest segment, so that short ones keep their melody.
-        parts = split_rewritten(spoken.text, origin, min_chars=max(1, max_chars // 4), max_chars=max_chars)
-        return (part for part in parts if is_speakable(part.text))
+        text = spoken.text[start:end]
+        parts = split_rewritten(text, origin, min_chars=max(1, max_chars // 4), max_chars=max_chars)
+        return (
+            TextSegment(part.text, start + part.start, start + part.end) for part in parts if is_speakable(part.text)
+        )
 
-    def _plan_segments(self, script: Script, parts: Iterator[TextSegment], num_chars: int) -> Iterator[PlannedSegment]:
+    def _plan_segments(
+        self, script: Script, parts: Iterator[tuple[TextSegment, float | None]], num_chars: int
+    ) -> Iterator[PlannedSegment]:
         """Lay out each part when it is wanted; no character of the text as given is in two parts.
 
         What is spoken in no part, such as markup, is told of with the part before it, or with the first one.
         """
         reached = told = 0
-        part = next(parts, None)
-        while part is not None:
+        planned = next(parts, None)
+        while planned is not None:
+            part, pause_s = planned
             segment = script.lay_out(part.start, part.end, source_from=reached)
             reached = segment.text.end
-            following = next(parts, None)
-            until = num_chars if following is None else script.source_span(following.start, following.end, reached)[0]
-            yield replace(segment, words_within=(told, until))
-            part, told = following, until
+            planned = next(parts, None)
+            until = num_chars
+            if planned is not None:
+                until = script.source_span(planned[0].start, planned[0].end, reached)[0]
+            yield replace(segment, words_within=(told, until), pause_s=pause_s)
+            told = until
 
     def _resolve_voice(self, request: SpeechRequest, language: str, warn: Warn) -> VoicePrompt:
         if request.reference_audio is not None:
@@ -262,3 +319,13 @@ class Planner:
 
 def _given(value: T | None, default: T) -> T:
     return default if value is None else value
+
+
+def _places(document: SsmlText, spoken: NormalizedText) -> list[tuple[int, float]]:
+    """Find where in the text as spoken silence is asked for, and how much; what is asked for at one place adds up."""
+    found: dict[int, float] = {}
+    for each in document.breaks:
+        place = spoken.place_of(each.at)
+        if each.seconds:
+            found[place] = min(MAX_BREAK_S, found.get(place, 0.0) + each.seconds)
+    return sorted(found.items())

@@ -15,6 +15,7 @@ import numpy as np
 
 from voxtral.errors import OptionError, quoted
 from voxtral.options import OPTIONS, POSITIONAL, Option, SpeechOptions
+from voxtral.text.dictionary import load_dictionary
 from voxtral.types import SamplingOptions, SpeechRequest
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def check_option(option: Option, value: Any) -> None:
 
     Raises:
         OptionError: it is of another kind or outside the range.
+        DictionaryError: a dictionary cannot be read, or breaks a rule.
     """
     if option.kind == "choice":
         if value not in option.choices:
@@ -48,6 +50,9 @@ def check_option(option: Option, value: Any) -> None:
     elif option.kind == "switch":
         if not isinstance(value, bool | np.bool_):
             raise OptionError(f"{option.name} is {quoted(value)}; it must be true or false")
+    elif option.kind == "dictionary":
+        if value is not None:
+            load_dictionary(value)
     elif option.low is not None and option.high is not None:
         if value is None and option.default is not None:
             raise OptionError(f"{option.name} is None; it must be a number; leave it out for the default")

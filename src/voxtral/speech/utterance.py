@@ -172,6 +172,7 @@ class SpeechHandle(BoundToProcess):
         join = _Join(self._plan)
         while self._fill():
             begun = self._in_flight[0]
+            join.expect(begun.take.segment.pause_s)
             for event in self._speaker.speak(begun.take, begun.index):
                 if event.chunk is None:
                     if words := self._end(event, join):
@@ -182,6 +183,7 @@ class SpeechHandle(BoundToProcess):
                     self._first_chunk_at = event.take.handle.stats.first_chunk_at
                 yield from join.add(event.take, event.chunk, len(self._segments))
             self._in_flight.popleft()
+        yield from join.close(len(self._segments))
 
     def _end(self, event: Event, join: _Join) -> tuple[WordTime, ...]:
         """Note what a take has become, and give the words that are final with its end."""
@@ -279,6 +281,16 @@ class _Join:
         self._start = 0  # of the take that is under way
         self._take: Take | None = None
         self._last_sample: float | None = None  # of the take before; None once there is a pause behind it
+        self._asked_s: float | None = None  # the pause that is asked for before the next take
+
+    def expect(self, pause_s: float | None) -> None:
+        """Hear of the segment that comes next, and of the pause that is asked for before it."""
+        self._asked_s = pause_s
+
+    def close(self, segment: int) -> Iterator[AudioChunk]:
+        """Give the pause that is asked for after the last take."""
+        if self._plan.end_pause_s:
+            yield self._pause(self._plan.end_pause_s, segment)
 
     def add(self, take: Take, chunk: AudioChunk, segment: int) -> Iterator[AudioChunk]:
         """Give a chunk of a take its place; the first one of a later take has a pause before it.
@@ -292,12 +304,9 @@ class _Join:
         samples, marks = chunk.samples, chunk.marks
         if take is not self._take:
             self._take = take
-            if self._last_sample is not None:
-                pause = decay(self._last_sample, self._pause_s(take) * self._plan.speed, rate)
-                yield AudioChunk(pause, rate, segment - 1, self.position)
-                self.position += len(pause)
+            if self._last_sample is not None or self._asked_s:
+                yield self._pause(self._pause_s(take), segment)
                 samples = fade_in(samples, rate)
-                self._last_sample = None
             self._start = self.position
             text = take.segment.text
             marks = (Mark("segment", text.start, text.end, 0), *marks)
@@ -337,5 +346,16 @@ class _Join:
         )
         return replace(check, findings=tuple(findings))
 
+    def _pause(self, seconds: float, segment: int) -> AudioChunk:
+        rate = self._plan.sample_rate
+        pause = decay(self._last_sample or 0.0, seconds * self._plan.speed, rate)
+        chunk = AudioChunk(pause, rate, max(0, segment - 1), self.position)
+        self.position += len(pause)
+        self._last_sample = None
+        return chunk
+
     def _pause_s(self, take: Take) -> float:
+        asked, self._asked_s = self._asked_s, None
+        if asked is not None:
+            return asked
         return min(self._plan.pause_s, _RESUME_PAUSE_S) if take.is_resumed else self._plan.pause_s

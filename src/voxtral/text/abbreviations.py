@@ -16,6 +16,7 @@ from voxtral.text.language_data import SentenceWords, WordSet, load_language
 
 _LAST_TOKEN = re.compile(r"[^\s\"“”„«»‹›()\[\]{}/…!?]{1,24}$")
 _WORD_BEFORE = re.compile(r"([^\W\d_]{1,12})\s{1,3}$")
+_GOES_ON_AS_RANGE = re.compile(r"\s{0,2}[-–]\s?\d")
 _ROMAN = re.compile(r"[IVXLC]{1,6}")
 
 
@@ -59,7 +60,8 @@ def is_abbreviation(text: str, point: int, following: str, sentence_start: int) 
     found = _LAST_TOKEN.search(text, max(0, point - 24), point)
     if found is None:
         return False
-    token = found.group().lstrip("'’‘*_~`-–—")
+    # "l'art. 5" and "dell’avv. Rossi" have an article in front.
+    token = re.split("['’]", found.group().rstrip("°ºª"))[-1].lstrip("‘*_~`-–—")
     folded = token.casefold()
     words = _lists().words
     if folded in words.abbreviations_at_end:
@@ -68,7 +70,11 @@ def is_abbreviation(text: str, point: int, following: str, sentence_start: int) 
         return True
     if folded in words.abbreviations_before_numbers and following[:1].isdigit():
         return True
+    if token.islower() and token in words.abbreviations_in_small_letters:
+        return True
     is_number = token.isdecimal() and len(token) <= 3
+    if is_number and _GOES_ON_AS_RANGE.match(text, point + 1):
+        return True  # "aus dem 1. - 3. Jahrhundert"
     if (is_number or _ROMAN.fullmatch(token)) and found.end() - len(token) <= sentence_start:
         return True  # A list marker, or "1. Kapitel".
     if folded in words.acronyms or _is_initials(token):

@@ -32,11 +32,15 @@ class Rank(IntEnum):
 
 _ENDS = ".!?…؟۔।॥。！？｡"
 _UNSPACED_ENDS = "।॥。！？｡"
-_CLOSERS = "\"'”’“»«›‹)]}」』】）*_~`"
-_OPENERS = "([{“„«‹‘‚¿¡「『【（"
-_NEVER_FIRST = "!?;:,.…)]}%٪؛،؟」』】）、。！？"
+_CLOSERS = "\"'”’“»«›‹)]}」』】）》〉*_~`"
+_OPENERS = "([{“„«‹‘‚¿¡「『【（《〈"
+_NEVER_FIRST = "!?;:,.…)]}%٪؛،؟」』】）》〉、。！？"
+# Signs of items in lists, and an ellipsis that begins a sentence: "... and then".
+_ITEM = re.compile(r"[•‣◦⁃▪●]\s|\d{1,3}\.\)\s")
+_BULLETS = "•‣◦⁃▪●"
+_ELLIPSIS_FIRST = re.compile(r"(?:\.\.\.|…)[^\W\d_]")
 _TOKEN = re.compile(
-    rf"(?P<space>\s+)|(?P<wide>[{_UNSPACED_ENDS}、，；：—][{_ENDS}、，；：—”’」』】）)]*)|[\"“”„«»‹›「」『』()\[\]（）]"
+    rf"(?P<space>\s+)|(?P<wide>[{_UNSPACED_ENDS}、，；：—][{_ENDS}、，；：—”’」』】）》〉)]*)|[\"“”„«»‹›「」『』《》〈〉()\[\]（）]"
 )
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n|\u2029")
 _NO_BREAK_ONLY = re.compile("[\u00a0\u202f\u2007]+")
@@ -54,6 +58,8 @@ _CLOSES = {
     ")": "(",
     "]": "[",
     "）": "（",
+    "》": "《",
+    "〉": "〈",
 }
 
 
@@ -140,7 +146,7 @@ class Scanner:
         rank = _rank_of_space(self._text, start, end, self._sentence_start)
         if rank is not None:
             self._add(rank, start, end)
-        if rank == Rank.SENTENCE or "\n" in self._text[start:end]:
+        if rank == Rank.SENTENCE or "\n" in self._text[start:end] or self._text[start - 1] in _BULLETS:
             self._sentence_start = end
 
     def _meet_wide(self, marks: str, end: int) -> None:
@@ -169,7 +175,7 @@ class Scanner:
             elif not self._close('"', offset) and not before.isdigit():
                 # A digit before makes it the sign for inches.
                 self._open.append((char, offset))
-        elif not self._close(_CLOSES.get(char, ""), offset) and char in "“„«»‹›「『([（":
+        elif not self._close(_CLOSES.get(char, ""), offset) and char in "“„«»‹›「『([（《〈":
             self._open.append((char, offset))
 
     def _close(self, openers: str, offset: int) -> bool:
@@ -197,8 +203,13 @@ class Scanner:
 def _rank_of_space(text: str, start: int, end: int, sentence_start: int) -> Rank | None:
     """Judge a stretch of whitespace that is no paragraph break; None if nothing may be cut there."""
     following = text[end]
+    if text[start - 1] in _BULLETS:
+        return Rank.GLUE
+    if _ITEM.match(text, end):
+        return Rank.SENTENCE
     if following in _NEVER_FIRST:
-        return None
+        is_new = text[start - 1] in _ENDS and _ELLIPSIS_FIRST.match(text, end) is not None
+        return Rank.SENTENCE if is_new else None
     if following in "»›" and not text[end + 1 : end + 2].isalnum():
         return None  # The end of a French quotation; before a letter it begins a German one.
     last = _before_closers(text, start)
@@ -247,4 +258,6 @@ def _rank_of_end(text: str, last: int, end: int, sentence_start: int) -> Rank | 
     is_point = text[last - 1] == "." and text[last - 2 : last - 1] != "."
     if is_point and is_abbreviation(text, last - 1, following, sentence_start):
         return Rank.GLUE
-    return Rank.SOFT_END if following[:1].islower() else Rank.SENTENCE
+    # What stands in brackets behind a sentence belongs to it.
+    is_soft = following[:1].islower() or text[end : end + 1] in "(（"
+    return Rank.SOFT_END if is_soft else Rank.SENTENCE

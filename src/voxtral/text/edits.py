@@ -1,13 +1,13 @@
 """A text under rewriting, and one that was rewritten: both know which part of the source each character came from.
 
-Knows nothing of what is rewritten or why. `markup.py`, `numbers.py` and `normalize.py` are passes over a Draft, which
+Knows nothing of what is rewritten or why. `markup.py`, `reading` and `normalize.py` are passes over a Draft, which
 has a place for each character; `clean.py` changes little and makes a NormalizedText at once, by runs.
 """
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -135,6 +135,10 @@ class NormalizedText:
             place = self._source_of(start)[0] if start < len(self.text) else self._end
             return place, place
         return self._source_of(start)[0], self._source_of(end - 1)[1]
+
+    def place_of(self, source: int) -> int:
+        """Find the first character that came from no earlier than an offset of the source; the length if none did."""
+        return bisect_left(range(len(self.text)), source, key=lambda position: self._source_of(position)[0])
 
     def may_part(self, end: int, start: int) -> bool:
         """Tell whether the text may be cut: not where the sources of both sides overlap, as inside a number's words.

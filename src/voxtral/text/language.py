@@ -38,6 +38,7 @@ _SCRIPT_NAMES: Mapping[str, str] = MappingProxyType({"CJK": "Han"})
 
 _MAX_NAME_CHARS = 256
 _TAG = re.compile(r"([a-z]{2,3})(?:[-_][a-z0-9]{2,8})*(?:\.[a-z0-9-]+)?")
+_REGION = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z]{4})?[-_]([A-Za-z]{2}|[0-9]{3})(?:[-_.@].*)?")
 _SPEAKABLE = re.compile(r"[^\W_]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -79,6 +80,23 @@ def resolve_language(value: str) -> str:
         f"unknown language {quoted(value)}; the known ones are {known}; pass one of these codes or names, "
         "or leave the language out"
     )
+
+
+def region_of(value: str) -> str:
+    """Find the region in a tag of a language.
+
+    Args:
+        value: as `resolve_language` takes it.
+
+    Returns:
+        Two capital letters or three digits, as in a BCP 47 tag; "" where there is none.
+
+    >>> region_of("en-gb"), region_of("es_419"), region_of("zh-Hant-TW"), region_of("German")
+    ('GB', '419', 'TW', '')
+    """
+    wanted = value.strip() if len(value) <= _MAX_NAME_CHARS else ""
+    found = _REGION.fullmatch(wanted)
+    return found.group(1).upper() if found else ""
 
 
 @cache

@@ -25,6 +25,7 @@ class SentenceWords:
     """What tells the end of a sentence from an abbreviation."""
 
     abbreviations: WordSet = frozenset()
+    abbreviations_in_small_letters: WordSet = frozenset()
     abbreviations_at_end: WordSet = frozenset()
     abbreviations_before_numbers: WordSet = frozenset()
     acronyms: WordSet = frozenset()

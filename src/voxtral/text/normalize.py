@@ -2,20 +2,33 @@
 
 Removes markup, emoji and invisible characters, makes letters plain as `clean.py` does, and writes numbers in
 words; what it does not understand stays unchanged. Knows nothing of tokens or of limits on length. `markup.py`
-and `numbers.py` are its two large passes; `segment.py` cuts what comes out.
+and `reading/` are its two large parts; `segment.py` cuts what comes out.
 """
 
 from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from voxtral.text.clean import DRAWN_BLANKS, JOINERS, LINE_ENDS, UNSEEN, kept_joiner, unify
-from voxtral.text.edits import Draft, Edit, NormalizedText, Run
-from voxtral.text.language import resolve_language
+from voxtral.text.clean import DRAWN_BLANKS, JOINERS, LINE_ENDS, UNSEEN, clean_unless_off, kept_joiner, unify
+from voxtral.text.dictionary import Dictionary
+from voxtral.text.edits import Draft, Edit, NormalizedText, Run, rewrite
+from voxtral.text.language import region_of, resolve_language
 from voxtral.text.markup import strip_markup
-from voxtral.text.numbers import spell_numbers
+from voxtral.text.reading.claims import Claim, Strength, claim, edits_of, settle
+from voxtral.text.reading.reader import find_claims
+from voxtral.text.reading.say_as import say_as
+from voxtral.text.reading.written import Written
+from voxtral.text.ssml import SsmlText
+
+if TYPE_CHECKING:
+    from voxtral.types import Normalize
 
 # White space of all kinds becomes line ends and spaces, which are reduced last; the rest vanishes.
 _INVISIBLE = re.compile(
@@ -38,17 +51,47 @@ _SPACE = re.compile(r"\s+")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 
+@dataclass(frozen=True)
+class Change:
+    """What is said for a span of a text.
+
+    Attributes:
+        start: of the span, in the text as given.
+        end: the character after its last one.
+        spoken: what is said for it; "" for what is left out.
+        kind: such as "date"; "markup" and "letters" for what no rule claimed.
+    """
+
+    start: int
+    end: int
+    spoken: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text as it is said.
+
+    Attributes:
+        normalized: the text for speech.
+        claimed: what rules and dictionaries say for spans of the text as given, in order.
+    """
+
+    normalized: NormalizedText
+    claimed: tuple[Change, ...]
+
+
 def normalize(text: str, language: str, *, in_kana: bool = False) -> NormalizedText:
     r"""Write a text out for speech.
 
     Removes Markdown, HTML tags, emoji and invisible characters, makes full-width and other dressed letters plain,
-    writes numbers, money, percentages and phone numbers in the words of the language (Japanese keeps its digits),
-    and reduces whitespace to single spaces and blank lines. Takes time in proportion to the length, and never fails
-    on a text unless kana is asked for.
+    writes numbers, dates, prices and whatever else `reading` knows in the words of the language (Japanese keeps its
+    digits), and reduces whitespace to single spaces and blank lines. Takes time in proportion to the length, and never
+    fails on a text unless kana is asked for.
 
     Args:
         text: any string. Lone surrogates stay, for `check_speakable` to refuse.
-        language: any spelling that `resolve_language` takes.
+        language: any spelling that `resolve_language` takes; a region ("en-GB") chooses the rules of that region.
         in_kana: write kanji and digits in kana as well, for a checkpoint that knows Japanese in kana.
 
     Raises:
@@ -58,13 +101,128 @@ def normalize(text: str, language: str, *, in_kana: bool = False) -> NormalizedT
     >>> normalize("It costs $3.50 :-) \U0001f600", "en").text
     'It costs three dollars and fifty cents :-)'
     """
+    return read(text, language, in_kana=in_kana).normalized
+
+
+def read(
+    text: str,
+    language: str,
+    *,
+    in_kana: bool = False,
+    dictionary: Dictionary | None = None,
+    ssml: SsmlText | None = None,
+) -> Reading:
+    """Write a text out for speech, and say by which rules.
+
+    Args:
+        text: as `normalize` takes it, and so are `language` and `in_kana`.
+        language: see there.
+        in_kana: see there.
+        dictionary: words that are said otherwise.
+        ssml: the text as `read_ssml` understood it, whose marks are then not those of Markdown and HTML.
+
+    Raises:
+        LanguageError: the language is unknown.
+        TextError: kana is asked for, and some kanji cannot be read; see `to_kana`.
+    """
     code = resolve_language(language)
-    draft = _remove_unspoken(Draft.of(text))
-    # Entities such as "&#8203;" can hide what the first pass removes.
-    draft = unify(_remove_unspoken(strip_markup(draft, code)))
-    draft = _to_kana(draft) if in_kana else spell_numbers(draft, code)
+    if ssml is None:
+        # Entities such as "&#8203;" can hide what the first pass removes.
+        draft = unify(_remove_unspoken(strip_markup(_remove_unspoken(Draft.of(text)), code)))
+    else:
+        draft = unify(_remove_unspoken(ssml.words))
+    claims = _claims(draft.text, partial(bisect_left, draft.source_starts), language, dictionary, ssml)
+    claimed = tuple(
+        Change(draft.source_starts[each.start], draft.source_ends[each.end - 1], each.spoken(draft.text), each.kind)
+        for each in claims
+        if each.edits
+    )
+    draft = draft.apply(edits_of(claims))
+    if in_kana:
+        draft = _to_kana(draft)
     draft = draft.apply(_space_edits(draft.text))
-    return NormalizedText(draft.text, tuple(_runs(draft.source_starts, draft.source_ends)))
+    return Reading(as_normalized(draft), claimed)
+
+
+def prepare(
+    text: str,
+    language: str,
+    level: Normalize,
+    *,
+    in_kana: bool = False,
+    dictionary: Dictionary | None = None,
+    ssml: SsmlText | None = None,
+) -> Reading:
+    """Make of a text what is spoken, at any level.
+
+    Args:
+        text: as `read` takes it, and so are `language`, `in_kana`, `dictionary` and `ssml`.
+        language: see there.
+        level: auto, or clean or off, where only dictionary and SSML change words.
+        in_kana: see there.
+        dictionary: see there.
+        ssml: see there.
+
+    Raises:
+        LanguageError: the language is unknown.
+        TextError: kana is asked for, and some kanji cannot be read; see `to_kana`.
+    """
+    if level == "auto":
+        return read(text, language, in_kana=in_kana, dictionary=dictionary, ssml=ssml)
+    if ssml is None:
+        spoken = clean_unless_off(text, level)
+    else:
+        words = as_normalized(ssml.words)
+        spoken = clean_unless_off(words.text, level).through(words)
+    claimed: tuple[Change, ...] = ()
+    if dictionary or ssml:
+        claims = _claims(spoken.text, spoken.place_of, language, dictionary, ssml, with_rules=False)
+        claimed = tuple(
+            Change(*spoken.source_span(each.start, each.end), each.spoken(spoken.text), each.kind) for each in claims
+        )
+        spoken = rewrite(spoken.text, edits_of(claims)).through(spoken)
+    if in_kana:
+        spoken = write_in_kana(spoken.text).through(spoken)
+    return Reading(spoken, claimed)
+
+
+PlaceOf = Callable[[int], int]
+
+
+def _claims(
+    text: str,
+    place_of: PlaceOf,
+    language: str,
+    dictionary: Dictionary | None,
+    ssml: SsmlText | None,
+    *,
+    with_rules: bool = True,
+) -> list[Claim]:
+    """Settle what is said otherwise, each stretch in its language; `place_of` finds offsets of the source in it."""
+    claims: list[Claim] = []
+    for start, end, tag in _stretches(len(text), place_of, language, ssml):
+        written = Written(text[start:end], resolve_language(tag), region_of(tag))
+        given = [*dictionary.claims(written.text, written.language, written.region)] if dictionary else []
+        for asked in ssml.asked if ssml else ():
+            first, last = place_of(asked.start), place_of(asked.end)
+            if start <= first < last <= end:
+                spoken = asked.value if asked.kind == "sub" else say_as(text[first:last], asked, written)
+                given.append(claim(first - start, last - start, spoken, asked.kind, Strength.ASKED))
+        settled = find_claims(written, given) if with_rules else settle(given, end - start)
+        claims += (each.moved(start) for each in settled)
+    return claims
+
+
+def _stretches(length: int, place_of: PlaceOf, language: str, ssml: SsmlText | None) -> Iterator[tuple[int, int, str]]:
+    """Cut a text where its language changes: start, end, and the tag of the language."""
+    tags = {0: language, length: language}
+    for found in ssml.languages if ssml else ():
+        start, end = place_of(found.start), place_of(found.end)
+        after = tags[max(place for place in tags if place <= end)]
+        tags = {place: tag for place, tag in tags.items() if not start < place < end}
+        tags |= {start: found.language, end: after}
+    for start, end in pairwise(sorted(tags)):
+        yield start, end, tags[start]
 
 
 def write_in_kana(text: str) -> NormalizedText:
@@ -76,7 +234,11 @@ def write_in_kana(text: str) -> NormalizedText:
     >>> write_in_kana("りんごを 3つ ください。").text
     'りんごを みっつ ください。'
     """
-    draft = _to_kana(Draft.of(text))
+    return as_normalized(_to_kana(Draft.of(text)))
+
+
+def as_normalized(draft: Draft) -> NormalizedText:
+    """Take a draft as it is for the text that is spoken."""
     return NormalizedText(draft.text, tuple(_runs(draft.source_starts, draft.source_ends)))
 
 
@@ -133,7 +295,8 @@ def _runs(starts: array[int], ends: array[int]) -> Iterator[Run]:
     begin = 0
     is_verbatim = False
     for position, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        is_single = end == start + 1
+        # The first character of a replacement is no character of the source.
+        is_single = end == start + 1 and (position + 1 == len(starts) or starts[position + 1] > start)
         if position > begin:
             if is_verbatim and is_single and start == starts[position - 1] + 1:
                 continue

@@ -1,8 +1,8 @@
 """Values to words: cardinals, years, ordinals, decimals, percentages and amounts of money in nine languages.
 
-Knows nothing of where a number stands in a text; `numbers.py` finds them and asks here. Cardinals, years and ordinals
-come from num2words, all other words from the files of the languages (`language_data.py`). Commas inside of number
-words are dropped, because each would be spoken as a pause.
+Knows nothing of where a number stands in a text; `reading/numbers.py` finds them and asks here. Cardinals, years and
+ordinals come from num2words, all other words from the files of the languages (`language_data.py`). Commas inside of
+number words are dropped, because each would be spoken as a pause.
 """
 
 from __future__ import annotations

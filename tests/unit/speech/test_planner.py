@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints import TINY
-from voxtral.errors import LanguageError, OptionError, TextError, VoiceError
+from voxtral.errors import DictionaryError, LanguageError, OptionError, SsmlError, TextError, VoiceError
 from voxtral.loading.checkpoint import open_checkpoint
 from voxtral.speech.plan import SpeechPlan, generation_request
 from voxtral.speech.planner import Planner
 from voxtral.text.clean import clean
+from voxtral.text.dictionary import dictionary_of
 from voxtral.text.prompt import build_prompt
 from voxtral.text.tokenizer import load_tokenizer
 from voxtral.types import SamplingOptions, SpeechRequest, VoiceBlend
@@ -304,3 +305,67 @@ def test_a_blend_speaks_the_language_of_its_first_voice_and_shares_its_part_of_t
     ]
     assert by_name[0].voice.key == by_name[1].voice.key != by_name[2].voice.key
     assert not by_name[0].is_voice_stored
+
+
+# SSML and dictionaries.
+
+
+def spoken(request: SpeechRequest, **parts: Any) -> list[str]:
+    return [segment.text.text for segment in plan(request, **parts).segments]
+
+
+def test_breaks_part_the_text_and_stand_before_what_follows() -> None:
+    document = (
+        "<speak><break time='1s'/>One, <break time='500ms'/><break time='250ms'/>two.<p>Three</p>... "
+        "<break strength='x-weak'/>four<break time='2s'/> !<break/></speak>"
+    )
+    planned = plan(SpeechRequest(document))
+    segments = list(planned.segments)
+    assert [(segment.text.text, segment.pause_s) for segment in segments] == [
+        ("One,", 1.0),
+        ("two.\n\nThree\n\n...", 0.75),
+        ("four", 0.1),
+    ]
+    assert planned.end_pause_s == 2.4
+    assert [document[segment.text.start :][:3] for segment in segments] == ["One", "two", "fou"]
+
+
+def test_breaks_add_up_to_no_more_than_one_may_have() -> None:
+    planned = plan(SpeechRequest("<speak>" + "<break time='9s'/>" * 3 + "a" + "<break time='9s'/>" * 3 + "</speak>"))
+    (segment,) = planned.segments
+    assert (segment.pause_s, planned.end_pause_s) == (10.0, 10.0)
+
+
+def test_a_document_says_its_language_unless_the_caller_does() -> None:
+    document = "<speak xml:lang='fr-CA'>80</speak>"
+    assert plan(SpeechRequest(document)).language.code == "fr"
+    assert spoken(SpeechRequest(document, normalize="auto")) == ["quatre-vingts"]
+    assert spoken(SpeechRequest(document, normalize="auto", language="en")) == ["eighty"]
+
+
+def test_text_is_taken_for_ssml_by_its_beginning_or_by_the_option() -> None:
+    assert spoken(SpeechRequest("<sub alias='b'>a</sub>", ssml=True)) == ["b"]
+    assert spoken(SpeechRequest("<sub alias='b'>a</sub>")) == ["<sub alias='b'>a</sub>"]
+    with pytest.raises(SsmlError, match="<prosody>"):
+        plan(SpeechRequest("<speak><prosody rate='fast'>a</prosody></speak>"))
+    with pytest.raises(TextError, match="speech needs words"):
+        plan(SpeechRequest("<speak><break/></speak>"))
+
+
+def test_the_words_of_a_request_come_before_those_for_all(tmp_path: Path) -> None:
+    file = tmp_path / "words.csv"
+    file.write_text("written,spoken\nGIF,jiff\n")
+    common = {"GIF": "gif", "B2B": "B two B"}
+
+    def says(request: SpeechRequest) -> list[str]:
+        planner = Planner(CONFIG, TOKENIZER, VOICES, no_clone, dictionary=dictionary_of(common))
+        planned = planner.plan(request, hold_segments=False, warn=[].append)
+        return [segment.text.text for segment in planned.segments]
+
+    assert says(SpeechRequest("A GIF, B2B.")) == ["A gif, B two B."]
+    assert says(SpeechRequest("A GIF, B2B.", dictionary=file)) == ["A jiff, B two B."]
+    file.write_text("written,spoken\nGIF,other word\n")
+    assert says(SpeechRequest("A GIF, B2B.", dictionary=str(file), normalize="off")) == ["A other word, B two B."]
+    for wrong in (tmp_path / "none.csv", {"a": ""}, 5):
+        with pytest.raises(DictionaryError):
+            says(SpeechRequest("A.", dictionary=wrong))  # pyright: ignore[reportArgumentType]

@@ -434,3 +434,21 @@ def test_digits_that_are_spelled_may_be_parted_between_them() -> None:
         segments = _written(text, "en", 40)
         assert "".join(segments).replace(" ", "") == text.replace(" ", "")
         assert len(segments) > 4
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("• 9. The first item • 10. The second", ["• 9. The first item", "• 10. The second"]),
+        ("1.) The first 2.) The second", ["1.) The first", "2.) The second"]),
+        ("\n• Käse \n• rohes Fleisch", ["• Käse", "• rohes Fleisch"]),
+        ("The result. (See below.) Then", ["The result. (See below.)", "Then"]),
+        ("Het was raak. ...en toen", ["Het was raak.", "...en toen"]),
+        ("《引用です。》次の文", ["《引用です。》", "次の文"]),
+        ("see items 1) and 2) there", ["see items 1) and 2) there"]),
+    ],
+)
+def test_lists_brackets_and_ellipses_are_cut_where_a_reader_stops(text: str, sentences: list[str]) -> None:
+    filler = "\n\n" + "goes on " * 100
+    found = split_text(text + filler, min_chars=1, max_chars=500)
+    assert [segment.text.strip() for segment in found if segment.start < len(text)] == sentences

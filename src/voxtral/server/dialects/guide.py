@@ -56,7 +56,9 @@ def routes(service: SpeechService) -> APIRouter:
         if wanted.timestamps:
             raise needs_events('ask /v1/audio/speech with stream_format "sse", or /dev/captioned_speech')
         order = SpeechOrder(
-            wanted.speech_request(wanted.text, wanted.voice, reference, service.options.normalize),
+            wanted.speech_request(
+                wanted.text, wanted.voice, reference, service.options.normalize, service.dictionaries
+            ),
             format=wanted.response_format,
             is_held=wanted.stream is False,
             ignored=wanted.unknown_fields,

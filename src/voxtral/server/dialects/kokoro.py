@@ -155,7 +155,7 @@ def routes(service: SpeechService) -> APIRouter:
         """Speak a text, and tell of each word when it is heard."""
         body = validate(CaptionedSpeechFields, await read_fields(request))
         voice, language = await _voice(service, body)
-        asked = body.speech_request(body.input, voice, None, service.options.normalize)
+        asked = body.speech_request(body.input, voice, None, service.options.normalize, service.dictionaries)
         order = SpeechOrder(
             replace(asked, language=language, timestamps=body.return_timestamps),
             format=body.response_format,

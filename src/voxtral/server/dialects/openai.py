@@ -119,7 +119,7 @@ def routes(service: SpeechService) -> APIRouter:
         limit = service.options.max_upload_bytes
         clip = (await read_clip(request, body.ref_audio, limit, "ref_audio")).data if body.ref_audio else None
         order = SpeechOrder(
-            body.speech_request(body.input, body.voice_name, clip, service.options.normalize),
+            body.speech_request(body.input, body.voice_name, clip, service.options.normalize, service.dictionaries),
             format=body.response_format,
             model=body.model,
             is_held=body.stream is False,

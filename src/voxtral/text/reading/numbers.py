@@ -10,16 +10,17 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from voxtral.text.edits import Draft, Edit, share_out
+from voxtral.text.edits import Edit, share_out
 from voxtral.text.language_data import Grammar, PointOrdinals
-from voxtral.text.spelling import MAX_DIGITS, Speller, grammar_of
+from voxtral.text.reading.claims import Claim, Strength
+from voxtral.text.reading.numerals import NO_BREAK, Numeral, read_numeral, to_ascii
+from voxtral.text.reading.written import Written
+from voxtral.text.spelling import MAX_DIGITS
 
 # Marks are no word characters for `re`, and in Hindi they are most of a word's ending.
 _INDIC_MARKS = "\u0900-\u0903\u093a-\u094f"
-_NO_BREAK = "\u00a0\u202f\u2009"
 # Two currency signs may differ only in the letters before the dollar; others, such as "C$", are not ours.
 _CURRENCY_SIGN = r"(?:(?:US|R)?\$|[€£¥₹])"
 # International, with a trunk zero, North American with and without area code, and card numbers. Each
@@ -34,64 +35,36 @@ _PHONE = r"""
 """
 _DATE_LIKE = re.compile(r"\d{1,2}([-/ ])\d{1,2}\1\d{2,4}")
 
-_GROUPED_ENGLISH = re.compile(r"(?:[1-9]\d{0,2}(?:[,٬]\d{3})+)(?:[.٫]\d+)?")
-_GROUPED_INDIAN = re.compile(r"[1-9]\d?(?:,\d\d)*,\d{3}(?:\.\d+)?")
-_GROUPED_EUROPEAN = re.compile(r"[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?")
-_GROUPED_SWISS = re.compile(r"[1-9]\d{0,2}(?:['’]\d{3})+(?:[.,]\d+)?")
-_DECIMAL = re.compile(r"\d+[.,٫]\d+")
 _RANGE = re.compile(r"(\d[\d.,]*)[-–−](\d[\d.,]*)")
 _COMMA_LIST = re.compile(r"\d+(?:,\d+)+")
-_ADDRESS = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
 
 _AFTER_POINT = re.compile(r"\.\s(?:([^\W\d_]+)|(\d))")
 _LAST_WORDS = re.compile(r"(?:(\w+)[ \u00a0])?(\w+)[ \u00a0]$")
 
 
-@dataclass(frozen=True)
-class _Number:
-    """A number as it was written: its ASCII digits and the separator between them."""
-
-    whole: str
-    fraction: str | None = None
-    point: str = "."
-    is_plain: bool = False
-
-    @property
-    def is_code(self) -> bool:
-        """Tell whether leading zeros or sheer length ask for digit by digit."""
-        return self.fraction is None and (len(self.whole) > MAX_DIGITS or (self.whole[0] == "0" and self.whole != "0"))
-
-
-def spell_numbers(draft: Draft, language: str) -> Draft:
-    """Write the numbers of a text in words.
-
-    Args:
-        draft: the text, without markup.
-        language: a code of `LANGUAGES`. Japanese text stays as it is, see `grammar_of`.
-    """
-    if grammar_of(language) is None:
-        return draft
-    return draft.apply(_Finder(draft.text, language).edits())
+def number_claims(written: Written) -> Iterator[Claim]:
+    """Claim the numbers of a text; none where they stay digits, as in Japanese."""
+    if written.has_number_words:
+        yield from _Finder(written).claims()
 
 
 class _Finder:
     """Finds the numbers of one text."""
 
-    def __init__(self, text: str, language: str) -> None:
-        self._text = text
-        self._language = language
-        self._speller = Speller(language)
-        self._grammar = self._speller.grammar
+    def __init__(self, written: Written) -> None:
+        self._text = written.text
+        self._language = written.language
+        self._speller = written.speller
+        self._grammar = written.grammar
         self._pattern = _token_pattern(self._grammar)
 
-    def edits(self) -> Iterator[Edit]:
-        """List the replacements, in order."""
-        taken = 0
+    def claims(self) -> Iterator[Claim]:
+        """Claim each number that is understood."""
         for token in self._pattern.finditer(self._text):
             edit = None if token.lastgroup == "skip" else self._spell(token)
-            if edit is not None and edit.start >= taken:
-                yield from self._in_pieces(token, edit)
-                taken = edit.end
+            if edit is not None:
+                edits = tuple(self._in_pieces(token, edit))
+                yield Claim(edit.start, edit.end, edits, "number", Strength.NUMBER)
 
     def _in_pieces(self, token: re.Match[str], edit: Edit) -> Iterator[Edit]:
         """Make an edit of each digit, or number of a list, where there are many: the text may be cut between them."""
@@ -100,7 +73,7 @@ class _Finder:
         if len(places) <= MAX_DIGITS:
             yield edit
             return
-        names = [self._speller.digits(_to_ascii(self._text[place])) for place in places]
+        names = [self._speller.digits(to_ascii(self._text[place])) for place in places]
         separator = next((place for place in range(end - 1, start, -1) if not self._text[place].isdecimal()), start)
         # What is spelled so is a whole code, or the fraction of a number.
         for first in (0, bisect_right(places, separator)):
@@ -121,12 +94,12 @@ class _Finder:
             return None
         if token.group("phone"):
             return self._replace(token, self._phone(token.group("phone")))
-        chain = _to_ascii(token.group("chain"))
+        chain = to_ascii(token.group("chain"))
         signed = bool(token.group("sign"))
         span = _RANGE.fullmatch(chain)
         if span and not signed:
             return self._replace(token, self._range(token, *span.groups()))
-        number = _parse(chain, self._grammar)
+        number = read_numeral(chain, self._grammar)
         if number is None:
             listed = _COMMA_LIST.fullmatch(chain) if self._grammar.has_decimal_point else None
             return self._replace(token, self._list(chain) if listed and not _has_affix(token) else None)
@@ -173,7 +146,7 @@ class _Finder:
 
     # What a number says ---------------------------------------------------------------------------
 
-    def _words(self, token: re.Match[str], number: _Number) -> str | None:
+    def _words(self, token: re.Match[str], number: Numeral) -> str | None:
         before, after, scale = token.group("before"), token.group("after"), token.group("scale")
         if (before and after) or (token.group("ordinal") and _has_value_affix(token)):
             return None
@@ -195,7 +168,7 @@ class _Finder:
             return None
         return words
 
-    def _plain(self, number: _Number, *, is_signed: bool = False) -> str:
+    def _plain(self, number: Numeral, *, is_signed: bool = False) -> str:
         if number.is_code:
             return self._speller.digits(number.whole)
         is_year = number.is_plain and len(number.whole) == 4 and not is_signed
@@ -203,7 +176,7 @@ class _Finder:
             return self._speller.year(int(number.whole))
         return self._speller.number(number.whole, number.fraction, number.point)
 
-    def _money(self, sign: str, number: _Number, scale: str | None) -> str | None:
+    def _money(self, sign: str, number: Numeral, scale: str | None) -> str | None:
         currency = self._grammar.currencies.get(sign.removeprefix("US"))
         if currency is None or number.is_code:
             return None
@@ -214,7 +187,7 @@ class _Finder:
             return f"{words} {scale}{self._speller.scale_link(scale, currency.unit.many)}{currency.unit.many}"
         return self._speller.amount(currency, number.whole, number.fraction, number.point)
 
-    def _ordinal(self, number: _Number, suffix: str) -> str | None:
+    def _ordinal(self, number: Numeral, suffix: str) -> str | None:
         if number.fraction is not None or number.is_code or not 0 < int(number.whole) <= self._grammar.largest_ordinal:
             return None
         words = self._speller.ordinal(int(number.whole))
@@ -226,7 +199,7 @@ class _Finder:
 
     def _range(self, token: re.Match[str], first: str, last: str) -> str | None:
         """Spell "10-20" as a range; what does not grow, such as a score or a model number, is none."""
-        low, high = _parse(first, self._grammar), _parse(last, self._grammar)
+        low, high = read_numeral(first, self._grammar), read_numeral(last, self._grammar)
         if low is None or high is None or low.is_code or high.is_code or token.group("ordinal"):
             return None
         if len(low.fraction or "") > MAX_DIGITS:
@@ -241,13 +214,13 @@ class _Finder:
         return None if end is None else f"{start} {self._grammar.until} {end}"
 
     def _list(self, chain: str) -> str | None:
-        numbers = [_Number(part) for part in chain.split(",")]
+        numbers = [Numeral(part) for part in chain.split(",")]
         if any(len(number.whole) > MAX_DIGITS for number in numbers):
             return None
         return ", ".join(self._plain(number) for number in numbers)
 
     def _phone(self, written: str) -> str | None:
-        groups = re.findall(r"\d+", _to_ascii(written))
+        groups = re.findall(r"\d+", to_ascii(written))
         if not 7 <= sum(map(len, groups)) <= 16 or _DATE_LIKE.fullmatch(written):
             return None
         plus = self._grammar.plus + " " if written.startswith("+") else ""
@@ -255,7 +228,7 @@ class _Finder:
 
     # German ---------------------------------------------------------------------------------------
 
-    def _before_point(self, token: re.Match[str], number: _Number, ordinals: PointOrdinals) -> Edit | None:
+    def _before_point(self, token: re.Match[str], number: Numeral, ordinals: PointOrdinals) -> Edit | None:
         """Decide what the point after a German number is: "am 3. Mai" has an ordinal, "um 3. Dann" an end."""
         start, end = token.span()
         following = _AFTER_POINT.match(self._text, end)
@@ -281,7 +254,7 @@ _BOUND = frozenset({"Mn", "Mc", "Me", "Sc", "No", "Nl"})
 
 def _token_pattern(grammar: Grammar) -> re.Pattern[str]:
     """Build the pattern of whatever has digits; each alternative starts with a fixed character or a digit."""
-    spaces = _NO_BREAK + (" " if grammar.written == "1 234,56" else "")
+    spaces = NO_BREAK + (" " if grammar.written == "1 234,56" else "")
     large = [*grammar.large_numbers, *(grammar.linked_numbers.words if grammar.linked_numbers else ())]
     scales = "|".join(sorted(large, key=len, reverse=True))
     suffixes = "|".join(map(re.escape, grammar.ordinal_suffixes))
@@ -291,14 +264,14 @@ def _token_pattern(grammar: Grammar) -> re.Pattern[str]:
           (?P<skip>(?:https?|ftp)://\S+|www\.\S+)
         | (?P<phone>{_PHONE})
         | (?P<sign>[-−+])?
-          (?:(?P<before>{_CURRENCY_SIGN})[ {_NO_BREAK}]?)?
+          (?:(?P<before>{_CURRENCY_SIGN})[ {NO_BREAK}]?)?
           (?P<chain>
               \d{{1,3}}(?:[{spaces}]\d{{3}})+(?!\d)(?:[.,]\d+)?
             | \d+(?:[.,:/'’٫٬_^*=×<>+\-–−]\d+)*
           )
           (?:(?P<ordinal>{ordinal}))?
-          (?:[ {_NO_BREAK}](?P<scale>{scales})(?![\w{_INDIC_MARKS}]))?
-          (?:[ {_NO_BREAK}]?(?:(?P<percent>[%٪])|(?P<after>{_CURRENCY_SIGN})(?![\w$]|[ {_NO_BREAK}]\d)))?
+          (?:[ {NO_BREAK}](?P<scale>{scales})(?![\w{_INDIC_MARKS}]))?
+          (?:[ {NO_BREAK}]?(?:(?P<percent>[%٪])|(?P<after>{_CURRENCY_SIGN})(?![\w$]|[ {NO_BREAK}]\d)))?
         """,
         re.VERBOSE,
     )
@@ -310,52 +283,6 @@ def _has_affix(token: re.Match[str]) -> bool:
 
 def _has_value_affix(token: re.Match[str]) -> bool:
     return any(token.group(name) for name in ("sign", "before", "after", "percent", "scale"))
-
-
-def _to_ascii(written: str) -> str:
-    """Turn the decimal digits of any script into ASCII."""
-    if written.isascii():
-        return written
-    return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in written)
-
-
-def _parse(chain: str, grammar: Grammar) -> _Number | None:
-    """Read digits with separators as one number; None if they are not clearly one."""
-    if chain.isdigit():
-        return _Number(chain, is_plain=True)
-    written = re.sub(f"[ {_NO_BREAK}]", "", chain)
-    if written.isdigit():
-        return _Number(written)
-    read: Callable[[str], _Number | None] = _parse_english if grammar.has_decimal_point else _parse_european
-    return read(written)
-
-
-def _parse_english(written: str) -> _Number | None:
-    if _GROUPED_ENGLISH.fullmatch(written) or _GROUPED_INDIAN.fullmatch(written):
-        return _split(re.sub("[,٬]", "", written))
-    if _GROUPED_EUROPEAN.fullmatch(written) and "," in written:
-        return _split(written.replace(".", "").replace(",", "."))
-    if _DECIMAL.fullmatch(written) and "," not in written:
-        return _split(written)
-    return None
-
-
-def _parse_european(written: str) -> _Number | None:
-    if _GROUPED_EUROPEAN.fullmatch(written) and not _ADDRESS.fullmatch(written):
-        return _split(written.replace(".", ""))
-    if _GROUPED_SWISS.fullmatch(written):
-        return _split(re.sub("['’]", "", written))
-    if _GROUPED_ENGLISH.fullmatch(written) and (written.count(",") > 1 or "." in written):
-        return _split(written.replace(",", ""))
-    # "3.14" cannot be grouped, so its point is a decimal one, as in Latin America.
-    return _split(written) if _DECIMAL.fullmatch(written) else None
-
-
-def _split(written: str) -> _Number | None:
-    whole, point, fraction = re.fullmatch(r"(\d+)(?:([.,٫])(\d+))?", written).groups()  # pyright: ignore[reportOptionalMemberAccess]
-    if fraction is not None and len(whole) > 1 and whole.startswith("0"):
-        return None
-    return _Number(whole, fraction, "," if point == "," else ".")
 
 
 def _french_ordinal(words: str, suffix: str) -> str | None:

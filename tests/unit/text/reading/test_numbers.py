@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from voxtral.text.edits import Draft
-from voxtral.text.numbers import spell_numbers
+from voxtral.text.reading.claims import edits_of
+from voxtral.text.reading.reader import find_claims
+from voxtral.text.reading.written import Written
 
 
 def _spell(text: str, language: str) -> str:
-    return spell_numbers(Draft.of(text), language).text
+    return Draft.of(text).apply(edits_of(find_claims(Written(text, language)))).text
 
 
 @pytest.mark.parametrize(

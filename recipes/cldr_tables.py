@@ -1,0 +1,217 @@
+"""Write the tables of CLDR that the package ships: months, weekdays, units and currencies of ten languages.
+
+    pip install babel
+    python recipes/cldr_tables.py
+
+It is run when CLDR has something new, never when the package is used. What it writes, `src/voxtral/text/data/cldr/`,
+is under the Unicode licence, whose text lies beside the tables. `UNITS` and `CURRENCIES` say what is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from babel import Locale
+from babel import __version__ as babel_version
+
+FOLDER = Path(__file__).parents[1] / "src/voxtral/text/data/cldr"
+LANGUAGES = ("ar", "de", "en", "es", "fr", "hi", "it", "ja", "nl", "pt")
+
+# By the symbol that is written in all languages; CLDR's names.
+UNITS = {
+    "nm": "length-nanometer",
+    "µm": "length-micrometer",
+    "mm": "length-millimeter",
+    "cm": "length-centimeter",
+    "dm": "length-decimeter",
+    "m": "length-meter",
+    "km": "length-kilometer",
+    "in": "length-inch",
+    "ft": "length-foot",
+    "yd": "length-yard",
+    "mi": "length-mile",
+    "ly": "length-light-year",
+    "mm²": "area-square-millimeter",
+    "cm²": "area-square-centimeter",
+    "m²": "area-square-meter",
+    "km²": "area-square-kilometer",
+    "ft²": "area-square-foot",
+    "mi²": "area-square-mile",
+    "ha": "area-hectare",
+    "ac": "area-acre",
+    "cm³": "volume-cubic-centimeter",
+    "m³": "volume-cubic-meter",
+    "km³": "volume-cubic-kilometer",
+    "ft³": "volume-cubic-foot",
+    "ml": "volume-milliliter",
+    "cl": "volume-centiliter",
+    "dl": "volume-deciliter",
+    "l": "volume-liter",
+    "hl": "volume-hectoliter",
+    "gal": "volume-gallon",
+    "µg": "mass-microgram",
+    "mg": "mass-milligram",
+    "g": "mass-gram",
+    "kg": "mass-kilogram",
+    "t": "mass-tonne",
+    "oz": "mass-ounce",
+    "lb": "mass-pound",
+    "ct": "mass-carat",
+    "ns": "duration-nanosecond",
+    "µs": "duration-microsecond",
+    "ms": "duration-millisecond",
+    "s": "duration-second",
+    "min": "duration-minute",
+    "h": "duration-hour",
+    "d": "duration-day",
+    "wk": "duration-week",
+    "mo": "duration-month",
+    "yr": "duration-year",
+    "m/s": "speed-meter-per-second",
+    "km/h": "speed-kilometer-per-hour",
+    "mph": "speed-mile-per-hour",
+    "kn": "speed-knot",
+    "m/s²": "acceleration-meter-per-square-second",
+    "°": "angle-degree",
+    "°C": "temperature-celsius",
+    "°F": "temperature-fahrenheit",
+    "K": "temperature-kelvin",
+    "Pa": "pressure-pascal",
+    "hPa": "pressure-hectopascal",
+    "kPa": "pressure-kilopascal",
+    "MPa": "pressure-megapascal",
+    "bar": "pressure-bar",
+    "mbar": "pressure-millibar",
+    "mmHg": "pressure-millimeter-ofhg",
+    "psi": "pressure-pound-force-per-square-inch",
+    "atm": "pressure-atmosphere",
+    "J": "energy-joule",
+    "kJ": "energy-kilojoule",
+    "cal": "energy-calorie",
+    "kcal": "energy-kilocalorie",
+    "kWh": "energy-kilowatt-hour",
+    "eV": "energy-electronvolt",
+    "mW": "power-milliwatt",
+    "W": "power-watt",
+    "kW": "power-kilowatt",
+    "MW": "power-megawatt",
+    "GW": "power-gigawatt",
+    "hp": "power-horsepower",
+    "N": "force-newton",
+    "Hz": "frequency-hertz",
+    "kHz": "frequency-kilohertz",
+    "MHz": "frequency-megahertz",
+    "GHz": "frequency-gigahertz",
+    "A": "electric-ampere",
+    "mA": "electric-milliampere",
+    "V": "electric-volt",
+    "Ω": "electric-ohm",
+    "lx": "light-lux",
+    "bit": "digital-bit",
+    "B": "digital-byte",
+    "kB": "digital-kilobyte",
+    "MB": "digital-megabyte",
+    "GB": "digital-gigabyte",
+    "TB": "digital-terabyte",
+    "PB": "digital-petabyte",
+    "kb": "digital-kilobit",
+    "Mb": "digital-megabit",
+    "Gb": "digital-gigabit",
+    "px": "graphics-pixel",
+    "MP": "graphics-megapixel",
+    "dpi": "graphics-dot-per-inch",
+    "dB": "sound-decibel",
+    "mol": "concentr-mole",
+    "ppm": "concentr-part-per-1e6",
+    "‰": "concentr-permille",
+    "l/km": "consumption-liter-per-kilometer",
+    "l/100km": "consumption-liter-per-100-kilometer",
+    "mpg": "consumption-mile-per-gallon",
+}
+CURRENCIES = (
+    "USD EUR GBP JPY INR CNY CHF AUD CAD NZD HKD SGD MXN BRL ARS CLP COP PEN UYU KRW TWD THB VND IDR MYR PHP PKR BDT "
+    "LKR NPR RUB UAH PLN CZK HUF RON BGN SEK NOK DKK ISK TRY ILS SAR AED QAR KWD BHD OMR JOD EGP IQD LBP MAD TND DZD "
+    "LYD SYP YER SDG IRR NGN KES ZAR GHS XOF XAF DEM FRF ITL ESP PTE NLG BTC"
+)
+
+
+def quoted(text: str) -> str:
+    """Write a TOML string."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def table(items: Mapping[str, str]) -> str:
+    """Write an inline table."""
+    return "{ " + ", ".join(f"{quoted(key)} = {quoted(value)}" for key, value in items.items()) + " }"
+
+
+def words(items: Iterable[str]) -> str:
+    """Write a list of texts."""
+    return "[" + ", ".join(map(quoted, items)) + "]"
+
+
+def symbols_of(unit: Mapping[str, Any]) -> Iterator[str]:
+    """Give the short forms of a unit, without the place of the number."""
+    for width in ("short", "narrow"):
+        for key, pattern in unit.get(width, {}).items():
+            if isinstance(pattern, str) and key in {"zero", "one", "two", "few", "many", "other"}:
+                symbol = re.sub(r"[{]0[}]|[\u200e\u200f\u061c]", "", pattern).strip(" \u00a0\u202f")
+                if symbol and "{" not in symbol:
+                    yield symbol
+
+
+def lines_of(code: str) -> Iterator[str]:
+    """Give the lines of the file of a language."""
+    locale = Locale.parse(code)
+    data: Any = locale._data
+    yield f"# {locale.english_name}: from the Unicode CLDR by Babel {babel_version}, written by recipes/cldr_tables.py."
+    yield "# Copyright Unicode, Inc.; LICENSE.txt in this folder. Corrections belong into ../" + code + ".toml."
+    yield ""
+    for name, source in (("months", locale.months), ("weekdays", locale.days)):
+        for width in ("wide", "abbreviated"):
+            forms: list[str] = []
+            for context in ("format", "stand-alone"):
+                forms.append(words(source[context][width][key] for key in sorted(source[context][width])))
+            yield f"{name}_{width} = {forms[0]}"
+            if forms[1] != forms[0]:
+                yield f"{name}_{width}_alone = {forms[1]}"
+    yield f"day_periods = {table({key: locale.periods[key] for key in ('am', 'pm') if key in locale.periods})}"
+    yield f"short_date = {quoted(locale.date_formats['short'].pattern)}"
+    patterns: dict[str, str] = data.get("compound_unit_patterns", {}).get("per", {}).get("long", {})
+    yield f"per = {quoted(patterns.get('compound', ''))}"
+    yield ""
+    yield "[units]"
+    for symbol, name in UNITS.items():
+        unit = data["unit_patterns"].get(name)
+        if unit is None or "long" not in unit:
+            continue
+        long = {key: value for key, value in unit["long"].items() if isinstance(value, str)}
+        forms = {
+            key: long[key] for key in ("zero", "one", "two", "few", "many", "other", "per", "gender") if key in long
+        }
+        if "gender" in unit:
+            forms["gender"] = unit["gender"]
+        short = [form for form in dict.fromkeys(symbols_of(unit)) if form != symbol]
+        yield f"{quoted(symbol)} = {{ symbols = {words(short)}, forms = {table(forms)} }}"
+    yield ""
+    yield "[currencies]"
+    for currency in CURRENCIES.split():
+        names: dict[str, str] = data["currency_names_plural"].get(currency, {})
+        if not names:
+            continue
+        symbol = locale.currency_symbols.get(currency, currency)
+        yield f"{currency} = {{ symbol = {quoted(symbol)}, forms = {table(dict(names))} }}"
+
+
+def main() -> None:
+    """Write all files."""
+    FOLDER.mkdir(exist_ok=True)
+    for code in LANGUAGES:
+        (FOLDER / f"{code}.toml").write_text("\n".join(lines_of(code)) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""A text that is to be read, as rules see it: with its language, its region, and the words and tables of these."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cached_property
+
+from voxtral.text.cldr import Cldr, load_cldr
+from voxtral.text.language_data import Grammar, LanguageData, load_language
+from voxtral.text.reading.numerals import NO_BREAK, Numeral, Numerals, numerals_of
+from voxtral.text.spelling import Speller
+
+# What no number or sign may touch: marks, which in Hindi are most of a word's ending, and numerals of other kinds.
+_BOUND = frozenset({"Mn", "Mc", "Me", "No", "Nl"})
+
+
+class Written:
+    """A text that is to be read.
+
+    Args:
+        text: without markup, letters plain.
+        language: a code of `LANGUAGES`.
+        region: of the language, such as GB, in capitals; "" where none is said.
+    """
+
+    def __init__(self, text: str, language: str, region: str = "") -> None:
+        self.text = text
+        self.language = language
+        self.region = region
+
+    @cached_property
+    def data(self) -> LanguageData:
+        """What the file of the language says."""
+        return load_language(self.language)
+
+    @cached_property
+    def cldr(self) -> Cldr:
+        """Months, units and currencies of the language."""
+        return load_cldr(self.language)
+
+    @property
+    def has_number_words(self) -> bool:
+        """Tell whether numbers are written in words; in Japanese they stay digits."""
+        return self.data.numbers is not None
+
+    @cached_property
+    def speller(self) -> Speller:
+        """Words for values.
+
+        Raises:
+            LanguageError: numbers of the language stay digits.
+        """
+        return Speller(self.language)
+
+    @property
+    def grammar(self) -> Grammar:
+        """What is said around numbers."""
+        return self.speller.grammar
+
+    @cached_property
+    def numerals(self) -> Numerals:
+        """How numbers are written."""
+        return numerals_of(self.language, self.region)
+
+    def read_numeral(self, written: str) -> Numeral | None:
+        """Read digits with separators as one number; None if they are not clearly one."""
+        return self.numerals.read(written)
+
+    def begins_apart(self, start: int) -> bool:
+        """Tell whether nothing before an offset belongs to what begins there: letter, digit, mark or sign."""
+        if start == 0:
+            return True
+        before = self.text[start - 1]
+        return not (before.isalnum() or before in "_@#\\" or unicodedata.category(before) in _BOUND)
+
+    def ends_apart(self, end: int) -> bool:
+        """Tell whether nothing after an offset belongs to what ends there."""
+        after, beyond = (self.text[end : end + 2] + "  ")[:2]
+        if after.isalnum() or after in "_@\\" or unicodedata.category(after) in _BOUND:
+            return False
+        return not (after in ".,:-–'’/" and beyond.isdigit())
+
+    def word_before(self, start: int, within: int = 40) -> str:
+        """Give the word before an offset, in lower case, without space and marks between; "" if there is none."""
+        before = self.text[max(0, start - within) : start].rstrip(" \t" + NO_BREAK + "(\"'“„«:")
+        word = before.rpartition(" ")[2].rpartition("\n")[2].rpartition("\u00a0")[2]
+        return word.casefold()
+
+    def word_after(self, end: int, within: int = 40) -> str:
+        """Give the word after an offset, in lower case; "" if there is none."""
+        after = self.text[end : end + within].lstrip(" \t" + NO_BREAK)
+        length = 0
+        while length < len(after) and (after[length].isalnum() or unicodedata.category(after[length]) in {"Mn", "Mc"}):
+            length += 1
+        return after[:length].casefold()
