@@ -20,6 +20,7 @@ from voxtral.errors import LanguageError, TextError, quoted
 from voxtral.speech.plan import PlannedSegment, SegmentTemplate, SpeechPlan
 from voxtral.speech.request import check_number, check_options
 from voxtral.speech.script import Script
+from voxtral.text.capitals import lower_capitals
 from voxtral.text.clean import check_rewritten, clean_unless_off
 from voxtral.text.edits import NormalizedText
 from voxtral.text.guess import guess_language
@@ -104,7 +105,7 @@ class Planner:
         check_number("max_frames", sampling.max_frames, 1, config.backbone.max_seq_len, whole=True)
         written = clean_unless_off(request.text, request.normalize)
         language = self._choose_language(request, written.text, warn)
-        spoken = self._prepare_text(request, written, language.code)
+        spoken = self._prepare_text(request, written, language.code, warn)
         voice = self._resolve_voice(request, language.code, warn)
         template = SegmentTemplate(
             voice=voice,
@@ -207,7 +208,9 @@ class Planner:
     def _is_in_kana(self, language: str) -> bool:
         return language == "ja" and language in self._config.languages
 
-    def _prepare_text(self, request: SpeechRequest, written: NormalizedText, language: str) -> NormalizedText:
+    def _prepare_text(
+        self, request: SpeechRequest, written: NormalizedText, language: str, warn: Warn
+    ) -> NormalizedText:
         """Rewrite the text as it is to be spoken, and check it."""
         in_kana = self._is_in_kana(language)
         if request.normalize == "auto":
@@ -216,7 +219,22 @@ class Planner:
             check_rewritten(written, request.text)
             spoken = write_in_kana(written.text).through(written) if in_kana else written
         check_rewritten(spoken, request.text)
-        return spoken
+        return self._as_taught(request, spoken, language, warn)
+
+    def _as_taught(self, request: SpeechRequest, spoken: NormalizedText, language: str, warn: Warn) -> NormalizedText:
+        """Write capitals in small letters for weights that cannot read them, unless the text is wanted verbatim."""
+        if self._known is None or self._known.reads_capitals:
+            return spoken
+        if request.normalize == "off" or not (request.keep_to_text or request.normalize == "auto"):
+            return spoken
+        text = lower_capitals(spoken.text, language)
+        if text is spoken.text:
+            return spoken
+        warn(
+            "words in capitals are given to these weights in small letters, because they cannot read capitals; "
+            "normalize=off leaves them"
+        )
+        return replace(spoken, text=text)
 
     def _split(self, spoken: NormalizedText, *, is_plain: bool, in_kana: bool) -> Iterator[TextSegment]:
         """Cut the text as spoken into parts; only those that can be spoken."""
