@@ -42,6 +42,9 @@ Superscripts, fractions, circled numbers, units and signs (`²`, `½`, `①`, `�
 mean something else; so do single line feeds, emoji and all words. Controls are refused. Offsets of segments and marks
 are those of the text as given. `auto` does all of this to letters and invisible characters, and writes the white space
 of a paragraph as single spaces. `off` is for parity with the official code: the model gets the text byte for byte.
+
+Words in capitals stay words in capitals, for weights that read them. nano does not, and is given them in small letters
+([ALIGN.md](ALIGN.md#words-in-capitals)) unless the text is verbatim (`off`), or `clean` without `keep_to_text`.
 """
 
 _KINDS = {

@@ -29,6 +29,8 @@ FORMAT = 1
 _FOLDER = "alignment"
 _MAX_BYTES = 2**18
 _MAX_HEADS, _MAX_STEP, _MAX_LAG_S, _MAX_ENTRIES = 8, 512, 1.0, 256
+# Of the semantic codes, what capitals may change beyond what another seed does (`voxtral.align.capitals`).
+_MOST_BY_CAPITALS = 0.2
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_.,:() +-]{1,64}")
 
@@ -59,7 +61,7 @@ class Alignment:
         max_step: tokens that one frame may go on by.
         codec_lag_s: seconds that the codec sounds later than the frame.
         head_lead_s: seconds that the heads read ahead, as far as the lag of others does not explain it.
-        thresholds: of the checks, by name.
+        thresholds: of the checks, by name, and how far apart capitals are from small letters.
         pace: of each language.
         figures: what was measured, by name, for people.
         date: of the calibration, YYYY-MM-DD.
@@ -79,6 +81,11 @@ class Alignment:
     def has_aligner(self) -> bool:
         """Whether the checkpoint has heads that follow the text."""
         return bool(self.heads)
+
+    @property
+    def reads_capitals(self) -> bool:
+        """Whether words in capitals are read as the same words; taken for granted where it was not measured."""
+        return self.thresholds.get("capitals", 0.0) < _MOST_BY_CAPITALS
 
     @property
     def shift_s(self) -> float:

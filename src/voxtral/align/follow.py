@@ -54,7 +54,7 @@ class FollowLimits:
     """
 
     end_left: float = 1.0
-    least_seen: float = 0.12
+    least_seen: float = 0.3
     skipped_tokens: float = 6.0
     skip_frames: int = 2
     hold_frames: int = 4
@@ -308,13 +308,14 @@ class Follower(TextFollower):
     def _worst_unsaid(self, least: int, word: int) -> tuple[int, int]:
         """Find where the words before one begin that were not said, and how much there was to say of them.
 
-        A word between them that was said, or that a glance fell on, weighs against them.
+        A word between them that was said, or that a glance fell on, weighs against them; those behind them do not,
+        however many were said before attention was sure of one.
         """
         worst, size, first = 0, 0, word
         for number in range(word - 1, least - 1, -1):
             start, stop = self._spans[number]
             weight = sum(max(1, size) for size in self._sizes[start:stop])
-            size += -weight if self._was_said(number) else weight
+            size = max(0, size) + (-weight if self._was_said(number) else weight)
             if size > worst:
                 worst, first = size, number
         return first, worst

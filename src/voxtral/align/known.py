@@ -52,6 +52,11 @@ class KnownAlignment:
         return found if found is not None and found.has_aligner else None
 
     @property
+    def reads_capitals(self) -> bool:
+        """Whether the checkpoint reads words in capitals, as far as is known."""
+        return self._found is None or self._found.reads_capitals
+
+    @property
     def is_unknown(self) -> bool:
         """Whether nobody has found out yet."""
         return self._found is None

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from voxtral.align.calibrate import AlignedSentence, Sentence, Speaking, align_sentence, say_sentences
+from voxtral.align.capitals import measure_capitals
 from voxtral.align.checks import MIN_UTTERANCES, GoodSpeech, measure_good_speech, thresholds_from
 from voxtral.align.signals import SpokenSegment
 from voxtral.align.words import spoken_words, verbatim_sources
@@ -49,7 +50,9 @@ def measure_thresholds(
             speech.append(_measure(speaking, alignment, one))
         if len(speech) >= MIN_UTTERANCES or not more:
             break
-    return thresholds_from(speech) if len(speech) >= MIN_UTTERANCES else {}
+    if len(speech) < MIN_UTTERANCES:
+        return {}
+    return thresholds_from(speech) | measure_capitals(speaking, [one.spoken for one in plain])
 
 
 def _joined(sentences: Sequence[Sentence], seed: int) -> Iterator[Sentence]:

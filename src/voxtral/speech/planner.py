@@ -21,6 +21,7 @@ from voxtral.errors import LanguageError, TextError, quoted
 from voxtral.speech.plan import PlannedSegment, SegmentTemplate, SpeechPlan
 from voxtral.speech.request import check_number, check_options
 from voxtral.speech.script import Script
+from voxtral.text.capitals import lower_capitals
 from voxtral.text.clean import check_rewritten, clean_unless_off
 from voxtral.text.dictionary import Dictionary, joined, load_dictionary
 from voxtral.text.edits import NormalizedText
@@ -114,7 +115,7 @@ class Planner:
             request = replace(request, language=document.language)
         words = request.text if document is None else document.words.text
         language = self._choose_language(request, clean_unless_off(words, request.normalize).text, warn)
-        spoken = self._prepare_text(request, document, language.code)
+        spoken = self._prepare_text(request, document, language.code, warn)
         voice = self._resolve_voice(request, language.code, warn)
         template = SegmentTemplate(
             voice=voice,
@@ -222,7 +223,9 @@ class Planner:
     def _is_in_kana(self, language: str) -> bool:
         return language == "ja" and language in self._config.languages
 
-    def _prepare_text(self, request: SpeechRequest, document: SsmlText | None, language: str) -> NormalizedText:
+    def _prepare_text(
+        self, request: SpeechRequest, document: SsmlText | None, language: str, warn: Warn
+    ) -> NormalizedText:
         """Rewrite the text as it is to be spoken, and check it."""
         in_kana = self._is_in_kana(language)
         if document is None and request.normalize != "auto":
@@ -235,7 +238,22 @@ class Planner:
             request.text, rules, request.normalize, in_kana=in_kana, dictionary=dictionary, ssml=document
         ).normalized
         check_rewritten(spoken, request.text)
-        return spoken
+        return self._as_taught(request, spoken, language, warn)
+
+    def _as_taught(self, request: SpeechRequest, spoken: NormalizedText, language: str, warn: Warn) -> NormalizedText:
+        """Write capitals in small letters for weights that cannot read them, unless the text is wanted verbatim."""
+        if self._known is None or self._known.reads_capitals:
+            return spoken
+        if request.normalize == "off" or not (request.keep_to_text or request.normalize == "auto"):
+            return spoken
+        text = lower_capitals(spoken.text, language)
+        if text is spoken.text:
+            return spoken
+        warn(
+            "words in capitals are given to these weights in small letters, because they cannot read capitals; "
+            "normalize=off leaves them"
+        )
+        return replace(spoken, text=text)
 
     def _dictionary_of(self, request: SpeechRequest) -> Dictionary | None:
         """Put the words of a request before those that hold for all."""

@@ -122,6 +122,8 @@ class SegmentSpeaker:
         self, parts: list[PlannedSegment], index: int, number: int, begun: Take | None = None
     ) -> Iterator[Event]:
         """Speak parts of a segment one after the other, each with all that it leaves unsaid."""
+        lost: list[Take] = []
+        has_sound = False
         for part in parts:
             take = begun or self._begin(part, index, number)
             begun = None
@@ -132,12 +134,16 @@ class SegmentSpeaker:
                 left = self._left(take, num_stuck)
                 words = take.finish(left, self._known)
                 self._note_pace(take)
+                has_sound |= take.has_sound
+                lost += [take] if take.verdict() == "lost" else []
                 yield Event(take, words=words)
                 if left.rest is None:
                     break
                 self._note_retry()
                 num_stuck = num_stuck + 1 if left.rest.spoken_start == take.segment.spoken_start else 0
                 take = self._begin(left.rest, index, number, is_resumed=True)
+        if lost and not has_sound:
+            raise _nothing_said((parts[0].text.start, parts[-1].text.end), lost)
 
     def _left(self, take: Take, num_stuck: int) -> Left:
         """Lay out what a take has left unsaid; a word that nothing helps to say is given up."""
@@ -197,6 +203,16 @@ def _checks(events: list[Event]) -> list[SegmentCheck]:
 def _score(events: list[Event]) -> float:
     """Score an attempt: that of its worst part."""
     return max((check.score for check in _checks(events)), default=0.0)
+
+
+def _nothing_said(span: tuple[int, int], lost: list[Take]) -> GenerationError:
+    return GenerationError(
+        f"the model lost its place in characters {span[0]} to {span[1]} of the text before a sound was heard, and "
+        f"again wherever it was to go on ({len(lost)} times); speech must be heard; try another seed, voice or "
+        "punctuation, or normalize=auto",
+        finish_reason="silent",
+        seeds=tuple(take.seed for take in lost),
+    )
 
 
 def _failure(verdict: Verdict, take: Take, seeds: list[int], held: list[AudioChunk]) -> GenerationError:

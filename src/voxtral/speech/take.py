@@ -77,6 +77,11 @@ class Take:
         return "retried" if self.number else "end"
 
     @property
+    def has_sound(self) -> bool:
+        """Whether anything of it is louder than silence."""
+        return self._has_sound
+
+    @property
     def timing(self) -> Timing:
         """Where the times of its words come from."""
         if not self._plan.timestamps:

@@ -201,3 +201,30 @@ def test_a_glance_at_one_of_the_words_that_are_passed_over_does_not_hide_the_oth
     decisions, follower = follow([*through(0, start), (glance, False), *through(house, len(text))], text)
     assert "lost" in decisions
     assert text[follower.token :].startswith(("extraordinary", "evening"))
+
+
+def test_words_that_were_said_before_attention_was_sure_do_not_hide_one_that_was_passed_over() -> None:
+    text = "We saw extraordinary old barns there."
+    start, barns = text.index("extraordinary"), text.index("barns")
+    follower = Follower(words_of(text), 6, LIMITS)
+    decisions: list[Decision] = []
+    for place, share in [(0, 1.0), (3, 1.0), (21, 0.45), (22, 0.45), (23, 0.45), (barns, 1.0), (barns + 2, 1.0)]:
+        weights = np.full(len(text), (1 - share) / len(text), dtype=np.float32)
+        weights[place] += share
+        follower.see(weights)
+        decisions.append(follower.decide(says_end=False))
+    assert decisions[-1] == "lost"
+    assert follower.token == start
+
+
+def test_a_word_that_had_a_quarter_of_the_attention_that_letters_need_was_not_said() -> None:
+    text = "Per la zuppa servono porri bianchi."
+    start, after = text.index("porri"), text.index("bianchi")
+    frames = [*through(0, start), (start, False), *through(after + 1, len(text))]
+    decisions, follower = follow(frames, text)
+    assert ("lost" in decisions, follower.token) == (False, follower._path.token)  # five letters are let be
+    longer = text.replace("porri", "carciofi")
+    frames = [*through(0, start), *[(start, False)] * 2, *through(longer.index("bianchi"), len(longer))]
+    decisions, follower = follow(frames, longer)
+    assert "lost" in decisions
+    assert follower.token == start

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,7 +38,8 @@ def no_clone(reference_audio: object, *, warn: Callable[[str], None]) -> VoicePr
 
 
 def plan(request: SpeechRequest, *, hold: bool = False, clone: Any = no_clone, **parts: Any) -> SpeechPlan:
-    planner = Planner(parts.get("config", CONFIG), TOKENIZER, parts.get("voices", VOICES), clone)
+    known = parts.get("known")
+    planner = Planner(parts.get("config", CONFIG), TOKENIZER, parts.get("voices", VOICES), clone, known)
     return planner.plan(request, hold_segments=hold, warn=parts.get("warnings", []).append)
 
 
@@ -369,3 +371,30 @@ def test_the_words_of_a_request_come_before_those_for_all(tmp_path: Path) -> Non
     for wrong in (tmp_path / "none.csv", {"a": ""}, 5):
         with pytest.raises(DictionaryError):
             says(SpeechRequest("A.", dictionary=wrong))  # pyright: ignore[reportArgumentType]
+
+
+LOUD = "  He cried DO NOT CROSS THE LINE."
+SMALL = "He cried do not cross the line."
+
+
+@pytest.mark.parametrize(
+    ("reads", "options", "spoken"),
+    [
+        (False, {}, SMALL),
+        (False, {"normalize": "auto", "keep_to_text": False}, SMALL),
+        (False, {"keep_to_text": False}, LOUD.strip()),
+        (False, {"normalize": "off"}, LOUD),
+        (True, {"normalize": "auto"}, LOUD.strip()),
+    ],
+)
+def test_capitals_are_small_for_weights_that_cannot_read_them_and_that_is_told(
+    reads: bool, options: dict[str, Any], spoken: str
+) -> None:
+    warnings: list[str] = []
+    known = SimpleNamespace(alignment=None, reads_capitals=reads)
+    planned = plan(SpeechRequest(LOUD, language="en", seed=1, **options), known=known, warnings=warnings)
+    (segment,) = planned.segments
+    assert segment.text.text.strip() == spoken.strip()
+    # Where nothing was done before, offsets are those of the text as given.
+    assert LOUD[segment.text.start : segment.text.end].casefold().strip() == spoken.casefold().strip()
+    assert any("capitals" in warning for warning in warnings) == (spoken == SMALL)

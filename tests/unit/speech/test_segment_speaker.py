@@ -41,6 +41,7 @@ class FakeTake:
         self.seed = number
         self.outcome, self.value = end
         self.was_heard = False
+        self.has_sound = True
         self.handle = SimpleNamespace(chunks=self._chunks, stats=SimpleNamespace(num_frames=1), stop="end")
         self.check: SegmentCheck | None = None
         self.left: Left | None = None
@@ -114,6 +115,38 @@ def test_the_last_word_may_be_given_up_too() -> None:
     takes = ended(Stage([("lost", 14), ("lost", 14), ("lost", 14)]).events())
     assert takes[-1].left.rest is None
     assert takes[-1].left.given_up == (14, 18)
+
+
+class SilentStage(Stage):
+    """Takes of which one alone is heard, or none."""
+
+    sounding: int | None = None
+
+    def begin(self, segment: Any, index: int, number: int, *, is_resumed: bool = False) -> Any:
+        take = super().begin(segment, index, number, is_resumed=is_resumed)
+        take.has_sound = number == self.sounding
+        return take
+
+
+def test_a_segment_of_which_every_word_is_given_up_unheard_is_an_error() -> None:
+    stage = SilentStage([("lost", 0)] * 8)
+    with pytest.raises(GenerationError, match=r"characters 0 to 18 of the text.*8 times") as caught:
+        stage.events()
+    assert caught.value.finish_reason == "silent"
+    assert caught.value.seeds == tuple(range(8))
+
+
+@pytest.mark.parametrize("sounding", [0, 3, 7])
+def test_where_anything_was_heard_what_was_given_up_is_told_in_the_check(sounding: int) -> None:
+    stage = SilentStage([("lost", 0)] * 8)
+    stage.sounding = sounding
+    assert sum(take.left.given_up is not None for take in ended(stage.events())) == 4
+
+
+def test_an_attempt_that_says_nothing_is_followed_by_another() -> None:
+    stage = SilentStage([("lost", 0)] * 8 + [("ok", 0.1)], verify="retry", hold_segments=True)
+    stage.sounding = 64
+    assert [take.number for take in ended(stage.events())] == [64]
 
 
 SCORES = st.lists(st.tuples(st.sampled_from(["ok", "bad"]), st.floats(0, 1)), min_size=12, max_size=12)
