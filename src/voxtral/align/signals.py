@@ -94,6 +94,7 @@ class SpokenSegment:
         no_end: -log of the probability that the model would end here; None where nobody asked.
         text_end: offset into the text as given; words from there on are spoken elsewhere, and not missed. None: all
             are to be said here.
+        sound: of the same samples, where somebody has heard them.
     """
 
     spoken: str
@@ -109,6 +110,7 @@ class SpokenSegment:
     codes: Codes | None = None
     no_end: float | None = None
     text_end: int | None = None
+    sound: Sound | None = None
 
     @property
     def num_frames(self) -> int:
@@ -141,7 +143,7 @@ def gather_evidence(segment: SpokenSegment, pace: Pace | None = None) -> Iterato
         pace: of its language.
     """
     num_words = len(segment.words.words)
-    yield from judge_sound(segment.samples, segment.sample_rate, segment.frame_rate, num_words)
+    yield from judge_sound(segment.samples, segment.sample_rate, segment.frame_rate, num_words, sound=segment.sound)
     view = _View(segment)
     for find in (_word_mass, _unseen, _jump, _strain, _score, _back, _stall, _end_gap, _loops):
         yield from find(view)
@@ -215,10 +217,10 @@ def _median_position(weights: Floats) -> Floats:
 
 def _silent_frames(samples: Samples, num_samples: int, num_frames: int) -> Bools:
     """Tell which frames are silent, against the segment's louder ones: [T]."""
-    whole = np.zeros(num_frames * num_samples)
-    kept = min(len(whole), len(samples))
-    whole[:kept] = samples[:kept]
-    levels = np.sqrt(np.square(whole.reshape(num_frames, num_samples)).mean(axis=1))
+    whole = samples[: num_frames * num_samples]
+    whole = np.pad(whole, (0, num_frames * num_samples - len(whole))).reshape(num_frames, num_samples)
+    # In place of squares and their mean, which would be copies of all samples.
+    levels = np.sqrt(np.einsum("ts,ts->t", whole, whole) / num_samples)
     return levels < 0.02 * np.percentile(levels, 95)
 
 
@@ -341,16 +343,29 @@ def _loops(view: _View) -> Iterator[Evidence]:
                 return
 
 
-def judge_sound(samples: Samples, sample_rate: int, frame_rate: float, num_words: int) -> Iterator[Evidence]:
-    """Measure what the samples tell alone: seconds of silence inside, the share at full scale, and nothing at all."""
-    sound = Sound(sample_rate)
-    sound.add(samples)
+def judge_sound(
+    samples: Samples, sample_rate: int, frame_rate: float, num_words: int, *, sound: Sound | None = None
+) -> Iterator[Evidence]:
+    """Measure what the samples tell alone: seconds of silence inside, the share at full scale, and nothing at all.
+
+    Args:
+        samples: [S].
+        sample_rate: in Hz.
+        frame_rate: frames a second.
+        num_words: of the segment.
+        sound: of the same samples, where somebody has heard them.
+    """
+    if sound is None:
+        sound = Sound(sample_rate)
+        sound.add(samples)
     words, frames = (0, num_words), (0, math.ceil(len(samples) / sample_rate * frame_rate))
     yield Evidence("silent", float(is_silent(samples, sample_rate)), words, frames)
     for start_s, end_s in sound.gaps(_SILENCE_S):
         yield Evidence("silence", end_s - start_s, words, (int(start_s * frame_rate), math.ceil(end_s * frame_rate)))
     if len(samples):
-        yield Evidence("clipping", float((np.abs(samples) >= _FULL_SCALE).mean()), words, frames)
+        is_full = max(samples.max(), -samples.min()) >= _FULL_SCALE
+        clipped = float((np.abs(samples) >= _FULL_SCALE).mean()) if is_full else 0.0
+        yield Evidence("clipping", clipped, words, frames)
 
 
 @dataclass(frozen=True)

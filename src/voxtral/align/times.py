@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # Tokens on either side of the path whose attention counts for the position.
 _REACH = 2
+_AROUND = np.arange(-_REACH, _REACH + 1)
 # A word after a pause begins where sound does, if that is so near.
 _ONSET_BEFORE_S, _ONSET_AFTER_S, _SILENCE_S = 0.08, 0.25, 0.06
 # A word that no frame stands on and that has less attention than this beside it was not heard.
@@ -67,13 +68,13 @@ class Track:
         if not len(path):
             return
         done = len(self.positions)
-        positions, near = np.empty(len(path)), np.empty(len(path))
-        for index, token in enumerate(map(int, path)):
-            first = max(0, token - _REACH)
-            around = weights[done + index, first : token + _REACH + 1].astype(np.float64)
-            near[index] = around.sum()
-            place = np.arange(first, first + len(around)) + 0.5
-            positions[index] = (around @ place) / near[index] if near[index] > 0 else token + 0.5
+        places = path[:, None] + _AROUND  # [F, 2 * _REACH + 1]
+        last = weights.shape[1] - 1
+        frames = np.arange(done, done + len(path))[:, None]
+        around = weights[frames, places.clip(0, last)].astype(np.float64) * ((places >= 0) & (places <= last))
+        near = around.sum(axis=1)
+        moments = (around * (places + 0.5)).sum(axis=1)
+        positions = np.divide(moments, near, out=path + 0.5, where=near > 0)
         latest = self.positions[-1] if done else 0.0
         self.positions = np.concatenate((self.positions, np.maximum.accumulate(np.maximum(positions, latest))))
         self.near = np.concatenate((self.near, near))
@@ -82,12 +83,12 @@ class Track:
 
     def crossing(self, place: float) -> tuple[int, float] | None:
         """Find when a place is reached: the first frame that is there, and seconds; None if it is not reached yet."""
-        frame = int(np.searchsorted(self.positions, place))
+        frame = int(self.positions.searchsorted(place))
         if frame == len(self.positions):
             return None
         if frame == 0:
             return 0, 0.0
-        before, after = map(float, self.positions[frame - 1 : frame + 1])
+        before, after = self.positions[frame - 1 : frame + 1].tolist()
         return frame, (frame - 0.5 + (place - before) / (after - before)) / self._frame_rate
 
     def standing_on(self, span: WordSpan) -> tuple[int, float] | None:
@@ -104,8 +105,8 @@ class Track:
 class WordClock:
     """Gives the words of a segment, each as soon as its time is final.
 
-    Either it is given frames (`add_frames`, `end`) and finds the way itself: then its words do not depend on how many
-    frames come at a time. Or it is given the way so far (`advance`, `finish`).
+    Either it is given frames (`add_frames`, `end`) and reads the way off whoever finds it, or finds it itself: then its
+    words do not depend on how many frames come at a time. Or it is given the way so far (`advance`, `finish`).
 
     Args:
         words: of the segment.
@@ -113,39 +114,62 @@ class WordClock:
         frame_rate: frames a second.
         sample_rate: of the samples, which may be left out: then no time follows them.
         with_samples: whether `add_samples` will be called.
+        path: that somebody adds the frames to before they are given to the clock, and which keeps its scores; None:
+            the clock finds the way itself.
     """
 
     def __init__(
-        self, words: WordSpans, alignment: Alignment, *, frame_rate: float, sample_rate: int, with_samples: bool = True
+        self,
+        words: WordSpans,
+        alignment: Alignment,
+        *,
+        frame_rate: float,
+        sample_rate: int,
+        with_samples: bool = True,
+        path: MonotonePath | None = None,
     ) -> None:
         self._words = words.words
-        self._path = MonotonePath(words.num_tokens, alignment.max_step) if words.num_tokens else None
+        self._is_told = path is not None
+        if path is None and words.num_tokens:
+            path = MonotonePath(words.num_tokens, alignment.max_step)
+        self._path = path
         self._shift_s = alignment.shift_s
         self._track = Track(frame_rate)
-        self._sound = Sound(sample_rate) if with_samples else None
-        self._weights: Weights = np.zeros((0, words.num_tokens), dtype=np.float32)
+        self.sound = Sound(sample_rate) if with_samples else None
+        self.weights: Weights = np.zeros((0, words.num_tokens), dtype=np.float32)
         self._next = 0
         self._end_s = 0.0  # of the last word that was given
         self._is_finished = False
 
     def add_samples(self, samples: Samples) -> None:
         """Hear the next samples of the segment, as it is made: before pauses, speed and fades."""
-        if self._sound is not None:
-            self._sound.add(samples)
+        if self.sound is not None:
+            self.sound.add(samples)
 
     def add_frames(self, weights: Weights) -> tuple[WordTime, ...]:
         """Take the next frames, [F, n], and give the words that are final now and were not before."""
-        self._weights = np.concatenate((self._weights, weights))
-        if self._path is not None:
+        if self._path is not None and len(weights):
+            final: list[Ints] = []
+            num_frames, num_final = len(self.weights), len(self._track.positions)
+            self.weights = np.concatenate((self.weights, weights))
+            # Frame by frame, because what was final stays, whatever later frames say.
             for row in weights:
-                self._path.add(row)
-                self._track.append(self._path.trace_final(len(self._track.positions)), self._weights)
+                num_frames += 1
+                if not self._is_told:
+                    self._path.add(row)
+                final.append(self._path.trace_final(num_final, num_frames))
+                num_final += len(final[-1])
+            self._track.append(np.concatenate(final), self.weights)
         return tuple(self._take_final())
 
     def end(self) -> tuple[WordTime, ...]:
         """Give the rest of the words; all frames and samples of the segment are there."""
-        path = np.zeros(0, dtype=np.int64) if self._path is None else self._path.trace()
-        return self.finish(path, self._weights)
+        return self.finish(self.path, self.weights)
+
+    @property
+    def path(self) -> Ints:
+        """The best way through the frames that were given: [T]."""
+        return np.zeros(0, dtype=np.int64) if self._path is None else self._path.trace(len(self.weights))
 
     def advance(self, path: Ints, weights: Weights) -> tuple[WordTime, ...]:
         """Give the words that are final now and were not before.
@@ -158,7 +182,7 @@ class WordClock:
             In order; seconds from the start of the segment, offsets into the text as given.
         """
         self._track.extend(path, weights)
-        self._weights = weights
+        self.weights = weights
         return tuple(self._take_final())
 
     def finish(self, path: Ints, weights: Weights) -> tuple[WordTime, ...]:
@@ -199,7 +223,10 @@ class WordClock:
 
     def _time(self, span: WordSpan) -> WordTime | None:
         """Find the time of a word; None as long as it may change."""
-        begin, end = self._track.crossing(span.first), self._track.crossing(span.last)
+        end = self._track.crossing(span.last)
+        if end is None and not self._is_finished:
+            return None
+        begin = self._track.crossing(span.first)
         if self._is_finished:
             begin = begin or self._track.standing_on(span)
             if begin is None:
@@ -215,8 +242,8 @@ class WordClock:
         until_s = max(end_s, start_s + (_ONSET_AFTER_S if span.follows_pause else 0.0))
         if not self._is_finished and self._total_s() < until_s:
             return None
-        if confidence and self._sound is not None:
-            start_s, end_s = self._by_sound(span, self._sound, start_s, end_s, until_s)
+        if confidence and self.sound is not None:
+            start_s, end_s = self._by_sound(span, self.sound, start_s, end_s, until_s)
         total_s = self._total_s()
         start_s = min(max(start_s, self._end_s), total_s)
         return WordTime(span.text_start, span.text_end, start_s, min(max(end_s, start_s), total_s), confidence)
@@ -238,12 +265,12 @@ class WordClock:
         if begin < end:
             return min(1.0, float(track.near[begin:end].mean()))
         # Passed within one frame: heard, if one of the frames on both sides saw it.
-        beside = self._weights[max(0, begin - 1) : begin + 1, int(span.first) : math.ceil(span.last)]
+        beside = self.weights[max(0, begin - 1) : begin + 1, int(span.first) : math.ceil(span.last)]
         mass = float(beside.sum(axis=1).max(initial=0.0))
         return min(1.0, mass) if mass >= _LEAST_MASS else 0.0
 
     def _total_s(self) -> float:
-        return self._track.seconds if self._sound is None else self._sound.seconds
+        return self._track.seconds if self.sound is None else self.sound.seconds
 
 
 def _unheard(span: WordSpan, time_s: float) -> WordTime:

@@ -153,8 +153,9 @@ class SpanMemory:
         self._text_heads = text_heads if any(span.text for span in spans) else None
         self._text_pairs = () if self._text_heads is None else self._text_heads.pairs
         self._text_layers = {layer for layer, _ in self._text_pairs}
-        # Of each span, and of each head [n]; where operations are fused, a listener takes their place.
-        self._text_weights: list[list[npt.NDArray[np.float32]]] = [[] for _ in spans]
+        # [spans, tokens], of all heads together; where operations are fused, a listener takes its place.
+        num_tokens = max(span.num_text for span in spans) if self._text_pairs else 0
+        self._text_weights = np.zeros((len(spans), num_tokens), dtype=np.float32)
         self._listener: TextListener | None = None
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -163,7 +164,7 @@ class SpanMemory:
         keys.flatten(0, 1)[self._slot_mapping] = key[0].transpose(0, 1)
         values.flatten(0, 1)[self._slot_mapping] = value[0].transpose(0, 1)
         outputs: list[Tensor] = []
-        asking = self._asking_heads(layer, query)
+        asking = self._asking_heads(layer, query) if layer in self._text_layers else []
         for span in self._spans:
             seen_keys, seen_values = (
                 part[span.blocks].flatten(0, 1)[: span.num_seen].transpose(0, 1)[None] for part in (keys, values)
@@ -183,11 +184,7 @@ class SpanMemory:
             return None
         if self._listener is not None:
             return self._listener.weigh(self._pages.keys)
-        weights = np.zeros((len(self._spans), max(span.num_text for span in self._spans)), dtype=np.float32)
-        for row, parts in zip(weights, self._text_weights, strict=True):
-            for part in parts:
-                row[: len(part)] += part
-        return torch.as_tensor(weights / len(self._text_pairs))
+        return torch.from_numpy(self._text_weights / len(self._text_pairs))
 
     def attend_rotating(self, layer: int, projections: tuple[Tensor, Tensor, Tensor], rotation: Rotation) -> Tensor:
         """See FusedMemory."""
@@ -206,12 +203,10 @@ class SpanMemory:
 
         By numpy, because these are a few hundred numbers, and torch would take ten times as long over them.
         """
-        if layer not in self._text_layers:
-            return []
         group = query.shape[1] // self._pages.keys[layer].shape[2]
         scale = query.shape[3] ** -0.5
-        heads = [head for number, head in self._text_pairs if number == layer]
-        return [(head // group, query[0, head].float().numpy() * scale) for head in heads]
+        queries = query[0].float().numpy()
+        return [(head // group, queries[head] * scale) for number, head in self._text_pairs if number == layer]
 
     def _listen(
         self,
@@ -226,9 +221,11 @@ class SpanMemory:
         for head, queries in asking:
             if head not in keys:
                 keys[head] = seen_keys[head, start:stop].float().numpy()
-            scores = keys[head] @ queries[place]
-            shares = np.exp(scores - scores.max())
-            self._text_weights[place].append(shares / shares.sum())
+            shares = keys[head] @ queries[place]
+            shares -= shares.max()
+            np.exp(shares, out=shares)
+            shares /= shares.sum()
+            self._text_weights[place, : stop - start] += shares
 
     @cached_property
     def _paged_spans(self) -> PagedSpans:
