@@ -7,6 +7,8 @@ each step. Read next: `voxtral.align.path` and `voxtral.align.words`, where the 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
 # Tokens on either side of the path whose attention counts for the position.
 _REACH = 2
-_AROUND = np.arange(-_REACH, _REACH + 1)
 # A word after a pause begins where sound does, if that is so near.
 _ONSET_BEFORE_S, _ONSET_AFTER_S, _SILENCE_S = 0.08, 0.25, 0.06
 # A word that no frame stands on and that has less attention than this beside it was not heard.
@@ -44,11 +45,12 @@ class Track:
 
     def __init__(self, frame_rate: float) -> None:
         self._frame_rate = frame_rate
-        self.positions: Floats = np.zeros(0)
-        self.tokens: Ints = np.zeros(0, dtype=np.int64)
-        self.near: Floats = np.zeros(0)  # of each frame the attention near its token
+        # Lists, because they grow by a few frames at a time and are asked for single ones.
+        self.positions: list[float] = []
+        self.tokens: list[int] = []
+        self.near: list[float] = []  # of each frame the attention near its token
 
-    def extend(self, path: Ints, weights: Weights) -> None:
+    def extend(self, path: Ints, weights: Weights | Sequence[Weights]) -> None:
         """Go on to the end of a path.
 
         Args:
@@ -58,42 +60,37 @@ class Track:
         """
         self.append(path[len(self.positions) :], weights)
 
-    def append(self, path: Ints, weights: Weights) -> None:
+    def append(self, path: Ints, weights: Weights | Sequence[Weights]) -> None:
         """Go on by the next frames.
 
         Args:
             path: [F], of them.
             weights: [T or more, n], of all frames.
         """
-        if not len(path):
-            return
-        done = len(self.positions)
-        places = path[:, None] + _AROUND  # [F, 2 * _REACH + 1]
-        last = weights.shape[1] - 1
-        frames = np.arange(done, done + len(path))[:, None]
-        around = weights[frames, places.clip(0, last)].astype(np.float64) * ((places >= 0) & (places <= last))
-        near = around.sum(axis=1)
-        moments = (around * (places + 0.5)).sum(axis=1)
-        positions = np.divide(moments, near, out=path + 0.5, where=near > 0)
-        latest = self.positions[-1] if done else 0.0
-        self.positions = np.concatenate((self.positions, np.maximum.accumulate(np.maximum(positions, latest))))
-        self.near = np.concatenate((self.near, near))
-        # What was final may turn out not to be on the best way; it stays, and what follows does not go behind it.
-        self.tokens = np.maximum.accumulate(np.concatenate((self.tokens, path)))
+        for token in path.tolist():
+            first = max(0, token - _REACH)
+            around = weights[len(self.positions)][first : token + _REACH + 1].tolist()
+            near = sum(around)
+            position = sum(share * (first + place + 0.5) for place, share in enumerate(around))
+            position = position / near if near > 0 else token + 0.5
+            self.near.append(near)
+            # What was final may turn out not to be on the best way; it stays, and what follows does not go behind it.
+            self.positions.append(max(position, self.positions[-1]) if self.positions else max(position, 0.0))
+            self.tokens.append(max(token, self.tokens[-1]) if self.tokens else token)
 
     def crossing(self, place: float) -> tuple[int, float] | None:
         """Find when a place is reached: the first frame that is there, and seconds; None if it is not reached yet."""
-        frame = int(self.positions.searchsorted(place))
+        frame = bisect_left(self.positions, place)
         if frame == len(self.positions):
             return None
         if frame == 0:
             return 0, 0.0
-        before, after = self.positions[frame - 1 : frame + 1].tolist()
+        before, after = self.positions[frame - 1], self.positions[frame]
         return frame, (frame - 0.5 + (place - before) / (after - before)) / self._frame_rate
 
     def standing_on(self, span: WordSpan) -> tuple[int, float] | None:
         """Find the first frame whose token is one of a word's, or after it, and when it begins."""
-        frame = int(np.searchsorted(self.tokens, int(span.first)))
+        frame = bisect_left(self.tokens, int(span.first))
         return None if frame == len(self.tokens) else (frame, frame / self._frame_rate)
 
     @property
@@ -136,7 +133,8 @@ class WordClock:
         self._shift_s = alignment.shift_s
         self._track = Track(frame_rate)
         self.sound = Sound(sample_rate) if with_samples else None
-        self.weights: Weights = np.zeros((0, words.num_tokens), dtype=np.float32)
+        self._num_tokens = words.num_tokens
+        self._weights: list[Weights] = []  # [n] of each frame
         self._next = 0
         self._end_s = 0.0  # of the last word that was given
         self._is_finished = False
@@ -146,30 +144,34 @@ class WordClock:
         if self.sound is not None:
             self.sound.add(samples)
 
-    def add_frames(self, weights: Weights) -> tuple[WordTime, ...]:
-        """Take the next frames, [F, n], and give the words that are final now and were not before."""
-        if self._path is not None and len(weights):
-            final: list[Ints] = []
-            num_frames, num_final = len(self.weights), len(self._track.positions)
-            self.weights = np.concatenate((self.weights, weights))
+    def add_frames(self, weights: Iterable[Weights]) -> tuple[WordTime, ...]:
+        """Take the next frames, [n] each, and give the words that are final now and were not before."""
+        path, track = self._path, self._track
+        if path is not None:
             # Frame by frame, because what was final stays, whatever later frames say.
             for row in weights:
-                num_frames += 1
                 if not self._is_told:
-                    self._path.add(row)
-                final.append(self._path.trace_final(num_final, num_frames))
-                num_final += len(final[-1])
-            self._track.append(np.concatenate(final), self.weights)
+                    path.add(row)
+                self._weights.append(row)
+                track.append(path.trace_final(len(track.positions), len(self._weights)), self._weights)
         return tuple(self._take_final())
 
     def end(self) -> tuple[WordTime, ...]:
         """Give the rest of the words; all frames and samples of the segment are there."""
-        return self.finish(self.path, self.weights)
+        self._is_finished = True
+        self._track.extend(self.path, self._weights)
+        return tuple(self._take_final())
 
     @property
     def path(self) -> Ints:
         """The best way through the frames that were given: [T]."""
-        return np.zeros(0, dtype=np.int64) if self._path is None else self._path.trace(len(self.weights))
+        return np.zeros(0, dtype=np.int64) if self._path is None else self._path.trace(len(self._weights))
+
+    @property
+    def weights(self) -> Weights:
+        """The frames that were given: [T, n]."""
+        nothing = np.zeros((0, self._num_tokens), dtype=np.float32)
+        return np.stack(self._weights) if self._weights else nothing
 
     def advance(self, path: Ints, weights: Weights) -> tuple[WordTime, ...]:
         """Give the words that are final now and were not before.
@@ -182,7 +184,7 @@ class WordClock:
             In order; seconds from the start of the segment, offsets into the text as given.
         """
         self._track.extend(path, weights)
-        self.weights = weights
+        self._weights = list(weights)
         return tuple(self._take_final())
 
     def finish(self, path: Ints, weights: Weights) -> tuple[WordTime, ...]:
@@ -263,10 +265,10 @@ class WordClock:
     def _confidence(self, span: WordSpan, begin: int, end: int) -> float:
         track = self._track
         if begin < end:
-            return min(1.0, float(track.near[begin:end].mean()))
+            return min(1.0, sum(track.near[begin:end]) / (end - begin))
         # Passed within one frame: heard, if one of the frames on both sides saw it.
-        beside = self.weights[max(0, begin - 1) : begin + 1, int(span.first) : math.ceil(span.last)]
-        mass = float(beside.sum(axis=1).max(initial=0.0))
+        beside = self._weights[max(0, begin - 1) : begin + 1]
+        mass = max((float(row[int(span.first) : math.ceil(span.last)].sum()) for row in beside), default=0.0)
         return min(1.0, mass) if mass >= _LEAST_MASS else 0.0
 
     def _total_s(self) -> float:

@@ -15,6 +15,8 @@ from voxtral.engine.noise import derive_seed
 from voxtral.types import Finding, FinishReason, SegmentCheck, Timing, WordTime
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from voxtral.align.follow import Follower
     from voxtral.align.pace import KnownPace
     from voxtral.align.signals import SpokenSegment
@@ -284,10 +286,10 @@ class _Timer:
         # A place in the middle of a word makes it one on both sides.
         return self._note(tuple(replace(word, text_end=min(word.text_end, text_end)) for word in kept))
 
-    def _new_rows(self, num_frames: int) -> np.ndarray:
+    def _new_rows(self, num_frames: int) -> list[npt.NDArray[np.float32]]:
         new = self._follower.weights[self._num_frames : num_frames]
         self._num_frames += len(new)
-        return np.stack(new) if new else np.zeros((0, self._follower.words.num_tokens), dtype=np.float32)
+        return new
 
     def _note(self, words: tuple[WordTime, ...]) -> tuple[WordTime, ...]:
         self.words += words
