@@ -73,7 +73,7 @@ class MonotonePath:
             best = self._scores
         else:
             step = self._reachable.argmax(axis=1).astype(np.int16)
-            best = self._scores[self._tokens - step]
+            best = self._scores.take(self._tokens - step)
         scores = best + gain
         self._scores[:] = scores
         self._token = int(scores.argmax())

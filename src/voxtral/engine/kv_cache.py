@@ -164,14 +164,14 @@ class SpanMemory:
         keys.flatten(0, 1)[self._slot_mapping] = key[0].transpose(0, 1)
         values.flatten(0, 1)[self._slot_mapping] = value[0].transpose(0, 1)
         outputs: list[Tensor] = []
-        asking = self._asking_heads(layer, query) if layer in self._text_layers else None
+        asking = self._asking_heads(layer, query) if layer in self._text_layers else []
         for span in self._spans:
             seen_keys, seen_values = (
                 part[span.blocks].flatten(0, 1)[: span.num_seen].transpose(0, 1)[None] for part in (keys, values)
             )
             outputs.append(attend_causally(query[:, :, span.start : span.stop], seen_keys, seen_values))
-            if asking is not None and span.text is not None:
-                self._listen(*asking, seen_keys, span.text, span.start)
+            if asking and span.text is not None:
+                self._listen(asking, seen_keys, span.text, span.start)
         num_padding = query.shape[2] - self._spans[-1].stop
         if num_padding:
             outputs.append(outputs[0].new_zeros(1, num_padding, outputs[0].shape[2]))
@@ -198,36 +198,33 @@ class SpanMemory:
             self._listener.hear(layer, projections[0][asking], (cos[asking], sin[asking]))
         return attend_spans(query, pages, self._paged_spans)
 
-    def _asking_heads(self, layer: int, query: Tensor) -> tuple[list[int], npt.NDArray[np.float32]]:
-        """Give the queries of the chosen heads of a layer: of each the head of its keys, and [K, N, Dh] scaled.
+    def _asking_heads(self, layer: int, query: Tensor) -> list[tuple[int, npt.NDArray[np.float32]]]:
+        """Give the queries of the chosen heads of a layer: of each the head of its keys, and [N, Dh] scaled.
 
         By numpy, because these are a few hundred numbers, and torch would take ten times as long over them.
         """
-        group = query.shape[1] // self._pages.keys[layer].shape[2]
+        group = query.shape[1] // self._pages.keys.shape[3]
         scale = query.shape[3] ** -0.5
         heads = [head for number, head in self._text_pairs if number == layer]
-        queries = query.float().numpy()[0, heads] * scale
-        return [head // group for head in heads], queries
+        queries = query.float().numpy()[0]
+        return [(head // group, queries[head] * scale) for head in heads]
 
     def _listen(
         self,
-        heads: list[int],
-        queries: npt.NDArray[np.float32],
+        asking: list[tuple[int, npt.NDArray[np.float32]]],
         seen_keys: Tensor,
         text: tuple[int, int],
         place: int,
     ) -> None:
         """Note what the chosen heads of a layer see of a text; seen_keys [1, Hkv, T, Dh]."""
         start, stop = text
-        keys = seen_keys.float().numpy()[0, :, start:stop]
-        shares = np.empty((len(heads), stop - start), dtype=np.float32)
-        for number, head in enumerate(heads):
-            np.matmul(keys[head], queries[number, place], out=shares[number])
-        shares -= shares.max(axis=1, keepdims=True)
-        np.exp(shares, out=shares)
-        shares /= shares.sum(axis=1, keepdims=True)
-        for share in shares:
-            self._text_weights[place, : stop - start] += share
+        keys, together = seen_keys.float().numpy()[0], self._text_weights[place, : stop - start]
+        for head, queries in asking:
+            shares = keys[head, start:stop].dot(queries[place])
+            shares -= np.maximum.reduce(shares)
+            np.exp(shares, out=shares)
+            shares /= np.add.reduce(shares)
+            together += shares
 
     @cached_property
     def _paged_spans(self) -> PagedSpans:
