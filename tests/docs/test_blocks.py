@@ -189,7 +189,7 @@ async def drain(stream: object) -> list[bytes]:
 
 
 def test_a_line_that_fails_is_seen(workplace: Path, program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(AssertionError, match="voxtral sing\n(.|\n)*No such command 'sing'"):
+    with pytest.raises(AssertionError, match=r"voxtral sing\n(.|\n)*No such command 'sing'"):
         run_shell("true\nvoxtral sing", workplace, program, monkeypatch)
 
 
