@@ -69,6 +69,8 @@ BLOCKS = [
     *read_blocks(ROOT / "docs" / "FIRST_HOUR.md", "first_hour"),
     *read_blocks(GUIDE, "guide"),
 ]
+# Blocks that have run: two documents start the server with the same words.
+SERVED: set[str] = set()
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +101,9 @@ def test_block_runs(block: Block, workplace: Path, program: Path, monkeypatch: p
     if block.skip_reason:
         pytest.skip(block.skip_reason)
     if "voxtral serve" in block.code:
-        serve_and_stop(block.code, workplace)
+        if block.code not in SERVED:
+            SERVED.add(block.code)
+            serve_and_stop(block.code, workplace)
         return
     with contextlib.ExitStack() as stack:
         code = block.code

@@ -270,9 +270,10 @@ def _jump(view: _View) -> Iterator[Evidence]:
 def _strain(view: _View) -> Iterator[Evidence]:
     """See attention leave the path for a few frames, as it does in sounds that belong to no word."""
     means = np.convolve(-view.logs, np.ones(_STRAIN_FRAMES) / _STRAIN_FRAMES, mode="valid")
+    path = view.path.tolist()
     if view.num_frames >= _STRAIN_FRAMES:
         for frame in np.flatnonzero(means > view.least.get("strain", -math.inf)).tolist():
-            words = view.words_at(view.path[frame], view.path[frame + _STRAIN_FRAMES - 1])
+            words = view.words_at(path[frame], path[frame + _STRAIN_FRAMES - 1])
             yield Evidence("strain", float(means[frame]), words, (frame, frame + _STRAIN_FRAMES))
 
 

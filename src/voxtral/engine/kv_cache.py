@@ -184,7 +184,7 @@ class SpanMemory:
             return None
         if self._listener is not None:
             return self._listener.weigh(self._pages.keys)
-        return torch.from_numpy(self._text_weights / len(self._text_pairs))
+        return torch.as_tensor(self._text_weights / len(self._text_pairs))
 
     def attend_rotating(self, layer: int, projections: tuple[Tensor, Tensor, Tensor], rotation: Rotation) -> Tensor:
         """See FusedMemory."""
