@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -164,6 +165,7 @@ class SpanMemory:
         keys.flatten(0, 1)[self._slot_mapping] = key[0].transpose(0, 1)
         values.flatten(0, 1)[self._slot_mapping] = value[0].transpose(0, 1)
         outputs: list[Tensor] = []
+        scores: list[npt.NDArray[np.float32]] = []
         asking = self._asking_heads(layer, query) if layer in self._text_layers else []
         for span in self._spans:
             seen_keys, seen_values = (
@@ -171,7 +173,10 @@ class SpanMemory:
             )
             outputs.append(attend_causally(query[:, :, span.start : span.stop], seen_keys, seen_values))
             if asking and span.text is not None:
-                self._listen(asking, seen_keys, span.text, span.start)
+                text_keys = seen_keys[0, :, slice(*span.text)].float().numpy()
+                scores += [text_keys[head].dot(queries[span.start]) for head, queries in asking]
+        if scores:
+            self._listen(scores)
         num_padding = query.shape[2] - self._spans[-1].stop
         if num_padding:
             outputs.append(outputs[0].new_zeros(1, num_padding, outputs[0].shape[2]))
@@ -209,22 +214,24 @@ class SpanMemory:
         queries = query.float().numpy()[0]
         return [(head // group, queries[head] * scale) for head in heads]
 
-    def _listen(
-        self,
-        asking: list[tuple[int, npt.NDArray[np.float32]]],
-        seen_keys: Tensor,
-        text: tuple[int, int],
-        place: int,
-    ) -> None:
-        """Note what the chosen heads of a layer see of a text; seen_keys [1, Hkv, T, Dh]."""
-        start, stop = text
-        keys, together = seen_keys.float().numpy()[0], self._text_weights[place, : stop - start]
-        for head, queries in asking:
-            shares = keys[head, start:stop].dot(queries[place])
-            shares -= np.maximum.reduce(shares)
-            np.exp(shares, out=shares)
-            shares /= np.add.reduce(shares)
-            together += shares
+    def _listen(self, scores: list[npt.NDArray[np.float32]]) -> None:
+        """Note what the chosen heads of a layer see of the texts.
+
+        Args:
+            scores: [n] of each span that has a text and each head, in this order.
+        """
+        # End to end, so that there are few operations; a row's shares come out the same whatever stands beside it.
+        sizes = [len(part) for part in scores]
+        starts = [0, *accumulate(sizes[:-1])]
+        shares = np.concatenate(scores)
+        shares -= np.maximum.reduceat(shares, starts).repeat(sizes)
+        np.exp(shares, out=shares)
+        parts = [shares[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+        shares /= np.array([np.add.reduce(part) for part in parts]).repeat(sizes)
+        places = [span.start for span in self._spans if span.text]
+        num_heads = len(parts) // len(places)
+        for number, part in enumerate(parts):
+            self._text_weights[places[number // num_heads], : len(part)] += part
 
     @cached_property
     def _paged_spans(self) -> PagedSpans:

@@ -100,7 +100,8 @@ class GenerationTrace:
 
     def add(self, hidden: Tensor, flow_states: Tensor, audio_tokens: Tensor, index: int) -> None:
         """Note a frame: row `index` of what a step made, [B, D], [B, A] and [B, K]."""
-        self.audio_tokens.append(audio_tokens[index].clone())
+        # Tokens are so few that those of the other rows may live on with them.
+        self.audio_tokens.append(audio_tokens[index])
         if not self.is_brief:
             self.hidden.append(hidden[index].clone())
             self.flow_states.append(flow_states[index].clone())

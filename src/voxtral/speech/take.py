@@ -103,7 +103,7 @@ class Take:
         self._timer.add_samples(chunk.samples)
         # Frames that have not been heard may be dropped yet; and so it does not hang on how far the engine is.
         words = self._timer.advance(self._num_frames_heard)
-        return replace(chunk, words=words) if self._plan.timestamps else chunk
+        return replace(chunk, words=words) if words and self._plan.timestamps else chunk
 
     @property
     def _num_frames_heard(self) -> int:
