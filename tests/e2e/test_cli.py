@@ -642,7 +642,8 @@ def test_other_warnings_stay_as_they_are() -> None:
     [
         ("out.wav", signal.SIGINT, 130, "interrupted"),
         pytest.param("out.mp3", signal.SIGINT, 130, "interrupted", marks=pytest.mark.slow),
-        ("out.flac", signal.SIGTERM, 143, "terminated"),
+        # Of SIGTERM test_batch.py and test_processes.py have quick cases.
+        pytest.param("out.flac", signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
     ],
 )
 def test_an_interrupt_leaves_neither_the_file_nor_a_part_of_it(

@@ -64,7 +64,14 @@ def end(started: subprocess.Popen[bytes], number: signal.Signals) -> tuple[int, 
     return started.returncode, stderr.decode().splitlines()
 
 
-@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGHUP, "hung up")])
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [
+        (signal.SIGINT, "interrupted"),
+        (signal.SIGTERM, "terminated"),
+        pytest.param(signal.SIGHUP, "hung up", marks=pytest.mark.slow),  # tests/e2e/test_batch.py has a quick case
+    ],
+)
 def test_a_signal_while_a_model_loads_ends_the_process_with_its_code(
     tmp_path: Path, number: signal.Signals, word: str
 ) -> None:

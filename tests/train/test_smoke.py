@@ -40,7 +40,7 @@ def run_recipe(folder: Path, *, hours: float, recogniser_steps: int, codec_steps
     # No curriculum and little guidance: neither pays within a minute.
     sizes = ("--positions", "600", "--held", str(NUM_HELD), "--skip", "0.3", "--guided", "0.3", "--rate", "6e-3")
     language_model.main([where, "--steps", str(language_steps), *sizes, *alone])
-    codec.main([where, "--steps", "2", "--batch", "2", "--decoder-only", "--adversarial", "0.1", *alone])
+    codec.main([where, "--steps", "1", "--batch", "2", "--decoder-only", "--adversarial", "0.1", *alone])
     export.main([where], source=STAND_IN)
     export.main([where, "--untrained", "--output", f"{where}/control"], source=STAND_IN)
     return folder
@@ -49,7 +49,7 @@ def run_recipe(folder: Path, *, hours: float, recogniser_steps: int, codec_steps
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recipe in few steps: every stage takes what the one before it made."""
-    return run_recipe(tmp_path_factory.mktemp("few"), hours=0.04, recogniser_steps=2, codec_steps=2, language_steps=12)
+    return run_recipe(tmp_path_factory.mktemp("few"), hours=0.03, recogniser_steps=1, codec_steps=1, language_steps=9)
 
 
 @pytest.fixture(scope="module")

@@ -108,17 +108,25 @@ class Follower(TextFollower):
         max_step: tokens that one frame may go on by.
         limits: how far speech may stray.
         is_strict: whether it interferes at all; otherwise it only watches.
+        is_timed: whether somebody reads along when words are said.
     """
 
     def __init__(
-        self, words: WordSpans, max_step: int, limits: FollowLimits | None = None, *, is_strict: bool = True
+        self,
+        words: WordSpans,
+        max_step: int,
+        limits: FollowLimits | None = None,
+        *,
+        is_strict: bool = True,
+        is_timed: bool = False,
     ) -> None:
         self.weights: list[Weights] = []  # [n] of each frame, those of frames that were dropped included
         self.words = words
-        self._path = MonotonePath(words.num_tokens, max_step)
+        self.path = MonotonePath(words.num_tokens, max_step, keeps_scores=is_timed)
         self._spans = [(int(np.floor(word.first)), int(np.ceil(word.last))) for word in words.words if word.is_sounding]
-        self._word_of = _words_of_tokens(self._spans, words.num_tokens)
-        self._left = _tokens_left(self._spans, words.num_tokens)
+        # As lists, because they are asked for single numbers.
+        self._word_of: list[int] = _words_of_tokens(self._spans, words.num_tokens).tolist()
+        self._left: list[float] = _tokens_left(self._spans, words.num_tokens).tolist()
         self._sizes = words.sizes
         self._seen: Floats = np.zeros(words.num_tokens)  # attention that each token has had
         self._num_said = 0  # words up to the last that is being said, those that were passed over included
@@ -131,33 +139,37 @@ class Follower(TextFollower):
         self._num_tail = 0  # frames at the end of the text
         self._num_in_word = 0  # frames since the path came to the word it is at
         self._word = -1
+        self._looked_at: int | None = None  # token that the latest frame looks at; None where it is not sure
         self._back: list[int] = []  # places behind the path that the latest frames have looked at, as far as they rise
         self._sane = 0  # token that the path was at before that
 
     @property
     def token(self) -> int:
         """The token that speech has come to; of what was kept, once the place was given up."""
-        return self._path.token if self._held is None else self._held.token
+        return self.path.token if self._held is None else self._held.token
 
     def see(self, weights: Weights) -> None:
         """See TextFollower."""
         self.weights.append(weights.copy())
-        self._path.add(weights)
+        self.path.add(weights)
         self._seen += weights
-        word = int(self._word_of[self._path.token])
+        token = self.path.token
+        word = self._word_of[token]
         self._num_in_word = self._num_in_word + 1 if word == self._word else 1
         self._word = word
-        self._look_back(weights)
-        if self._path.token > self._furthest:
-            self._furthest, self._num_stalled, self._num_denied = self._path.token, 0, 0
+        place = int(weights.argmax())
+        self._looked_at = None if weights[place] < _SURE else place
+        self._look_back()
+        if token > self._furthest:
+            self._furthest, self._num_stalled, self._num_denied = token, 0, 0
         else:
             self._num_stalled += 1
 
-    def _look_back(self, weights: Weights) -> None:
+    def _look_back(self) -> None:
         """Note whether a frame looks at what was said long before the place that the path is at."""
-        place = int(weights.argmax())
-        if weights[place] < _SURE or place >= self._path.token - self._limits.back_tokens:
-            self._back, self._sane = [], self._path.token
+        place = self._looked_at
+        if place is None or place >= self.path.token - self._limits.back_tokens:
+            self._back, self._sane = [], self.path.token
         elif not self._back or place > self._back[-1]:
             self._back.append(place)
         elif place < self._back[-1]:
@@ -178,13 +190,13 @@ class Follower(TextFollower):
             return self._at_an_end()
         if self._held is None:
             if len(self._back) > 1:
-                self._hold("back", self._path.token)
+                self._hold("back", self.path.token)
                 return "wait"
-            if self._left[self._path.token] <= self._limits.end_left:
+            if self._left[self.path.token] <= self._limits.end_left:
                 return self._in_the_tail()
             if self._num_stalled <= self._limits.stall_frames:
                 return "keep"
-            self._hold("stall", self._path.token)
+            self._hold("stall", self.path.token)
         return self._keep_back()
 
     def _release_held(self) -> None:
@@ -193,10 +205,10 @@ class Follower(TextFollower):
         if held is None:
             return
         if held.why == "end":
-            is_over = self._num_stalled == 0 and self._path.token >= held.token and not self._back
-            goes_on = is_over and self._was_said(int(self._word_of[held.token]))
+            is_over = self._num_stalled == 0 and self.path.token >= held.token and not self._back
+            goes_on = is_over and self._was_said(self._word_of[held.token])
         elif held.why == "stall":
-            goes_on = self._path.token >= held.token + self._limits.go_on and not self._back
+            goes_on = self.path.token >= held.token + self._limits.go_on and not self._back
         elif held.why == "back":
             goes_on = len(self._back) < 2
         else:
@@ -239,7 +251,7 @@ class Follower(TextFollower):
         return "lost"
 
     def _in_the_tail(self) -> Decision:
-        self._num_tail += self._left[self._path.token] == 0
+        self._num_tail += self._left[self.path.token] == 0
         too_many = self._num_tail - self._limits.tail_frames
         if too_many <= self._limits.over_frames:
             return "keep" if too_many <= 0 else "wait"
@@ -251,8 +263,10 @@ class Follower(TextFollower):
 
     def _find_passed(self) -> tuple[int, int] | None:
         """Find words that were passed over for the one that is looked at: the first, and the one behind the last."""
-        current = self._looked_at()
-        if current is None or current <= self._num_said:
+        if self._looked_at is None:
+            return None
+        current = self._word_of[self._looked_at]
+        if current <= self._num_said:
             return None
         first, size = self._worst_unsaid(self._num_said, current)
         if size >= self._limits.skipped_tokens:
@@ -262,14 +276,9 @@ class Follower(TextFollower):
 
     def _is_back_before(self, passed: tuple[int, int]) -> bool:
         """Tell whether words that were passed over are said after all, or nothing says that they will not be."""
-        current = self._looked_at()
-        return current is None or current < passed[1] or self._worst_unsaid(*passed)[1] < self._limits.skipped_tokens
-
-    def _looked_at(self) -> int | None:
-        """Give the word that the latest frame looks at; None where it is not sure."""
-        weights = self.weights[-1]
-        place = int(weights.argmax())
-        return None if weights[place] < _SURE else int(self._word_of[place])
+        if self._looked_at is None or self._word_of[self._looked_at] < passed[1]:
+            return True
+        return self._worst_unsaid(*passed)[1] < self._limits.skipped_tokens
 
     def _find_unsaid(self) -> int | None:
         """Find the words at the end of the text that were not said; their first token, None where there are none.
@@ -280,9 +289,9 @@ class Follower(TextFollower):
         first = self._first_unsaid_before(last, 0)
         if self._num_tokens(first, last) > self._limits.end_left:
             return self._spans[first][0]
-        if self._left[self._path.token] <= self._limits.end_left or self._is_within_the_last():
+        if self._left[self.path.token] <= self._limits.end_left or self._is_within_the_last():
             return None
-        return next((start for start, _ in self._spans if start > self._path.token), self._path.token)
+        return next((start for start, _ in self._spans if start > self.path.token), self.path.token)
 
     def _is_within_the_last(self) -> bool:
         """Tell whether the path rests on a mark of the last word, such as an apostrophe, for as long as the word takes.
@@ -290,11 +299,11 @@ class Follower(TextFollower):
         There attention may stay while all letters of the word are said.
         """
         last = len(self._spans) - 1
-        if self._word != last or self._sizes[self._path.token] or not self._was_said(last):
+        if self._word != last or self._sizes[self.path.token] or not self._was_said(last):
             return False
         start, stop = self._spans[last]
         needed = self._limits.token_frames * (stop - start) + self._limits.pause_frames
-        return start <= self._path.token < stop and self._num_in_word >= needed
+        return start <= self.path.token < stop and self._num_in_word >= needed
 
     def _first_unsaid_before(self, word: int, least: int) -> int:
         """Go back from a word as long as those before it were not said."""

@@ -34,9 +34,10 @@ class MonotonePath:
     Args:
         num_tokens: n, of the text, at least 1.
         max_step: tokens that one frame may go on by, at least 1.
+        keeps_scores: whether it can be asked how things stood after an earlier frame.
     """
 
-    def __init__(self, num_tokens: int, max_step: int) -> None:
+    def __init__(self, num_tokens: int, max_step: int, *, keeps_scores: bool = False) -> None:
         self._num_tokens = num_tokens
         self._max_step = max_step
         # Ways that would come from before the text lead nowhere.
@@ -46,7 +47,9 @@ class MonotonePath:
         self._scores = self._padded[max_step:]
         self._tokens = np.arange(num_tokens)
         self._scores[:] = -EDGE_COST * self._tokens
+        self._token = 0
         self._steps: list[npt.NDArray[np.int16]] = []
+        self._kept: list[Floats] | None = [] if keeps_scores else None  # [n] after each frame
 
     @property
     def num_frames(self) -> int:
@@ -56,7 +59,7 @@ class MonotonePath:
     @property
     def token(self) -> int:
         """The token that the latest frame is most probably at, by all frames so far."""
-        return int(self._scores.argmax())
+        return self._token
 
     def add(self, weights: Weights) -> None:
         """Go on by one frame.
@@ -70,41 +73,71 @@ class MonotonePath:
             best = self._scores
         else:
             step = self._reachable.argmax(axis=1).astype(np.int16)
-            best = self._scores[self._tokens - step]
-        self._scores[:] = best + gain
+            best = self._scores.take(self._tokens - step)
+        scores = best + gain
+        self._scores[:] = scores
+        self._token = int(scores.argmax())
+        # Who reads along on another thread counts the steps, so they come last.
+        if self._kept is not None:
+            self._kept.append(scores)
         self._steps.append(step)
 
-    def trace(self) -> Ints:
-        """Follow the best way back from the latest frame: [T], the token of each frame, never decreasing.
+    def trace(self, num_frames: int | None = None) -> Ints:
+        """Follow the best way back from a frame: [T], the token of each frame, never decreasing.
 
         A way that ends before the text does pays for what it leaves out.
-        """
-        if not self._steps:
-            return np.zeros(0, dtype=np.int64)
-        token = int((self._scores - EDGE_COST * (self._num_tokens - 1 - self._tokens)).argmax())
-        return self._back_from(token, self.num_frames)
 
-    def num_final(self) -> int:
+        Args:
+            num_frames: T, of the first frames alone, where scores are kept; None: of all.
+        """
+        num_frames = self.num_frames if num_frames is None else num_frames
+        if not num_frames:
+            return np.zeros(0, dtype=np.int64)
+        scores = self._scores_after(num_frames)
+        token = int((scores - EDGE_COST * (self._num_tokens - 1 - self._tokens)).argmax())
+        return self._back_from(token, num_frames)
+
+    def num_final(self, num_frames: int | None = None) -> int:
         """Count the frames whose tokens no later frame is expected to change.
 
         All ways that score near the best have come by the same token there. Ways never cross, so it is enough that the
         outermost of them have.
+
+        Args:
+            num_frames: as of the first frames alone; see `trace`.
         """
-        rivals = np.flatnonzero(self._scores >= self._scores.max() - _MARGIN)
-        first, last = int(rivals[0]), int(rivals[-1])
-        for frame in range(self.num_frames - 1, -1, -1):
+        num_frames = self.num_frames if num_frames is None else num_frames
+        scores = self._scores_after(num_frames)
+        is_rival = scores >= scores.max() - _MARGIN
+        first, last = int(is_rival.argmax()), self._num_tokens - 1 - int(is_rival[::-1].argmax())
+        for frame in range(num_frames - 1, -1, -1):
             if first == last:
                 return frame + 1
             step = self._steps[frame]
             first, last = first - int(step[first]), last - int(step[last])
         return 0
 
-    def trace_final(self, since: int = 0) -> Ints:
-        """Give the tokens of the frames that are final, from one on: [num_final() - since], or none."""
-        num_final = self.num_final()
+    def trace_final(self, since: int = 0, num_frames: int | None = None) -> Ints:
+        """Give the tokens of the frames that are final, from one on: [num_final() - since], or none.
+
+        Args:
+            since: frames that are left out.
+            num_frames: as of the first frames alone; see `trace`.
+        """
+        num_frames = self.num_frames if num_frames is None else num_frames
+        num_final = self.num_final(num_frames)
         if num_final <= since:
             return np.zeros(0, dtype=np.int64)
-        return self._back_from(self.token, self.num_frames, since)[: num_final - since]
+        token = int(self._scores_after(num_frames).argmax())
+        return self._back_from(token, num_frames, since)[: num_final - since]
+
+    def _scores_after(self, num_frames: int) -> Floats:
+        """Give the scores of the tokens after a number of frames: [n]."""
+        if self._kept is not None and num_frames:
+            return self._kept[num_frames - 1]
+        if num_frames != self.num_frames:
+            raise AssertionError(f"{num_frames} of {self.num_frames} frames, and no scores were kept")
+        return self._scores
 
     def _back_from(self, token: int, num_frames: int, since: int = 0) -> Ints:
         path = np.empty(num_frames - since, dtype=np.int64)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -72,6 +72,7 @@ _MIN_LOOP, _MAX_LOOP, _MIN_TIMES = 5, 40, 3
 _SILENCE_S = 0.2
 # A word or two may be said as slowly as one likes.
 _MIN_PACE_LETTERS = 20
+_ALL: Mapping[Signal, float] = {}
 _READ_OUT = re.compile(r"\d|\b[A-Z]\b|[A-Z]{2}")
 
 
@@ -94,6 +95,7 @@ class SpokenSegment:
         no_end: -log of the probability that the model would end here; None where nobody asked.
         text_end: offset into the text as given; words from there on are spoken elsewhere, and not missed. None: all
             are to be said here.
+        sound: of the same samples, where somebody has heard them.
     """
 
     spoken: str
@@ -109,6 +111,7 @@ class SpokenSegment:
     codes: Codes | None = None
     no_end: float | None = None
     text_end: int | None = None
+    sound: Sound | None = None
 
     @property
     def num_frames(self) -> int:
@@ -133,16 +136,19 @@ class Evidence:
     frames: FrameSpan
 
 
-def gather_evidence(segment: SpokenSegment, pace: Pace | None = None) -> Iterator[Evidence]:
+def gather_evidence(
+    segment: SpokenSegment, pace: Pace | None = None, least: Mapping[Signal, float] = _ALL
+) -> Iterator[Evidence]:
     """Measure all signals of a segment wherever they show, those far below any threshold included.
 
     Args:
         segment: at least one frame long.
         pace: of its language.
+        least: of a signal, the value up to which it need not be named, where it would be for nearly every frame.
     """
     num_words = len(segment.words.words)
-    yield from judge_sound(segment.samples, segment.sample_rate, segment.frame_rate, num_words)
-    view = _View(segment)
+    yield from judge_sound(segment.samples, segment.sample_rate, segment.frame_rate, num_words, sound=segment.sound)
+    view = _View(segment, least)
     for find in (_word_mass, _unseen, _jump, _strain, _score, _back, _stall, _end_gap, _loops):
         yield from find(view)
     letters = sum(map(str.isalnum, segment.spoken))
@@ -164,8 +170,9 @@ def strongest(evidence: Iterable[Evidence]) -> dict[Signal, float]:
 class _View:
     """A segment with what several signals are made of."""
 
-    def __init__(self, segment: SpokenSegment) -> None:
+    def __init__(self, segment: SpokenSegment, least: Mapping[Signal, float]) -> None:
         self.segment = segment
+        self.least = least
         self.path = segment.path
         self.num_frames = segment.num_frames
         self.weights = segment.weights[: self.num_frames].astype(np.float64)
@@ -215,10 +222,10 @@ def _median_position(weights: Floats) -> Floats:
 
 def _silent_frames(samples: Samples, num_samples: int, num_frames: int) -> Bools:
     """Tell which frames are silent, against the segment's louder ones: [T]."""
-    whole = np.zeros(num_frames * num_samples)
-    kept = min(len(whole), len(samples))
-    whole[:kept] = samples[:kept]
-    levels = np.sqrt(np.square(whole.reshape(num_frames, num_samples)).mean(axis=1))
+    whole = samples[: num_frames * num_samples]
+    whole = np.pad(whole, (0, num_frames * num_samples - len(whole))).reshape(num_frames, num_samples)
+    # In place of squares and their mean, which would be copies of all samples.
+    levels = np.sqrt(np.einsum("ts,ts->t", whole, whole) / num_samples)
     return levels < 0.02 * np.percentile(levels, 95)
 
 
@@ -253,10 +260,9 @@ def _unseen(view: _View) -> Iterator[Evidence]:
 
 def _jump(view: _View) -> Iterator[Evidence]:
     """Count the tokens that the path goes on by in a few frames: more than can be said."""
-    path = view.path
-    for frame in range(view.num_frames - _JUMP_FRAMES):
-        before, after = int(path[frame]), int(path[frame + _JUMP_FRAMES])
-        if after > before:
+    path, least = view.path.tolist(), view.least.get("jump", 0)
+    for frame, (before, after) in enumerate(zip(path, path[_JUMP_FRAMES:], strict=False)):
+        if after - before > least:
             words = view.words_at(before + 1, max(before + 1, after - 1))
             yield Evidence("jump", after - before, words, (frame, frame + _JUMP_FRAMES + 1))
 
@@ -264,10 +270,11 @@ def _jump(view: _View) -> Iterator[Evidence]:
 def _strain(view: _View) -> Iterator[Evidence]:
     """See attention leave the path for a few frames, as it does in sounds that belong to no word."""
     means = np.convolve(-view.logs, np.ones(_STRAIN_FRAMES) / _STRAIN_FRAMES, mode="valid")
+    path = view.path.tolist()
     if view.num_frames >= _STRAIN_FRAMES:
-        for frame, value in enumerate(means.tolist()):
-            words = view.words_at(view.path[frame], view.path[frame + _STRAIN_FRAMES - 1])
-            yield Evidence("strain", value, words, (frame, frame + _STRAIN_FRAMES))
+        for frame in np.flatnonzero(means > view.least.get("strain", -math.inf)).tolist():
+            words = view.words_at(path[frame], path[frame + _STRAIN_FRAMES - 1])
+            yield Evidence("strain", float(means[frame]), words, (frame, frame + _STRAIN_FRAMES))
 
 
 def _score(view: _View) -> Iterator[Evidence]:
@@ -297,15 +304,15 @@ def _back(view: _View) -> Iterator[Evidence]:
 
 def _stall(view: _View) -> Iterator[Evidence]:
     """See the path stand still: frames on a token and the next, without the silence that punctuation explains."""
+    path, is_silent, least = view.path.tolist(), view.is_silent.tolist(), view.least.get("stall", -1)
     anchor, count = 0, 0
-    for frame, token in enumerate(view.path.tolist()):
-        if token - view.path[anchor] > 1:
+    for frame, token in enumerate(path):
+        if token - path[anchor] > 1:
             anchor, count = frame, 0
         # Beside a token of none of the words there may be a pause.
-        may_pause = not view.is_of_word[max(0, token - 1) : token + 2].all()
-        count += not (view.is_silent[frame] and may_pause)
-        if frame + 1 == view.num_frames or view.path[frame + 1] - view.path[anchor] > 1:
-            yield Evidence("stall", count, view.words_at(view.path[anchor], token), (anchor, frame + 1))
+        count += not (is_silent[frame] and not view.is_of_word[max(0, token - 1) : token + 2].all())
+        if count > least and (frame + 1 == view.num_frames or path[frame + 1] - path[anchor] > 1):
+            yield Evidence("stall", count, view.words_at(path[anchor], token), (anchor, frame + 1))
 
 
 def _end_gap(view: _View) -> Iterator[Evidence]:
@@ -341,16 +348,29 @@ def _loops(view: _View) -> Iterator[Evidence]:
                 return
 
 
-def judge_sound(samples: Samples, sample_rate: int, frame_rate: float, num_words: int) -> Iterator[Evidence]:
-    """Measure what the samples tell alone: seconds of silence inside, the share at full scale, and nothing at all."""
-    sound = Sound(sample_rate)
-    sound.add(samples)
+def judge_sound(
+    samples: Samples, sample_rate: int, frame_rate: float, num_words: int, *, sound: Sound | None = None
+) -> Iterator[Evidence]:
+    """Measure what the samples tell alone: seconds of silence inside, the share at full scale, and nothing at all.
+
+    Args:
+        samples: [S].
+        sample_rate: in Hz.
+        frame_rate: frames a second.
+        num_words: of the segment.
+        sound: of the same samples, where somebody has heard them.
+    """
+    if sound is None:
+        sound = Sound(sample_rate)
+        sound.add(samples)
     words, frames = (0, num_words), (0, math.ceil(len(samples) / sample_rate * frame_rate))
     yield Evidence("silent", float(is_silent(samples, sample_rate)), words, frames)
     for start_s, end_s in sound.gaps(_SILENCE_S):
         yield Evidence("silence", end_s - start_s, words, (int(start_s * frame_rate), math.ceil(end_s * frame_rate)))
     if len(samples):
-        yield Evidence("clipping", float((np.abs(samples) >= _FULL_SCALE).mean()), words, frames)
+        is_full = max(samples.max(), -samples.min()) >= _FULL_SCALE
+        clipped = float((np.abs(samples) >= _FULL_SCALE).mean()) if is_full else 0.0
+        yield Evidence("clipping", clipped, words, frames)
 
 
 @dataclass(frozen=True)

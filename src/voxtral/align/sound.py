@@ -39,10 +39,10 @@ class Sound:
     def add(self, samples: Samples) -> None:
         """Hear the next samples."""
         self.num_samples += len(samples)
-        joined = np.concatenate((self._rest, samples))
+        joined = np.concatenate((self._rest, samples)) if len(self._rest) else samples
         num_whole = len(joined) // self._window
-        whole = joined[: num_whole * self._window].astype(np.float64).reshape(num_whole, self._window)
-        self._powers = np.concatenate((self._powers, np.square(whole).mean(axis=1)))
+        whole = joined[: num_whole * self._window].reshape(num_whole, self._window)
+        self._powers = np.concatenate((self._powers, np.square(whole, dtype=np.float64).sum(axis=1) / self._window))
         self._rest = joined[num_whole * self._window :]
 
     def sounding(self, until_s: float) -> npt.NDArray[np.bool_]:

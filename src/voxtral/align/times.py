@@ -7,6 +7,8 @@ each step. Read next: `voxtral.align.path` and `voxtral.align.words`, where the 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,11 +45,12 @@ class Track:
 
     def __init__(self, frame_rate: float) -> None:
         self._frame_rate = frame_rate
-        self.positions: Floats = np.zeros(0)
-        self.tokens: Ints = np.zeros(0, dtype=np.int64)
-        self.near: Floats = np.zeros(0)  # of each frame the attention near its token
+        # Lists, because they grow by a few frames at a time and are asked for single ones.
+        self.positions: list[float] = []
+        self.tokens: list[int] = []
+        self.near: list[float] = []  # of each frame the attention near its token
 
-    def extend(self, path: Ints, weights: Weights) -> None:
+    def extend(self, path: Ints, weights: Weights | Sequence[Weights]) -> None:
         """Go on to the end of a path.
 
         Args:
@@ -57,42 +60,37 @@ class Track:
         """
         self.append(path[len(self.positions) :], weights)
 
-    def append(self, path: Ints, weights: Weights) -> None:
+    def append(self, path: Ints, weights: Weights | Sequence[Weights]) -> None:
         """Go on by the next frames.
 
         Args:
             path: [F], of them.
             weights: [T or more, n], of all frames.
         """
-        if not len(path):
-            return
-        done = len(self.positions)
-        positions, near = np.empty(len(path)), np.empty(len(path))
-        for index, token in enumerate(map(int, path)):
+        for token in path.tolist():
             first = max(0, token - _REACH)
-            around = weights[done + index, first : token + _REACH + 1].astype(np.float64)
-            near[index] = around.sum()
-            place = np.arange(first, first + len(around)) + 0.5
-            positions[index] = (around @ place) / near[index] if near[index] > 0 else token + 0.5
-        latest = self.positions[-1] if done else 0.0
-        self.positions = np.concatenate((self.positions, np.maximum.accumulate(np.maximum(positions, latest))))
-        self.near = np.concatenate((self.near, near))
-        # What was final may turn out not to be on the best way; it stays, and what follows does not go behind it.
-        self.tokens = np.maximum.accumulate(np.concatenate((self.tokens, path)))
+            around = weights[len(self.positions)][first : token + _REACH + 1].tolist()
+            near = sum(around)
+            position = sum(share * (first + place + 0.5) for place, share in enumerate(around))
+            position = position / near if near > 0 else token + 0.5
+            self.near.append(near)
+            # What was final may turn out not to be on the best way; it stays, and what follows does not go behind it.
+            self.positions.append(max(position, self.positions[-1]) if self.positions else max(position, 0.0))
+            self.tokens.append(max(token, self.tokens[-1]) if self.tokens else token)
 
     def crossing(self, place: float) -> tuple[int, float] | None:
         """Find when a place is reached: the first frame that is there, and seconds; None if it is not reached yet."""
-        frame = int(np.searchsorted(self.positions, place))
+        frame = bisect_left(self.positions, place)
         if frame == len(self.positions):
             return None
         if frame == 0:
             return 0, 0.0
-        before, after = map(float, self.positions[frame - 1 : frame + 1])
+        before, after = self.positions[frame - 1], self.positions[frame]
         return frame, (frame - 0.5 + (place - before) / (after - before)) / self._frame_rate
 
     def standing_on(self, span: WordSpan) -> tuple[int, float] | None:
         """Find the first frame whose token is one of a word's, or after it, and when it begins."""
-        frame = int(np.searchsorted(self.tokens, int(span.first)))
+        frame = bisect_left(self.tokens, int(span.first))
         return None if frame == len(self.tokens) else (frame, frame / self._frame_rate)
 
     @property
@@ -104,8 +102,8 @@ class Track:
 class WordClock:
     """Gives the words of a segment, each as soon as its time is final.
 
-    Either it is given frames (`add_frames`, `end`) and finds the way itself: then its words do not depend on how many
-    frames come at a time. Or it is given the way so far (`advance`, `finish`).
+    Either it is given frames (`add_frames`, `end`) and reads the way off whoever finds it, or finds it itself: then its
+    words do not depend on how many frames come at a time. Or it is given the way so far (`advance`, `finish`).
 
     Args:
         words: of the segment.
@@ -113,39 +111,67 @@ class WordClock:
         frame_rate: frames a second.
         sample_rate: of the samples, which may be left out: then no time follows them.
         with_samples: whether `add_samples` will be called.
+        path: that somebody adds the frames to before they are given to the clock, and which keeps its scores; None:
+            the clock finds the way itself.
     """
 
     def __init__(
-        self, words: WordSpans, alignment: Alignment, *, frame_rate: float, sample_rate: int, with_samples: bool = True
+        self,
+        words: WordSpans,
+        alignment: Alignment,
+        *,
+        frame_rate: float,
+        sample_rate: int,
+        with_samples: bool = True,
+        path: MonotonePath | None = None,
     ) -> None:
         self._words = words.words
-        self._path = MonotonePath(words.num_tokens, alignment.max_step) if words.num_tokens else None
+        self._is_told = path is not None
+        if path is None and words.num_tokens:
+            path = MonotonePath(words.num_tokens, alignment.max_step)
+        self._path = path
         self._shift_s = alignment.shift_s
         self._track = Track(frame_rate)
-        self._sound = Sound(sample_rate) if with_samples else None
-        self._weights: Weights = np.zeros((0, words.num_tokens), dtype=np.float32)
+        self.sound = Sound(sample_rate) if with_samples else None
+        self._num_tokens = words.num_tokens
+        self._weights: list[Weights] = []  # [n] of each frame
         self._next = 0
         self._end_s = 0.0  # of the last word that was given
         self._is_finished = False
 
     def add_samples(self, samples: Samples) -> None:
         """Hear the next samples of the segment, as it is made: before pauses, speed and fades."""
-        if self._sound is not None:
-            self._sound.add(samples)
+        if self.sound is not None:
+            self.sound.add(samples)
 
-    def add_frames(self, weights: Weights) -> tuple[WordTime, ...]:
-        """Take the next frames, [F, n], and give the words that are final now and were not before."""
-        self._weights = np.concatenate((self._weights, weights))
-        if self._path is not None:
+    def add_frames(self, weights: Iterable[Weights]) -> tuple[WordTime, ...]:
+        """Take the next frames, [n] each, and give the words that are final now and were not before."""
+        path, track = self._path, self._track
+        if path is not None:
+            # Frame by frame, because what was final stays, whatever later frames say.
             for row in weights:
-                self._path.add(row)
-                self._track.append(self._path.trace_final(len(self._track.positions)), self._weights)
+                if not self._is_told:
+                    path.add(row)
+                self._weights.append(row)
+                track.append(path.trace_final(len(track.positions), len(self._weights)), self._weights)
         return tuple(self._take_final())
 
     def end(self) -> tuple[WordTime, ...]:
         """Give the rest of the words; all frames and samples of the segment are there."""
-        path = np.zeros(0, dtype=np.int64) if self._path is None else self._path.trace()
-        return self.finish(path, self._weights)
+        self._is_finished = True
+        self._track.extend(self.path, self._weights)
+        return tuple(self._take_final())
+
+    @property
+    def path(self) -> Ints:
+        """The best way through the frames that were given: [T]."""
+        return np.zeros(0, dtype=np.int64) if self._path is None else self._path.trace(len(self._weights))
+
+    @property
+    def weights(self) -> Weights:
+        """The frames that were given: [T, n]."""
+        nothing = np.zeros((0, self._num_tokens), dtype=np.float32)
+        return np.stack(self._weights) if self._weights else nothing
 
     def advance(self, path: Ints, weights: Weights) -> tuple[WordTime, ...]:
         """Give the words that are final now and were not before.
@@ -158,7 +184,7 @@ class WordClock:
             In order; seconds from the start of the segment, offsets into the text as given.
         """
         self._track.extend(path, weights)
-        self._weights = weights
+        self._weights = list(weights)
         return tuple(self._take_final())
 
     def finish(self, path: Ints, weights: Weights) -> tuple[WordTime, ...]:
@@ -199,7 +225,10 @@ class WordClock:
 
     def _time(self, span: WordSpan) -> WordTime | None:
         """Find the time of a word; None as long as it may change."""
-        begin, end = self._track.crossing(span.first), self._track.crossing(span.last)
+        end = self._track.crossing(span.last)
+        if end is None and not self._is_finished:
+            return None
+        begin = self._track.crossing(span.first)
         if self._is_finished:
             begin = begin or self._track.standing_on(span)
             if begin is None:
@@ -215,8 +244,8 @@ class WordClock:
         until_s = max(end_s, start_s + (_ONSET_AFTER_S if span.follows_pause else 0.0))
         if not self._is_finished and self._total_s() < until_s:
             return None
-        if confidence and self._sound is not None:
-            start_s, end_s = self._by_sound(span, self._sound, start_s, end_s, until_s)
+        if confidence and self.sound is not None:
+            start_s, end_s = self._by_sound(span, self.sound, start_s, end_s, until_s)
         total_s = self._total_s()
         start_s = min(max(start_s, self._end_s), total_s)
         return WordTime(span.text_start, span.text_end, start_s, min(max(end_s, start_s), total_s), confidence)
@@ -236,14 +265,14 @@ class WordClock:
     def _confidence(self, span: WordSpan, begin: int, end: int) -> float:
         track = self._track
         if begin < end:
-            return min(1.0, float(track.near[begin:end].mean()))
+            return min(1.0, sum(track.near[begin:end]) / (end - begin))
         # Passed within one frame: heard, if one of the frames on both sides saw it.
-        beside = self._weights[max(0, begin - 1) : begin + 1, int(span.first) : math.ceil(span.last)]
-        mass = float(beside.sum(axis=1).max(initial=0.0))
+        beside = self._weights[max(0, begin - 1) : begin + 1]
+        mass = max((float(row[int(span.first) : math.ceil(span.last)].sum()) for row in beside), default=0.0)
         return min(1.0, mass) if mass >= _LEAST_MASS else 0.0
 
     def _total_s(self) -> float:
-        return self._track.seconds if self._sound is None else self._sound.seconds
+        return self._track.seconds if self.sound is None else self.sound.seconds
 
 
 def _unheard(span: WordSpan, time_s: float) -> WordTime:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 _WINDOW_S = 0.020
+_WINDOWS_AT_ONCE = 20
 
 
 def is_silent(samples: np.ndarray, sample_rate: int, *, threshold_db: float = -60.0) -> bool:
@@ -23,10 +24,14 @@ def is_silent(samples: np.ndarray, sample_rate: int, *, threshold_db: float = -6
     if not len(samples):
         return True
     window = min(len(samples), max(1, round(_WINDOW_S * sample_rate)))
-    starts = np.arange(0, len(samples), window)
-    powers = np.add.reduceat(np.square(samples, dtype=np.float64), starts)
-    # The last window may be short; it is measured as if it were filled with silence, or one click would be loud.
-    return _to_db(float(powers.max()) / window) < threshold_db
+    # The first loud part settles it, and speech is loud soon.
+    for first in range(0, len(samples), window * _WINDOWS_AT_ONCE):
+        part = samples[first : first + window * _WINDOWS_AT_ONCE]
+        powers = np.add.reduceat(np.square(part, dtype=np.float64), np.arange(0, len(part), window))
+        # The last window may be short; it is measured as if it were filled with silence, or one click would be loud.
+        if _to_db(float(powers.max()) / window) >= threshold_db:
+            return False
+    return True
 
 
 def _to_db(power: float) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,6 +22,10 @@ from voxtral.engine.protocol import RowOutput
 from voxtral.engine.row import FrameTokens, Row
 from voxtral.engine.vocoder import Due, Outcome, Vocoder, not_finite
 from voxtral.model.voxtral import VoxtralModel
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +43,13 @@ class Group:
     def says_end(self) -> list[bool]:
         """Whether each row chose END_AUDIO; in one call, once the step is made."""
         return (self.semantic.numpy() == END_AUDIO).tolist()
+
+    @cached_property
+    def seen(self) -> npt.NDArray[np.float32]:
+        """The text weights, of a group that has some."""
+        if self.text_weights is None:
+            raise AssertionError("no row of the group is followed")
+        return self.text_weights.numpy()
 
     @cached_property
     def finite(self) -> list[bool]:
@@ -127,7 +139,7 @@ class FrameReader:
             return
         row.num_seen += 1
         if row.trace is not None:
-            row.trace.add(outputs.hidden[index], outputs.flow_state[index], outputs.audio_tokens[index])
+            row.trace.add(outputs.hidden, outputs.flow_state, outputs.audio_tokens, index)
         frame = FrameTokens(outputs.audio_tokens, index)
         if decision in ("keep", "wait"):
             row.waiting.append(frame)
@@ -157,10 +169,10 @@ class FrameReader:
 def _decide(row: Row, group: Group, index: int, *, says_end: bool) -> Decision:
     """Ask the row's follower about its frame; a frame that is made again has been shown to it before."""
     follower = row.request.follower
-    if follower is None or group.text_weights is None or not row.is_followed:
+    if follower is None or group.text_weights is None or row.num_followed < row.num_seen:
         return "end" if says_end else "keep"
     if row.num_followed == row.num_seen:
         start, stop = row.request.prompt.text_span
-        follower.see(group.text_weights[index, : stop - start].numpy())
+        follower.see(group.seen[index, : stop - start])
         row.num_followed += 1
     return follower.decide(says_end=says_end)

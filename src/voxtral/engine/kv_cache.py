@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -153,8 +154,9 @@ class SpanMemory:
         self._text_heads = text_heads if any(span.text for span in spans) else None
         self._text_pairs = () if self._text_heads is None else self._text_heads.pairs
         self._text_layers = {layer for layer, _ in self._text_pairs}
-        # Of each span, and of each head [n]; where operations are fused, a listener takes their place.
-        self._text_weights: list[list[npt.NDArray[np.float32]]] = [[] for _ in spans]
+        # [spans, tokens], of all heads together; where operations are fused, a listener takes its place.
+        num_tokens = max(span.num_text for span in spans) if self._text_pairs else 0
+        self._text_weights = np.zeros((len(spans), num_tokens), dtype=np.float32)
         self._listener: TextListener | None = None
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -163,14 +165,18 @@ class SpanMemory:
         keys.flatten(0, 1)[self._slot_mapping] = key[0].transpose(0, 1)
         values.flatten(0, 1)[self._slot_mapping] = value[0].transpose(0, 1)
         outputs: list[Tensor] = []
-        asking = self._asking_heads(layer, query)
+        scores: list[npt.NDArray[np.float32]] = []
+        asking = self._asking_heads(layer, query) if layer in self._text_layers else []
         for span in self._spans:
             seen_keys, seen_values = (
                 part[span.blocks].flatten(0, 1)[: span.num_seen].transpose(0, 1)[None] for part in (keys, values)
             )
             outputs.append(attend_causally(query[:, :, span.start : span.stop], seen_keys, seen_values))
             if asking and span.text is not None:
-                self._listen(asking, seen_keys[0], span.text, span.start)
+                text_keys = seen_keys[0, :, slice(*span.text)].float().numpy()
+                scores += [text_keys[head].dot(queries[span.start]) for head, queries in asking]
+        if scores:
+            self._listen(scores)
         num_padding = query.shape[2] - self._spans[-1].stop
         if num_padding:
             outputs.append(outputs[0].new_zeros(1, num_padding, outputs[0].shape[2]))
@@ -183,11 +189,7 @@ class SpanMemory:
             return None
         if self._listener is not None:
             return self._listener.weigh(self._pages.keys)
-        weights = np.zeros((len(self._spans), max(span.num_text for span in self._spans)), dtype=np.float32)
-        for row, parts in zip(weights, self._text_weights, strict=True):
-            for part in parts:
-                row[: len(part)] += part
-        return torch.as_tensor(weights / len(self._text_pairs))
+        return torch.as_tensor(self._text_weights / len(self._text_pairs))
 
     def attend_rotating(self, layer: int, projections: tuple[Tensor, Tensor, Tensor], rotation: Rotation) -> Tensor:
         """See FusedMemory."""
@@ -206,29 +208,30 @@ class SpanMemory:
 
         By numpy, because these are a few hundred numbers, and torch would take ten times as long over them.
         """
-        if layer not in self._text_layers:
-            return []
-        group = query.shape[1] // self._pages.keys[layer].shape[2]
+        group = query.shape[1] // self._pages.keys.shape[3]
         scale = query.shape[3] ** -0.5
         heads = [head for number, head in self._text_pairs if number == layer]
-        return [(head // group, query[0, head].float().numpy() * scale) for head in heads]
+        queries = query.float().numpy()[0]
+        return [(head // group, queries[head] * scale) for head in heads]
 
-    def _listen(
-        self,
-        asking: list[tuple[int, npt.NDArray[np.float32]]],
-        seen_keys: Tensor,
-        text: tuple[int, int],
-        place: int,
-    ) -> None:
-        """Note what the chosen heads of a layer see of a text; seen_keys [Hkv, n, Dh]."""
-        start, stop = text
-        keys: dict[int, npt.NDArray[np.float32]] = {}
-        for head, queries in asking:
-            if head not in keys:
-                keys[head] = seen_keys[head, start:stop].float().numpy()
-            scores = keys[head] @ queries[place]
-            shares = np.exp(scores - scores.max())
-            self._text_weights[place].append(shares / shares.sum())
+    def _listen(self, scores: list[npt.NDArray[np.float32]]) -> None:
+        """Note what the chosen heads of a layer see of the texts.
+
+        Args:
+            scores: [n] of each span that has a text and each head, in this order.
+        """
+        # End to end, so that there are few operations; a row's shares come out the same whatever stands beside it.
+        sizes = [len(part) for part in scores]
+        starts = [0, *accumulate(sizes[:-1])]
+        shares = np.concatenate(scores)
+        shares -= np.maximum.reduceat(shares, starts).repeat(sizes)
+        np.exp(shares, out=shares)
+        parts = [shares[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+        shares /= np.array([np.add.reduce(part) for part in parts]).repeat(sizes)
+        places = [span.start for span in self._spans if span.text]
+        num_heads = len(parts) // len(places)
+        for number, part in enumerate(parts):
+            self._text_weights[places[number // num_heads], : len(part)] += part
 
     @cached_property
     def _paged_spans(self) -> PagedSpans:

@@ -98,12 +98,13 @@ class GenerationTrace:
     audio_tokens: list[Tensor] = field(default_factory=list["Tensor"])
     is_brief: bool = False
 
-    def add(self, hidden: Tensor, flow_state: Tensor, audio_tokens: Tensor) -> None:
-        """Note a frame."""
-        self.audio_tokens.append(audio_tokens.clone())
+    def add(self, hidden: Tensor, flow_states: Tensor, audio_tokens: Tensor, index: int) -> None:
+        """Note a frame: row `index` of what a step made, [B, D], [B, A] and [B, K]."""
+        # Tokens are so few that those of the other rows may live on with them.
+        self.audio_tokens.append(audio_tokens[index])
         if not self.is_brief:
-            self.hidden.append(hidden.clone())
-            self.flow_states.append(flow_state.clone())
+            self.hidden.append(hidden[index].clone())
+            self.flow_states.append(flow_states[index].clone())
 
     def drop(self, num_frames: int, *, before_last: bool) -> None:
         """Forget the last frames, or those before the last one."""

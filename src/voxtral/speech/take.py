@@ -15,10 +15,12 @@ from voxtral.engine.noise import derive_seed
 from voxtral.types import Finding, FinishReason, SegmentCheck, Timing, WordTime
 
 if TYPE_CHECKING:
-    from voxtral.align.alignment import Alignment
+    import numpy.typing as npt
+
     from voxtral.align.follow import Follower
     from voxtral.align.pace import KnownPace
     from voxtral.align.signals import SpokenSegment
+    from voxtral.align.words import WordSpans
     from voxtral.engine.sequence import GenerationHandle, GenerationTrace
     from voxtral.speech.plan import PlannedSegment, SpeechPlan
     from voxtral.types import AudioChunk, Samples
@@ -106,7 +108,7 @@ class Take:
         self._timer.add_samples(chunk.samples)
         # Frames that have not been heard may be dropped yet; and so it does not hang on how far the engine is.
         words = self._timer.advance(self._num_frames_heard)
-        return replace(chunk, words=words) if self._plan.timestamps else chunk
+        return replace(chunk, words=words) if words and self._plan.timestamps else chunk
 
     @property
     def _num_frames_heard(self) -> int:
@@ -144,25 +146,22 @@ class Take:
         from voxtral.align.checks import check_speech, unchecked_speech
 
         plan, text, stop = self._plan, self.segment.text, self.handle.stop
-        if self._follower is None or not self._is_followed or plan.alignment is None:
+        if self._timer is None or not self._is_followed or plan.alignment is None:
             span = (text.start, text.end)
             return unchecked_speech(text.text, span, self.samples, plan.sample_rate, stop=stop, known=known)
-        return check_speech(self._as_spoken(self._follower, plan.alignment), plan.alignment)
+        return check_speech(self._as_spoken(self._timer), plan.alignment)
 
-    def _as_spoken(self, follower: Follower, alignment: Alignment) -> SpokenSegment:
-        from voxtral.align.path import find_path
+    def _as_spoken(self, timer: _Timer) -> SpokenSegment:
         from voxtral.align.signals import SpokenSegment
 
         num_frames, plan = self.handle.stats.num_frames, self._plan
-        nothing = np.zeros((0, follower.words.num_tokens), dtype=np.float32)
-        weights = np.stack(follower.weights[:num_frames]) if num_frames else nothing
         codes = None if self._trace is None else [frame.numpy() for frame in self._trace.audio_tokens[:num_frames]]
         return SpokenSegment(
             spoken=self.segment.text.text,
-            words=follower.words,
-            times=self._all_times(follower),
-            weights=weights,
-            path=find_path(weights, alignment.max_step),
+            words=timer.spans,
+            times=self._all_times(timer.spans),
+            weights=timer.clock.weights,
+            path=timer.clock.path,
             samples=self.samples,
             sample_rate=plan.sample_rate,
             frame_rate=plan.frame_rate,
@@ -171,11 +170,12 @@ class Take:
             language=plan.language.code,
             codes=np.stack(codes) if codes else None,
             text_end=None if self.rest is None else self.text_end,
+            sound=timer.clock.sound,
         )
 
-    def _all_times(self, follower: Follower) -> tuple[WordTime, ...]:
+    def _all_times(self, spans: WordSpans) -> tuple[WordTime, ...]:
         """Give the times of all words of the segment; those that another take says have no length."""
-        missing = follower.words.words[len(self.words) :]
+        missing = spans.words[len(self.words) :]
         end_s = self._num_samples / self._plan.sample_rate
         return self.words + tuple(WordTime(word.text_start, word.text_end, end_s, end_s, 0.0) for word in missing)
 
@@ -265,31 +265,36 @@ class _Timer:
         if plan.alignment is None:
             raise AssertionError("a text was followed without an alignment")
         self.words: tuple[WordTime, ...] = ()
+        self.spans = follower.words
         self._follower = follower
         self._num_frames = 0
-        self._clock = WordClock(
-            follower.words, plan.alignment, frame_rate=plan.frame_rate, sample_rate=plan.sample_rate
+        self.clock = WordClock(
+            follower.words,
+            plan.alignment,
+            frame_rate=plan.frame_rate,
+            sample_rate=plan.sample_rate,
+            path=follower.path,
         )
 
     def add_samples(self, samples: Samples) -> None:
-        self._clock.add_samples(samples)
+        self.clock.add_samples(samples)
 
     def advance(self, num_frames: int) -> tuple[WordTime, ...]:
         """Give the words that are final now that so many frames have been heard."""
         # Even without new frames: a word may have waited for samples alone.
-        return self._note(self._clock.add_frames(self._new_rows(num_frames)))
+        return self._note(self.clock.add_frames(self._new_rows(num_frames)))
 
     def finish(self, num_frames: int, text_end: int) -> tuple[WordTime, ...]:
         """Give the words that are left, but those of a part of the text that is spoken by another take."""
-        left = self._clock.add_frames(self._new_rows(num_frames)) + self._clock.end()
+        left = self.clock.add_frames(self._new_rows(num_frames)) + self.clock.end()
         kept = (word for word in left if word.text_start < text_end)
         # A place in the middle of a word makes it one on both sides.
         return self._note(tuple(replace(word, text_end=min(word.text_end, text_end)) for word in kept))
 
-    def _new_rows(self, num_frames: int) -> np.ndarray:
+    def _new_rows(self, num_frames: int) -> list[npt.NDArray[np.float32]]:
         new = self._follower.weights[self._num_frames : num_frames]
         self._num_frames += len(new)
-        return np.stack(new) if new else np.zeros((0, self._follower.words.num_tokens), dtype=np.float32)
+        return new
 
     def _note(self, words: tuple[WordTime, ...]) -> tuple[WordTime, ...]:
         self.words += words

@@ -236,8 +236,14 @@ class SpeechHandle(BoundToProcess):
             return None
         from voxtral.align.follow import Follower, FollowLimits
 
-        limits = FollowLimits.from_thresholds(alignment.thresholds)
-        return Follower(script.words(segment), alignment.max_step, limits, is_strict=self._plan.keep_to_text)
+        plan = self._plan
+        return Follower(
+            script.words(segment),
+            alignment.max_step,
+            FollowLimits.from_thresholds(alignment.thresholds),
+            is_strict=plan.keep_to_text,
+            is_timed=plan.timestamps or plan.verify != "off",
+        )
 
     def _time_left(self) -> float:
         left = self._submitted_at + self._deadline_s - time.perf_counter()

@@ -17,7 +17,7 @@ def _list(ahead_s: float) -> tuple[WordSpans, Track, np.ndarray]:
     """Give words of 0.32 s with pauses of 0.16 s, and a way that is ahead of them."""
     words = spoken_words(TEXT, TEXT, verbatim_sources(0, len(TEXT)), [char.encode() for char in TEXT])
     track = Track(12.5)
-    track.positions = np.arange(len(TEXT)) + 0.5
+    track.positions = [token + 0.5 for token in range(len(TEXT))]
     rng = np.random.default_rng(0)
     power = np.array([0.1 if char.isalpha() else 1e-5 for char in TEXT]).repeat(round(0.08 * RATE))
     power = np.concatenate((np.full(round(ahead_s * RATE), 1e-5), power))

@@ -92,6 +92,28 @@ def test_where_the_outermost_ways_have_met_all_have(seed: int, num_tokens: int, 
         assert len(given_out) >= num_final
 
 
+@given(seed=st.integers(0, 10_000), num_tokens=st.integers(1, 20))
+def test_where_scores_are_kept_an_earlier_frame_says_what_it_said(seed: int, num_tokens: int) -> None:
+    rng = np.random.default_rng(seed)
+    path = MonotonePath(num_tokens, 3, keeps_scores=True)
+    said: list[tuple[list[int], int, list[int]]] = []
+    for frame in range(8):
+        path.add(rng.dirichlet(np.full(num_tokens, 0.2)).astype(np.float32))
+        said.append((path.trace().tolist(), path.num_final(), path.trace_final(frame // 2).tolist()))
+    for frame, (trace, num_final, final) in enumerate(said):
+        assert path.trace(frame + 1).tolist() == trace
+        assert path.num_final(frame + 1) == num_final
+        assert path.trace_final(frame // 2, frame + 1).tolist() == final
+
+
+def test_what_was_not_kept_cannot_be_asked_for() -> None:
+    path = MonotonePath(3, 2)
+    for _ in range(2):
+        path.add(np.full(3, 1 / 3, dtype=np.float32))
+    with pytest.raises(AssertionError, match="1 of 2 frames, and no scores were kept"):
+        path.trace(1)
+
+
 def test_nothing_added_is_no_path() -> None:
     assert len(MonotonePath(3, 2).trace()) == 0
     assert MonotonePath(3, 2).num_final() == 0

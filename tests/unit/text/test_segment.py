@@ -395,9 +395,9 @@ def test_time_grows_with_the_length_and_not_with_its_square(unit: str, limits: t
         text = unit * (size // len(unit))
         return lambda: sum(1 for _ in split_text(text, min_chars=limits[0], max_chars=limits[1]))
 
-    base = max(min(_cpu_seconds(work(6_000)) for _ in range(2)), 0.002)
+    base = max(min(_cpu_seconds(work(3_000)) for _ in range(2)), 0.002)
     # Sixteen times the text: 16 times the time if linear, 256 times if quadratic. A second look only after a slow one.
-    assert any(_cpu_seconds(work(96_000)) < 64 * base for _ in range(2))
+    assert any(_cpu_seconds(work(48_000)) < 64 * base for _ in range(2))
 
 
 # Rewritten texts -------------------------------------------------------------------------------------
