@@ -15,6 +15,7 @@ from voxtral.text.language import LANGUAGES
 from voxtral.text.language_data import SentenceWords, WordSet, load_language
 
 _LAST_TOKEN = re.compile(r"[^\s\"“”„«»‹›()\[\]{}/…!?]{1,24}$")
+_ELIDED = re.compile(r"^[^\W\d_]{1,5}['’](?=[^\W\d_])")
 _WORD_BEFORE = re.compile(r"([^\W\d_]{1,12})\s{1,3}$")
 _GOES_ON_AS_RANGE = re.compile(r"\s{0,2}[-–]\s?\d")
 _ROMAN = re.compile(r"[IVXLC]{1,6}")
@@ -60,8 +61,8 @@ def is_abbreviation(text: str, point: int, following: str, sentence_start: int) 
     found = _LAST_TOKEN.search(text, max(0, point - 24), point)
     if found is None:
         return False
-    # "l'art. 5" and "dell’avv. Rossi" have an article in front.
-    token = re.split("['’]", found.group().rstrip("°ºª"))[-1].lstrip("‘*_~`-–—")
+    # "l'Avv." and "l’art." are an elided article and an abbreviation.
+    token = _ELIDED.sub("", found.group().lstrip("'’‘*_~`-–—")).rstrip("°ºª")
     folded = token.casefold()
     words = _lists().words
     if folded in words.abbreviations_at_end:

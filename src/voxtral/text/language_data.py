@@ -15,6 +15,9 @@ from types import MappingProxyType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from voxtral.errors import LanguageFileError
+from voxtral.text.tables.phones import PhoneWords
+from voxtral.text.tables.shorthand import Shorthand
+from voxtral.text.tables.spelled import SpelledWords
 
 Words = tuple[str, ...]
 WordSet = frozenset[str]
@@ -169,6 +172,9 @@ class LanguageData:
     sentences: SentenceWords = field(default_factory=SentenceWords)
     numbers: Grammar | None = None
     kana: KanaWords | None = None
+    spelled: SpelledWords | None = None
+    phones: PhoneWords | None = None
+    shorthand: Shorthand | None = None
 
 
 @cache

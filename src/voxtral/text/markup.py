@@ -49,6 +49,9 @@ _INLINE_TAGS = _words(
     "sub sup time tt u var wbr"
 )
 _SPACE_TAGS = _words("br button dd dt hr img input label li option select td th tr")
+# Tags that HTML lets stand alone. Others come in pairs: a lone "<q>" is a key, "<A>" a speaker, "<title>" a blank to
+# fill in.
+_LONE_TAGS = _words("wbr br dd dt hr li p td th tr rp rt")
 _BLOCK_TAGS = _words(
     "article aside blockquote body caption center details div dl fieldset figcaption figure footer form h1 h2 h3 h4 "
     "h5 h6 head header html link main meta nav ol p pre script section style summary table tbody tfoot thead title ul"
@@ -65,8 +68,8 @@ def strip_markup(draft: Draft, language: str) -> Draft:
             marker beside another one.
 
     Returns:
-        The text without headings' signs, list and quote markers, emphasis, link targets and tags. An
-        item of a list and a row of a table get a comma or semicolon where another one follows and
+        The text without headings' signs, bullets, quote markers, emphasis, link targets and tags. The number
+        of an item stays. An item of a list and a row of a table get a comma or semicolon where another one follows and
         they end without punctuation, because their line break is lost in speech.
     """
     parts: list[Draft] = []
@@ -120,11 +123,20 @@ def _line_edits(text: str, language: str) -> Iterator[Edit]:
     """Remove what marks whole lines, and separate list items and table rows."""
     lines = list(_LINE.finditer(text))
     kinds = [_line_kind(line.group()) for line in lines]
+    in_table = False
     for index, (line, kind) in enumerate(zip(lines, kinds, strict=True)):
         next_kind = kinds[index + 1] if index + 1 < len(lines) and lines[index + 1].start() == line.end() + 1 else ""
-        if kind == "ordered" and language == "de" and "ordered" not in (kinds[index - 1] if index else "", next_kind):
+        is_alone = "ordered" not in (kinds[index - 1] if index else "", next_kind)
+        if kind == "ordered" and language == "de" and is_alone and ")" not in line.group()[:12]:
             kind = "text"
-        yield from _one_line_edits(line.group(), line.start(), kind, next_kind)
+        # A rule with pipes stands below the names of columns and above their rows.
+        is_next = index > 0 and lines[index - 1].end() + 1 == line.start()
+        in_table = "|" in line.group() and (kind == "rule" or (in_table and is_next))
+        is_head = next_kind == "rule" and "|" in lines[index + 1].group()
+        if kind == "text" and (in_table or is_head):
+            kind = "cells"
+        mark = "," if language == "de" else "."
+        yield from _one_line_edits(line.group(), line.start(), kind, next_kind, mark)
 
 
 def _line_kind(line: str) -> str:
@@ -136,15 +148,15 @@ def _line_kind(line: str) -> str:
         kind = "heading"
     elif _BULLET.match(content):
         kind = "bullet"
-    elif ordered := _ORDERED.match(content):
-        kind = "ordered" if ordered.group(1) == "." else "bullet"
+    elif _ORDERED.match(content):
+        kind = "ordered"
     elif content.startswith("|"):
         kind = "row"
     return kind
 
 
-def _one_line_edits(line: str, offset: int, kind: str, next_kind: str) -> Iterator[Edit]:
-    """List the edits of one line that starts at `offset`."""
+def _one_line_edits(line: str, offset: int, kind: str, next_kind: str, after_number: str) -> Iterator[Edit]:
+    """List the edits of one line that starts at `offset`; `after_number` is for the number of an item."""
     start = _match_end(_QUOTE_PREFIX, line)
     end = len(line.rstrip())
     if kind == "rule":
@@ -152,20 +164,29 @@ def _one_line_edits(line: str, offset: int, kind: str, next_kind: str) -> Iterat
         return
     if kind == "heading":
         start = _match_end(_HEADING, line, start)
-    elif kind in {"bullet", "ordered"}:
-        start = max(_match_end(_BULLET, line, start), _match_end(_ORDERED, line, start))
+    elif kind == "bullet":
+        start = _match_end(_BULLET, line, start)
     if start and line[:start].strip():
         yield Edit(offset, offset + start)
     if kind == "heading":
         tail = _HEADING_TAIL.search(line, start)
         yield Edit(offset + (tail.start() if tail else end), offset + len(line), "\n" if next_kind else "")
     elif kind in {"bullet", "ordered"}:
+        if number := _ORDERED.match(line, start) if kind == "ordered" else None:
+            # "see step 2": the number is content. In German its point would make an ordinal of it.
+            yield Edit(offset + number.start(1), offset + number.end(), after_number + " ")
         yield from _separator(line, offset, ",", next_kind in {"bullet", "ordered"})
     elif kind == "row":
         yield from _row_edits(line, offset, start, next_kind == "row")
-    else:
+    elif kind == "cells" or _has_titles(line[start:end]):
         for pipe in _SPACED_PIPE.finditer(line, start, end):
             yield Edit(offset + pipe.start(), offset + pipe.end(), ", ")
+
+
+def _has_titles(line: str) -> bool:
+    """Tell whether pipes part titles ("Home | About") and are not part of a command ("ls | wc")."""
+    cells = [cell.lstrip("\"'“„«*_`([") for cell in _SPACED_PIPE.split(line)]
+    return all(cell and not cell[0].islower() and (cell[0].isalnum()) for cell in cells)
 
 
 def _row_edits(line: str, offset: int, start: int, has_next: bool) -> Iterator[Edit]:
@@ -222,6 +243,7 @@ def _inline_edits(text: str) -> list[Edit]:
     """Remove escapes, code marks, tags and emphasis, paragraph by paragraph."""
     tokens = list(_INLINE.finditer(text))
     closers = _code_closers(tokens)
+    paired = _paired_tags(tokens)
     emphasis = _Emphasis(text)
     edits: list[Edit] = []
     index = 0
@@ -235,7 +257,7 @@ def _inline_edits(text: str) -> list[Edit]:
             edits += (Edit(token.start(), token.end()), Edit(closer.start(), closer.end()))
             index = closers[index]
         elif kind == "angle":
-            edits += _angle_edits(token.group(), token.start())
+            edits += _angle_edits(token.group(), token.start(), paired)
         elif kind == "mark":
             edits += emphasis.meet(token.start(), token.end())
         elif kind == "gap":
@@ -261,12 +283,24 @@ def _code_closers(tokens: list[re.Match[str]]) -> dict[int, int]:
     return closers
 
 
-def _angle_edits(token: str, offset: int) -> Iterator[Edit]:
+def _paired_tags(tokens: list[re.Match[str]]) -> set[str]:
+    """List the names of tags that are opened and closed."""
+    sides: dict[str, set[bool]] = {}
+    for token in tokens:
+        if token.lastgroup == "angle" and (tag := _TAG.fullmatch(token.group()[1:-1])):
+            sides.setdefault(tag.group(1), set()).add(token.group()[1] == "/")
+    return {name for name, found in sides.items() if len(found) == 2}
+
+
+def _angle_edits(token: str, offset: int, paired: set[str]) -> Iterator[Edit]:
     """Remove a tag that HTML knows, or the brackets around an address; leave "<3" and "List<int>"."""
     inner = token[1:-1]
     end = offset + len(token)
     tag = _TAG.fullmatch(inner)
     name = tag.group(1).lower() if tag else ""
+    is_paired = tag is not None and tag.group(1) in paired
+    if not is_paired and name not in _LONE_TAGS and "=" not in inner and not inner.endswith("/"):
+        name = ""
     if name in _INLINE_TAGS:
         yield Edit(offset, end)
     elif name in _SPACE_TAGS:

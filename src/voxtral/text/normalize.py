@@ -47,6 +47,8 @@ _PICTOGRAPH = (
 _EMOJI_PART = rf"(?:[{_PICTOGRAPH}]|[0-9#*]\ufe0f?\u20e3|[^\w\s]\ufe0f)[\ufe0e\ufe0f\u200d\u20e3\U000e0020-\U000e007f]*"
 _EMOJI = re.compile(rf"{_EMOJI_PART}(?:[ \t]*{_EMOJI_PART})*")
 
+_KEYCAP = re.compile("([0-9])\ufe0f?\u20e3|\U0001f51f")
+
 _SPACE = re.compile(r"\s+")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
@@ -256,11 +258,20 @@ def _remove_unspoken(draft: Draft) -> Draft:
 
 
 def _emoji_edits(text: str) -> Iterator[Edit]:
-    """Remove emoji; leave no space before punctuation, and one where words would grow together."""
+    """Remove emoji; leave no space before punctuation, and one where words would grow together.
+
+    A digit on a key stays: it numbers what follows. This is also the place where emoji would be named.
+    """
     taken = 0
     for emoji in _EMOJI.finditer(text):
         start, end = emoji.span()
         following = text[end : end + 1]
+        if keycaps := _keycaps(emoji.group()):
+            before = "" if start == 0 or text[start - 1].isspace() else " "
+            after = "" if following in ".,!?;:…)" else " "
+            yield Edit(start, end, before + keycaps + after)
+            taken = end
+            continue
         if following in ".,!?;:…)]}»”" and following:
             while start > taken and text[start - 1] in " \t":
                 start -= 1
@@ -268,6 +279,11 @@ def _emoji_edits(text: str) -> Iterator[Edit]:
         else:
             yield Edit(start, end, " ")
         taken = end
+
+
+def _keycaps(emoji: str) -> str:
+    """Give the digits on keys; "" for other emoji."""
+    return " ".join(found.group(1) or "10" for found in _KEYCAP.finditer(emoji))
 
 
 def _invisible_edits(text: str) -> Iterator[Edit]:

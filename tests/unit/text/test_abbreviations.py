@@ -20,6 +20,7 @@ def _is_abbreviation(text: str) -> bool:
         *("وصل د. أحمد", "और डॉ. शर्मा"),
         *("pears, etc. and", "Äpfel usw. und", "pere, ecc. e", "peren, enz. en"),
         *("So no. 5", "So Nr. 7", "So pág. 9", "So Oct. 5", "So okt. 5", "So नं. 5"),
+        *("È l'Avv. Cassioni", "Selon l’art. 5", "Sono l'Ing. Mengozzi"),
         *("So EE.UU. y", "So J. Sartre", "So z.B. Köln", "So U.S.A. Today"),
         *(
             "Ist l'Avv. Rossi",

@@ -62,7 +62,6 @@ def test_invisible_characters(written: str, spoken: str) -> None:
         "😀",
         "👨‍👩‍👧",
         "🇩🇪",
-        "1️⃣",
         "#️⃣",
         "👍🏽",
         "❤️",
@@ -79,6 +78,10 @@ def test_invisible_characters(written: str, spoken: str) -> None:
 def test_emoji_go_whole(emoji: str) -> None:
     assert normalize(f"Hi{emoji}there {emoji} {emoji}, ok {emoji}.", "en").text == "Hi there, ok."
     assert normalize(emoji, "en").text == ""
+
+
+def test_a_digit_on_a_key_stays() -> None:
+    assert normalize("Hi1️⃣there 2️⃣ 3️⃣, 🔟.", "en").text == "Hi one there two three, ten."
 
 
 @pytest.mark.parametrize("text", ["© ™ ® ♯ → ① ❶ + ° § ※ :-)", "No emoji: * # x"])

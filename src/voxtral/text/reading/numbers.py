@@ -1,4 +1,4 @@
-"""Finding numbers in a text and writing them out: integers, decimals, money, percentages, ordinals, phones.
+"""Finding numbers in a text and writing them out: integers, decimals, money, percentages, ordinals.
 
 Reads the thousands and decimal separators of the language. What it does not recognise with certainty,
 such as dates, times, versions, addresses and digits inside of words, stays as it is. `spelling.py` has
@@ -23,18 +23,6 @@ from voxtral.text.spelling import MAX_DIGITS
 _INDIC_MARKS = "\u0900-\u0903\u093a-\u094f"
 # Two currency signs may differ only in the letters before the dollar; others, such as "C$", are not ours.
 _CURRENCY_SIGN = r"(?:(?:US|R)?\$|[€£¥₹])"
-# International, with a trunk zero, North American with and without area code, and card numbers. Each
-# has a bounded number of ways to match.
-_PHONE = r"""
-      (?=\+(?:[ ()-]{0,2}\d){7,15}(?!\d)) \+\d{1,15}(?:[ -]\(?\d{1,10}\)?){0,6}(?!\d)
-    | (?=\(?0(?:[ /()-]{0,2}\d){6,14}(?!\d)) \(?0\d{1,5}\)?(?:[ /-]\d{2,}){1,5}(?!\d)
-    | \(\d{3}\)[ ]?\d{3}[.-]\d{4}(?!\d)
-    | \d{3}(?P<join>[.-])\d{3}(?P=join)\d{4}(?!\d)
-    | \d{3}-(?!\d\d00)\d{4}(?!\d)
-    | (?:\d{4}[ -]){3}\d{4}(?!\d)
-"""
-_DATE_LIKE = re.compile(r"\d{1,2}([-/ ])\d{1,2}\1\d{2,4}")
-
 _RANGE = re.compile(r"(\d[\d.,]*)[-–−](\d[\d.,]*)")
 _COMMA_LIST = re.compile(r"\d+(?:,\d+)+")
 
@@ -92,8 +80,6 @@ class _Finder:
     def _spell(self, token: re.Match[str]) -> Edit | None:
         if not self._is_free(token):
             return None
-        if token.group("phone"):
-            return self._replace(token, self._phone(token.group("phone")))
         chain = to_ascii(token.group("chain"))
         signed = bool(token.group("sign"))
         span = _RANGE.fullmatch(chain)
@@ -219,13 +205,6 @@ class _Finder:
             return None
         return ", ".join(self._plain(number) for number in numbers)
 
-    def _phone(self, written: str) -> str | None:
-        groups = re.findall(r"\d+", to_ascii(written))
-        if not 7 <= sum(map(len, groups)) <= 16 or _DATE_LIKE.fullmatch(written):
-            return None
-        plus = self._grammar.plus + " " if written.startswith("+") else ""
-        return plus + ", ".join(self._speller.digits(group) for group in groups)
-
     # German ---------------------------------------------------------------------------------------
 
     def _before_point(self, token: re.Match[str], number: Numeral, ordinals: PointOrdinals) -> Edit | None:
@@ -262,7 +241,6 @@ def _token_pattern(grammar: Grammar) -> re.Pattern[str]:
     return re.compile(
         rf"""
           (?P<skip>(?:https?|ftp)://\S+|www\.\S+)
-        | (?P<phone>{_PHONE})
         | (?P<sign>[-−+])?
           (?:(?P<before>{_CURRENCY_SIGN})[ {NO_BREAK}]?)?
           (?P<chain>

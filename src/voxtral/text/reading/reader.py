@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from voxtral.text.reading.claims import Claim, settle
+from voxtral.text.edits import Draft
+from voxtral.text.reading.addresses import address_claims
+from voxtral.text.reading.claims import Claim, edits_of, settle
+from voxtral.text.reading.codes import code_claims
+from voxtral.text.reading.electronic import electronic_claims
 from voxtral.text.reading.numbers import number_claims
+from voxtral.text.reading.phones import phone_claims
+from voxtral.text.reading.shorthand import shorthand_claims
 from voxtral.text.reading.written import Written
 
 Rule = Callable[[Written], Iterator[Claim]]
 
-RULES: tuple[Rule, ...] = (number_claims,)
+RULES: tuple[Rule, ...] = (
+    electronic_claims,
+    number_claims,
+    phone_claims,
+    code_claims,
+    address_claims,
+    shorthand_claims,
+)
 
 
 def find_claims(written: Written, given: Iterable[Claim] = ()) -> list[Claim]:
@@ -24,3 +37,14 @@ def find_claims(written: Written, given: Iterable[Claim] = ()) -> list[Claim]:
     for rule in RULES:
         claims += rule(written)
     return settle(claims, len(written.text))
+
+
+def read_aloud(draft: Draft, language: str, region: str = "") -> Draft:
+    """Write a text as it is said, by the rules alone.
+
+    Args:
+        draft: the text, without markup.
+        language: a code of `LANGUAGES`.
+        region: of the language, such as GB; "" where none is said.
+    """
+    return draft.apply(edits_of(find_claims(Written(draft.text, language, region))))

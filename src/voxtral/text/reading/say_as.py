@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 
 from voxtral.text.edits import Draft
-from voxtral.text.reading.claims import edits_of
 from voxtral.text.reading.numerals import to_ascii
-from voxtral.text.reading.reader import find_claims
+from voxtral.text.reading.reader import read_aloud
 from voxtral.text.reading.written import Written
 from voxtral.text.ssml import Asked
 
@@ -47,8 +46,7 @@ def say_as(text: str, asked: Asked, written: Written) -> str:
 
 
 def _by_rules(text: str, written: Written) -> str:
-    own = Written(text, written.language, written.region)
-    return Draft.of(text).apply(edits_of(find_claims(own))).text
+    return read_aloud(Draft.of(text), written.language, written.region).text
 
 
 def _letters(text: str, written: Written) -> list[str]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import pytest
 
 from voxtral.text.edits import Draft
-from voxtral.text.reading.claims import edits_of
-from voxtral.text.reading.reader import find_claims
-from voxtral.text.reading.written import Written
+from voxtral.text.reading.reader import read_aloud
 
 
 def _spell(text: str, language: str) -> str:
-    return Draft.of(text).apply(edits_of(find_claims(Written(text, language)))).text
+    return read_aloud(Draft.of(text), language).text
 
 
 @pytest.mark.parametrize(
@@ -97,34 +95,16 @@ def test_numbers_are_written_out(language: str, written: str, spoken: str) -> No
 
 
 @pytest.mark.parametrize(
-    "written", ["+49 30 1234567", "+49301234567", "(555) 123-4567", "555-1234", "4111 1111 1111 1111"]
-)
-def test_phone_and_card_numbers_are_digits(written: str) -> None:
-    digits = [char for char in written if char.isdigit()]
-    names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-    spoken = _spell(f"at {written}.", "en")
-    assert spoken.replace(",", "").removesuffix(".").split() == [
-        "at",
-        *(["plus"] if written.startswith("+") else []),
-        *(names[int(digit)] for digit in digits),
-    ]
-
-
-@pytest.mark.parametrize(
     ("language", "text"),
     [
-        ("en", "MP3 H2O v2 B52 1990s 3D 5km x²"),
-        ("en", "COVID-19 GPT-4 F-16 page-2.html"),
-        ("en", "v1.2.3 1.2.3 192.168.0.1 12.3.2024 2024-01-15 01/02/2024"),
-        ("en", "10:30 1/2 24/7 2+2=4 10^6 x=5 a@163.com"),
-        ("en", "http://a.b/1/2?c=3 www.x.com/4 ftp://5"),
+        ("en", "1990s x² 12.3.2024 2024-01-15 01/02/2024"),
+        ("en", "10:30 1/2 24/7 2+2=4 10^6 x=5"),
         ("en", "3-2 747-400 2019-20 5%-10%"),
         ("en", "C$5 $5M $5bn 5₽ 20 °C 20° 5'10\" .5 #5"),
         ("en", "10² 5½ 5\u0301"),
         ("de", "24.12. und 24. 12. und 1.-3. Mai"),
         ("de", "1. Kapitel"),
         ("de", "1 Apfel, 1 Million €"),
-        ("de", "192.168.100.200"),
         ("fr", "21 pages et 1 chat"),
         ("es", "1 casa"),
         ("hi", "5वीं"),
