@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Unpack
 import torch
 
 from voxtral.align.known import KnownAlignment
+from voxtral.audio.reference import PreparedClip
 from voxtral.audio.source import AudioSource
 from voxtral.cloning.options import Refine, parse_refine
 from voxtral.config import ModelConfig
@@ -316,7 +317,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
 
     def create_voice(
         self,
-        reference_audio: AudioSource,
+        reference_audio: AudioSource | PreparedClip,
         name: str = "cloned",
         metadata: Mapping[str, str] | None = None,
         *,

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,11 +25,17 @@ import pytest
 import soundfile
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, expect, sync_playwright
 
+from checkpoints import BRIEF, strip_encoder
 from serving import Serving, serving
+from spoken_clips import spoken_file
 from voxtral.audio.encode import FORMATS
 from voxtral.audio.pcm import to_int16
 from voxtral.audio.writers import can_write
+from voxtral.cloning import search
+from voxtral.cloning.options import RefineProgress
+from voxtral.errors import NumericsError
 from voxtral.server.service import Utterance
+from voxtral.server.voice_jobs import VoiceJob
 from voxtral.tts import VoxtralTTS
 from word_times import give_words, words_of
 
@@ -689,3 +696,105 @@ def test_it_fits_a_phone_in_both_colour_schemes(visit: Callable[..., Visit]) -> 
     dark = seen.page.evaluate(brightness)
     seen.page.emulate_media(color_scheme="light")
     assert max(dark) < 64 < 192 < min(seen.page.evaluate(brightness))
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A server on a small model without encoder, which searches for voices."""
+    folder = strip_encoder(BRIEF, tmp_path_factory.mktemp("without-encoder") / "brief")
+    with pytest.MonkeyPatch.context() as patch:
+        # What the presets tell is found out in a moment, and each step is a slice.
+        for name, value in (("_MAX_FRAMES", 60), ("_DECODED_FRAMES", 30), ("_SLICE_S", 0.0)):
+            patch.setattr(search, name, value)
+        with VoxtralTTS.from_pretrained(folder, device="cpu") as tts, serving(tts, refine=8) as running:
+            yield running
+
+
+def open_bare(visit: Callable[..., Visit], bare: Serving) -> Visit:
+    seen = visit(bare.url, has_voices=False)
+    seen.wait_for("() => !document.getElementById('cloning').hidden")
+    return seen
+
+
+def fill_keep_form(seen: Visit, name: str) -> None:
+    seen.page.fill("#keep-name", name)
+    seen.page.fill("#keep-speaker", name)
+    seen.page.check("#keep-consent")
+
+
+def test_a_clip_is_prepared_where_there_is_no_encoder(
+    visit: Callable[..., Visit], bare: Serving, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gate, look = threading.Event(), VoiceJob.look
+
+    def look_and_wait(self: VoiceJob, progress: RefineProgress) -> None:
+        look(self, progress)
+        if progress.step >= 4:
+            assert gate.wait(PATIENCE_MS / 1000)
+
+    monkeypatch.setattr(VoiceJob, "look", look_and_wait)
+    clip = tmp_path / "me.wav"
+    clip.write_bytes(spoken_file(1.2))
+    seen = open_bare(visit, bare)
+    seen.page.set_input_files("#clip", clip)
+    # It cannot be spoken with as it is: other voices go on to be.
+    expect(seen.page.locator("#voice")).to_be_enabled()
+    assert "reference" not in seen.command()
+    assert "searches for the voice" in " ".join(seen.page.inner_text("#clip-rule").split())
+    fill_keep_form(seen, "Zoë")
+    seen.page.click("text=Prepare the voice")
+    seen.expect_text("preparing-text", "preparing 50 %")
+    # The search goes on when the page is loaded anew.
+    seen.page.reload()
+    seen.expect_text("preparing-text", "preparing 50 %")
+    gate.set()
+    seen.expect_text("keep-status", "Zoë is kept")
+    assert seen.page.is_hidden("#preparing")
+    assert seen.page.locator("#voice option:checked").text_content() == "Zoë"
+    seen.page.fill("#seed", "1")
+    seen.speak("Hello.")
+    seen.expect_text("fact-voice", "Zoë")
+
+    gate.clear()
+    seen.page.set_input_files("#clip", clip)
+    fill_keep_form(seen, "Max")
+    seen.page.press("#keep-name", "Enter")
+    seen.expect_text("preparing-text", "preparing 50 %")
+    seen.page.click("#preparing-cancel")
+    gate.set()
+    seen.expect_text("keep-status", "The voice was cancelled.")
+    seen.wait_for("() => document.getElementById('preparing').hidden")
+    with bare.client() as client:
+        assert [voice["name"] for voice in client.get("/v1/audio/voices").json()["uploaded_voices"]] == ["Zoë"]
+
+
+def test_why_a_clip_is_not_prepared_is_said_in_words(
+    visit: Callable[..., Visit], bare: Serving, tmp_path: Path
+) -> None:
+    silence = tmp_path / "silence.wav"
+    soundfile.write(silence, np.zeros(48000, np.float32), 24000)
+    seen = open_bare(visit, bare)
+    seen.page.set_input_files("#clip", silence)
+    fill_keep_form(seen, "Nobody")
+    seen.page.click("text=Prepare the voice")
+    seen.expect_text("error", "the reference audio is silent")
+    assert seen.page.is_hidden("#preparing")
+    assert seen.problems == ["Failed to load resource: the server responded with a status of 400 (Bad Request)"]
+    seen.problems.clear()
+
+
+def test_a_voice_that_could_not_be_made_says_why(
+    visit: Callable[..., Visit], bare: Serving, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(self: VoxtralTTS, *_: object, **__: object) -> None:
+        raise NumericsError("the distance from the clip is no number; try another clip")
+
+    monkeypatch.setattr(VoxtralTTS, "create_voice", fail)
+    clip = tmp_path / "me.wav"
+    clip.write_bytes(spoken_file(1.2))
+    seen = open_bare(visit, bare)
+    seen.page.set_input_files("#clip", clip)
+    fill_keep_form(seen, "Eve")
+    seen.page.click("text=Prepare the voice")
+    seen.expect_text("error", "The voice Eve could not be made: the distance from the clip is no number")
+    assert seen.page.is_hidden("#preparing")

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import signal
 import socket
 import time
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from benchmarks.loopback import Answer, BrokenBodyError, Exchange, ServerProcess, ask, served
-from checkpoints import BRIEF
+from checkpoints import BRIEF, strip_encoder
 from crowd import SENTENCE, SPEECH
+from serving import wait_for
+from spoken_clips import spoken_file
+
+VOICES = "/v1/audio/voices"
 
 # Said in every place of a request where somebody's words may be.
 SECRET = "Sesame"
@@ -95,6 +101,50 @@ def test_a_device_that_is_gone_ends_the_process_for_its_supervisor(tmp_path: Pat
     assert not answer.is_whole
     assert code not in (0, -signal.SIGTERM, -signal.SIGKILL)
     assert "the model cannot be used: the device does not answer" in server.output
+
+
+@pytest.mark.slow  # tests/server/test_voice_jobs.py has a server that ends well
+def test_a_server_that_is_killed_leaves_nothing_of_the_voice_that_it_searched_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = spoken_file(3.0)
+    body = {"name": "Zoe", "consent": True, "refine": 10_000, "audio_sample": base64.b64encode(clip).decode()}
+    words = ("--model", str(strip_encoder(BRIEF, tmp_path / "model")), "--refine", "10000")
+    data, temporary = tmp_path / "data", tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    with served(*words, data_dir=data) as server:
+        port = server.wait_until_ready()
+        made = json.loads(asyncio.run(ask(port, VOICES, body)).body)
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            wait_for(lambda: client.get(f"{VOICES}/{made['id']}").json()["progress"] > 0)
+        server.send_signal(signal.SIGKILL)
+        assert server.wait() == -signal.SIGKILL
+    written = [path.read_bytes() for path in (*data.rglob("*"), *temporary.rglob("*")) if path.is_file()]
+    for start in range(44, len(clip) - 64, 20_000):
+        assert not any(clip[start : start + 64] in content for content in written)
+    with served(*words, data_dir=data) as server:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{server.wait_until_ready()}") as client:
+            assert client.get(VOICES).json()["uploaded_voices"] == []
+            for name in (made["id"], "Zoe"):
+                assert client.get(f"{VOICES}/{name}").status_code == 404
+            assert "started anew" in client.get(f"{VOICES}/{made['id']}").json()["error"]["message"]
+            body["refine"] = 1
+            assert client.post(f"{VOICES}?wait=60", json=body, timeout=60).status_code == 201
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+    assert "Zoe" not in server.output
+
+
+@pytest.mark.slow  # tests/server/test_voice_jobs.py has a short form
+def test_sigterm_ends_a_search_and_does_not_wait_for_it(tmp_path: Path) -> None:
+    body = {"name": "Zoe", "consent": True, "refine": True, "audio_sample": base64.b64encode(spoken_file(3.0)).decode()}
+    words = ("--model", str(strip_encoder(BRIEF, tmp_path / "model")), "--refine", "10000")
+    with served(*words, data_dir=tmp_path / "data", drain_s=3600) as server:
+        port = server.wait_until_ready()
+        assert asyncio.run(ask(port, VOICES, {**body, "refine": 10_000})).status == 202
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
 
 
 @pytest.mark.slow  # tests/server/test_door.py has the short form

@@ -213,7 +213,7 @@ def test_a_page_that_lets_its_name_point_here_reads_no_more_than_health(server: 
         for method, path, _ in operations(server):
             answer = client.request(method, path)
             assert (answer.status_code == 421) == (path not in ("/health", "/livez", "/readyz")), path
-        assert set(client.get("/health").json()) == {"status", "model", "languages"}
+        assert set(client.get("/health").json()) == {"status", "model", "languages", "cloning"}
 
 
 def talk(port: int, data: bytes) -> bytes:

@@ -78,6 +78,7 @@ def test_health_is_json_and_ok_in_plain_text(server: Serving, tts: VoxtralTTS) -
             "status": "ok",
             "model": "voxtral-tts",
             "languages": len(tts.config.languages),
+            "cloning": {"encoder": "checkpoint", "refine": False, "licence": None},
         }
         assert client.get("/health", headers={"accept": "text/plain"}).text == "OK"
 

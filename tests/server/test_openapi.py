@@ -54,7 +54,7 @@ class BriefTTS(VoxtralTTS):
 @pytest.fixture(scope="module")
 def server() -> Iterator[Serving]:
     tts = BriefTTS.from_pretrained(BRIEF, device="cpu", options=EngineOptions(max_batch=4))
-    with serving(tts, max_chars=300, max_voices=10_000) as running:
+    with serving(tts, max_chars=300, max_voices=10_000, refine=2) as running:
         yield running
     tts.close()
 

@@ -314,14 +314,6 @@ def test_there_is_a_cap(tts: VoxtralTTS) -> None:
         assert code_of(create(client, "b")) == (409, "too_many_voices")
 
 
-def test_a_model_without_encoder_says_the_way_out(tts: VoxtralTTS, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(VoxtralTTS, "has_encoder", False)
-    with serving(tts) as running, running.client() as client:
-        answer = create(client)
-        assert code_of(answer) == (400, "encoder_missing")
-        assert "nano" in answer.json()["error"]["message"]
-
-
 def test_cloning_can_be_switched_off(tts: VoxtralTTS) -> None:
     with serving(tts, cloning=False) as running, running.client() as client:
         assert code_of(create(client)) == (403, "cloning_disabled")

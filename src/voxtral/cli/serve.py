@@ -10,6 +10,7 @@ import typer
 from voxtral.cli.loading import (
     DeviceOption,
     DtypeOption,
+    EncoderOption,
     FlowDtypeOption,
     MaxMemoryOption,
     ModelOption,
@@ -35,6 +36,7 @@ def serve(  # noqa: PLR0913 - each parameter is an option
     quantize: QuantizeOption = None,
     max_memory: MaxMemoryOption = None,
     flow_dtype: FlowDtypeOption = "model",
+    encoder: EncoderOption = None,
     api_key_file: Annotated[
         Path | None,
         typer.Option(
@@ -105,6 +107,15 @@ def serve(  # noqa: PLR0913 - each parameter is an option
         Path | None, typer.Option("--data-dir", metavar="FOLDER", help="Where voices made over HTTP are kept.")
     ] = None,
     no_cloning: Annotated[bool | None, typer.Option("--no-cloning", help="Refuse to make voices from audio.")] = None,
+    refine: Annotated[
+        int | None,
+        typer.Option(
+            "--refine",
+            metavar="STEPS",
+            help="Let uploads be searched for with up to so many steps, which needs no encoder and takes a while. "
+            "Default: 0, none.",
+        ),
+    ] = None,
     log_format: Annotated[
         str | None, typer.Option("--log-format", metavar="text|json", help="Of the access log. Default: text.")
     ] = None,
@@ -117,6 +128,7 @@ def serve(  # noqa: PLR0913 - each parameter is an option
     Examples:
       voxtral serve
       voxtral serve --model 4b --quantize int4 --unload-after 600
+      voxtral serve --model 4b --refine 300
       VOXTRAL_API_KEY=$(openssl rand -hex 24) voxtral serve --host 0.0.0.0 --allowed-host speech.example
     """
     from voxtral.server.options import ServerOptions
@@ -130,6 +142,7 @@ def serve(  # noqa: PLR0913 - each parameter is an option
         quantize=quantize,
         max_memory=max_memory,
         flow_dtype=None if flow_dtype == "model" else flow_dtype,
+        encoder=encoder,
         api_key_file=api_key_file,
         insecure=insecure,
         allowed_hosts=tuple(allowed_host) if allowed_host else None,
@@ -146,6 +159,7 @@ def serve(  # noqa: PLR0913 - each parameter is an option
         unload_after_s=unload_after,
         data_dir=data_dir,
         cloning=False if no_cloning else None,
+        refine=refine,
         log_format=log_format,
     )
     _check_exposure(options)

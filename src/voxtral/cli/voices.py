@@ -168,7 +168,7 @@ def _shown_search() -> Generator[Callable[[RefineProgress], None] | None]:
     seen: list[RefineProgress] = []
 
     def look() -> tuple[float, str]:
-        if not seen:
+        if not seen or not seen[-1].step:
             return 0.0, ""
         last = seen[-1]
         return (

@@ -62,9 +62,10 @@ class RefineProgress:
     """A moment of a search under way.
 
     Attributes:
-        step: how many are done.
+        step: how many are done; 0 while the presets are studied, before the first search of a model.
         steps: how many there are at most.
-        distance: spectral distance of the best codes so far from the clip; of several clips, the mean.
+        distance: spectral distance of the best codes so far from the clip; of several clips, the mean; infinite at
+            step 0.
         elapsed_s: seconds since the first step began.
     """
 

@@ -6,6 +6,7 @@ search.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -59,10 +60,16 @@ class CodeSearch:
     @property
     def speechlike(self) -> Speechlike:
         """What the presets tell of the decoder; takes seconds the first time."""
+        return self._study(lambda: None)
+
+    def _study(self, between: Callable[[], None]) -> Speechlike:
+        """Find out what the presets tell, unless that is known; `between` is called after each slice."""
         with self._lock:
             if self._speechlike is None:
                 rows = [each[:-1] for each in self._preset_rows()]
-                self._speechlike = self._in_slices(lambda model: study_presets(model, rows), lambda done: None)
+                self._speechlike = self._in_slices(
+                    lambda model: study_presets(model, rows), lambda done: between() if done else None
+                )
             return self._speechlike
 
     def find(
@@ -78,7 +85,8 @@ class CodeSearch:
             clips: [S] float32 each, at the model's rate.
             options: of the search.
             codes: [K, T] of an encoder for each clip, to refine; None starts from nothing.
-            on_progress: called after each slice, in this thread; what it raises ends the search.
+            on_progress: called after each slice, in this thread, with step 0 while the presets are studied; what it
+                raises ends the search.
 
         Raises:
             NumericsError: the distance of a clip is no number.
@@ -86,7 +94,8 @@ class CodeSearch:
             EngineError: memory ran out.
         """
         options, steps = with_steps(options, has_encoder=codes is not None)
-        speechlike = self.speechlike
+        _import_optimisers()
+        speechlike = self._study(lambda: on_progress(RefineProgress(0, steps, math.inf, 0.0)))
         started, num_done = time.perf_counter(), 0
 
         def tell(distances: list[float]) -> None:
@@ -106,6 +115,15 @@ class CodeSearch:
             tell(yielded)
             if results:
                 return results[0]
+
+
+def _import_optimisers() -> None:
+    """Let torch import what it imports with the first optimiser of a process.
+
+    It takes a second, in which an engine's thread would keep all who listen waiting.
+    """
+    with torch.inference_mode(False):
+        torch.optim.Adam([torch.zeros(1, requires_grad=True)])
 
 
 def _advance(work: Generator[Y, None, T]) -> tuple[list[Y], list[T]]:

@@ -72,6 +72,7 @@ def create_app(
         finally:
             logging.getLogger("uvicorn.access").removeFilter(redact)
             host.drain()
+            await service.jobs.close()
             await host.close()
             await service.close()
 
@@ -124,6 +125,7 @@ def _watch(metrics: Metrics, service: SpeechService) -> None:
     admission, host = service.admission, service.host
     metrics.watch("voxtral_streams", "Utterances under way.", lambda: admission.num_active)
     metrics.watch("voxtral_queue_length", "Requests that wait for a turn.", lambda: admission.num_waiting)
+    metrics.watch("voxtral_voice_jobs", "Voices that are searched for, or wait.", lambda: service.jobs.num_active)
     metrics.watch("voxtral_batch_size", "Sequences that make frames side by side.", lambda: host.num_active)
     metrics.watch("voxtral_ready", "1 if a request would be spoken.", lambda: float(host.is_ready))
     metrics.watch("voxtral_device_memory_bytes", "Memory of torch on the GPU.", device_memory)

@@ -27,6 +27,12 @@ class Metrics:
         self._errors = Counter("voxtral_errors", "Failed utterances by error code.", ["code"], registry=registry)
         self.cancellations = Counter("voxtral_cancellations", "Utterances whose client went away.", registry=registry)
         self.restarts = Counter("voxtral_engine_restarts", "Engines that were started anew.", registry=registry)
+        self._voices = Counter(
+            "voxtral_voices_searched",
+            "Searches for voices, by how they ended.",
+            ["outcome"],
+            registry=registry,
+        )
         self._closed = Counter(
             "voxtral_connections_closed", "Connections that were given up, by reason.", ["reason"], registry=registry
         )
@@ -59,6 +65,10 @@ class Metrics:
     def count_error(self, code: str) -> None:
         """Count an utterance that failed."""
         self._errors.labels(code).inc()
+
+    def count_searched_voice(self, outcome: str) -> None:
+        """Count a search that ended: made, failed or cancelled."""
+        self._voices.labels(outcome).inc()
 
     def count_closed_connection(self, reason: str) -> None:
         """Count a connection that the server gave up."""

@@ -56,7 +56,8 @@ class ModelCard:
         root: what was loaded.
         license: of the weights, where it is known.
         languages: codes.
-        has_encoder: whether voices can be made from audio.
+        encoder: where the codec encoder is from: "checkpoint", or what its file says; None without one.
+        voice_licence: of what the encoder makes, where that is known: its own, or that of the weights.
         sample_rate: samples per second.
         num_euler_steps: that the checkpoint asks for.
         description: device and dtype, with the reason for each.
@@ -67,11 +68,17 @@ class ModelCard:
     root: str
     license: str
     languages: tuple[str, ...]
-    has_encoder: bool
+    encoder: str | None
+    voice_licence: str
     sample_rate: int
     num_euler_steps: int
     description: str
     names: tuple[str, ...]
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether voices can be made from audio at once."""
+        return self.encoder is not None
 
 
 @dataclass(frozen=True)
@@ -234,6 +241,7 @@ class ModelHost:
                 dtype=options.dtype,
                 quantize=options.quantize,
                 max_memory=options.max_memory,
+                encoder=options.encoder,
                 local_files_only=True,  # whoever may be asked has been, before this began
                 announce=self._announce,
                 options=EngineOptions(
@@ -335,7 +343,7 @@ def _speak_once(tts: VoxtralTTS) -> None:
 
 def _describe(tts: VoxtralTTS, name: str) -> ModelCard:
     is_published = hub.canonical_id(name) == hub.CANONICAL_ID
-    compute = tts.compute
+    compute, file = tts.compute, tts.checkpoint.encoder
     if is_published:
         short, licence = "voxtral-4b-tts-2603", "CC BY-NC 4.0"
         names = (hub.CANONICAL_ID, *hub.ALIASES, "voxtral-mini-tts-2603", "voxtral-mini-tts-latest")
@@ -348,7 +356,8 @@ def _describe(tts: VoxtralTTS, name: str) -> ModelCard:
         root=hub.CANONICAL_ID if is_published else short if Path(name).is_dir() else name,
         license=licence,
         languages=tuple(tts.config.languages),
-        has_encoder=tts.has_encoder,
+        encoder="checkpoint" if file is None and tts.checkpoint.has_encoder else file and file.facts.origin,
+        voice_licence=(file and file.facts.licence) or licence,
         sample_rate=tts.sample_rate,
         num_euler_steps=tts.config.generation.num_euler_steps,
         description=(

@@ -15,6 +15,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+from voxtral.cloning.options import MAX_STEPS
 from voxtral.disk import look
 from voxtral.errors import OptionError, quoted
 from voxtral.options import NORMALIZE
@@ -43,6 +44,7 @@ class ServerOptions:
         quantize: see `VoxtralTTS.from_pretrained`.
         max_memory: see `VoxtralTTS.from_pretrained`.
         flow_dtype: see `EngineOptions`.
+        encoder: a file of the codec encoder; None looks for one as every command does.
         max_batch: sequences that make frames side by side; None takes the engine's own number.
         batch_invariant: the same samples under any load; costs speed.
         data_dir: where voices made over HTTP are kept.
@@ -72,6 +74,7 @@ class ServerOptions:
         max_upload_bytes: of one clip.
         max_voices: voices that may be stored.
         cloning: whether voices may be made from audio at all.
+        refine: steps that a search for a voice may take at most; 0 lets none be made.
         normalize: "off", "clean" or "auto" where a request does not say.
         log_format: "text" or "json".
     """
@@ -84,6 +87,7 @@ class ServerOptions:
     quantize: str | None = None
     max_memory: str | None = None
     flow_dtype: Literal["model", "float8"] = "model"
+    encoder: Path | None = None
     max_batch: int | None = None
     batch_invariant: bool = False
     data_dir: Path = field(default_factory=default_data_dir)
@@ -109,6 +113,7 @@ class ServerOptions:
     max_upload_bytes: int = 10 * 2**20
     max_voices: int = 1000
     cloning: bool = True
+    refine: int = 0
     normalize: Normalize = NORMALIZE.default
     log_format: Literal["text", "json"] = "text"
 
@@ -139,6 +144,11 @@ class ServerOptions:
                     f"proxies has {quoted(value)}; each must be an address or network, such as 10.0.0.5 or "
                     f"172.16.0.0/12; {_where('proxies')}"
                 ) from error
+
+    @property
+    def refine_steps(self) -> int:
+        """Steps that a search may take at most; 0 where none is made."""
+        return self.refine if self.cloning else 0
 
     def _check_data_dir(self) -> None:
         """Refuse what can never be a folder; one that is not there yet, or not now, is a matter of each voice."""
@@ -199,6 +209,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("max_chars", 1, 10_000_000),
     ("max_upload_bytes", 1024, 2**30),
     ("max_voices", 0, 1_000_000),
+    ("refine", 0, MAX_STEPS),
 )
 
 

@@ -15,14 +15,16 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from voxtral.audio.encode import ContainerEncoder
-from voxtral.errors import AudioError, CancelledError, EncoderMissingError, OptionError, TextError, quoted
+from voxtral.errors import AudioError, CancelledError, OptionError, TextError, quoted
 from voxtral.server.admission import Admission
+from voxtral.server.cloning import check_cloning_is_on, encoder_problems
 from voxtral.server.dictionary_store import DictionaryStore
 from voxtral.server.errors import HttpError
 from voxtral.server.keys import Client
 from voxtral.server.metrics import Metrics
 from voxtral.server.model_host import LoadedModel, ModelHost
 from voxtral.server.options import ServerOptions
+from voxtral.server.voice_jobs import VoiceJobs
 from voxtral.speech.request import check_options
 from voxtral.speech.stream import SpeechReader
 from voxtral.speech.utterance import SpeechHandle
@@ -167,7 +169,8 @@ class SpeechService:
         # Who has waited for as long as an utterance may take has nothing left.
         max_wait_s = min(options.max_wait_s, options.deadline_s or options.max_wait_s)
         self.admission = Admission(num_streams, max_queue, max_wait_s)
-        host.on_drain = self.admission.close
+        self.jobs = VoiceJobs(options, host, metrics)
+        host.on_drain = self._drain
         self.pool = ThreadPoolExecutor(num_streams + _THREADS_BESIDE_STREAMS, thread_name_prefix="voxtral-stream")
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -184,7 +187,7 @@ class SpeechService:
             raise TextError("the text is empty; it must hold something to speak; send some text")
         check_options(order.request)
         if order.request.reference_audio is not None:
-            self.check_cloning_is_on()
+            check_cloning_is_on(self.options)
         self.check_fits(order)
 
     def check_length(self, text: str, *, is_held: bool = False) -> None:
@@ -217,15 +220,6 @@ class SpeechService:
                 f"num_euler_steps is {num_steps}; this server computes at most {card.num_euler_steps}, the number of "
                 "its checkpoint, because more would slow others down; ask for fewer, or leave it out"
             )
-
-    def check_cloning_is_on(self) -> None:
-        """Refuse to make a voice where that is switched off.
-
-        Raises:
-            HttpError: 403.
-        """
-        if not self.options.cloning:
-            raise HttpError(403, "cloning is switched off on this server; name a voice", code="cloning_disabled")
 
     def check_model(self, name: str | None) -> None:
         """Refuse the name of a model that is not the loaded one.
@@ -262,6 +256,10 @@ class SpeechService:
     async def run(self, function: Callable[[], T]) -> T:
         """Run something in one of the threads; it goes on if the caller is cancelled."""
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self.pool, function))
+
+    def _drain(self) -> None:
+        self.admission.close()
+        self.jobs.drain()
 
     async def close(self) -> None:
         """End the threads; to be called when the model has been closed."""
@@ -362,7 +360,8 @@ class Utterance:
             request = replace(request, deadline_s=max(left, 0.001))
         encoder = _open_encoder(self.order, loaded.tts.sample_rate)
         self._content_type = encoder.content_type
-        handle = loaded.tts.submit(request, hold_segments=self.order.is_held, warn=self._warnings.append)
+        with encoder_problems(loaded.card, options, "inline"):
+            handle = loaded.tts.submit(request, hold_segments=self.order.is_held, warn=self._warnings.append)
         pieces = _encode(handle, encoder)
         return handle, _join(pieces, encoder) if self.order.is_held else pieces
 
@@ -416,16 +415,3 @@ def _join(pieces: Iterator[Encoded], encoder: ContainerEncoder) -> Iterator[Enco
     for position, correction in encoder.corrections:
         data[position : position + len(correction)] = correction
     yield Encoded(bytes(data), 0, num_samples, tuple(marks), tuple(words))
-
-
-def check_cloning(loaded: LoadedModel) -> None:
-    """Refuse to make a voice with a model that cannot.
-
-    Raises:
-        EncoderMissingError: it has no encoder.
-    """
-    if not loaded.tts.has_encoder:
-        raise EncoderMissingError(
-            f"{loaded.card.id} holds no codec encoder, so no voice can be made from audio; use a preset, or start the "
-            "server with a checkpoint that has one, such as nano"
-        )

@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 
 from voxtral.audio.read import AudioSource
+from voxtral.audio.reference import PreparedClip
 from voxtral.cloning.options import Refine
 from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, plan_compute, run_aside
@@ -128,7 +129,7 @@ class VoxtralCodec(BoundToProcess):
 
     def create_voice(
         self,
-        reference_audio: AudioSource,
+        reference_audio: AudioSource | PreparedClip,
         name: str = "cloned",
         metadata: Mapping[str, str] | None = None,
         *,

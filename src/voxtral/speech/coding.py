@@ -20,7 +20,7 @@ import torch
 
 from voxtral import __version__
 from voxtral.audio.read import read_clip, resample
-from voxtral.audio.reference import CLIP_LIMITS, MAX_CLIP_S, MAX_REFERENCE_S, read_reference
+from voxtral.audio.reference import CLIP_LIMITS, MAX_CLIP_S, MAX_REFERENCE_S, PreparedClip, read_reference
 from voxtral.audio.source import AudioLimits, AudioSource, InlineClip
 from voxtral.cloning.options import MAX_SEARCHED_S, Refine, RefineOptions, RefineProgress, parse_refine
 from voxtral.engine.process import BoundToProcess
@@ -120,7 +120,7 @@ class Coder(BoundToProcess):
 
     def create_voice(
         self,
-        reference_audio: AudioSource,
+        reference_audio: AudioSource | PreparedClip,
         name: str = "cloned",
         metadata: Mapping[str, str] | None = None,
         refine: Refine = None,
@@ -131,7 +131,8 @@ class Coder(BoundToProcess):
         """Clone a voice from a clip of one speaker; 3 seconds and more are good, of what is longer the best are taken.
 
         Args:
-            reference_audio: the clip; one that came with a request is no longer than a reference.
+            reference_audio: the clip; one that came with a request is no longer than a reference, and is searched for
+                only where `refine` says so; the voice of one that is prepared is not kept for later calls.
             name: of the voice.
             metadata: kept with the voice.
             refine: search for codes whose sound is nearer to the clip, from those of the encoder or without one; None:
@@ -145,7 +146,8 @@ class Coder(BoundToProcess):
             ReferenceAudioError: the clip cannot be read, its length breaks the rule, or it holds no voice.
             OptionError: `refine` breaks a rule.
         """
-        options = self._cloning.refine if refine is None else parse_refine(refine)
+        is_inline = isinstance(reference_audio, InlineClip)
+        options = self._cloning.refine if refine is None and not is_inline else parse_refine(refine)
         has_encoder = self._ready_encoder() if options is not None else self._require_encoder()
         samples = self._read_reference(reference_audio, MAX_REFERENCE_S if options is None else MAX_SEARCHED_S, warn)
         if options is None:
@@ -155,16 +157,22 @@ class Coder(BoundToProcess):
             known = self._made.get(key)
         if known is None:
             known = self._find_voice(samples, options, has_encoder=has_encoder, on_progress=on_progress)
-            with self._lock:
-                self._made[key] = known
-                while len(self._made) > _KEPT_VOICES:
-                    self._made.popitem(last=False)
+            if not isinstance(reference_audio, PreparedClip):
+                self._keep(key, known)
         return replace(known, name=name, metadata={**known.metadata, **(metadata or {})})
 
+    def _keep(self, key: tuple[bytes, RefineOptions], voice: VoicePrompt) -> None:
+        with self._lock:
+            self._made[key] = voice
+            while len(self._made) > _KEPT_VOICES:
+                self._made.popitem(last=False)
+
     def _read_reference(
-        self, source: AudioSource, max_s: float, warn: Callable[[str], None]
+        self, source: AudioSource | PreparedClip, max_s: float, warn: Callable[[str], None]
     ) -> npt.NDArray[np.float32]:
         """Read a clip and make it fit to make a voice of: [S] float32 at the model's rate, at most `max_s` seconds."""
+        if isinstance(source, PreparedClip):
+            return self._check_prepared(source, max_s)
         is_inline = isinstance(source, InlineClip)
         clip = read_reference(
             source,
@@ -175,6 +183,14 @@ class Coder(BoundToProcess):
         )
         for remark in clip.remarks:
             warn(remark)
+        return clip.samples
+
+    def _check_prepared(self, clip: PreparedClip, max_s: float) -> npt.NDArray[np.float32]:
+        if clip.sample_rate != self._config.sample_rate or clip.duration_s > max_s:
+            raise ReferenceAudioError(
+                f"the prepared clip has {clip.duration_s:.2f} s at {clip.sample_rate} Hz; it must have at most "
+                f"{max_s:g} s at {self._config.sample_rate} Hz; prepare it for this model"
+            )
         return clip.samples
 
     def _find_voice(
@@ -225,7 +241,8 @@ class Coder(BoundToProcess):
         def tell(progress: RefineProgress) -> None:
             nonlocal is_told
             # The first step makes what later ones find ready, and says nothing of how long they take.
-            seen.append(progress)
+            if progress.step:
+                seen.append(progress)
             if is_told or progress.step < _STEPS_TO_JUDGE or len(seen) < 2:
                 return
             is_told = True

@@ -85,6 +85,11 @@ class VoiceBook:
             return self.store.load(stored.id, self._config)
         if name in OPENAI_VOICES and self._presets:
             return self.preset_for(name, language)
+        if self.store.is_reserved(name):
+            raise VoiceError(
+                f"voice {quoted(name)} is still being made; GET /v1/audio/voices/{{id}} tells how far it is; try again "
+                "when it is ready"
+            )
         known = ", ".join(self._presets) or "none"
         raise VoiceError(
             f"voice {quoted(name)} is unknown; this checkpoint has: {known}; the names of OpenAI's voices stand for "
@@ -106,15 +111,24 @@ class VoiceBook:
         self._check_no_preset(name)
         return self.store.check_new(name)
 
-    def add(self, voice: VoicePrompt, facts: VoiceFacts) -> StoredVoice:
-        """Store a voice.
+    def reserve(self, name: str) -> str:
+        """Keep a name for a voice that is still being made; return the id that it will have.
+
+        Raises:
+            VoiceError: as `check_new`.
+        """
+        self._check_no_preset(name)
+        return self.store.reserve(name)
+
+    def add(self, voice: VoicePrompt, facts: VoiceFacts, voice_id: str | None = None) -> StoredVoice:
+        """Store a voice, under the id that `reserve` gave for it or a new one.
 
         Raises:
             VoiceError: as `check_new`.
             VoiceStoreError: the folder of voices cannot be written.
         """
         self._check_no_preset(facts.name)
-        return self.store.add(voice, facts)
+        return self.store.add(voice, facts, voice_id)
 
     def change(self, voice_id: str, *, name: str | None, language: str | None, description: str | None) -> StoredVoice:
         """Change what is given of a stored voice.

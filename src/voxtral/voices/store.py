@@ -28,7 +28,7 @@ from voxtral.errors import (
     VoiceUnknownError,
     VoiceUnreadableError,
 )
-from voxtral.voices.facts import StoredVoice, VoiceFacts, check_name, fold_name
+from voxtral.voices.facts import MAX_NAME_CHARS, StoredVoice, VoiceFacts, check_name, fold_name
 from voxtral.voices.folder import VoiceFolder, VoiceTable
 from voxtral.voices.prompt import VoicePrompt, load_voice, sync_folder
 
@@ -57,6 +57,10 @@ class VoiceStore:
         self.max_voices = max_voices
         self._voices = VoiceFolder(folder)
         self._lock = threading.Lock()
+        # Names as they are compared, by the id that the voice will have. With a lock of its own, which nobody holds
+        # while a disk is waited for.
+        self._reserved: dict[str, str] = {}
+        self._reserving = threading.Lock()
 
     def list(self) -> tuple[StoredVoice, ...]:
         """Return all voices, the oldest first.
@@ -118,20 +122,53 @@ class VoiceStore:
             self._check_room(name)
         return name
 
-    def add(self, voice: VoicePrompt, facts: VoiceFacts) -> StoredVoice:
+    def reserve(self, name: str) -> str:
+        """Keep a name and a place for a voice that is still being made; return the id that it will have.
+
+        Nothing is written: other processes that share the folder know nothing of it.
+
+        Raises:
+            VoiceError: as `check_new`.
+        """
+        name = check_name(name)
+        voice_id = _new_id()
+        with self._lock:
+            self._check_room(name)
+            with self._reserving:
+                self._reserved[voice_id] = fold_name(name)
+        return voice_id
+
+    def release(self, voice_id: str) -> None:
+        """Give back what was reserved, if it still is."""
+        with self._reserving:
+            self._reserved.pop(voice_id, None)
+
+    def is_reserved(self, name_or_id: str) -> bool:
+        """Tell whether a voice of that name or id is still being made."""
+        name = fold_name(name_or_id[: 4 * MAX_NAME_CHARS])
+        with self._reserving:
+            return name_or_id in self._reserved or name in self._reserved.values()
+
+    def add(self, voice: VoicePrompt, facts: VoiceFacts, voice_id: str | None = None) -> StoredVoice:
         """Store a voice; it is on disk on return.
+
+        Args:
+            voice: its rows and how it was made.
+            facts: kept with it.
+            voice_id: that `reserve` gave for it; None makes one.
 
         Raises:
             VoiceError: as `check_new`.
             VoiceStoreError: the folder cannot be written.
         """
         name = check_name(facts.name)
-        voice_id = f"voice_{secrets.token_hex(8)}"
+        voice_id = voice_id or _new_id()
         with self._alone(voice_id):
-            self._check_room(name)
+            self._check_room(name, except_id=voice_id)
             facts = replace(facts, name=name)
             stored = StoredVoice(**asdict(facts), id=voice_id, created_at=int(time.time()))
             self._write(stored, voice)
+            self.release(voice_id)
             return stored
 
     def change(
@@ -160,7 +197,7 @@ class VoiceStore:
             table = self._voices.scan()
             stored = replace(self._get(voice_id), **changes)
             if name is not None:
-                _check_free(table, stored.name, except_id=voice_id)
+                self._check_free(table, stored.name, except_id=voice_id)
             self._write(stored, voice)
             return stored
 
@@ -207,28 +244,40 @@ class VoiceStore:
             raise VoiceUnknownError("there is no stored voice with that id; list the voices to see which there are")
         return voice
 
-    def _check_room(self, name: str) -> None:
+    def _check_room(self, name: str, except_id: str = "") -> None:
         table = self._voices.scan()
-        _check_free(table, name)
-        if len(table.files) >= self.max_voices:
+        self._check_free(table, name, except_id)
+        num_voices = len(table.files) + len(self._others(except_id))
+        if num_voices >= self.max_voices:
             raise VoiceStoreFullError(
-                f"there are {len(table.files)} stored voices, and {self.max_voices} are allowed; delete one first"
+                f"there are {num_voices} stored voices, and {self.max_voices} are allowed; delete one first"
             )
+
+    def _check_free(self, table: VoiceTable, name: str, except_id: str = "") -> None:
+        wanted = fold_name(name)
+        if any(voice.id != except_id and fold_name(voice.name) == wanted for voice in table.voices):
+            raise VoiceNameTakenError("another voice has that name, but for the case; choose another name")
+        if wanted in self._others(except_id):
+            raise VoiceNameTakenError("a voice that is still being made has that name; choose another name")
+        # What cannot be read may have that name.
+        table.check_complete()
+
+    def _others(self, except_id: str) -> list[str]:
+        """List the names that are reserved, but for one voice."""
+        with self._reserving:
+            return [name for voice_id, name in self._reserved.items() if voice_id != except_id]
 
     def _write(self, stored: StoredVoice, voice: VoicePrompt) -> None:
         try:
-            named = replace(voice, name=stored.name, metadata=stored.to_metadata())
+            # How it was made stays with it.
+            named = replace(voice, name=stored.name, metadata={**voice.metadata, **stored.to_metadata()})
             named.save(self._voices.path_of(stored.id))
         except (OSError, VoiceError) as error:
             raise _cannot_write(stored.id, error.__cause__ or error) from error
 
 
-def _check_free(table: VoiceTable, name: str, except_id: str = "") -> None:
-    wanted = fold_name(name)
-    if any(voice.id != except_id and fold_name(voice.name) == wanted for voice in table.voices):
-        raise VoiceNameTakenError("another voice has that name, but for the case; choose another name")
-    # What cannot be read may have that name.
-    table.check_complete()
+def _new_id() -> str:
+    return f"voice_{secrets.token_hex(8)}"
 
 
 def _cannot_write(voice_id: str, error: BaseException) -> VoiceStoreError:

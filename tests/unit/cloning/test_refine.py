@@ -14,6 +14,7 @@ from torch import Tensor
 
 from checkpoints import TINY, strip_encoder
 from spoken_clips import spoken
+from voxtral.audio.reference import read_reference
 from voxtral.cloning import search as search_module
 from voxtral.cloning.codes import codes_of_rows
 from voxtral.cloning.lateness import find_lateness
@@ -22,7 +23,7 @@ from voxtral.cloning.prior import CodePrior, as_levels
 from voxtral.cloning.refine import Refined, Speechlike, refine_codes
 from voxtral.cloning.search import CodeSearch, study_presets
 from voxtral.cloning.spectra import SpectralDistance
-from voxtral.errors import EncoderMissingError, NumericsError, OptionError
+from voxtral.errors import EncoderMissingError, NumericsError, OptionError, ReferenceAudioError
 from voxtral.loading.checkpoint import open_checkpoint
 from voxtral.loading.load import load_codec
 from voxtral.model.voxtral import CodecModel
@@ -247,6 +248,42 @@ def test_what_the_callback_raises_ends_a_search(model: CodecModel, monkeypatch: 
     assert len(engine.modes) < 10
 
 
+def test_an_optimiser_is_first_made_where_nobody_waits(model: CodecModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the first one of a process torch imports for a second."""
+    threads: list[threading.Thread] = []
+
+    class Adam(torch.optim.Adam):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            threads.append(threading.current_thread())
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(torch.optim, "Adam", Adam)
+    with torch.inference_mode():
+        CodeSearch(Engine(model).call, list).find([model.decode_codes(draw_codes(model, 2))], RefineOptions(steps=1))
+    assert threads[0] is threading.current_thread()
+    assert threads[-1] is not threads[0]
+
+
+def test_the_study_of_presets_can_be_ended_too(model: CodecModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_module, "_SLICE_S", 0.0)
+    engine = Engine(model)
+    search = CodeSearch(engine.call, lambda: [torch.randn(3, model.config.backbone.dim)] * 3)
+    clip = model.decode_codes(draw_codes(model, 2))
+    seen: list[RefineProgress] = []
+
+    def stop(progress: RefineProgress) -> None:
+        seen.append(progress)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search.find([clip], RefineOptions(steps=5), on_progress=stop)
+    assert [(progress.step, progress.fraction, progress.left_s) for progress in seen] == [(0, 0.0, 0.0)]
+    assert len(engine.modes) <= 3
+    # The next one studies them anew.
+    search.find([clip], RefineOptions(steps=1), on_progress=seen.append)
+    assert [progress.step for progress in seen][-1] == 1
+
+
 def test_presets_of_another_layout_tell_nothing(model: CodecModel) -> None:
     rows = torch.randn(3, 8, model.config.backbone.dim)
     known = result_of(study_presets(model, list(rows)))
@@ -284,7 +321,14 @@ def test_a_voice_is_made_without_an_encoder(tmp_path: Path) -> None:
         assert voice.report.steps == 5
         again = codec.create_voice((clip, 24_000), "other", refine=5)
         assert (again.name, again.codes is voice.codes) == ("other", True)
-    assert len(said) <= 1
+        assert len(said) <= 1
+        # What was prepared elsewhere is searched for as it is, and not kept.
+        prepared = read_reference((clip, 24_000), sample_rate=24_000, max_s=16)
+        others = [codec.create_voice(prepared, refine=4, warn=said.append) for _ in range(2)]
+        assert others[0].codes is not others[1].codes
+        assert torch.equal(others[0].rows, codec.create_voice((clip, 24_000), refine=4).rows)
+        with pytest.raises(ReferenceAudioError, match="prepare it"):
+            codec.create_voice(replace(prepared, sample_rate=16_000), refine=4)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -501,3 +502,42 @@ def test_kills_at_any_time_lose_nothing_that_was_done(store: VoiceStore, config:
         for voice_id in listed:
             assert store.load(voice_id, config).rows.shape == (2000, 64)
         kept = set(listed)
+
+
+def test_a_name_and_a_place_are_kept_for_a_voice_that_is_still_being_made(tmp_path: Path, config: ModelConfig) -> None:
+    store = VoiceStore(tmp_path / "voices", max_voices=2)
+    voice_id = store.reserve(" Zoe\u0308 ")
+    assert store.is_reserved(voice_id)
+    assert store.is_reserved("ZOË")
+    assert not (tmp_path / "voices").exists()
+    with pytest.raises(VoiceNameTakenError, match="still being made"):
+        store.check_new("zoë")
+    with pytest.raises(VoiceNameTakenError):
+        store.reserve("zoë")
+    with pytest.raises(VoiceNameTakenError):
+        store.add(make_voice(), FACTS)
+    other = store.add(make_voice(), VoiceFacts(name="other", consent="true"))
+    with pytest.raises(VoiceNameTakenError):
+        store.change(other.id, config, name="ZOË")
+    with pytest.raises(VoiceStoreFullError):
+        store.reserve("one more")
+    assert store.list() == (other,)
+    stored = store.add(make_voice(), FACTS, voice_id)
+    assert stored.id == voice_id
+    assert not store.is_reserved("zoë")
+    assert {voice.name for voice in store.list()} == {"other", "Zoë"}
+    store.release(voice_id)
+
+
+def test_what_was_reserved_is_given_back(tmp_path: Path) -> None:
+    store = VoiceStore(tmp_path, max_voices=1)
+    store.release(store.reserve("a"))
+    assert store.check_new("A") == "A"
+
+
+def test_how_a_voice_was_made_stays_with_it(store: VoiceStore, config: ModelConfig) -> None:
+    voice = replace(make_voice(), metadata={"made_by": "a search", "consent": "not this one"})
+    stored = store.add(voice, FACTS)
+    store.change(stored.id, config, description="loud")
+    kept = store.load(stored.id, config).metadata
+    assert (kept["made_by"], kept["consent"], kept["description"]) == ("a search", FACTS.consent, "loud")

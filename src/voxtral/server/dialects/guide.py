@@ -12,6 +12,7 @@ from pydantic import Field
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from voxtral.server.body import read_clip, read_fields
+from voxtral.server.cloning import describe_cloning
 from voxtral.server.errors import needs_events
 from voxtral.server.openapi import READING, SPEAKING, audio, refusals
 from voxtral.server.schema import AudioFormat, OptionalStr, SpeechFields, validate
@@ -84,7 +85,8 @@ def routes(service: SpeechService) -> APIRouter:
             return PlainTextResponse("OK")
         card = service.host.card
         num_languages = len(card.languages) if card else _LANGUAGES_OF_THE_WEIGHTS
-        return JSONResponse({"status": "ok", "model": "voxtral-tts", "languages": num_languages})
+        cloning = describe_cloning(card, service.options)
+        return JSONResponse({"status": "ok", "model": "voxtral-tts", "languages": num_languages, "cloning": cloning})
 
     return router
 

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from voxtral.audio.writers import can_write
 from voxtral.server.body import read_clip, read_fields
+from voxtral.server.cloning import describe_cloning
 from voxtral.server.errors import HttpError, needs_events
 from voxtral.server.model_host import ModelCard
 from voxtral.server.openapi import READING, SPEAKING, audio, refusals, request_body
@@ -97,6 +98,7 @@ def routes(service: SpeechService) -> APIRouter:
     def model_of(name: str, card: ModelCard) -> dict[str, Any]:
         more = {
             "cloning": card.has_encoder and service.options.cloning,
+            "cloning_details": describe_cloning(card, service.options),
             "formats": formats,
             "normalize": service.options.normalize,
         }

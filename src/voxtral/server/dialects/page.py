@@ -26,6 +26,7 @@ _SCRIPTS = (
     "output.js",
     "page.js",
     "player.js",
+    "preparing.js",
     "queue.js",
     "recording.js",
     "server.js",

@@ -2,22 +2,27 @@
 
 One answer has the fields of all who have such a list: Open WebUI and Kokoro (`voices`), mlx-audio (`data`), Mistral
 (`items` with pages) and vLLM-Omni (`uploaded_voices`). The audio of a clip is not kept, only the voice made from it.
+A voice that is searched for is answered with 202, and looked at by its id until it is ready; no list has it before.
 """
 
 from __future__ import annotations
 
+import asyncio
+import re
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import Response
 
+from voxtral.cloning.options import MAX_STEPS
 from voxtral.server.body import Upload, read_clip, read_fields
 from voxtral.server.errors import HttpError
-from voxtral.server.openapi import READING, SPEAKING, audio, refusals, request_body
+from voxtral.server.openapi import READING, SPEAKING, Responses, audio, refusals, request_body
 from voxtral.server.schema import AudioFormat, unknown_fields, validate
 from voxtral.server.service import SpeechOrder, SpeechService
 from voxtral.server.stream import SpeechResponse, visit_of
+from voxtral.server.voice_jobs import VoiceJob, VoiceJobs
 from voxtral.server.voice_service import VoiceService
 from voxtral.text.language import LANGUAGES, sample_sentence
 from voxtral.types import SpeechRequest
@@ -27,6 +32,9 @@ from voxtral.voices.presets import VoiceInfo
 
 # What clients call the clip; the first that is there is taken.
 _CLIP_FIELDS = ("audio_sample", "file", "audio", "sample_audio")
+
+# An hour, in which the longest search of a large model on a CPU ends.
+_MAX_WAIT_S = 3600
 
 _NO_CONSENT = ("", "false", "0", "no", "off", "none", "null")
 
@@ -40,6 +48,25 @@ def _consent(value: Any) -> str:
     if not isinstance(text, str) or text.strip().lower() in _NO_CONSENT:
         raise ValueError("it must be true, or say how the speaker agreed; only voices whose owners agree may be made")
     return text
+
+
+def _refine(value: Any) -> bool | int | None:
+    """Take true, false or steps, in JSON as they are and in forms as words; what is empty is false."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    word = value.strip().lower() if isinstance(value, str) else None
+    if word in ("", "true", "false"):
+        return word == "true"
+    if word is None or not re.fullmatch("[0-9]{1,9}", word):
+        raise ValueError("it must be true, false, or a number of steps")
+    return int(word)
+
+
+def _steps(value: bool | int | None) -> bool | int | None:
+    # Not by `in` or `==`, for which True is 1 and False is 0.
+    if value is not None and not isinstance(value, bool) and not 1 <= value <= MAX_STEPS:
+        raise ValueError(f"it must be true, false, or a number of steps from 1 to {MAX_STEPS}")
+    return value
 
 
 _Name = Annotated[str, Field(max_length=256), AfterValidator(check_name)]
@@ -59,6 +86,11 @@ class NewVoice(BaseModel):
     language: _Text = Field("", max_length=64, description="That the voice speaks.")
     description: _Text = Field("", max_length=1000, validation_alias=_Description)
     ref_text: _Text = Field("", max_length=4000, description="What is said in the clip; kept, and without effect.")
+    refine: Annotated[bool | int | None, BeforeValidator(_refine), AfterValidator(_steps)] = Field(
+        None,
+        description="true, or steps: search for the voice, which needs no encoder and takes a while; the answer is a "
+        "202. For servers that were started with --refine.",
+    )
 
     @property
     def facts(self) -> VoiceFacts:
@@ -105,32 +137,42 @@ def routes(service: SpeechService) -> APIRouter:
             "uploaded_voices": [_clip_facts(voice) for voice in stored],
         }
 
-    @router.post("", responses=refusals(*READING, 409, 429), openapi_extra=_request_body())
-    async def create_voice(request: Request) -> dict[str, Any]:
+    @router.post("", responses={**_made(), **refusals(*READING, 409, 429)}, openapi_extra=_request_body())
+    async def create_voice(
+        request: Request,
+        response: Response,
+        wait: Annotated[
+            float, Query(ge=0, le=_MAX_WAIT_S, allow_inf_nan=False, description="Seconds to wait for a search to end.")
+        ] = 0,
+    ) -> dict[str, Any]:
         """Make a voice from a clip of 1 second to 10 minutes, and keep the voice, not the clip."""
         fields = await read_fields(request)
         clip = await _take_clip(request, fields, service.options.max_upload_bytes)
         wanted = validate(NewVoice, fields)
-        stored, warnings = await voices.create(clip, wanted.facts, visit_of(request).client)
-        return {
-            **_details(stored),
-            "success": True,
-            "voice": _clip_facts(stored),
-            "warnings": warnings,
-            "ignored": list(unknown_fields(wanted)),
-        }
+        client = visit_of(request).client
+        ignored = list(unknown_fields(wanted))
+        if not wanted.refine:
+            stored, warnings = await voices.create(clip, wanted.facts, client)
+            return _answer(_details(stored, service.jobs), stored, warnings, ignored)
+        job, warnings = await voices.search(clip, wanted.facts, wanted.refine, client)
+        del clip, fields  # for as long as somebody waits
+        if wait:
+            await _wait(request, job, wait)
+        made = job.result()
+        response.status_code = 202 if made is None else 201
+        return _answer(_details(made or job, service.jobs), made or job.voice, warnings, ignored)
 
     @router.get("/{voice_id}", responses=refusals(404, 503))
     async def get_voice(voice_id: str) -> dict[str, Any]:
         """Describe a voice, by its name or id."""
-        return _details(await voices.find(voice_id))
+        return _details(await voices.find(voice_id), service.jobs)
 
-    @router.get("/{voice_id}/sample", response_class=Response, responses={**audio(), **refusals(*SPEAKING)})
+    @router.get("/{voice_id}/sample", response_class=Response, responses={**audio(), **refusals(*SPEAKING, 409)})
     async def sample_voice(
         request: Request, voice_id: str, response_format: Annotated[AudioFormat, Query()] = "wav"
     ) -> Response:
         """Hear a voice say one sentence in its language, always the same way."""
-        order = SpeechOrder(_sample_request(await voices.find(voice_id)), format=response_format)
+        order = SpeechOrder(_sample_request(await voices.find_ready(voice_id)), format=response_format)
         return SpeechResponse(service, order, request)
 
     @router.patch(
@@ -147,16 +189,38 @@ def routes(service: SpeechService) -> APIRouter:
         changed = await voices.change(
             stored.id, name=changes.name, language=changes.language, description=changes.description
         )
-        return {**_details(changed), "ignored": list(unknown_fields(changes))}
+        return {**_details(changed, service.jobs), "ignored": list(unknown_fields(changes))}
 
     @router.delete("/{voice_id}", responses=refusals(404, 503))
     async def delete_voice(voice_id: str) -> dict[str, Any]:
         """Delete a voice that was added."""
-        stored = await voices.find_stored(voice_id)
-        await voices.delete(stored.id)
-        return {**_item(stored), "deleted": True, "success": True}
+        voice = await voices.find_deletable(voice_id)
+        await voices.delete(voice)
+        if isinstance(voice, VoiceJob):
+            return {**_item(voice.voice), "status": "cancelled", "deleted": True, "success": True}
+        return {**_item(voice), "deleted": True, "success": True}
 
     return router
+
+
+def _answer(details: dict[str, Any], voice: StoredVoice, warnings: list[str], ignored: list[str]) -> dict[str, Any]:
+    """Answer an upload."""
+    return {**details, "success": True, "voice": _clip_facts(voice), "warnings": warnings, "ignored": ignored}
+
+
+async def _wait(request: Request, job: VoiceJob, seconds: float) -> None:
+    """Wait for a job to end, a while, and no longer than its client does; it goes on in any case."""
+
+    async def departure() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    waiting = [asyncio.create_task(job.ended.wait()), asyncio.create_task(departure())]
+    try:
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 async def _take_clip(request: Request, fields: dict[str, Any], max_bytes: int) -> Upload:
@@ -210,6 +274,7 @@ def _item(voice: VoiceInfo | StoredVoice) -> dict[str, Any]:
         "description": voice.description,
         "is_default": False if is_stored else voice.is_default,
         "kind": "uploaded" if is_stored else "preset",
+        "status": "ready",
         "created_at": voice.created_at if is_stored else 0,
     }
 
@@ -228,9 +293,32 @@ def _clip_facts(voice: StoredVoice) -> dict[str, Any]:
     }
 
 
-def _details(voice: VoiceInfo | StoredVoice) -> dict[str, Any]:
-    """Describe one voice, with all that is kept of it."""
+def _details(voice: VoiceInfo | StoredVoice | VoiceJob, jobs: VoiceJobs) -> dict[str, Any]:
+    """Describe one voice, with all that is kept of it, and how far it is."""
+    if isinstance(voice, VoiceJob):
+        return {**_item(voice.voice), **_clip_facts(voice.voice), **_state(voice, jobs.count_ahead(voice))}
     return {**_item(voice), **_clip_facts(voice)} if isinstance(voice, StoredVoice) else _item(voice)
+
+
+def _state(job: VoiceJob, num_ahead: int) -> dict[str, Any]:
+    """Say how far a voice is that is being made, or why it could not be."""
+    return {
+        "status": "failed" if job.error else "processing",
+        "progress": round(job.progress, 4),
+        "steps": job.steps,
+        "jobs_ahead": num_ahead,
+        "left_s": None if job.left_s is None or job.error else round(job.left_s, 1),
+        **({"error": job.error.body["error"]} if job.error else {}),
+    }
+
+
+def _made() -> Responses:
+    """Describe the answers to an upload that is searched for."""
+    content = {"application/json": {"schema": {"type": "object"}}}
+    return {
+        201: {"description": "The voice that was searched for, within the time that was waited.", "content": content},
+        202: {"description": "The voice is searched for; its id tells how far it is.", "content": content},
+    }
 
 
 def _request_body() -> dict[str, Any]:

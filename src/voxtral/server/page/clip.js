@@ -1,14 +1,17 @@
-// The clip whose voice speaks: chosen, dropped or recorded; used once, or kept as a voice of the server.
+// The clip whose voice speaks: chosen, dropped or recorded; used once, or kept as a voice of the server. A server
+// without an encoder searches for the voice first, so that there it can only be kept.
 
 import { $, clearError, setText, showError } from "./dom.js";
 import { Microphone, canRecord } from "./microphone.js";
+import { isPreparing, prepare, watchPreparing } from "./preparing.js";
 import { request } from "./server.js";
 
 const MAX_MB = 64; // more than any 30 s of sound have, and little enough for the memory of a tab
 const WATCH_MS = 100;
 
 let clip = null;
-let canClone = false;
+let canClone = false; // at once
+let canSearch = false;
 let whyNot = "";
 let microphone = null;
 let isOpening = false;
@@ -16,7 +19,7 @@ let isKeeping = false;
 let onChange = () => {};
 let onKept = async () => {};
 
-// `change` is called when there is another clip or none, `kept` with the id of a voice that was made of one.
+// `change` is called when there is another clip to speak with or none, `kept` with the id of a voice that was made.
 export function watchClip(change, kept) {
   onChange = change;
   onKept = kept;
@@ -25,16 +28,27 @@ export function watchClip(change, kept) {
 
 export function offerCloning(model) {
   canClone = model.cloning;
+  canSearch = Boolean(model.cloning_details.refine);
   whyNot = model.has_encoder
     ? "This server makes no voices from clips: its owner has switched that off."
-    : "The loaded model cannot speak in the voice of a clip: its checkpoint has no encoder.";
-  $("cloning").hidden = !canClone;
+    : "The loaded model cannot speak in the voice of a clip: its checkpoint has no encoder, and this server was not " +
+      "started with --refine.";
+  $("cloning").hidden = !canClone && !canSearch;
   $("record").disabled = !canRecord;
   $("record-why").hidden = canRecord;
+  $("keep-refine").parentElement.hidden = !canClone || !canSearch;
+  if (!canClone && canSearch) {
+    setText("clip-rule", $("clip-rule").dataset.search);
+    setText("keep-summary", "Prepare it as a voice of this server");
+    setText("keep-it", "Prepare the voice");
+  }
+  if (clip) takeClip(clip);
+  if (canSearch) watchPreparing(showKept);
 }
 
+// The clip to speak with, where the server can do that at once.
 export function chosenClip() {
-  return clip;
+  return canSearch && !canClone ? null : clip;
 }
 
 export function takeClip(file) {
@@ -50,12 +64,13 @@ export function takeClip(file) {
   if (file) {
     $("clip-audio").src = URL.createObjectURL(file);
     $("cloning").open = true;
+    if (canSearch && !canClone) $("keep").open = true;
   } else {
     $("clip-audio").removeAttribute("src");
     $("clip").value = "";
   }
   $("keep-consent").checked = false; // it was for another clip
-  onChange(file);
+  onChange(chosenClip());
 }
 
 // ---- Recording ----
@@ -112,6 +127,10 @@ function showConsent() {
 
 async function keep() {
   clearError();
+  if (isPreparing()) {
+    showError("Another voice is being prepared: wait until it is ready, or cancel it.");
+    return;
+  }
   setText("keep-status", "Making the voice…");
   isKeeping = true;
   const body = new FormData();
@@ -119,20 +138,35 @@ async function keep() {
   body.set("consent", consent());
   body.set("language", $("keep-language").value);
   body.set("audio_sample", clip);
+  if (canSearch && (!canClone || $("keep-refine").checked)) body.set("refine", "true");
   try {
     const made = await (await request("v1/audio/voices", { method: "POST", body })).json();
-    await onKept(made.id);
+    if (made.status === "ready") await showKept(made);
     takeClip(null);
     for (const id of ["keep-name", "keep-speaker"]) $(id).value = "";
     showConsent();
     $("keep").open = false;
-    $("voice").focus();
-    setText("keep-status", [`${made.name} is kept, and is the chosen voice now.`, ...made.warnings].join(" "));
+    if (made.status === "ready") {
+      $("voice").focus();
+      setText("keep-status", [keptText(made), ...made.warnings].join(" "));
+    } else {
+      setText("keep-status", made.warnings.join(" "));
+      prepare(made.id);
+    }
   } catch (error) {
     setText("keep-status", "");
     showError(error.message);
   }
   isKeeping = false;
+}
+
+function keptText(voice) {
+  return `${voice.name} is kept, and is the chosen voice now.`;
+}
+
+async function showKept(voice) {
+  await onKept(voice.id);
+  setText("keep-status", keptText(voice));
 }
 
 // ---- Events ----
@@ -171,7 +205,7 @@ document.addEventListener("drop", (event) => {
   if (!hasFiles(event)) return;
   event.preventDefault();
   document.body.classList.remove("dropping");
-  if (canClone) takeClip(event.dataTransfer.files[0] ?? null);
+  if (canClone || canSearch) takeClip(event.dataTransfer.files[0] ?? null);
   else showError(whyNot);
 });
 
