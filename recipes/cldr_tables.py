@@ -4,7 +4,7 @@
     python recipes/cldr_tables.py
 
 It is run when CLDR has something new, never when the package is used. What it writes, `src/voxtral/text/data/cldr/`,
-is under the Unicode licence, whose text lies beside the tables. `UNITS` and `CURRENCIES` say what is taken.
+is under the Unicode licence, whose text lies beside the tables. `UNITS` and `currencies` say what is taken.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from babel import Locale
 from babel import __version__ as babel_version
+from babel.core import get_global
 
 FOLDER = Path(__file__).parents[1] / "src/voxtral/text/data/cldr"
 LANGUAGES = ("ar", "de", "en", "es", "fr", "hi", "it", "ja", "nl", "pt")
@@ -40,18 +41,28 @@ UNITS = {
     "km²": "area-square-kilometer",
     "ft²": "area-square-foot",
     "mi²": "area-square-mile",
+    "in²": "area-square-inch",
+    "yd²": "area-square-yard",
     "ha": "area-hectare",
     "ac": "area-acre",
     "cm³": "volume-cubic-centimeter",
     "m³": "volume-cubic-meter",
     "km³": "volume-cubic-kilometer",
     "ft³": "volume-cubic-foot",
+    "in³": "volume-cubic-inch",
+    "yd³": "volume-cubic-yard",
     "ml": "volume-milliliter",
     "cl": "volume-centiliter",
     "dl": "volume-deciliter",
     "l": "volume-liter",
     "hl": "volume-hectoliter",
     "gal": "volume-gallon",
+    "qt": "volume-quart",
+    "pt": "volume-pint",
+    "cup": "volume-cup",
+    "tbsp": "volume-tablespoon",
+    "tsp": "volume-teaspoon",
+    "bbl": "volume-barrel",
     "µg": "mass-microgram",
     "mg": "mass-milligram",
     "g": "mass-gram",
@@ -60,6 +71,7 @@ UNITS = {
     "oz": "mass-ounce",
     "lb": "mass-pound",
     "ct": "mass-carat",
+    "st": "mass-stone",
     "ns": "duration-nanosecond",
     "µs": "duration-microsecond",
     "ms": "duration-millisecond",
@@ -109,7 +121,11 @@ UNITS = {
     "mA": "electric-milliampere",
     "V": "electric-volt",
     "Ω": "electric-ohm",
+    "F": "electric-farad",
+    "T": "magnetic-tesla",
     "lx": "light-lux",
+    "lm": "light-lumen",
+    "cd": "light-candela",
     "bit": "digital-bit",
     "B": "digital-byte",
     "kB": "digital-kilobyte",
@@ -131,11 +147,24 @@ UNITS = {
     "l/100km": "consumption-liter-per-100-kilometer",
     "mpg": "consumption-mile-per-gallon",
 }
-CURRENCIES = (
-    "USD EUR GBP JPY INR CNY CHF AUD CAD NZD HKD SGD MXN BRL ARS CLP COP PEN UYU KRW TWD THB VND IDR MYR PHP PKR BDT "
-    "LKR NPR RUB UAH PLN CZK HUF RON BGN SEK NOK DKK ISK TRY ILS SAR AED QAR KWD BHD OMR JOD EGP IQD LBP MAD TND DZD "
-    "LYD SYP YER SDG IRR NGN KES ZAR GHS XOF XAF DEM FRF ITL ESP PTE NLG BTC"
-)
+# Currencies that are no longer tender, but are still written of; those that are come from CLDR.
+FORMER_CURRENCIES = [
+    "DEM",
+    "FRF",
+    "ITL",
+    "ESP",
+    "PTE",
+    "NLG",
+    "BEF",
+    "ATS",
+    "FIM",
+    "GRD",
+    "IEP",
+    "HRK",
+    "BGN",
+    "SUR",
+    "BTC",
+]
 
 
 def quoted(text: str) -> str:
@@ -161,6 +190,17 @@ def symbols_of(unit: Mapping[str, Any]) -> Iterator[str]:
                 symbol = re.sub(r"[{]0[}]|[\u200e\u200f\u061c]", "", pattern).strip(" \u00a0\u202f")
                 if symbol and "{" not in symbol:
                     yield symbol
+
+
+def currencies() -> list[str]:
+    """List the codes of the currencies that are tender somewhere, and of some that were."""
+    tender = {
+        currency
+        for history in get_global("territory_currencies").values()
+        for currency, _, until, is_tender in history
+        if until is None and is_tender
+    }
+    return sorted({*tender, *FORMER_CURRENCIES})
 
 
 def lines_of(code: str) -> Iterator[str]:
@@ -198,12 +238,14 @@ def lines_of(code: str) -> Iterator[str]:
         yield f"{quoted(symbol)} = {{ symbols = {words(short)}, forms = {table(forms)} }}"
     yield ""
     yield "[currencies]"
-    for currency in CURRENCIES.split():
-        names: dict[str, str] = data["currency_names_plural"].get(currency, {})
-        if not names:
+    for currency in currencies():
+        # Where the name does not change with the number, there is no list of forms.
+        names: dict[str, str] = dict(data["currency_names_plural"].get(currency, {}))
+        name = locale.currencies.get(currency)
+        if not names and name is None:
             continue
         symbol = locale.currency_symbols.get(currency, currency)
-        yield f"{currency} = {{ symbol = {quoted(symbol)}, forms = {table(dict(names))} }}"
+        yield f"{currency} = {{ symbol = {quoted(symbol)}, forms = {table(names or {'other': str(name)})} }}"
 
 
 def main() -> None:

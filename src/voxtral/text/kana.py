@@ -294,6 +294,10 @@ def _number_edit(words: Sequence[_Word], index: int, last_counter: str) -> tuple
     if following is not None and following.start == number.end and following.surface in kana_words().counters:
         counter = following.surface
         num_words += 1
+    if counter == "分" and _is_part(words, index + num_words):
+        # "3分の1" is a third, not three minutes.
+        minus, part_end = "まいなす" if sign else "", words[index + num_words - 1].end
+        return Edit(first.start, part_end, minus + read_number(number.surface) + "ぶん"), num_words, counter
     reading = read_number(number.surface, counter, after_month=last_counter == "月")
     if sign:
         reading = "まいなす" + reading
@@ -305,6 +309,11 @@ def _number_edit(words: Sequence[_Word], index: int, last_counter: str) -> tuple
         end = after.end
         num_words += 1
     return Edit(first.start, end, reading), num_words, counter
+
+
+def _is_part(words: Sequence[_Word], index: int) -> bool:
+    """Tell whether "の" and a number follow, as in "3分の1"."""
+    return index < len(words) and words[index].surface == "の" and _is_followed_by_number(words, index)
 
 
 def _reading(word: _Word, before: _Word | None, following: _Word | None, unread: list[tuple[int, str]]) -> str:

@@ -15,8 +15,17 @@ from types import MappingProxyType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from voxtral.errors import LanguageFileError
+from voxtral.text.tables.amounts import AmountWords
+from voxtral.text.tables.fractions import FractionWords
+from voxtral.text.tables.maths import MathsWords
+from voxtral.text.tables.measures import MeasureWords
+from voxtral.text.tables.money import MoneyWords
+from voxtral.text.tables.nouns import NounWords
+from voxtral.text.tables.ordinals import OrdinalWords
 from voxtral.text.tables.phones import PhoneWords
+from voxtral.text.tables.roman import RomanWords
 from voxtral.text.tables.shorthand import Shorthand
+from voxtral.text.tables.signs import SignWords
 from voxtral.text.tables.spelled import SpelledWords
 
 Words = tuple[str, ...]
@@ -120,11 +129,11 @@ class Grammar:
     linked_numbers: LinkedNumbers | None = None
     agreement: tuple[Agreement, ...] = ()
     pair_fractions: bool = False
+    decimal_parts: Mapping[int, str] = field(default_factory=dict[int, str])
     years: Years | None = None
-    ordinal_suffixes: Words = ()
-    largest_ordinal: int = 10**6
     ordinals_with_point: PointOrdinals | None = None
     num2words: str = ""
+    regional_num2words: Mapping[str, str] = field(default_factory=dict[str, str])
     own_words: OwnWords | None = None
 
     @property
@@ -172,6 +181,15 @@ class LanguageData:
     sentences: SentenceWords = field(default_factory=SentenceWords)
     numbers: Grammar | None = None
     kana: KanaWords | None = None
+    nouns: NounWords | None = None
+    amounts: AmountWords | None = None
+    ordinals: OrdinalWords | None = None
+    fractions: FractionWords | None = None
+    maths: MathsWords | None = None
+    money: MoneyWords | None = None
+    measures: MeasureWords | None = None
+    roman: RomanWords | None = None
+    signs: SignWords | None = None
     spelled: SpelledWords | None = None
     phones: PhoneWords | None = None
     shorthand: Shorthand | None = None

@@ -84,7 +84,7 @@ def test_a_digit_on_a_key_stays() -> None:
     assert normalize("Hi1️⃣there 2️⃣ 3️⃣, 🔟.", "en").text == "Hi one there two three, ten."
 
 
-@pytest.mark.parametrize("text", ["© ™ ® ♯ → ① ❶ + ° § ※ :-)", "No emoji: * # x"])
+@pytest.mark.parametrize("text", ["© ♯ → ① ❶ + ° § ※ :-)", "No emoji: * # x"])
 def test_symbols_without_emoji_look_stay(text: str) -> None:
     assert normalize(text, "en").text == text
 

@@ -49,6 +49,30 @@ def test_cardinals_of_different_values_differ_and_have_no_digits(language: str) 
     assert not any(char.isdigit() or char == "," for char in "".join(words))
 
 
+def test_slips_of_the_library_are_mended_whatever_the_value() -> None:
+    italian, german, arabic = Speller("it"), Speller("de"), Speller("ar")
+    for value in range(118, 30_000, 100):
+        assert "dicotto" not in italian.cardinal(value) + italian.ordinal(value)
+    for value in range(101, 2000, 100):
+        assert "einstausend" not in german.cardinal(value * 1000)
+        assert "eins Million" not in german.cardinal(value * 10**6)
+    for value in range(1, 10):
+        assert "ألفاً" not in arabic.cardinal(value * 100_000 + 980)
+
+
+@pytest.mark.parametrize(
+    ("language", "region", "value", "words"),
+    [
+        ("pt", "PT", 16_000_000_000, "dezasseis mil milhões"),
+        ("fr", "BE", 91, "nonante et un"),
+        ("fr", "CH", 71, "septante et un"),
+        ("fr", "CA", 71, "soixante et onze"),
+    ],
+)
+def test_a_region_may_count_otherwise(language: str, region: str, value: int, words: str) -> None:
+    assert Speller(language, region).cardinal(value) == words
+
+
 @pytest.mark.parametrize("language", SPOKEN)
 def test_every_currency_has_words_for_every_amount(language: str) -> None:
     speller = Speller(language)

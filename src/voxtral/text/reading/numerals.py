@@ -7,26 +7,34 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 from voxtral.text.language_data import Grammar, load_language
-from voxtral.text.spelling import MAX_DIGITS
+from voxtral.text.spelling import MAX_DIGITS, MAX_GROUPED_DIGITS
 
 NO_BREAK = "\u00a0\u202f\u2009"
 
-_GROUPED_ENGLISH = re.compile(r"(?:[1-9]\d{0,2}(?:[,٬]\d{3})+)(?:[.٫]\d+)?")
+# Spanish-speaking countries that write 1,234.56.
+# Source: CLDR, numbers of es_419 and of the countries that differ from it.
+_SPANISH_WITH_POINT = frozenset(["419", "BZ", "CU", "DO", "GT", "HN", "MX", "NI", "PA", "PE", "PR", "SV", "US"])
+
+# Not in the middle of digits in groups, which are a telephone number.
+SPACED = rf"(?<!\d[ -])[1-9]\d{{0,2}}(?:[ {NO_BREAK}]\d{{3}})+(?![ {NO_BREAK}]?\d|[-/⁄]\d)(?:[.,٫]\d+)?"
+
+_GROUPED_ENGLISH = re.compile(r"[1-9]\d{0,2}(?:[,٬]\d{3})+(?:[.٫]\d+)?")
 _GROUPED_INDIAN = re.compile(r"[1-9]\d?(?:,\d\d)*,\d{3}(?:\.\d+)?")
 _GROUPED_EUROPEAN = re.compile(r"[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?")
 _GROUPED_SWISS = re.compile(r"[1-9]\d{0,2}(?:['’]\d{3})+(?:[.,]\d+)?")
 _DECIMAL = re.compile(r"\d+[.,٫]\d+")
+_BARE_FRACTION = re.compile(r"[.٫]\d+")
 _ADDRESS = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
+_GROUP_MARKS = re.compile(rf"(?<=\d)[{NO_BREAK} ](?=\d)")
 
 
 @dataclass(frozen=True)
 class Numeral:
-    """A number as it was written: its ASCII digits and the separator between them."""
+    """A number as it was written: its ASCII digits and the separator between them; `whole` is "" for ".5"."""
 
     whole: str
     fraction: str | None = None
@@ -36,7 +44,15 @@ class Numeral:
     @property
     def is_code(self) -> bool:
         """Tell whether leading zeros or sheer length ask for digit by digit."""
-        return self.fraction is None and (len(self.whole) > MAX_DIGITS or (self.whole[0] == "0" and self.whole != "0"))
+        if self.fraction is not None:
+            return False
+        longest = MAX_DIGITS if self.is_plain else MAX_GROUPED_DIGITS
+        return len(self.whole) > longest or (self.whole[0] == "0" and self.whole != "0")
+
+    @property
+    def value(self) -> float:
+        """What it is worth, roughly where it is long."""
+        return float(f"{self.whole or 0}.{self.fraction or 0}"[:300])
 
 
 @dataclass(frozen=True)
@@ -47,28 +63,55 @@ class Numerals:
         pattern: the source of a regular expression for a number without sign; it has no groups, takes digits of any
             script and grouped thousands, and a number of ways to match that is bounded.
         grammar: of the language; None where numbers have no words.
+        has_decimal_point: the point is the decimal separator.
+        has_both: the comma is one as well, unless three digits follow it, as in Arabic.
     """
 
     pattern: str
     grammar: Grammar | None
+    has_decimal_point: bool
+    has_both: bool = False
 
     def read(self, written: str) -> Numeral | None:
         """Read digits with separators as one number; None if they are not clearly one."""
-        if self.grammar is None:
-            ascii_digits = to_ascii(written).replace(",", "")
-            return _split(ascii_digits) if _DECIMAL.fullmatch(ascii_digits) or ascii_digits.isdigit() else None
-        return read_numeral(to_ascii(written), self.grammar)
+        chain = to_ascii(written)
+        if chain.isdigit():
+            return Numeral(chain, is_plain=True)
+        if not chain[-1:].isdigit():
+            return None
+        chain = _GROUP_MARKS.sub("", chain)
+        if chain.isdigit():
+            return Numeral(chain)
+        if _BARE_FRACTION.fullmatch(chain):
+            return Numeral("", chain[1:])
+        if _GROUPED_SWISS.fullmatch(chain):
+            return _split(re.sub("['’]", "", chain))
+        return self._with_point(chain) if self.has_decimal_point else self._with_comma(chain)
+
+    def _with_point(self, written: str) -> Numeral | None:
+        if _GROUPED_ENGLISH.fullmatch(written) or _GROUPED_INDIAN.fullmatch(written):
+            return _split(re.sub("[,٬]", "", written))
+        if _GROUPED_EUROPEAN.fullmatch(written) and "," in written:
+            return _split(written.replace(".", "").replace(",", "."))
+        return _split(written) if _DECIMAL.fullmatch(written) and (self.has_both or "," not in written) else None
+
+    def _with_comma(self, written: str) -> Numeral | None:
+        if _GROUPED_EUROPEAN.fullmatch(written):
+            return _split(written.replace(".", "")) if not _may_be_address(written) else None
+        if _GROUPED_ENGLISH.fullmatch(written) and (written.count(",") > 1 or "." in written):
+            return _split(written.replace(",", ""))
+        # "3.14" cannot be grouped, so its point is a decimal one, as in Latin America.
+        return _split(written) if _DECIMAL.fullmatch(written) else None
 
 
 @cache
 def numerals_of(language: str, region: str = "") -> Numerals:
     """Find out how a language writes numbers in a region."""
-    del region  # so far all regions of a language are read alike
     grammar = load_language(language).numbers
-    group, point = (",", ".") if grammar is None or grammar.has_decimal_point else (".", ",")
-    spaced = rf"\d{{1,3}}(?:[ {NO_BREAK}]\d{{3}})+(?!\d)(?:[.,٫]\d+)?"
-    grouped = rf"\d{{1,3}}(?:[{group}'’٬]\d{{2,3}})+(?![\d{group}])(?:[{point}٫]\d+)?"
-    return Numerals(rf"(?:{spaced}|{grouped}|\d+(?:[.,٫]\d+)?)", grammar)
+    has_point = grammar is None or grammar.has_decimal_point or (language == "es" and region in _SPANISH_WITH_POINT)
+    group, point = (",", ".") if has_point else (".", ",")
+    grouped = rf"\d{{1,3}}(?:[{group}'’٬]\d{{2,3}})+(?!\d|[{group}]\d)(?:[{point}٫]\d+)?"
+    return Numerals(rf"(?:{SPACED}|{grouped}|\d+(?:[.,٫]\d+)?)", grammar, has_point, language == "ar")
 
 
 def to_ascii(written: str) -> str:
@@ -78,36 +121,11 @@ def to_ascii(written: str) -> str:
     return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in written)
 
 
-def read_numeral(chain: str, grammar: Grammar) -> Numeral | None:
-    """Read digits with separators as one number; None if they are not clearly one."""
-    if chain.isdigit():
-        return Numeral(chain, is_plain=True)
-    written = re.sub(f"[ {NO_BREAK}]", "", chain)
-    if written.isdigit():
-        return Numeral(written)
-    read: Callable[[str], Numeral | None] = _parse_english if grammar.has_decimal_point else _parse_european
-    return read(written)
-
-
-def _parse_english(written: str) -> Numeral | None:
-    if _GROUPED_ENGLISH.fullmatch(written) or _GROUPED_INDIAN.fullmatch(written):
-        return _split(re.sub("[,٬]", "", written))
-    if _GROUPED_EUROPEAN.fullmatch(written) and "," in written:
-        return _split(written.replace(".", "").replace(",", "."))
-    if _DECIMAL.fullmatch(written) and "," not in written:
-        return _split(written)
-    return None
-
-
-def _parse_european(written: str) -> Numeral | None:
-    if _GROUPED_EUROPEAN.fullmatch(written) and not _ADDRESS.fullmatch(written):
-        return _split(written.replace(".", ""))
-    if _GROUPED_SWISS.fullmatch(written):
-        return _split(re.sub("['’]", "", written))
-    if _GROUPED_ENGLISH.fullmatch(written) and (written.count(",") > 1 or "." in written):
-        return _split(written.replace(",", ""))
-    # "3.14" cannot be grouped, so its point is a decimal one, as in Latin America.
-    return _split(written) if _DECIMAL.fullmatch(written) else None
+def _may_be_address(written: str) -> bool:
+    """Tell whether grouped digits may be an IP address: four parts, none of them above 255 or "000"."""
+    if not _ADDRESS.fullmatch(written):
+        return False
+    return all(part != "000" and int(part) <= 255 for part in written.split("."))
 
 
 def _split(written: str) -> Numeral | None:

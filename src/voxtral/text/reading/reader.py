@@ -9,20 +9,38 @@ from voxtral.text.reading.addresses import address_claims
 from voxtral.text.reading.claims import Claim, edits_of, settle
 from voxtral.text.reading.codes import code_claims
 from voxtral.text.reading.electronic import electronic_claims
+from voxtral.text.reading.fractions import fraction_claims
+from voxtral.text.reading.maths import maths_claims
+from voxtral.text.reading.measures import measure_claims
+from voxtral.text.reading.money import money_claims
 from voxtral.text.reading.numbers import number_claims
+from voxtral.text.reading.ordinals import ordinal_claims
+from voxtral.text.reading.percent import percent_claims
 from voxtral.text.reading.phones import phone_claims
+from voxtral.text.reading.ranges import range_claims
+from voxtral.text.reading.roman import roman_claims
 from voxtral.text.reading.shorthand import shorthand_claims
+from voxtral.text.reading.signs import sign_claims
 from voxtral.text.reading.written import Written
 
 Rule = Callable[[Written], Iterator[Claim]]
 
 RULES: tuple[Rule, ...] = (
     electronic_claims,
-    number_claims,
     phone_claims,
     code_claims,
     address_claims,
+    money_claims,
+    ordinal_claims,
+    measure_claims,
+    percent_claims,
+    fraction_claims,
+    maths_claims,
+    roman_claims,
+    range_claims,
+    number_claims,
     shorthand_claims,
+    sign_claims,
 )
 
 

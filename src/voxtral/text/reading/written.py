@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import cached_property
+from typing import Any
 
 from voxtral.text.cldr import Cldr, load_cldr
 from voxtral.text.language_data import Grammar, LanguageData, load_language
@@ -12,6 +14,10 @@ from voxtral.text.spelling import Speller
 
 # What no number or sign may touch: marks, which in Hindi are most of a word's ending, and numerals of other kinds.
 _BOUND = frozenset({"Mn", "Mc", "Me", "No", "Nl"})
+# Where a number may begin: not inside of one, of a version such as "v1.2" or of an address.
+_NUMBER_START = re.compile(
+    r"(?P<address>(?:https?|ftp)://\S+|www\.\S+)|(?<![\w.,])[.](?=\d)|(?<!\d)(?<![\d.][.,'’٫٬:])[\d½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]"
+)
 
 
 class Written:
@@ -27,6 +33,8 @@ class Written:
         self.text = text
         self.language = language
         self.region = region
+        # Quantities by place, as far as rules have looked: several ask for the same ones.
+        self.quantities: dict[tuple[bool, int], tuple[Any, ...]] = {}
 
     @cached_property
     def data(self) -> LanguageData:
@@ -50,7 +58,7 @@ class Written:
         Raises:
             LanguageError: numbers of the language stay digits.
         """
-        return Speller(self.language)
+        return Speller(self.language, self.region)
 
     @property
     def grammar(self) -> Grammar:
@@ -62,6 +70,11 @@ class Written:
         """How numbers are written."""
         return numerals_of(self.language, self.region)
 
+    @cached_property
+    def number_starts(self) -> tuple[int, ...]:
+        """Where numbers may begin, in order: found once, for all rules that read numbers."""
+        return tuple(found.start() for found in _NUMBER_START.finditer(self.text) if not found.lastgroup)
+
     def read_numeral(self, written: str) -> Numeral | None:
         """Read digits with separators as one number; None if they are not clearly one."""
         return self.numerals.read(written)
@@ -71,14 +84,18 @@ class Written:
         if start == 0:
             return True
         before = self.text[start - 1]
-        return not (before.isalnum() or before in "_@#\\" or unicodedata.category(before) in _BOUND)
+        return not (self.ties(before) or before in "_@#\\" or unicodedata.category(before) in _BOUND)
 
     def ends_apart(self, end: int) -> bool:
         """Tell whether nothing after an offset belongs to what ends there."""
         after, beyond = (self.text[end : end + 2] + "  ")[:2]
-        if after.isalnum() or after in "_@\\" or unicodedata.category(after) in _BOUND:
+        if self.ties(after) or after in "_@\\" or unicodedata.category(after) in _BOUND:
             return False
         return not (after in ".,:-–'’/" and beyond.isdigit())
+
+    def ties(self, char: str) -> bool:
+        """Tell whether a letter or digit belongs to what it touches; in Japanese, words stand without spaces."""
+        return char.isalnum() and (char.isascii() or self.language != "ja" or char.isdecimal())
 
     def word_before(self, start: int, within: int = 40) -> str:
         """Give the word before an offset, in lower case, without space and marks between; "" if there is none."""

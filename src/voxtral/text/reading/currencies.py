@@ -1,0 +1,234 @@
+"""Currencies: which signs and codes a language writes for them, and what each is called.
+
+Names come from CLDR, short ones ("won" for "South Korean won") are made of them, and those of the commonest signs are
+in the file of the language, table `[numbers.currencies]`, with hundredths and further signs in `[money]`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from voxtral.text.cldr import Cldr, load_cldr
+from voxtral.text.language_data import Currency, Unit, load_language
+from voxtral.text.reading.patterns import any_of
+from voxtral.text.spelling import Speller
+from voxtral.text.tables.money import MoneyWords
+
+# Signs of one currency each; the name is short, since the sign says no country.
+_SIGNS = {
+    "₩": "KRW",
+    "₺": "TRY",
+    "₽": "RUB",
+    "₴": "UAH",
+    "₪": "ILS",
+    "₫": "VND",
+    "₦": "NGN",
+    "₱": "PHP",
+    "₲": "PYG",
+    "₡": "CRC",
+    "₵": "GHS",
+    "₸": "KZT",
+    "₼": "AZN",
+    "₾": "GEL",
+    "฿": "THB",
+    "₭": "LAK",
+    "₮": "MNT",
+    "৳": "BDT",
+    "₧": "ESP",
+    "₤": "ITL",
+    "₿": "BTC",
+    "zł": "PLN",
+    "Kč": "CZK",
+    "Ft": "HUF",
+    "元": "CNY",
+    "﷼": "IRR",
+}
+# Signs that name the country as well.
+_LETTERED = {
+    "US$": "USD",
+    "$US": "USD",
+    "U$S": "USD",
+    "A$": "AUD",
+    "AU$": "AUD",
+    "$AU": "AUD",
+    "C$": "CAD",
+    "CA$": "CAD",
+    "$CA": "CAD",
+    "Can$": "CAD",
+    "NZ$": "NZD",
+    "$NZ": "NZD",
+    "HK$": "HKD",
+    "$HK": "HKD",
+    "S$": "SGD",
+    "SG$": "SGD",
+    "NT$": "TWD",
+    "MX$": "MXN",
+    "Mex$": "MXN",
+    "$MX": "MXN",
+    "R$": "BRL",
+    "AR$": "ARS",
+    "CL$": "CLP",
+    "CO$": "COP",
+    "CN¥": "CNY",
+    "JP¥": "JPY",
+    "RMB": "CNY",
+    "£GB": "GBP",
+    "£E": "EGP",
+    "E£": "EGP",
+    "RM": "MYR",
+    "Rp": "IDR",
+    "J$": "JMD",
+    "TT$": "TTD",
+    "B/.": "PAB",
+    "RD$": "DOP",
+    "FCFA": "XAF",
+    "F CFA": "XOF",
+    "CFA": "XOF",
+}
+# Codes that are said like a sign of the language's own.
+_LIKE_SIGNS = {"EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹", "BRL": "R$"}
+# Codes that are words or names as well: never before a number ("TOP 10", "PHP 8"), never in small letters.
+WORDS = frozenset(
+    [
+        "ALL",
+        "TOP",
+        "TRY",
+        "CUP",
+        "PEN",
+        "SOS",
+        "MOP",
+        "MAD",
+        "BAM",
+        "GEL",
+        "BOB",
+        "SUR",
+        "RON",
+        "LAK",
+        "ANG",
+        "STD",
+        "ARS",
+        "SAR",
+        "PHP",
+        "MGA",
+        "KES",
+        "ERN",
+        "AMD",
+        "BSD",
+        "STN",
+        "SSP",
+        "CDF",
+        "BIF",
+        "GIP",
+        "SLL",
+        "LSL",
+        "BND",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Currencies:
+    """The currencies of a language.
+
+    Attributes:
+        known: by sign and code.
+        before: the source of a pattern, without groups, for what may stand before a number.
+        after: the same for what may stand behind one.
+    """
+
+    known: Mapping[str, Currency]
+    before: str
+    after: str
+
+
+@cache
+def currencies_of(language: str) -> Currencies:
+    """Gather the currencies of a language, once."""
+    cldr, data = load_cldr(language), load_language(language)
+    words = data.money or MoneyWords("last")
+    makes = _Maker(language, cldr, words)
+    own = dict(data.numbers.currencies) if data.numbers else {}
+    codes = {code: makes.plainest(code) for code in cldr.currencies}
+    codes |= {code: own[sign] for code, sign in _LIKE_SIGNS.items() if sign in own}
+    signs = {sign: makes.short(code) for sign, code in _SIGNS.items() if code in codes}
+    if not own:
+        signs |= {"$": makes.short("USD"), "€": makes.short("EUR"), "£": makes.short("GBP"), "¥": makes.short("JPY")}
+        signs |= {"₹": makes.short("INR")}
+    lettered = {sign: codes[code] for sign, code in _LETTERED.items() if code in codes}
+    for code, currency in cldr.currencies.items():
+        symbol = re.sub("[\u200e\u200f]", "", currency.symbol).rstrip(".")
+        if symbol != code and symbol not in signs and len(symbol) > 1:
+            lettered[symbol] = codes[code]
+    # Arabic signs are the initials of the currency and its country.
+    make = makes.named if language == "ar" else makes.short
+    for sign, code in words.signs.items():
+        if code in codes:
+            signs[sign] = codes[code] if "$" in sign or code in _LIKE_SIGNS else make(code)
+    stop_words = data.recognition.stop_words if data.recognition else frozenset[str]()
+    small = {
+        code.lower(): currency
+        for code, currency in codes.items()
+        if code not in WORDS and code.lower() not in stop_words
+    }
+    known = {**codes, **small, **lettered, **signs, **own}
+    if "USD" in codes:
+        known["US$"] = codes["USD"]
+    return Currencies(known, any_of(key for key in known if key not in WORDS), any_of(known))
+
+
+class _Maker:
+    """Makes the currencies of one language of what CLDR calls them."""
+
+    def __init__(self, language: str, cldr: Cldr, words: MoneyWords) -> None:
+        self._language = language
+        self._cldr = cldr
+        self._words = words
+        self._speller = Speller(language) if load_language(language).numbers else None
+        self._cents = {code: cent for cent in words.cents for code in cent.currencies}
+        heads = [self._head(each.forms["other"]) for each in cldr.currencies.values()]
+        self._shared = {head for head in heads if heads.count(head) > 1}
+
+    def plainest(self, code: str) -> Currency:
+        """Give a currency its short name, if no other has the same: "zlotys", but "Swiss francs"."""
+        forms = self._cldr.currencies[code].forms
+        return self.named(code) if self._head(forms["other"]) in self._shared else self.short(code)
+
+    def named(self, code: str) -> Currency:
+        """Give a currency its full name."""
+        forms = {key: re.sub(r" ?\([^)]*\)", "", form) for key, form in self._cldr.currencies[code].forms.items()}
+        return self._currency(code, forms)
+
+    def short(self, code: str) -> Currency:
+        """Give a currency its name without the country."""
+        forms = {key: self._head(form) for key, form in self._cldr.currencies[code].forms.items()}
+        return self._currency(code, forms)
+
+    def _head(self, name: str) -> str:
+        name = re.sub(r" ?\([^)]*\)", "", name)
+        if self._language == "ja":
+            return re.sub(r"^[\u4e00-\u9fff]+(?=[\u30a1-\u30fa])", "", name.rpartition(" ")[2])
+        if self._words.head == "last":
+            return re.split(r"[ -]", name)[-1]
+        return next((word for word in name.split() if word not in self._words.adjectives), name)
+
+    def _currency(self, code: str, forms: Mapping[str, str]) -> Currency:
+        many = forms["other"]
+        one = forms.get("one", many)
+        if self._speller is None:
+            return Currency(Unit(many.replace(" ", ""), many.replace(" ", "")))
+        is_feminine = not self._words.feminine.isdisjoint(re.split(r"[ -]", many))
+        unit = self._unit(one, many, "", forms.get("few", ""), is_feminine=is_feminine)
+        cent = self._cents.get(code)
+        if cent is None:
+            return Currency(unit)
+        return Currency(unit, self._unit(cent.one, cent.many, cent.two, cent.few, is_feminine=cent.is_feminine))
+
+    def _unit(self, one: str, many: str, two: str, few: str, *, is_feminine: bool) -> Unit:
+        if self._speller is None:
+            return Unit(one, many)
+        if self._language == "ar":
+            return Unit(f"{one} {'واحدة' if is_feminine else 'واحد'}", many, two, few, is_feminine)
+        return Unit(f"{self._speller.counting(1, is_feminine=is_feminine)} {one}", many, two, few, is_feminine)

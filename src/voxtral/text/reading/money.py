@@ -1,0 +1,136 @@
+"""Money: "$3.50", "5 EUR", "€5 Mio.", "$5-10", "$250-$300", "MX$48.41", "$1/d".
+
+`currencies.py` knows what is written for currencies and what they are called, `amounts.py` the quantities.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+
+from voxtral.text.language_data import Currency
+from voxtral.text.reading.amounts import MINUS, SPACE, Amount, Amounts, glue
+from voxtral.text.reading.claims import Claim, claim
+from voxtral.text.reading.currencies import WORDS, Currencies, currencies_of
+from voxtral.text.reading.units import per_noun, units_of
+from voxtral.text.reading.written import Written
+
+
+@cache
+def _patterns(language: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """Build what stands before a number, behind it, and behind a price."""
+    known = currencies_of(language)
+    before = re.compile(rf"(?P<sign>[{MINUS}+±~≈<>≤≥])?(?P<currency>{known.before}){SPACE}?$")
+    tail = "[A-Za-z0-9_$]" if language == "ja" else r"[\w$\u0900-\u0903\u093a-\u094f]"
+    after = re.compile(rf"{SPACE}?(?P<currency>{known.after})(?!{tail}|{SPACE}\d)")
+    per = re.compile(rf"{SPACE}?/{SPACE}?(?:(?P<unit>{units_of(language).pattern})|(?P<word>[^\W\d_]{{3,20}}))(?!\w)")
+    return before, after, per
+
+
+_NO_CENTS = re.compile(r"[.,][-–—]{1,2}(?![\w-])")
+
+
+def money_claims(written: Written) -> Iterator[Claim]:
+    """Claim amounts of money."""
+    if written.data.money is not None:
+        yield from glue(written, _claims(written))
+
+
+def _claims(written: Written) -> Iterator[Claim]:
+    amounts, known = Amounts(written, is_money=True), currencies_of(written.language)
+    for start in written.number_starts:
+        for amount in amounts.at(start):
+            found = None if amount.is_code else _claim(written, amounts, known, amount)
+            if found is not None:
+                yield found
+                break
+
+
+def _claim(written: Written, amounts: Amounts, known: Currencies, amount: Amount) -> Claim | None:
+    text = written.text
+    before_pattern, after_pattern, per_pattern = _patterns(written.language)
+    before = _free_before(written, before_pattern, amount)
+    # "€ 10,-" has no cents.
+    dash = _NO_CENTS.match(text, amount.end)
+    number_end = dash.end() if dash else amount.end
+    after = after_pattern.match(text, number_end)
+    if before is None and not _may_begin(written, amount):
+        return None
+    if after is not None and before is not None and not after.group("currency").isalpha():
+        after = None
+    if after is not None and after.group("currency") in WORDS and after.group() in WORDS:
+        after = None  # "0BSD" is a name.
+    if before is not None and len(before.group("currency")) == 1 and before.group("currency").isalpha():
+        # "Q50.10" is a price, "Q4" and "F1" are none.
+        has_cents = amount.numerals and len(amount.numerals[-1].fraction or "") == 2
+        before = before if has_cents else None
+    if before is None and after is None:
+        return None
+    end = after.end() if after else number_end
+    if not after and not _ends(written, end):
+        return None
+    written_as = (after or before).group("currency")  # pyright: ignore[reportOptionalMemberAccess]
+    words = _say(written, amounts, amount, known.known[written_as])
+    if words is None:
+        return None
+    begin = amount.start
+    if before is not None:
+        begin = before.start()
+        words = amounts.sign_words(_plain_sign(before.group("sign"))) + words
+    if (per := per_pattern.match(text, end)) is not None:
+        unit = units_of(written.language).find(per.group("unit")) if per.group("unit") else None
+        behind = unit.per if unit else per_noun(written.language, per.group("word") or "")
+        if behind:
+            words, end = f"{words} {behind}", per.end()
+    return claim(begin, end, words, "money")
+
+
+def _plain_sign(sign: str | None) -> str:
+    return "-" if sign and sign in MINUS else sign or ""
+
+
+def _free_before(written: Written, pattern: re.Pattern[str], amount: Amount) -> re.Match[str] | None:
+    """Find a currency before a number; letters must not be the end of a word."""
+    found = pattern.search(written.text, max(0, amount.start - 8), amount.start)
+    if found is None:
+        return None
+    before = written.text[found.start() - 1] if found.start() else " "
+    if found.group("sign") and not (before.isspace() or before in "([{\"'“„«"):
+        # A dash between prices belongs to a range.
+        return pattern.search(written.text, found.start("currency"), amount.start)
+    return None if written.ties(before) or before in "_$@#\\" else found
+
+
+def _may_begin(written: Written, amount: Amount) -> bool:
+    before = written.text[amount.start - 1 : amount.start] if amount.start else ""
+    return written.begins_apart(amount.start) and before not in {"/", ".", "-", "+", "^", "="}
+
+
+def _ends(written: Written, end: int) -> bool:
+    after, beyond = (written.text[end : end + 2] + "  ")[:2]
+    return not (written.ties(after) or after in "_@" or (after in ".,:" and beyond.isdigit()))
+
+
+def _say(written: Written, amounts: Amounts, amount: Amount, currency: Currency) -> str | None:
+    """Say an amount; its hundredths by their name."""
+    bare = Amount(amount.start, amount.end, "", amount.numerals, amount.joint, amount.fraction, amount.scale)
+    sign = amounts.sign_words(amount.sign)
+    unit = currency.unit
+    if not written.has_number_words:
+        words = amounts.say(bare)
+        return None if words is None else sign + words + unit.many
+    if len(amount.numerals) == 1 and not (amount.scale or amount.fraction):
+        number = amount.numerals[0]
+        fraction = number.fraction
+        if fraction and currency.cent is not None and not fraction[2:].strip("0"):
+            # "$20.5" is twenty dollars fifty, "$20.500" as well.
+            fraction = fraction[:2].ljust(2, "0")
+        return sign + written.speller.amount(currency, number.whole or "0", fraction, number.point)
+    words = amounts.say(bare, is_feminine=unit.is_feminine)
+    if words is None:
+        return None
+    noun = unit.many
+    if written.language == "ar" and unit.few and not amount.scale and amounts.category(amount) == "few":
+        noun = unit.few
+    return sign + words + amounts.link(bare, words, noun) + noun
