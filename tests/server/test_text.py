@@ -17,9 +17,9 @@ def preview(server: Serving, status: int = 200, **body: Any) -> dict[str, Any]:
 
 
 def test_a_preview_names_every_edit_with_its_place(server: Serving) -> None:
-    text = "Room 12 \U0001f600, a B2B & more."
+    text = "Room 12 \U0001f600, a B2B ~ more."
     found = preview(server, text=text, normalize="auto", language="en-GB", dictionary={"B2B": "bee to bee"}, colour=1)
-    assert found["normalized"] == "Room twelve, a bee to bee & more."
+    assert found["normalized"] == "Room twelve, a bee to bee ~ more."
     assert [(edit["written"], edit["spoken"], edit["kind"]) for edit in found["edits"]] == [
         ("12", "twelve", "number"),
         (" \U0001f600", "", "markup"),
@@ -27,7 +27,7 @@ def test_a_preview_names_every_edit_with_its_place(server: Serving) -> None:
     ]
     assert all(text[edit["start"] : edit["end"]] == edit["written"] for edit in found["edits"])
     assert [segment["text"] for segment in found["segments"]] == [text]
-    assert [warning["written"] for warning in found["warnings"]] == ["&"]
+    assert [warning["written"] for warning in found["warnings"]] == ["~"]
     assert found["ignored"] == ["colour"]
 
 

@@ -58,6 +58,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 # Half-width kana, kana with separate voicing marks, full-width letters and digits, and kanji in disguise:
 # radicals, compatibility forms, squared and circled ones. Other compatibility characters are left alone,
 # because most are punctuation that the segmentation knows.
+_LARGE_YEARS = re.compile("[〇一二三四五六七八九十百千万]{2,}年")
 _FOLDED = re.compile(
     "[\uff61-\uff9f]+|[\u3041-\u30fe][\u3099\u309a]"
     "|[\uff04\uff05\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uffe1\uffe5]"
@@ -73,6 +74,7 @@ _PLAIN_WORD = re.compile(rf"(?P<number>\d+(?:,\d{{3}})*(?:\.\d+)?)|[{_LETTER}]+|
 
 _PARTICLES = {"は": "わ", "へ": "え"}
 _RANGES = frozenset("〜~～")
+_ROOTS = frozenset({"√", "ルート"})
 _MINUSES = frozenset("-−")
 _TIES = re.compile(r"[^\W\u3041-\u3096]|[-−_/.:]")
 _AFTER_NANI = frozenset("をがもに")
@@ -179,6 +181,11 @@ def _analyze(text: str, dictionary: Any) -> list[_Word]:
     for part in split_text(safe_text, min_chars=500, max_chars=_MAX_ANALYZED_CHARS):
         for morpheme in tokenizer.tokenize(part.text):
             word = _word(morpheme, part.text, part.start)
+            if _LARGE_YEARS.fullmatch(word.surface):
+                # "三千年", which the dictionary has as a name.
+                words.append(_Word(word.start, word.end - 1, word.surface[:-1], is_number=True))
+                words.append(_Word(word.end - 1, word.end, "年", reading="ネン"))
+                continue
             if word.reading or word.is_number or not _KANJI.search(word.surface):
                 words.append(word)
                 continue
@@ -294,11 +301,11 @@ def _number_edit(words: Sequence[_Word], index: int, last_counter: str) -> tuple
     if following is not None and following.start == number.end and following.surface in kana_words().counters:
         counter = following.surface
         num_words += 1
-    if counter == "分" and _is_part(words, index + num_words):
-        # "3分の1" is a third, not three minutes.
-        minus, part_end = "まいなす" if sign else "", words[index + num_words - 1].end
-        return Edit(first.start, part_end, minus + read_number(number.surface) + "ぶん"), num_words, counter
-    reading = read_number(number.surface, counter, after_month=last_counter == "月")
+    is_fraction = counter == "分" and last_counter != "時" and _is_denominator(words, index + num_words)
+    if is_fraction:
+        reading = read_number(number.surface) + "ぶん"
+    else:
+        reading = read_number(number.surface, counter, after_month=last_counter == "月")
     if sign:
         reading = "まいなす" + reading
     end = words[index + num_words - 1].end
@@ -311,9 +318,11 @@ def _number_edit(words: Sequence[_Word], index: int, last_counter: str) -> tuple
     return Edit(first.start, end, reading), num_words, counter
 
 
-def _is_part(words: Sequence[_Word], index: int) -> bool:
-    """Tell whether "の" and a number follow, as in "3分の1"."""
-    return index < len(words) and words[index].surface == "の" and _is_followed_by_number(words, index)
+def _is_denominator(words: Sequence[_Word], index: int) -> bool:
+    """Tell whether the words from `index` on are "の" and a numerator, as in "3分の1"."""
+    if index + 1 >= len(words) or words[index].surface != "の":
+        return False
+    return words[index + 1].is_number or words[index + 1].surface in _ROOTS
 
 
 def _reading(word: _Word, before: _Word | None, following: _Word | None, unread: list[tuple[int, str]]) -> str:
@@ -325,6 +334,8 @@ def _reading(word: _Word, before: _Word | None, following: _Word | None, unread:
         return surface[:-1] + "わ" if word.is_conjunction and surface.endswith("は") else surface
     if surface == "何" and following is not None and following.surface in _AFTER_NANI:
         return "なに"
+    if surface == "頃" and before is not None and before.end == word.start and before.surface in kana_words().counters:
+        return "ごろ"
     is_letter = len(surface) == 1 and _LATIN.match(surface) is not None
     is_unit = is_letter and surface.islower() and before is not None and before.is_number
     if word.reading and (is_unit or not is_letter):

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from voxtral.errors import LanguageFileError
 from voxtral.text.tables.amounts import AmountWords
+from voxtral.text.tables.dates import DateWords
 from voxtral.text.tables.fractions import FractionWords
 from voxtral.text.tables.maths import MathsWords
 from voxtral.text.tables.measures import MeasureWords
@@ -27,6 +28,8 @@ from voxtral.text.tables.roman import RomanWords
 from voxtral.text.tables.shorthand import Shorthand
 from voxtral.text.tables.signs import SignWords
 from voxtral.text.tables.spelled import SpelledWords
+from voxtral.text.tables.times import TimeWords
+from voxtral.text.tables.years import YearWords
 
 Words = tuple[str, ...]
 WordSet = frozenset[str]
@@ -193,6 +196,9 @@ class LanguageData:
     spelled: SpelledWords | None = None
     phones: PhoneWords | None = None
     shorthand: Shorthand | None = None
+    dates: DateWords | None = None
+    years: YearWords | None = None
+    times: TimeWords | None = None
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from voxtral.text.language import resolve_language
@@ -126,8 +126,8 @@ def _changes(text: str, spoken: NormalizedText, claimed: tuple[Change, ...]) -> 
         while places and places[0][0] < end:
             first, last, change = places.pop(0)
             yield from _besides(text, reached, first, said)
-            inside = _take(said, last)
-            yield Change(first, last, inside or change.spoken, change.kind)
+            _take(said, last)
+            yield replace(change, spoken=spoken.text[spoken.place_of(first) : spoken.place_of(last)])
             reached = max(last, reached)
         yield from _besides(text, reached, max(reached, end), said)
 

@@ -8,12 +8,15 @@ from voxtral.text.edits import Draft
 from voxtral.text.reading.addresses import address_claims
 from voxtral.text.reading.claims import Claim, edits_of, settle
 from voxtral.text.reading.codes import code_claims
+from voxtral.text.reading.dates import date_claims
 from voxtral.text.reading.electronic import electronic_claims
 from voxtral.text.reading.fractions import fraction_claims
+from voxtral.text.reading.japanese_dates import japanese_date_claims
 from voxtral.text.reading.maths import maths_claims
 from voxtral.text.reading.measures import measure_claims
 from voxtral.text.reading.money import money_claims
 from voxtral.text.reading.numbers import number_claims
+from voxtral.text.reading.numeric_dates import numeric_date_claims
 from voxtral.text.reading.ordinals import ordinal_claims
 from voxtral.text.reading.percent import percent_claims
 from voxtral.text.reading.phones import phone_claims
@@ -21,12 +24,19 @@ from voxtral.text.reading.ranges import range_claims
 from voxtral.text.reading.roman import roman_claims
 from voxtral.text.reading.shorthand import shorthand_claims
 from voxtral.text.reading.signs import sign_claims
+from voxtral.text.reading.times import time_claims
 from voxtral.text.reading.written import Written
+from voxtral.text.reading.years import year_claims
 
 Rule = Callable[[Written], Iterator[Claim]]
 
 RULES: tuple[Rule, ...] = (
     electronic_claims,
+    date_claims,
+    numeric_date_claims,
+    time_claims,
+    year_claims,
+    japanese_date_claims,
     phone_claims,
     code_claims,
     address_claims,

@@ -8,6 +8,7 @@ from voxtral.text.edits import Draft
 from voxtral.text.reading.numerals import to_ascii
 from voxtral.text.reading.reader import read_aloud
 from voxtral.text.reading.written import Written
+from voxtral.text.spelling import MAX_DIGITS
 from voxtral.text.ssml import Asked
 
 _DATE_PARTS = re.compile(r"\d+")
@@ -36,10 +37,13 @@ def say_as(text: str, asked: Asked, written: Written) -> str:
         sign = {"+": written.grammar.plus, "-": written.grammar.minus, "−": written.grammar.minus}.get(text[0], "")
         words = written.speller.number(numeral.whole, numeral.fraction, numeral.point)
         return f"{sign} {words}".strip()
-    if asked.kind == "ordinal" and numeral is not None and numeral.fraction is None:
-        value = int(numeral.whole)
-        if 0 < value <= written.grammar.largest_ordinal:
-            return written.speller.ordinal(value)
+    if (
+        asked.kind == "ordinal"
+        and numeral is not None
+        and numeral.fraction is None
+        and len(numeral.whole) <= MAX_DIGITS
+    ):
+        return written.speller.ordinal(int(numeral.whole)) if int(numeral.whole) else _by_rules(text, written)
     if asked.kind == "date":
         text = _as_iso_date(text, asked.value)
     return _by_rules(text, written)

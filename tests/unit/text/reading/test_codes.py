@@ -30,7 +30,7 @@ from voxtral.text.reading.written import Written
         (
             "en",
             "the A320, t2000, pre-2000 and GPT-3.5",
-            "the A three twenty, T two thousand, pre two thousand and G P T three point five",
+            "the A three twenty, T two thousand, pre-two thousand and G P T three point five",
         ),
         (
             "de",

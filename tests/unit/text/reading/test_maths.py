@@ -57,7 +57,6 @@ def test_a_formula_is_said(language: str, written: str, spoken: str) -> None:
     [
         ("en", "12:12+0200"),
         ("en", "C++ and A+B"),
-        ("en", "0x10"),
         ("en", "a-b/c"),
         ("en", "Ezekiel 2:1"),
     ],

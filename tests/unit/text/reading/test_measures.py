@@ -110,8 +110,6 @@ def test_a_quantity_is_said_with_its_unit(language: str, written: str, spoken: s
 @pytest.mark.parametrize(
     ("language", "text"),
     [
-        ("en", "MP3 3D H2O 0x200d"),
-        ("en", "x5 km2.html"),
         ("es", "seguido por un comando"),
         ("en", "a km and an in"),
     ],

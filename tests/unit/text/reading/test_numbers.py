@@ -46,7 +46,7 @@ def _spell(text: str, language: str) -> str:
         ),
         ("en", "Call 555-123-4567.", "Call five five five, one two three, four five six seven."),
         ("en", "options 1,2,3", "options one, two, three"),
-        ("en", "a 5-year-old of '68", "a five-year-old of 'sixty-eight"),
+        ("en", "a 5-year-old of '68", "a five-year-old of sixty-eight"),
         ("en", "It is 3. Then 4!", "It is three. Then four!"),
         ("en", "१२ and ٤٥", "twelve and forty-five"),
         (
@@ -142,11 +142,8 @@ def test_numbers_are_written_out(language: str, written: str, spoken: str) -> No
 @pytest.mark.parametrize(
     ("language", "text"),
     [
-        ("en", "12.3.2024 2024-01-15 01/02/2024"),
-        ("en", "10:30"),
-        ("en", "3-2 747-400 2019-20"),
+        ("en", "3-2 747-400"),
         ("en", "5\u0301"),
-        ("de", "24.12. und 24. 12. und 1.-3. Mai"),
         ("de", "1. Kapitel"),
         ("de", "1 Apfel"),
         ("fr", "21 gens et 1 tribu"),

@@ -40,7 +40,6 @@ def test_a_range_is_said(language: str, written: str, spoken: str) -> None:
         ("en", "3-2"),
         ("en", "747-400"),
         ("en", "1-8090"),
-        ("pt", "3333-4444"),
         ("en", "1-2-3"),
     ],
 )

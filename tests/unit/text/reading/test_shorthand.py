@@ -22,7 +22,7 @@ from voxtral.text.reading.written import Written
             "Doctor Evil, Mister Smith and Saint John met on Elm Street. It rained.",
         ),
         ("en", "E.g. cats, dogs, etc. The end.", "For example cats, dogs, et cetera. The end."),
-        ("en", "No. 5, p.7, pp. 8-9 of Vol. II", "Number five, page seven, pages eight to nine of Volume II"),
+        ("en", "No. 5, p.7, pp. 8-9 of Vol. II", "Number five, page seven, pages eight to nine of Volume two"),
         ("en", "The U.S. troops of the U.S.A. In May, C.I.A men.", "The U S troops of the U S A. In May, C I A men."),
         ("en", "Acme Inc. Bought it vs. Smith, Jr.", "Acme Incorporated. Bought it versus Smith, Junior."),
         ("de", "z.B. Hunde, d. h. Tiere usw. Nein", "zum Beispiel Hunde, das heißt Tiere und so weiter. Nein"),

@@ -42,7 +42,6 @@ def test_a_sign_is_said(language: str, written: str, spoken: str) -> None:
         ("en", "AT&T"),
         ("en", "%-10s"),
         ("en", "* + *"),
-        ("en", "a@b"),
     ],
 )
 def test_what_is_none_stays(language: str, text: str) -> None:
