@@ -593,6 +593,7 @@ def test_what_the_server_does_not_do_is_not_offered(visit: Callable[..., Visit],
         seen.page.uncheck("#normalize")
         assert '"normalize": "clean"' in seen.command()
         assert seen.page.is_hidden("#cloning")
+        assert seen.page.is_hidden("#keep-refine")
         data = seen.page.evaluate_handle(
             "() => { const data = new DataTransfer(); data.items.add(new File(['x'], 'x.wav')); return data; }"
         )
@@ -798,3 +799,22 @@ def test_a_voice_that_could_not_be_made_says_why(
     seen.page.click("text=Prepare the voice")
     seen.expect_text("error", "The voice Eve could not be made: the distance from the clip is no number")
     assert seen.page.is_hidden("#preparing")
+
+
+def test_with_an_encoder_a_nearer_voice_can_be_searched_for(visit: Callable[..., Visit], tmp_path: Path) -> None:
+    clip = tmp_path / "me.wav"
+    clip.write_bytes(spoken_file(1.2))
+    with VoxtralTTS.from_pretrained(BRIEF, device="cpu") as tts, serving(tts, refine=2) as other:
+        seen = open_bare(visit, other)
+        seen.page.set_input_files("#clip", clip)
+        expect(seen.page.locator("#voice")).to_be_disabled()
+        seen.page.click("#keep > summary")
+        fill_keep_form(seen, "Zoë")
+        seen.page.check("#keep-refine")
+        seen.page.click("#keep-it")
+        seen.expect_text("keep-status", "Zoë is kept")
+        with other.client() as client:
+            (stored,) = other.service.options.data_dir.rglob("*.safetensors")
+            assert tts.load_voice(stored).metadata["refine_steps"] == "2"
+            assert client.get("/v1/audio/voices/Zoë").json()["status"] == "ready"
+        seen.page.context.close()
