@@ -18,13 +18,13 @@ from torch import Tensor
 
 from voxtral.cloning.judge import (
     Agreement,
+    Alike,
     Clone,
     Copy,
     Lineup,
     judge_agreement,
     judge_copy,
     level_change,
-    nearest_first,
 )
 from voxtral.cloning.kept import Kept
 from voxtral.cloning.options import STEPS_FROM_ENCODER, STEPS_FROM_NOTHING, RefineOptions, RefineProgress
@@ -195,7 +195,10 @@ class Evaluation:
                 self._remarks.append(
                     "there are too few presets to leave out those that are copied: the search knows their codes"
                 )
-        self._lineup = Lineup(self._subjects, self._measures, self._config.sample_rate)
+        rate = self._config.sample_rate
+        self._lineup = Lineup(self._subjects, self._measures, rate)
+        alike = Alike({preset.name: preset.sound for preset in presets}, self._measures[0], rate)
+        self._order = {each.name: alike.nearest_first(each.reference, without=each.name) for each in self._subjects}
 
     def rows(self) -> list[str]:
         """Name the rows that there are."""
@@ -330,8 +333,7 @@ class Evaluation:
 
     def _preset_for(self, row: str, subject: Subject) -> Preset:
         """Choose the preset that stands for a voice: never itself."""
-        sounds = {preset.name: preset.sound for preset in self._presets if preset.name != subject.name}
-        order = nearest_first(subject.reference, sounds, self._measures[0], self._config.sample_rate)
+        order = self._order[subject.name]
         name = order[0 if row == NEAREST else min(_FAR, len(order) - 1)]
         return next(preset for preset in self._presets if preset.name == name)
 

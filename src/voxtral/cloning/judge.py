@@ -158,17 +158,27 @@ class Lineup:
         return Clone(same, other, right, len(said.samples) / self._rate, said.ended)
 
 
-def nearest_first(
-    reference: Samples, sounds: Mapping[str, Samples], measure: SpeakerMeasure, sample_rate: int
-) -> list[str]:
-    """Order voices by how like a clip they sound, the nearest first."""
-    heard = measure.embed(reference)
-    near = {
-        name: measure.likeness(heard, measure.embed(sound))
-        for name, sound in sounds.items()
-        if tells_speaker(sound, sample_rate)
-    }
-    return sorted(near, key=lambda name: -near[name])
+class Alike:
+    """Voices in the order of how like a clip they sound.
+
+    Args:
+        sounds: [S] float32 each, by name.
+        measure: compares.
+        sample_rate: of all audio.
+    """
+
+    def __init__(self, sounds: Mapping[str, Samples], measure: SpeakerMeasure, sample_rate: int) -> None:
+        self._measure = measure
+        heard = {name: sound for name, sound in sounds.items() if tells_speaker(sound, sample_rate)}
+        self._vectors = {name: measure.embed(sound) for name, sound in heard.items()}
+
+    def nearest_first(self, clip: Samples, *, without: str) -> list[str]:
+        """Order all voices but one, the nearest first."""
+        heard = self._measure.embed(clip)
+        near = {
+            name: self._measure.likeness(heard, vector) for name, vector in self._vectors.items() if name != without
+        }
+        return sorted(near, key=lambda name: -near[name])
 
 
 def level_change(before: Samples, after: Samples, sample_rate: int) -> float:

@@ -26,6 +26,10 @@ TRUE = "true codes"
 OWN = "the model's own encoder"
 NEAREST, ANOTHER, ONE_FRAME, RANDOM = "nearest preset", "another preset", "one frame", "random weights"
 ROWS = (ENCODER, REFINED, INVERSION, TRUE, OWN, NEAREST, ANOTHER, ONE_FRAME, RANDOM)
+CONTROLS = frozenset({TRUE, OWN, NEAREST, ANOTHER, ONE_FRAME, RANDOM})
+
+# Those are so far off that their differences from others say nothing of what is small.
+_BROKEN = frozenset({ONE_FRAME, RANDOM})
 
 # Copies and clones that are compared; of two ways that differ in none of them, neither is known to be better.
 SAME_OTHER, RIGHT, DISTANCE, LIKENESS = "same_minus_other", "right", "distance", "likeness"
@@ -133,7 +137,10 @@ def make_report(found: Found, about: Mapping[str, Any]) -> dict[str, Any]:
         "chance_of_right": _rounded(1 / found.setting.voices),
         "level_followed": _rounded(found.levels),
         "rows": rows,
-        "least_difference": {name: _rounded(least_difference(values)) for name, values in compared.items()},
+        "least_difference": {
+            name: _rounded(least_difference({row: each for row, each in values.items() if row not in _BROKEN}))
+            for name, values in compared.items()
+        },
         "not_told_from": {
             "row": base,
             **{name: not_told_from(base, values) for name, values in compared.items() if base in values},
