@@ -63,8 +63,9 @@ _LEAST_VOICES = 4
 # Presets, sentences of each voice and steps of a search from nothing.
 _WHOLE, _FAST = (8, 20, STEPS_FROM_NOTHING), (4, 4, 60)
 
-# Seconds of clips that are searched for side by side: on a GPU they cost little more than one, elsewhere as much each.
-_TOGETHER_S, _TOGETHER_GPU_S = 12.0, 64.0
+# Seconds of clips that are searched for side by side on a GPU, where they cost little more than one; elsewhere each
+# costs as much, and what is done alone is done sooner, and kept.
+_TOGETHER_GPU_S = 64.0
 
 # What a part of the work costs, of a sentence: a step of the search for a second of audio.
 _STEP_COST = 0.03
@@ -240,7 +241,9 @@ class Evaluation:
             copies[row] = self._copies(row, found)
             if row != RANDOM:
                 clones[row] = {subject.name: self._clones(row, subject, found) for subject in self._subjects}
-        return Found(self._setting(), agreement, copies, clones, cost, self._levels(), tuple(self._remarks))
+        levels = self._levels()
+        self._on_progress(1.0, "done")
+        return Found(self._setting(), agreement, copies, clones, cost, levels, tuple(self._remarks))
 
     def _tell(self, what: str, done: float) -> None:
         self._what = what
@@ -305,7 +308,7 @@ class Evaluation:
         )
         found: dict[str, Tensor] = {}
         total = 0.0
-        for group in _groups(subjects, rate * (_TOGETHER_GPU_S if is_on_gpu else _TOGETHER_S)):
+        for group in _groups(subjects, rate * _TOGETHER_GPU_S if is_on_gpu else 0.0):
             seconds = sum(len(each.reference) for each in group) / rate
             before = 0
 

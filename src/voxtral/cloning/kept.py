@@ -59,8 +59,11 @@ class Kept:
             OptionError: the folder cannot be read or written.
         """
         data = self._read(f"{_slug(name)}.json")
-        if data is not None:
-            return json.loads(data)
+        if data is not None and self._folder is not None:
+            try:
+                return json.loads(data)
+            except ValueError as error:
+                raise _unusable(self._folder, f"{name} is damaged") from error
         made = make()
         self._write(f"{_slug(name)}.json", json.dumps(made).encode())
         return made

@@ -7,7 +7,6 @@ installed. ECAPA (SpeechBrain, Apache-2.0) is what others publish figures of; it
 from __future__ import annotations
 
 import importlib
-import pickle
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -154,11 +153,13 @@ class Ecapa(_Vectors):
         self._features = features(n_mels=_ECAPA_BANDS)
         self._network = network(_ECAPA_BANDS, channels=list(_ECAPA_CHANNELS))
         try:
-            self._network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, TypeError, AttributeError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:  # whatever bytes that are no tensors make of a reader of pickles
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise OptionError(
-                f"--ecapa: {path} does not hold the weights of {_ECAPA_SOURCE} ({str(error).splitlines()[0]}); "
-                "download them again, whole"
+                f"--ecapa: {path} does not hold the weights of {_ECAPA_SOURCE} ({reason}); download them again, whole"
             ) from error
         self._network.eval()
 
