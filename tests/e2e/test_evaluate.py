@@ -76,7 +76,8 @@ def test_an_encoder_of_a_file_is_judged_and_its_header_written_when_asked(
     assert code == 0, told
     assert again == shown
     stored = open_encoder(encoder, checkpoint)
-    assert json.loads(stored.facts.report) == report
+    # The machine has other memory free by now.
+    assert json.loads(stored.facts.report) | {"machine": None} == report | {"machine": None}
     assert (stored.facts.origin, stored.facts.steps) == ("distilled", 7)
     assert all(value.equal(tensors[name]) for name, value in read_encoder(stored, checkpoint).items())
 
@@ -106,15 +107,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ids=["clips", "people", "json", "seed", "language", "encoder", "store", "ecapa", "presets"],
 )
 def test_what_cannot_be_done_is_said_in_a_line(
-    cli: Cli,
-    brief_speech: None,
-    arguments: tuple[str, ...],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    cli: Cli, brief_speech: None, here: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
     code, shown, told = cli("evaluate-encoder", *ON_BRIEF, *arguments)
     assert (code, shown) == (1, "")
     assert message in told.splitlines()[-1]
