@@ -22,6 +22,7 @@ COMMANDS = (
     "quantize",
     "encode",
     "decode",
+    "evaluate-encoder",
     "align",
     "align calibrate",
     "align words",

@@ -1,75 +1,36 @@
-"""Who speaks: which of four voices an utterance is nearest to, by two measures.
-
-`TimbreAndPitch` always runs and is coarse: means over time, no model. Resemblyzer (a speaker encoder trained
-on people, Apache-2.0) is used where it is installed.
-"""
+"""Who speaks: which of four voices an utterance is nearest to, by two measures of `voxtral.cloning.speakers`."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-import soxr
 
-from benchmarks.quality.acoustics import SAMPLE_RATE, log_mel, log_pitch, mel_cepstra
+from benchmarks.quality.acoustics import SAMPLE_RATE
+from voxtral.cloning import speakers
+from voxtral.cloning.speakers import SpeakerMeasure
 
 GROUP_SIZE = 4
 
-# Distance of an e-fold of pitch beside the distance of mean cepstra in nepers; chosen on the teacher's own voices.
-_PITCH_WEIGHT = 12.0
-_UNVOICED_PITCH = 5.0  # 148 Hz
-_LOUD = 5.0  # nepers of the mean band below the loudest frame
-_RESEMBLYZER_RATE = 16000
+
+class TimbreAndPitch(speakers.TimbreAndPitch):
+    """Mean mel-cepstra and pitch, at the rate of nano."""
+
+    def __init__(self) -> None:
+        super().__init__(SAMPLE_RATE)
 
 
-class SpeakerMeasure(Protocol):
-    """Something that turns speech into a vector; near vectors are like voices."""
-
-    name: str
-
-    def embed(self, samples: np.ndarray) -> np.ndarray:
-        """Turn [S] float32 at 24 kHz into [E] float64."""
-        ...
-
-
-class TimbreAndPitch:
-    """Mean mel-cepstra of the loud frames, and the median of the logarithm of the pitch."""
-
-    name = "timbre_and_pitch"
-
-    def embed(self, samples: np.ndarray) -> np.ndarray:
-        """Turn [S] float32 at 24 kHz into [25] float64."""
-        bands = log_mel(samples)
-        level = bands.mean(1)
-        timbre = mel_cepstra(bands[level >= level.max() - _LOUD]).mean(0)
-        pitch = log_pitch(samples)
-        return np.append(timbre, _PITCH_WEIGHT * (_UNVOICED_PITCH if pitch is None else pitch))
-
-
-class Resemblyzer:
-    """The d-vectors of Resemblyzer, of length 1.
+class Resemblyzer(speakers.Resemblyzer):
+    """The d-vectors of Resemblyzer, at the rate of nano.
 
     Raises:
         ImportError: it is not installed, or one of its parts is missing.
     """
 
-    name = "resemblyzer"
-
     def __init__(self) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from resemblyzer import VoiceEncoder  # pyright: ignore[reportMissingImports]
-
-            self._encoder = VoiceEncoder("cpu", verbose=False)
-
-    def embed(self, samples: np.ndarray) -> np.ndarray:
-        """Turn [S] float32 at 24 kHz into [256] float64."""
-        resampled = soxr.resample(np.asarray(samples, np.float32), SAMPLE_RATE, _RESEMBLYZER_RATE)
-        return np.asarray(self._encoder.embed_utterance(resampled), np.float64)
+        super().__init__(SAMPLE_RATE)
 
 
 def open_measures() -> list[SpeakerMeasure]:

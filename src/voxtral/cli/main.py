@@ -24,7 +24,7 @@ from voxtral.errors import EngineError, OptionError, VoxtralError
 if TYPE_CHECKING:
     import typer
 
-# The module that holds each command as a function of the same name, and the line in `voxtral --help`.
+# The module that holds each command as a function of the same name, with _ for -, and the line in `voxtral --help`.
 # `doctor` has its own argument parser, because it must run where typer is not installed.
 _COMMANDS = {
     "speak": ("voxtral.cli.speak", "Speak a text into a file, a pipe or the loudspeakers."),
@@ -37,6 +37,7 @@ _COMMANDS = {
     "quantize": ("voxtral.cli.quantize", "Write a model of fewer bits."),
     "encode": ("voxtral.cli.codec", "Turn audio into codes."),
     "decode": ("voxtral.cli.codec", "Turn codes into audio."),
+    "evaluate-encoder": ("voxtral.cli.evaluate", "Judge ways to make voices of clips."),
     "align": ("voxtral.cli.align", "Find when each word is heard, and what tells."),
     "normalize": ("voxtral.cli.normalize", "Show what would be said for a text."),
     "bench": ("voxtral.cli.bench", "Measure how fast a model speaks on this machine."),
@@ -44,7 +45,9 @@ _COMMANDS = {
 }
 
 # Those that compute with a model, and so can do without graphs or kernels.
-_LOAD_A_MODEL = frozenset({"speak", "serve", "batch", "clone", "encode", "decode", "align", "bench"})
+_LOAD_A_MODEL = frozenset(
+    {"speak", "serve", "batch", "clone", "encode", "decode", "evaluate-encoder", "align", "bench"}
+)
 
 # Those that have commands of their own, in the mapping COMMANDS of their module.
 _GROUPS = frozenset({"align"})
@@ -169,7 +172,7 @@ def _build_app(chosen: str | None) -> typer.Typer:
             continue
         loaded = importlib.import_module(module)
         if name not in _GROUPS:
-            _declare(app, name, getattr(loaded, name), loads_a_model=name in _LOAD_A_MODEL)
+            _declare(app, name, getattr(loaded, name.replace("-", "_")), loads_a_model=name in _LOAD_A_MODEL)
             continue
         group = typer.Typer(
             add_completion=False,

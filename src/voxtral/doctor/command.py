@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -20,21 +21,24 @@ from voxtral.config import ModelConfig
 from voxtral.device import ComputePlan, describe_machine, dtype_name, plan_compute
 from voxtral.doctor.checks import Check, check_model
 from voxtral.doctor.report import make_report
+from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.paths import Paths
 from voxtral.engine.verdict import Verdict
 from voxtral.errors import OptionError, VoxtralError
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
 from voxtral.loading.first_use import apply_verdict, make_verdict
-from voxtral.loading.load import load_as_planned
+from voxtral.loading.load import load_as_planned, open_tokenizer
 from voxtral.loading.locate import choose_model, locate_model
 from voxtral.loading.memory import check_precision, choose_quantization, plan_for
 from voxtral.model.linear import describe_products
+from voxtral.model.voxtral import VoxtralModel
 from voxtral.switches import SWITCHES, check_variables, is_switched_off
 
 _EXAMPLES = """examples:
   voxtral doctor                                     this machine, and the model that would be used
   voxtral doctor --model ./Voxtral-4B-TTS-2603       check a checkpoint folder
+  voxtral doctor --model 4b --cloning                and what voices made of clips depend on
   voxtral doctor --model DIR --vectors DIR --json    compare with golden vectors; exit code 1 on a difference
   voxtral doctor --model tests/golden/tiny --vectors tests/golden/data    the same, with those of a checkout
 """
@@ -95,6 +99,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16; vectors run in float32")
     parser.add_argument("--quantize", help="int8, int4, int4-all, none or auto, as for `voxtral speak`")
     parser.add_argument("--max-memory", help="a budget such as 3GB, as for `voxtral speak`")
+    parser.add_argument(
+        "--cloning",
+        action="store_true",
+        help="also look at what cloning depends on: codes of presets, delay of the decoder, and how exact codes must "
+        "be; a minute or two, on a CPU longer for a large model",
+    )
     for name, switch in SWITCHES.items():
         help_text = f"{switch.help} Or: {switch.variable}=0."
         parser.add_argument(switch.flag, dest=f"no_{name}", action="store_true", help=help_text)
@@ -179,6 +189,7 @@ def _examine(arguments: argparse.Namespace) -> int:
         for check in check_model(checkpoint, model, paths):
             checks.append(check)
             _say(f"{check.status:<10}{check.name}: {check.detail}")
+    survey = _survey_cloning(checkpoint, model, compute, paths, checks) if arguments.cloning else None
     is_well = all(check.status != "failed" for check in checks)
     num_warnings = sum(1 for check in checks if check.status == "warning")
     _say("some checks FAILED" if not is_well else f"no check failed, {num_warnings} warnings")
@@ -188,8 +199,39 @@ def _examine(arguments: argparse.Namespace) -> int:
     _say(str(report))
     if arguments.json:
         described = _as_dict(is_well, machine, choices, loading, checks)
-        _say(json.dumps(described | {"report": report.to_dict()}))
+        cloning = {} if survey is None else {"cloning": survey}
+        _say(json.dumps(described | {"report": report.to_dict()} | cloning))
     return 0 if is_well else 1
+
+
+def _survey_cloning(
+    checkpoint: Checkpoint, model: VoxtralModel, compute: ComputePlan, paths: Paths, checks: list[Check]
+) -> dict[str, Any]:
+    """Look at what cloning depends on; adds its findings to the others, and returns its figures."""
+    try:
+        # Here, because it needs more packages than the rest.
+        from voxtral.cloning.talk import Talker
+        from voxtral.doctor.cloning import CloningSurvey, check_cloning, tolerance_table
+
+        tokenizer = open_tokenizer(checkpoint)
+    except (ImportError, VoxtralError) as error:
+        checks.append(Check("cloning", "skipped", str(error)))
+        _say(f"{'skipped':<10}cloning: {error}")
+        return {}
+    survey = CloningSurvey()
+    engine = Engine(model, EngineOptions(num_threads=compute.num_threads), paths=paths)
+    try:
+        for check in check_cloning(checkpoint, Talker(checkpoint.config, tokenizer, engine), survey, _say):
+            checks.append(replace(check, name=f"cloning, {check.name}"))
+            _say(f"{check.status:<10}cloning, {check.name}: {check.detail}")
+    except Exception as error:  # noqa: BLE001 - as of the other checks: what was found before is not lost
+        checks.append(Check("cloning", "failed", f"{type(error).__name__}: {error}"))
+        _say(f"{'failed':<10}cloning: {type(error).__name__}: {error}")
+    finally:
+        engine.close()
+    if "tolerance" in survey.figures:
+        _say(tolerance_table(survey.figures["tolerance"]))
+    return survey.figures
 
 
 def _try_paths(checkpoint: Checkpoint, compute: ComputePlan) -> Verdict | None:

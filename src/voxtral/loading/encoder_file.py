@@ -296,6 +296,20 @@ def write_encoder(target: Path, tensors: Mapping[str, Tensor], checkpoint: Check
         ) from error
 
 
+def store_report(file: EncoderFile, checkpoint: Checkpoint, report: str) -> None:
+    """Write into the header of an encoder file how it was judged; the rest of it stays as it is.
+
+    Args:
+        file: that is written anew; it is replaced as a whole, or stays.
+        checkpoint: that it was made for.
+        report: JSON.
+
+    Raises:
+        EncoderFileError: it cannot be read or written.
+    """
+    write_encoder(file.path, read_encoder(file, checkpoint), checkpoint, replace(file.facts, report=report))
+
+
 def own_encoder(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Read the encoder that a checkpoint holds itself, in the form of a file.
 
