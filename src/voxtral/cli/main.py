@@ -24,7 +24,7 @@ from voxtral.errors import EngineError, OptionError, VoxtralError
 if TYPE_CHECKING:
     import typer
 
-# The module that holds each command as a function of the same name, and the line in `voxtral --help`.
+# The module that holds each command as a function of the same name, with _ for -, and the line in `voxtral --help`.
 # `doctor` has its own argument parser, because it must run where typer is not installed.
 _COMMANDS = {
     "speak": ("voxtral.cli.speak", "Speak a text into a file, a pipe or the loudspeakers."),
@@ -33,6 +33,7 @@ _COMMANDS = {
     "join": ("voxtral.cli.join", "Join finished files of audio into one."),
     "voices": ("voxtral.cli.voices", "List the preset voices of a model."),
     "clone": ("voxtral.cli.voices", "Make a voice from a clip and save it."),
+    "train-encoder": ("voxtral.cli.train_encoder", "Learn the encoder that a model lacks, from its own speech."),
     "download": ("voxtral.cli.download", "Download a model."),
     "quantize": ("voxtral.cli.quantize", "Write a model of fewer bits."),
     "encode": ("voxtral.cli.codec", "Turn audio into codes."),
@@ -43,7 +44,7 @@ _COMMANDS = {
 }
 
 # Those that compute with a model, and so can do without graphs or kernels.
-_LOAD_A_MODEL = frozenset({"speak", "serve", "batch", "clone", "encode", "decode", "align", "bench"})
+_LOAD_A_MODEL = frozenset({"speak", "serve", "batch", "clone", "train-encoder", "encode", "decode", "align", "bench"})
 
 # Those that have commands of their own, in the mapping COMMANDS of their module.
 _GROUPS = frozenset({"align"})
@@ -90,6 +91,11 @@ def main() -> None:
     open_closed_streams()
     end_on_signals()
     leave(run(sys.argv[1:]))
+
+
+def has_command(name: str) -> bool:
+    """Tell whether this version has a command."""
+    return name in _COMMANDS
 
 
 def run(arguments: list[str]) -> int:
@@ -167,7 +173,7 @@ def _build_app(chosen: str | None) -> typer.Typer:
             continue
         loaded = importlib.import_module(module)
         if name not in _GROUPS:
-            _declare(app, name, getattr(loaded, name), loads_a_model=name in _LOAD_A_MODEL)
+            _declare(app, name, getattr(loaded, name.replace("-", "_")), loads_a_model=name in _LOAD_A_MODEL)
             continue
         group = typer.Typer(
             add_completion=False,

@@ -135,7 +135,7 @@ def _draw_response(num_rows: int, length: int, sample_rate: int, draw: np.random
     has_shelves = draw.random((num_rows, 1)) < _SHELF_SHARE
     for side in (-1.0, 1.0):
         gain = draw.uniform(-_SHELF_DB, _SHELF_DB, (num_rows, 1)) * has_shelves
-        corner = draw.uniform(*np.log2(_SHELF_HZ), (num_rows, 1))
+        corner = draw.uniform(math.log2(_SHELF_HZ[0]), math.log2(_SHELF_HZ[1]), (num_rows, 1))
         decibels += gain / (1 + np.exp(-4.0 * side * (octaves - corner)))
     is_narrow = draw.random((num_rows, 1)) < _LOW_PASS_SHARE
     end = np.log2(draw.uniform(*_LOW_PASS_HZ, (num_rows, 1)))

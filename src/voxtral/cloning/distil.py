@@ -232,7 +232,7 @@ class Distiller(nn.Module):
         return torch.stack((loss, entropy, is_right, num_levels)), semantic, levels, late
 
     def _sound_loss(self, step: StepInput, rows: slice, semantic: Tensor, levels: Tensor, late: Tensor) -> Tensor:
-        """Compare the sound of what was found with what was heard: the sum over rows. Semantic codes get no gradient."""
+        """Compare the sound of what was found with what was heard, summed over rows; semantic codes get no gradient."""
         half = (self.config.codebooks.acoustic_size - 1) / 2
         table = self.decoder.quantizer.semantic_table
         with torch.no_grad():

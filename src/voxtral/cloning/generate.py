@@ -272,8 +272,8 @@ class ShardMaker:
                 self._refused += 1
                 if not self._made and self._refused >= _GIVE_UP_AFTER:
                     raise TrainingError(
-                        f"none of {self._refused} texts was said to the end; an encoder is learned from speech; look at "
-                        "the model with voxtral doctor"
+                        f"none of {self._refused} texts was said to the end; an encoder is learned from speech; see "
+                        "what voxtral doctor says of the model"
                     )
                 continue
             codes.append(spoken)

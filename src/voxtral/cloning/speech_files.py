@@ -85,8 +85,9 @@ class SpeechFiles:
             if whole is None:
                 continue
             start = int(place * max(0, len(whole) - num_samples + 1))
-            crop = whole[start : start + num_samples].astype(np.float32) / 32768
-            crop = np.pad(crop, (0, num_samples - len(crop)))
+            part = whole[start : start + num_samples]
+            crop = np.zeros(num_samples, np.float32)
+            crop[: len(part)] = part / np.float32(32768)
             level = active_level(crop, self._sample_rate)
             if level > _LOUD_DB:
                 raised = high_pass(crop, self._sample_rate)
