@@ -6,6 +6,8 @@ nearest to is judged by Resemblyzer, which no search used. Takes some twenty min
 where it was stopped: with `--seconds 150` it begins nothing after so many. Needs the teacher (espeak-ng) and
 Resemblyzer. docs/CLONING.md has the figures.
 
+`--distilled FILE` adds an encoder that `voxtral train-encoder --model WORK/nano` made, and 25 steps from its codes.
+
 With `--model 4b --clips DIR` it compares what the 4B can do on one's own clips, `<speaker>/*.wav`, two of each speaker
 at least; it has no encoder, so nothing is compared with one.
 """
@@ -37,7 +39,7 @@ from voxtral.cloning.spectra import SpectralDistance
 from voxtral.device import describe_machine
 from voxtral.errors import BatchError
 from voxtral.loading.checkpoint import open_checkpoint
-from voxtral.loading.encoder_file import EncoderFacts, name_tensors, own_encoder, write_encoder
+from voxtral.loading.encoder_file import EncoderFacts, name_tensors, open_encoder, own_encoder, write_encoder
 from voxtral.loading.files import WEIGHTS_FILE
 from voxtral.loading.inventory import ENCODER_PREFIXES
 from voxtral.loading.locate import locate_model
@@ -60,6 +62,8 @@ _SEARCHES = {
     "encoder + 40 steps": (40, True),
 }
 _ENCODED = ("encoder",)
+# Of an encoder that `voxtral train-encoder` made, by --distilled.
+_DISTILLED = {"distilled": 0, "distilled + 25 steps": 25}
 _CONTROLS = ("random encoder", "one frame", "nearest preset", "another preset")
 
 
@@ -107,15 +111,22 @@ class Bench:
         model: checkpoint without encoder.
         clips: by speaker, the reference and another clip to know the voice by: [S] float32 each.
         encoder: an encoder file, or None.
+        distilled: another, made by `voxtral train-encoder`, or None.
     """
 
     def __init__(
-        self, work: Path, model: Path, clips: dict[str, tuple[np.ndarray, np.ndarray]], encoder: Path | None
+        self,
+        work: Path,
+        model: Path,
+        clips: dict[str, tuple[np.ndarray, np.ndarray]],
+        encoder: Path | None,
+        distilled: Path | None = None,
     ) -> None:
         self.work = work
         self.model = model
         self.clips = clips
         self.encoder = encoder
+        self.distilled = distilled
         self.measure = Resemblyzer()
         self.known = {name: self.measure.embed(known) for name, (_, known) in clips.items()}
         self.references = {name: self.measure.embed(reference) for name, (reference, _) in clips.items()}
@@ -143,8 +154,14 @@ class Bench:
         if system in ("encoder", "random encoder"):
             with self.open(self.encoder if system == "encoder" else self._random_encoder()) as codec:
                 return {name: codec.encode((reference, _RATE)) for name, (reference, _) in self.clips.items()}
-        steps, is_from_encoder = _SEARCHES[system]
-        start = self.codes("encoder", 0) if is_from_encoder else None
+        if system == "distilled":
+            with self.open(self.distilled) as codec:
+                return {name: codec.encode((reference, _RATE)) for name, (reference, _) in self.clips.items()}
+        if system in _DISTILLED:
+            steps, start = _DISTILLED[system], self.codes("distilled", 0)
+        else:
+            steps, is_from_encoder = _SEARCHES[system]
+            start = self.codes("encoder", 0) if is_from_encoder else None
         with self.open() as codec:
             found = _search(codec).find(
                 [torch.as_tensor(reference) for reference, _ in self.clips.values()],
@@ -323,6 +340,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin nothing after so many")
     parser.add_argument("--json", type=Path, help="where the result goes")
+    parser.add_argument("--distilled", type=Path, help="an encoder file of voxtral train-encoder, to be compared, too")
+    parser.add_argument("--systems", nargs="+", help="only these")
     options = parser.parse_args(arguments)
     stop = time.monotonic() + options.seconds
     options.work.mkdir(parents=True, exist_ok=True)
@@ -340,10 +359,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         model = locate_model(options.model, allow_download=False)
     clips = own_clips(options.clips) if options.clips else held_out_clips()
-    bench = Bench(options.work, model, clips, encoder)
-    systems = [*(_ENCODED if encoder else ()), *_SEARCHES, *_CONTROLS]
+    bench = Bench(options.work, model, clips, encoder, options.distilled)
+    systems = [*(_ENCODED if encoder else ()), *_SEARCHES, *(_DISTILLED if options.distilled else ()), *_CONTROLS]
     if encoder is None:
         systems.remove("encoder + 40 steps")
+    systems = [system for system in systems if not options.systems or system in options.systems]
     results: dict[str, Any] = {}
     for seed in options.seeds:
         for system in systems:
@@ -364,6 +384,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for seed in options.seeds
     }
     report = {"machine": describe_machine(), "model": options.model, "clips": sorted(clips), "systems": rows}
+    if options.distilled:
+        report["distilled"] = asdict(open_encoder(options.distilled, open_checkpoint(model)).facts)
     for name, row in rows.items():
         print(f"{name:32s}", *(f"{key} {value:.3f}" for key, value in row.items()))
     if options.json:

@@ -196,13 +196,18 @@ def run_phase(job: Job, *, parent: int, is_dry: bool, as_json: bool, is_quiet: b
 def _generate(
     job: Job, should_stop: Callable[[], bool], tell: Callable[[str], None], *, is_quiet: bool
 ) -> dict[str, Any]:
+    from voxtral.cloning.pairs import read_manifest
     from voxtral.cloning.phases import generate
     from voxtral.cloning.plan import plan_shards
 
-    wanted = sum(plan_shards(job.work.size.hours, job.checkpoint.config.frame_rate).frames[n] for n in job.shards)
     frame_rate = job.checkpoint.config.frame_rate
+    planned = plan_shards(job.work.size.hours, frame_rate).frames
+    wanted = sum(planned[number] for number in job.shards)
+    there = _frames_there(job)
+    if all(count >= planned[number] for number, count in there.items()) and read_manifest(job.work.folder):
+        return {"done": True, "frames": sum(there.values())}
     with _opened(job) as (loaded, model), _shown(is_quiet=is_quiet) as look:
-        before = _frames_there(job)
+        before = sum(there.values())
         line = _Lines(tell)
 
         def on_progress(progress: GenerationProgress) -> None:
@@ -219,15 +224,16 @@ def _generate(
         is_done = generate(model, loaded.checkpoint, job.work, job.shards, on_progress, should_stop)
     if not is_done:
         tell("stopped; the same command goes on")
-    return {"done": is_done, "frames": _frames_there(job)}
+    return {"done": is_done, "frames": sum(_frames_there(job).values())}
 
 
-def _frames_there(job: Job) -> int:
+def _frames_there(job: Job) -> dict[int, int]:
+    """Count the frames of each shard that is meant."""
     from voxtral.cloning.pairs import read_shard
 
     books = job.checkpoint.config.codebooks
-    found = [read_shard(job.work.folder, number, books) for number in job.shards]
-    return sum(shard.num_frames for shard in found if shard is not None)
+    found = {number: read_shard(job.work.folder, number, books) for number in job.shards}
+    return {number: 0 if shard is None else shard.num_frames for number, shard in found.items()}
 
 
 def _train(job: Job, should_stop: Callable[[], bool], tell: Callable[[str], None], *, is_quiet: bool) -> dict[str, Any]:
