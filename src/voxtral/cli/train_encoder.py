@@ -108,11 +108,11 @@ def train_encoder(  # noqa: PLR0913 - each parameter is an option
     """
     asked = Asked(hours, seen_hours, fast, tuple(speech or ()), phase, shards, seed, device, max_memory)
     check_asked(asked)
+    if output is not None:
+        check_safetensors_target(output)
     name = resolve_model_name(model, say, device)
     fetch_if_agreed(name)
     job = open_job(name, asked, output, work)
-    if output is not None:
-        check_safetensors_target(output)
     tell = reporter(is_quiet=quiet)
     if phase != "all":
         run_phase(job, parent=parent, is_dry=dry_run, as_json=as_json, is_quiet=quiet)
