@@ -258,6 +258,8 @@ def keep_usual(items: Sequence[Shard]) -> list[Tensor]:
     Returns:
         Codes [K, T] int64 of the others, in order.
     """
+    if not items:
+        return []
     speakers = torch.cat([shard.speakers for shard in items])
     lengths = torch.cat([shard.offsets.diff() for shard in items])
     pace = (lengths.double() / (torch.cat([shard.letters for shard in items]) + _OVERHEAD_LETTERS)).log()

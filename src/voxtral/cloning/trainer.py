@@ -23,7 +23,14 @@ from voxtral.cloning.distil import SPEECH_SHARE, Distiller, Pairs, StepInput, St
 from voxtral.cloning.plan import RunSize
 from voxtral.cloning.speech_files import SpeechFiles
 from voxtral.cloning.start import make_optimisers, start_encoder
-from voxtral.cloning.state import Standing, load_state, name_optimiser_tensors, restore_optimisers, save_state
+from voxtral.cloning.state import (
+    STATE_FILE,
+    Standing,
+    load_state,
+    name_optimiser_tensors,
+    restore_optimisers,
+    save_state,
+)
 from voxtral.errors import TrainingError
 from voxtral.model.codec_encoder import CodecEncoder
 
@@ -342,8 +349,11 @@ class Trainer:
                 )
         self._load(distiller.encoder, tensors, "encoder.")
         self._load(self._mean, tensors, "mean.")
+        sharpness = tensors.get("log_sharpness")
+        if sharpness is None or sharpness.shape != distiller.log_sharpness.shape:
+            raise self._is_of_another()
         with torch.no_grad():
-            distiller.log_sharpness.copy_(tensors["log_sharpness"])
+            distiller.log_sharpness.copy_(sharpness)
         restore_optimisers(self._optimisers, tensors)
         return standing
 
@@ -365,9 +375,12 @@ class Trainer:
         try:
             encoder.load_state_dict(mine)
         except RuntimeError as error:
-            raise TrainingError(
-                f"{self._folder} holds the training of another encoder; name another folder with --work"
-            ) from error
+            raise self._is_of_another() from error
+
+    def _is_of_another(self) -> TrainingError:
+        return TrainingError(
+            f"{self._folder / STATE_FILE} is damaged, or of another encoder; delete it, or name another --work"
+        )
 
     def _save(self) -> None:
         distiller = self._distiller

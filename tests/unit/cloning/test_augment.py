@@ -47,13 +47,13 @@ def test_sound_keeps_its_length_and_is_the_same_again(seed: int, rows: int, size
 
 def test_gain_is_little_noise_is_below_the_sound_and_speech_is_not_late() -> None:
     time = torch.arange(12000) / RATE
-    samples = (0.1 * torch.sin(2 * torch.pi * 440 * time)).repeat(400, 1)
-    drawn = draw_disturbance(400, 12000, RATE, np.random.default_rng(1))
+    samples = (0.1 * torch.sin(2 * torch.pi * 440 * time)).repeat(150, 1)
+    drawn = draw_disturbance(150, 12000, RATE, np.random.default_rng(1))
     heard = drawn.apply(samples, RATE)
     assert 0.84 < float(drawn.gain.min()) < float(drawn.gain.max()) < 1.19
-    assert 0.4 < float((drawn.noise > 0).float().mean()) < 0.6
+    assert 0.36 < float((drawn.noise > 0).float().mean()) < 0.64
     assert float(drawn.noise.max()) <= 10 ** (-10 / 20)
-    assert 0.02 < float((drawn.hum > 0).float().mean()) < 0.09
+    assert 0.01 < float((drawn.hum > 0).float().mean()) < 0.12
     likeness = torch.nn.functional.cosine_similarity(heard[:, 2000:-2000], samples[:, 2000:-2000])
     assert float(likeness.median()) > 0.98
     assert float((likeness > 0.8).float().mean()) > 0.95
