@@ -18,6 +18,7 @@ COMMANDS = (
     "join",
     "voices",
     "clone",
+    "train-encoder",
     "download",
     "quantize",
     "encode",

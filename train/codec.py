@@ -39,13 +39,12 @@ from train.loop import (
     save_weights,
 )
 from train.shape import nano_config
-from train.spectra import SpectralLoss, filter_bank
+from train.spectra import SpectralLoss
+from voxtral.cloning.start import initialise_input, initialise_layers, make_optimisers
 from voxtral.config import ModelConfig
 from voxtral.model.codec import (
     CodecDecoder,
     CodecState,
-    CodecTransformer,
-    ConvBlock,
     SpectralProjection,
     pad_reflect_left,
 )
@@ -58,9 +57,6 @@ _FRAMES_PER_CROP = 24
 DELAY = 480
 LABELS_PER_FRAME = 4
 PHONEME_CLASSES = 256  # phonemes, generously
-
-_LAYER_SCALE = 0.3
-_NUM_BANDS = 80
 
 _DROP_ACOUSTIC = 0.35
 _DECODER_DROP_ACOUSTIC = 0.15  # when the semantic code carries the words already
@@ -231,51 +227,9 @@ class Crops:
 @torch.no_grad()
 def initialise(codec: TrainableCodec, samples: Tensor) -> None:
     """Start from known transforms, scaled by what the samples [B, S] hold in each band."""
-    for module in codec.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, 0, module.in_features**-0.5)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    for stack in (codec.encoder.encoder_blocks, codec.decoder.decoder_blocks):
-        for block in stack:
-            if isinstance(block, ConvBlock):
-                weight = block.conv.weight
-                # A transposed convolution sums as many terms as its stride leaves of its kernel.
-                fan_in = weight.shape[1] * weight.shape[2] if block.stride == 1 else weight.shape[0] * 2
-                nn.init.normal_(weight, 0, fan_in**-0.5)
-            elif isinstance(block, CodecTransformer):
-                for layer in block.layers:
-                    nn.init.constant_(layer.get_parameter("attention_scale"), _LAYER_SCALE)
-                    nn.init.constant_(layer.get_parameter("ffn_scale"), _LAYER_SCALE)
-    _initialise_input(codec.encoder, samples)
+    initialise_layers(codec, (codec.encoder.encoder_blocks, codec.decoder.decoder_blocks))
+    initialise_input(codec.encoder, samples, codec.config.sample_rate)
     initialise_output(codec, samples)
-
-
-def _initialise_input(encoder: CodecEncoder, samples: Tensor) -> None:
-    weight = encoder.input_proj.conv.weight  # [D, patch, kernel]
-    patch, kernel = weight.shape[1:]
-    cosines, sines = filter_bank(_NUM_BANDS, patch * kernel)
-    waves = torch.cat((cosines, sines))
-    heard = F.conv1d(samples[:, None], waves[:, None], stride=patch)
-    waves = waves / (heard.pow(2).mean((0, 2)).sqrt()[:, None] + 1e-4)
-    weight.zero_()
-    weight[: 2 * _NUM_BANDS] = waves.unflatten(1, (kernel, patch)).transpose(1, 2)
-    nn.init.normal_(weight[2 * _NUM_BANDS :], 0, (patch * kernel) ** -0.5)
-    # The first feed-forward layer squares each band at three phases, which together do not depend on the phase,
-    # and writes the energy to channels of its own.
-    first = encoder.encoder_blocks[0].get_submodule("layers.0.feed_forward")
-    gate, up, down = (first.get_parameter(f"{name}.weight") for name in ("w1", "w3", "w2"))
-    for phase in range(3):
-        angle = 2 * math.pi * phase / 3
-        rows = slice(phase * _NUM_BANDS, (phase + 1) * _NUM_BANDS)
-        bank = torch.eye(_NUM_BANDS) * 1.5
-        wave = torch.cat((bank * math.cos(angle), bank * math.sin(angle)), dim=1)
-        for matrix in (gate, up):
-            matrix[rows] = 0
-            matrix[rows, : 2 * _NUM_BANDS] = wave
-        down[:, rows] = 0
-        energies = torch.arange(_NUM_BANDS) + 2 * _NUM_BANDS
-        down[energies, torch.arange(_NUM_BANDS) + phase * _NUM_BANDS] = 1.0
 
 
 @torch.no_grad()
@@ -291,25 +245,6 @@ def initialise_output(codec: TrainableCodec, samples: Tensor) -> None:
     nn.init.normal_(head.linear.weight[len(level) :], 0, 2.0 / float(scale))
     head.linear.bias[: len(level)] = level
     nn.init.uniform_(head.linear.bias[len(level) :], -math.pi, math.pi)
-
-
-def make_optimisers(trained: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
-    """Make Muon for the matrices of the transformers and AdamW for the rest, at one scale of steps.
-
-    With AdamW alone the decoder stays at the distance where Muon begins to fall (docs/LOG.md). Before torch 2.9, which
-    has no Muon, AdamW gets all.
-    """
-    matrices, others = [], []
-    has_muon = hasattr(torch.optim, "Muon")
-    for name, parameter in trained.named_parameters():
-        is_inner = parameter.ndim == 2 and "blocks" in name
-        (matrices if is_inner and has_muon else others).append(parameter)
-    optimisers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(others, lr=rate, betas=(0.8, 0.99), weight_decay=0.01, fused=True)
-    ]
-    if has_muon:
-        optimisers.append(torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
-    return optimisers
 
 
 def train(world: World, folder: Path, options: argparse.Namespace) -> None:

@@ -1,16 +1,14 @@
-"""The loss of spectra, and the bank of waves that the input of the codec starts from.
+"""The loss of spectra, at the rate of the corpus.
 
 Read next: `train.codec`.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from voxtral.cloning.spectra import SpectralDistance, mel_points
+from voxtral.cloning.spectra import SpectralDistance
 from voxtral.cloning.spectra import mel_filters as mel_filters_at
 
 SAMPLE_RATE = 24000
@@ -34,19 +32,3 @@ class SpectralLoss(nn.Module):
             wanted = self.distance.spectra(target)
         total, mel = self.distance(made, wanted)
         return total.mean(), mel.mean()
-
-
-def filter_bank(num_bands: int, length: int, *, low: float = 60.0, high: float = 8000.0) -> tuple[Tensor, Tensor]:
-    """Make windowed waves at mel-spaced frequencies, in phase and in quadrature: [bands, length] each.
-
-    High bands get shorter windows: they need time resolution more than frequency resolution.
-    """
-    frequencies = mel_points(num_bands, low, high)
-    time = torch.arange(length) - (length - 1) / 2
-    widths = torch.where(frequencies < 1500, 1.0, torch.where(frequencies < 4000, 0.75, 0.5)) * length
-    windows = torch.where(
-        time.abs() < widths[:, None] / 2, 0.5 + 0.5 * torch.cos(2 * math.pi * time / widths[:, None]), 0.0
-    )
-    angles = 2 * math.pi * frequencies[:, None] / SAMPLE_RATE * time
-    scale = windows.pow(2).sum(-1, keepdim=True).rsqrt()
-    return windows * angles.cos() * scale, windows * angles.sin() * scale

@@ -247,7 +247,7 @@ def read_training_texts(corpus: Path, languages: Iterable[str]) -> tuple[dict[st
     for language in texts:
         source = load_texts(language)
         texts[language] = [*source.sentences, *source.frames]
-    return texts, "train/texts, sentences and frames (no corpus is here)"
+    return texts, "own texts, sentences and frames (no corpus is here)"
 
 
 def read_used_codes(folder: Path) -> int | None:

@@ -76,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fast", action="store_true", help="few sentences, and 60 steps from nothing")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="where the result goes")
+    parser.add_argument("--distilled", type=Path, help="an encoder file of voxtral train-encoder, to be compared, too")
+    parser.add_argument("--systems", nargs="+", help="only these")
     options = parser.parse_args(arguments)
     options.work.mkdir(parents=True, exist_ok=True)
     model, encoder, clips = prepare(options.work)

@@ -25,6 +25,7 @@ programs; `retryable` says whether the same call may succeed later without a cha
     │   ├── EncoderFileError         an encoder file that is missing, damaged, or does not fit the checkpoint
     │   │   └── EncoderMismatchError it was made for another decoder
     │   └── AlignmentError           an alignment that is damaged, of other weights, or cannot be written
+    ├── TrainingError                an encoder cannot be trained: its folder of work, or the training itself
     ├── DownloadError                the hub refused, broke off or is switched off
     ├── TokenizerMissingError        mistral-common is not installed
     ├── LanguageFileError            a file in `text/data` that is missing or breaks a rule
@@ -185,6 +186,12 @@ class AlignmentError(CheckpointError):
     """A file that says which heads follow the text is damaged, is of other weights, or cannot be written."""
 
     code = "alignment_invalid"
+
+
+class TrainingError(VoxtralError):
+    """An encoder cannot be trained: of what is in the way, the folder of the work or the training itself."""
+
+    code = "training_failed"
 
 
 class DownloadError(VoxtralError):

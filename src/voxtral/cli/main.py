@@ -33,6 +33,7 @@ _COMMANDS = {
     "join": ("voxtral.cli.join", "Join finished files of audio into one."),
     "voices": ("voxtral.cli.voices", "List the preset voices of a model."),
     "clone": ("voxtral.cli.voices", "Make a voice from a clip and save it."),
+    "train-encoder": ("voxtral.cli.train_encoder", "Learn the encoder that a model lacks, from its own speech."),
     "download": ("voxtral.cli.download", "Download a model."),
     "quantize": ("voxtral.cli.quantize", "Write a model of fewer bits."),
     "encode": ("voxtral.cli.codec", "Turn audio into codes."),
@@ -46,7 +47,7 @@ _COMMANDS = {
 
 # Those that compute with a model, and so can do without graphs or kernels.
 _LOAD_A_MODEL = frozenset(
-    {"speak", "serve", "batch", "clone", "encode", "decode", "evaluate-encoder", "align", "bench"}
+    {"speak", "serve", "batch", "clone", "train-encoder", "encode", "decode", "evaluate-encoder", "align", "bench"}
 )
 
 # Those that have commands of their own, in the mapping COMMANDS of their module.
@@ -95,6 +96,11 @@ def main() -> None:
     open_closed_streams()
     end_on_signals()
     leave(run(sys.argv[1:]))
+
+
+def has_command(name: str) -> bool:
+    """Tell whether this version has a command."""
+    return name in _COMMANDS
 
 
 def run(arguments: list[str]) -> int:

@@ -9,7 +9,7 @@ lose the rest of the sentence over it. So each becomes its plain twin:
 * characters without width or ink nothing, but for joiners where they shape letters;
 * full-width, mathematical and presentation forms of letters and digits the letters and digits, by NFKC. What NFKC would
   give another meaning stays: superscripts, fractions, circled numbers, units and signs;
-* combining sequences their composed form (NFC), as in the texts that models are trained on (all of `train/texts`).
+* combining sequences their composed form (NFC), as in the texts that models are trained on (`voxtral/cloning/texts`).
 
 Punctuation and words are not touched; that is for `normalize.py`, which makes these changes as well.
 """
