@@ -101,7 +101,9 @@ def _units_after_per(written: Written) -> Iterator[Claim]:
     for found in _after_per(written.language).finditer(written.text):
         symbol = found.group("unit")
         unit = units.find(symbol)
-        is_said = unit is None or unit.per in {"", found.group()}
+        # Short forms of a language may be words: "por nós" is "by us", and not "per knots".
+        is_word = found.group("unit").isalpha() and found.group("unit") not in written.cldr.units
+        is_said = unit is None or is_word or unit.per in {"", found.group()}
         if unit is not None and not is_said and len(symbol) > 1 and symbol not in units.words:
             yield claim(found.start(), found.end(), unit.per, "measure")
 

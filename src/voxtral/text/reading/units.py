@@ -212,7 +212,9 @@ def _named(language: str, units: Mapping[str, CldrUnit], words: MeasureWords, pe
     yield from made.items()
     for base in _BASES:
         for prefix, said in words.prefixes.items():
-            if prefix + base not in made and base in made and (prefix not in "cdh" or base in "gl"):
+            # Nobody counts in hectovolts, nor in teraseconds: "1 ts" is a teaspoon in a German recipe.
+            is_usual = base in "gl" if prefix in "cdh" else prefix not in "MGT" or base not in ("s", "m", "g", "l")
+            if prefix + base not in made and base in made and is_usual:
                 yield prefix + base, _prefixed(language, said, made[base])
 
 
