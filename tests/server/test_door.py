@@ -70,7 +70,7 @@ def operations(server: Serving) -> list[tuple[str, str, bool]]:
     """List method, path and whether a key is needed."""
     paths = server.app.openapi()["paths"]
     return [
-        (method.upper(), path.format(voice_id="alloy", model_id="tts-1"), operation.get("security") != [])
+        (method.upper(), path.format(voice_id="alloy", model_id="tts-1", name="names"), operation.get("security") != [])
         for path, methods in paths.items()
         for method, operation in methods.items()
     ]

@@ -581,7 +581,8 @@ def test_the_sentences_to_test_with_are_new(language: str) -> None:
     assert len(tested) == (40 if language == "en" else 20)
     assert len(chosen_on) == 12
     assert not set(tested) & set(chosen_on)
-    trained = (TEXTS.parents[1] / "train" / "texts" / f"{language}.txt").read_text(encoding="utf-8")
+    learnt = TEXTS.parents[1] / "src" / "voxtral" / "cloning" / "texts"
+    trained = (learnt / f"{language}.txt").read_text(encoding="utf-8")
     plain = {"".join(words(line)) for line in trained.splitlines()}
     assert not [text for text in (*tested, *chosen_on) if "".join(words(text)) in plain]
 

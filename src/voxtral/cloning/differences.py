@@ -40,9 +40,9 @@ def compare(first: Values, second: Values) -> Difference:
     The least difference is the half-width of the 95 % interval of Student's t over the means of the voices: sentences
     of one voice are not independent of each other, voices are.
 
-    >>> near = compare({"a": [0.1, 0.3], "b": [0.2, 0.2]}, {"a": [0.1, 0.2], "b": [0.1, 0.2]})
+    >>> near = compare({"a": [0.1, 0.3], "b": [0.2, 0.2]}, {"a": [0.1, 0.2], "b": [0.2, 0.2]})
     >>> round(near.mean, 3), near.tells
-    (0.05, False)
+    (0.025, False)
     """
     voices = [voice for voice in first if voice in second]
     means = [fmean(one - other for one, other in zip(first[voice], second[voice], strict=True)) for voice in voices]

@@ -51,7 +51,7 @@ from voxtral.voices.presets import VoiceInfo
 from voxtral.voices.prompt import VoicePrompt
 
 CPU = torch.device("cpu")
-LEARNED = Path(__file__).parents[3] / "train" / "texts"
+LEARNED = Path(__file__).parents[3] / "src" / "voxtral" / "cloning" / "texts"
 NUM_PRESETS, NUM_FRAMES = 6, 5
 
 

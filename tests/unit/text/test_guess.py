@@ -12,7 +12,7 @@ from voxtral.text.guess import guess_language
 from voxtral.text.language import LANGUAGES, sample_sentence
 from voxtral.text.language_data import load_language, load_neighbours
 
-TEXTS = Path(__file__).parents[3] / "train" / "texts"
+TEXTS = Path(__file__).parents[3] / "src" / "voxtral" / "cloning" / "texts"
 
 
 def sentences(code: str) -> list[str]:
