@@ -239,9 +239,8 @@ def _frames_there(job: Job) -> dict[int, int]:
 def _train(job: Job, should_stop: Callable[[], bool], tell: Callable[[str], None], *, is_quiet: bool) -> dict[str, Any]:
     from voxtral.cloning.phases import train
 
-    compute = _prepare_torch(job)
     line = _Lines(tell)
-    with _shown(is_quiet=is_quiet) as look:
+    with _for_training(job) as compute, _shown(is_quiet=is_quiet) as look:
 
         def on_progress(progress: TrainingProgress) -> None:
             text = _training_line(progress)
@@ -257,7 +256,7 @@ def _train(job: Job, should_stop: Callable[[], bool], tell: Callable[[str], None
             max_memory=job.max_memory,
             on_progress=on_progress,
             should_stop=should_stop,
-            tell=tell,
+            tell=lambda text: (say if text.startswith("warning:") else tell)(text),
         )
     standing = trained.standing
     if trained.ending == "stopped":
@@ -322,7 +321,8 @@ def _measure(job: Job) -> dict[str, Any]:
             speed = plan_generation(model, job.asked.seed, _MEASURED_S)
         return {"frames_per_s": speed, "generate_s": size.hours * 3600 * config.frame_rate / max(speed, 1e-9)}
     if job.asked.phase == "train":
-        cost, need, rows = plan_training(job.checkpoint, _prepare_torch(job), size, _MEASURED_S, job.max_memory)
+        with _for_training(job) as compute:
+            cost, need, rows = plan_training(job.checkpoint, compute, size, _MEASURED_S, job.max_memory)
         total = cost.total(size.steps)
         return {
             "train_s": total,
@@ -350,8 +350,9 @@ def _opened(job: Job) -> Generator[tuple[VoxtralTTS, SpeakingModel], None, None]
         yield loaded, SpeakingModel(checkpoint.config, open_tokenizer(checkpoint), library, loaded.engine)
 
 
-def _prepare_torch(job: Job) -> ComputePlan:
-    """Choose where to train, and set up torch in this process, which does nothing else."""
+@contextmanager
+def _for_training(job: Job) -> Generator[ComputePlan, None, None]:
+    """Choose where to train, and set torch up for it while the block runs."""
     import warnings
 
     import torch
@@ -361,14 +362,20 @@ def _prepare_torch(job: Job) -> ComputePlan:
     compute = plan_compute(job.asked.device, num_parameters=job.checkpoint.num_parameters)
     if compute.device.type == "mps":
         raise OptionError("--device is mps, on which nothing can be trained here; use cpu or cuda")
-    if compute.num_threads is not None:
-        torch.set_num_threads(compute.num_threads)
-    # Digital silence makes denormals, which are a hundred times slower; numpy notices that they are flushed.
-    torch.set_flush_denormal(True)
-    warnings.filterwarnings("ignore", message="The value of the smallest subnormal")
-    # Autocast keeps the gains of norms in float32, as it should; torch says that it has no fused kernel for it.
-    warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
-    return compute
+    num_threads = torch.get_num_threads()
+    with warnings.catch_warnings():
+        # Digital silence makes denormals, which are a hundred times slower; numpy notices that they are flushed.
+        warnings.filterwarnings("ignore", message="The value of the smallest subnormal")
+        # Autocast keeps the gains of norms in float32, as it should; torch says that it has no fused kernel for it.
+        warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
+        torch.set_flush_denormal(True)
+        if compute.num_threads is not None:
+            torch.set_num_threads(compute.num_threads)
+        try:
+            yield compute
+        finally:
+            torch.set_flush_denormal(False)
+            torch.set_num_threads(num_threads)
 
 
 class _Lines:

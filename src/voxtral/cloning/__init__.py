@@ -1,4 +1,6 @@
-"""Voices from clips where a checkpoint has no codec encoder: codes that are searched for through the decoder.
+"""Voices from clips where a checkpoint has no codec encoder.
 
-Nothing here is imported by a model that only speaks. Read next: `voxtral.cloning.refine` and docs/CLONING.md.
+Either their codes are searched for through the decoder (`search`, `refine`), or an encoder is distilled from the
+model's own speech (`phases`, `generate`, `trainer`). Nothing here is imported by a model that only speaks. Read next:
+docs/CLONING.md.
 """

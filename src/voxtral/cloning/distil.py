@@ -249,9 +249,17 @@ class Distiller(nn.Module):
 
 
 def draw_step(
-    pairs: Pairs, config: ModelConfig, draw: np.random.Generator, *, rows: int, frames: int, extra: int, sounds: bool
+    pairs: Pairs,
+    config: ModelConfig,
+    draw: np.random.Generator,
+    *,
+    rows: int,
+    frames: int,
+    extra: int,
+    sounds: bool,
+    num_speech: int = 0,
 ) -> StepInput:
-    """Draw what a step computes with; speech is put into it by whoever has some.
+    """Draw what a step computes with.
 
     Args:
         pairs: to cut from.
@@ -261,18 +269,19 @@ def draw_step(
         frames: that are encoded.
         extra: that are decoded beyond.
         sounds: whether sound is compared.
+        num_speech: rows of speech besides, which whoever has some puts into the result.
     """
     codes = vary_codes(pairs.draw(rows, frames + extra, draw), config.codebooks.acoustic_size, draw)
     disturbance = draw_disturbance(rows, frames * config.samples_per_frame, config.sample_rate, draw)
     num_sounding = max(1, round(SOUND_SHARE * rows)) if sounds else 0
-    at_most = 2 * num_sounding
-    beside = draw.random((at_most, frames, config.codebooks.num_acoustic), np.float32) - 0.5
+    num_heard = num_sounding + num_speech
+    beside = draw.random((num_heard, frames, config.codebooks.num_acoustic), np.float32) - 0.5
     return StepInput(
         codes,
         disturbance,
         num_sounding,
         torch.zeros(0, frames * config.samples_per_frame),
-        torch.from_numpy(draw.random((at_most, 1, 1), np.float32)),
+        torch.from_numpy(draw.random((num_heard, 1, 1), np.float32)),
         torch.from_numpy(beside),
     )
 

@@ -275,6 +275,7 @@ class Trainer:
             frames=size.frames,
             extra=self._distiller.num_extra,
             sounds=sounds,
+            num_speech=num_speech,
         )
         if not num_speech or self._speech is None:
             return drawn

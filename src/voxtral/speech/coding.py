@@ -319,8 +319,9 @@ class Coder(BoundToProcess):
         if not self._ready_encoder():
             raise EncoderMissingError(
                 f"{self._name} holds no codec encoder, so no voice can be made from audio at once; the published 4B "
-                "weights come without it; name an encoder file (--encoder FILE, encoder=...), or search for the codes "
-                "without one (voxtral clone --refine, create_voice(refine=True)); or use a preset "
+                "weights come without it; name an encoder file (--encoder FILE, encoder=...), search for the codes "
+                "without one (voxtral clone --refine, create_voice(refine=True)), or learn one (voxtral "
+                "train-encoder); or use a preset "
                 f"({', '.join(self._voices.names)}), a saved voice, or another checkpoint"
             )
         return True

@@ -142,6 +142,30 @@ def test_a_loss_that_is_no_number_goes_back_at_half_the_rate(make: Make, tmp_pat
     assert "going on from step 2 at 0.5 of the rate" in said[0]
 
 
+def test_speech_takes_the_place_of_a_quarter_of_the_pairs(make: Make, tmp_path: Path) -> None:
+    asked: list[tuple[int, int]] = []
+
+    class Speech:
+        def crops(self, seed: int, step: int, count: int, num_samples: int) -> Any:
+            asked.append((step, count))
+            return torch.randn(count, num_samples, generator=torch.Generator().manual_seed(step)).numpy() * 0.05
+
+    size, standing = replace(SIZE, rows=12), replace(STANDING, rows=12)
+    trainer = make(tmp_path, size=size, standing=standing, speech=Speech())
+    seen: list[int] = []
+    real = trainer._distiller.add_gradients
+
+    def add_gradients(step: Any, rows: int) -> StepResult:
+        seen.append(len(step.codes))
+        assert len(step.kinds) == len(step.beside) == step.num_sounding + len(step.speech)
+        return real(step, rows)
+
+    trainer._distiller.add_gradients = add_gradients  # type: ignore[method-assign]
+    assert trainer.run().ending == "done"
+    assert seen == [12, 12, 12, 9]
+    assert asked == [(3, 3)]
+
+
 def test_once_too_often_is_an_error_and_the_state_is_sound(make: Make, tmp_path: Path) -> None:
     make(tmp_path).run(should_stop=_after(2))
     good = load_file(tmp_path / STATE_FILE)
