@@ -52,6 +52,7 @@ def people(tmp_path: Path) -> Path:
     return tmp_path / "people"
 
 
+@pytest.mark.slow
 def test_an_encoder_of_a_file_is_judged_and_its_header_written_when_asked(
     cli: Cli, brief_speech: None, people: Path, tmp_path: Path
 ) -> None:
