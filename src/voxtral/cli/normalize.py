@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from voxtral.cli.options import JsonOption
+from voxtral.cli.options import ForcedTextOption, JsonOption, TextArgument
 from voxtral.cli.speak import choose_text
 from voxtral.cli.terminal import one_line, say, show
 from voxtral.options import NORMALIZE
@@ -18,16 +18,8 @@ _MAX_TOLD = 20
 
 def normalize(
     *,
-    text: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="TEXT|FILE|-", help="The text; or a file that holds it, UTF-8; or - for standard input."
-        ),
-    ] = None,
-    forced_text: Annotated[
-        str | None,
-        typer.Option("--text", metavar="TEXT", help="A text that is never taken for a file name or an option."),
-    ] = None,
+    text: TextArgument = None,
+    forced_text: ForcedTextOption = None,
     language: Annotated[
         str | None,
         typer.Option(

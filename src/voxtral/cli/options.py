@@ -25,6 +25,14 @@ _PLACE = "options"
 _TYPES: dict[str, type] = {"text": str, "voice": str, "clip": str, "dictionary": str, "number": float, "whole": int}
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON object to standard output at the end.")]
+TextArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="TEXT|FILE|-", help="The text; or a file that holds it, UTF-8; or - for standard input."),
+]
+ForcedTextOption = Annotated[
+    str | None,
+    typer.Option("--text", metavar="TEXT", help="A text that is never taken for a file name or an option."),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
 
 Command = Callable[..., None]

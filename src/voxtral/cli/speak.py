@@ -32,7 +32,7 @@ from voxtral.cli.loading import (
     QuantizeOption,
     open_model,
 )
-from voxtral.cli.options import JsonOption, QuietOption, with_speech_options
+from voxtral.cli.options import ForcedTextOption, JsonOption, QuietOption, TextArgument, with_speech_options
 from voxtral.cli.terminal import deferred_interrupts, reporter, say, show, writing_output
 from voxtral.engine.options import EngineOptions, parse_flow_dtype
 from voxtral.errors import AudioError, TextError
@@ -61,16 +61,8 @@ _FILE_NAME = re.compile(r"\S+\.(txt|text|md)", re.IGNORECASE)
 @with_speech_options()
 def speak(  # noqa: PLR0913 - each parameter is an option
     *,
-    text: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="TEXT|FILE|-", help="The text; or a file that holds it, UTF-8; or - for standard input."
-        ),
-    ] = None,
-    forced_text: Annotated[
-        str | None,
-        typer.Option("--text", metavar="TEXT", help="A text that is never taken for a file name or an option."),
-    ] = None,
+    text: TextArgument = None,
+    forced_text: ForcedTextOption = None,
     output: Annotated[
         str | None,
         typer.Option(

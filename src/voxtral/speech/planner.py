@@ -115,7 +115,8 @@ class Planner:
             request = replace(request, language=document.language)
         words = request.text if document is None else document.words.text
         language = self._choose_language(request, clean_unless_off(words, request.normalize).text, warn)
-        spoken = self._prepare_text(request, document, language.code, warn)
+        words_said = self._dictionary_of(request)
+        spoken = self._prepare_text(request, document, words_said, language.code, warn)
         voice = self._resolve_voice(request, language.code, warn)
         template = SegmentTemplate(
             voice=voice,
@@ -126,7 +127,7 @@ class Planner:
             num_noise_values=config.codebooks.num_acoustic,
         )
         in_kana = self._is_in_kana(language.code)
-        is_rewritten = request.normalize == "auto" or in_kana or document or self._dictionary_of(request)
+        is_rewritten = request.normalize == "auto" or in_kana or document or words_said
         breaks = [] if document is None else _places(document, spoken)
         at_the_end = [seconds for place, seconds in breaks if not is_speakable(spoken.text[place:])]
         end_pause_s = min(MAX_BREAK_S, sum(at_the_end))
@@ -224,7 +225,12 @@ class Planner:
         return language == "ja" and language in self._config.languages
 
     def _prepare_text(
-        self, request: SpeechRequest, document: SsmlText | None, language: str, warn: Warn
+        self,
+        request: SpeechRequest,
+        document: SsmlText | None,
+        dictionary: Dictionary | None,
+        language: str,
+        warn: Warn,
     ) -> NormalizedText:
         """Rewrite the text as it is to be spoken, and check it."""
         in_kana = self._is_in_kana(language)
@@ -233,7 +239,6 @@ class Planner:
         rules = language if language in LANGUAGES else "en"
         if request.language is not None and (region := region_of(request.language)):
             rules = f"{rules}-{region}"
-        dictionary = self._dictionary_of(request)
         spoken = prepare(
             request.text, rules, request.normalize, in_kana=in_kana, dictionary=dictionary, ssml=document
         ).normalized

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from voxtral.errors import LanguageFileError
 from voxtral.text.tables.amounts import AmountWords
+from voxtral.text.tables.counted import Unit
 from voxtral.text.tables.dates import DateWords
 from voxtral.text.tables.fractions import FractionWords
 from voxtral.text.tables.maths import MathsWords
@@ -45,17 +46,6 @@ class SentenceWords:
     abbreviations_before_numbers: WordSet = frozenset()
     acronyms: WordSet = frozenset()
     first_words: WordSet = frozenset()
-
-
-@dataclass(frozen=True)
-class Unit:
-    """The forms of a counted noun."""
-
-    one: str
-    many: str
-    two: str = ""
-    few: str = ""
-    is_feminine: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from voxtral.errors import LanguageError, quoted
-from voxtral.text.language_data import Currency, Grammar, OwnWords, Unit, load_language
+from voxtral.text.language_data import Currency, Grammar, OwnWords, load_language
 from voxtral.text.ordinal_words import (
     arabic_ordinal,
     french_ordinal,
@@ -24,6 +24,7 @@ from voxtral.text.ordinal_words import (
     spanish_ordinal,
 )
 from voxtral.text.plurals import Category, plural_category
+from voxtral.text.tables.counted import Unit
 
 # Longer numbers are spelled digit by digit: nobody says quadrillions.
 MAX_DIGITS = 15

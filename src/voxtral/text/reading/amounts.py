@@ -14,7 +14,7 @@ from functools import cache
 from voxtral.text.plurals import Category
 from voxtral.text.reading.claims import Claim, claim
 from voxtral.text.reading.fraction_words import SINGLE, say_fraction
-from voxtral.text.reading.numerals import NO_BREAK, Numeral, numerals_of, to_ascii
+from voxtral.text.reading.numerals import NO_BREAK, Numeral, numerals_of
 from voxtral.text.reading.patterns import any_of
 from voxtral.text.reading.written import Written
 
@@ -298,8 +298,3 @@ def glue(written: Written, claims: Iterable[Claim]) -> Iterator[Claim]:
                 yield claim(before.end, each.start, said, each.kind)
         yield each
         before = each
-
-
-def digits_of(text: str) -> str:
-    """Give the ASCII digits of a text."""
-    return "".join(char for char in to_ascii(text) if char.isdigit())

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 
 from voxtral.text.cldr import Cldr, load_cldr
-from voxtral.text.language_data import Currency, Unit, load_language
+from voxtral.text.language_data import Currency, load_language
 from voxtral.text.reading.patterns import any_of
 from voxtral.text.spelling import Speller
+from voxtral.text.tables.counted import Unit
 from voxtral.text.tables.money import MoneyWords
 
 # Signs of one currency each; the name is short, since the sign says no country.

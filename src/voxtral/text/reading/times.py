@@ -23,7 +23,8 @@ from voxtral.text.reading.calendar_words import (
 from voxtral.text.reading.claims import Claim, claim
 from voxtral.text.reading.numerals import NO_BREAK
 from voxtral.text.reading.written import Written
-from voxtral.text.tables.times import TimeForm, TimeUnit, TimeWords
+from voxtral.text.tables.counted import Unit
+from voxtral.text.tables.times import TimeForm, TimeWords
 
 _ZONES = (
     *("UTC", "GMT", "EST", "EDT", "CST", "CDT", "MST", "MDT", "PST", "PDT", "AKST", "HST", "BRT", "ART"),
@@ -249,7 +250,7 @@ class _Finder:
         part_words = self._part(hour, part)
         return f"{part_words} {spoken}" if words.with_part.full.startswith("{part}") else f"{spoken} {part_words}"
 
-    def _counted(self, value: int, unit: TimeUnit) -> str:
+    def _counted(self, value: int, unit: Unit) -> str:
         if value == 1:
             return unit.one
         if value == 2 and unit.two:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from voxtral.text.tables.counted import Unit
+
 
 @dataclass(frozen=True)
 class TimeForm:
@@ -16,17 +18,6 @@ class TimeForm:
 
 
 @dataclass(frozen=True)
-class TimeUnit:
-    """An hour, a minute or a second, counted."""
-
-    one: str
-    many: str
-    two: str = ""
-    few: str = ""
-    is_feminine: bool = False
-
-
-@dataclass(frozen=True)
 class TimeWords:
     """How times are written and said."""
 
@@ -34,9 +25,9 @@ class TimeWords:
     with_part: TimeForm
     parts: Mapping[int, str]
     with_seconds: str
-    hour: TimeUnit
-    minute: TimeUnit
-    second: TimeUnit
+    hour: Unit
+    minute: Unit
+    second: Unit
     clock_seconds: str = ""
     casual: TimeForm | None = None
     hours: Mapping[int, str] = field(default_factory=dict[int, str])
