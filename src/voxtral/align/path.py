@@ -106,16 +106,7 @@ class MonotonePath:
         Args:
             num_frames: as of the first frames alone; see `trace`.
         """
-        num_frames = self.num_frames if num_frames is None else num_frames
-        scores = self._scores_after(num_frames)
-        is_rival = scores >= scores.max() - _MARGIN
-        first, last = int(is_rival.argmax()), self._num_tokens - 1 - int(is_rival[::-1].argmax())
-        for frame in range(num_frames - 1, -1, -1):
-            if first == last:
-                return frame + 1
-            step = self._steps[frame]
-            first, last = first - int(step[first]), last - int(step[last])
-        return 0
+        return self._last_final(self.num_frames if num_frames is None else num_frames)[0]
 
     def trace_final(self, since: int = 0, num_frames: int | None = None) -> Ints:
         """Give the tokens of the frames that are final, from one on: [num_final() - since], or none.
@@ -124,12 +115,22 @@ class MonotonePath:
             since: frames that are left out.
             num_frames: as of the first frames alone; see `trace`.
         """
-        num_frames = self.num_frames if num_frames is None else num_frames
-        num_final = self.num_final(num_frames)
-        if num_final <= since:
-            return np.zeros(0, dtype=np.int64)
-        token = int(self._scores_after(num_frames).argmax())
-        return self._back_from(token, num_frames, since)[: num_final - since]
+        num_final, token = self._last_final(self.num_frames if num_frames is None else num_frames)
+        return self._back_from(token, max(since, num_final), since)
+
+    def _last_final(self, num_frames: int) -> tuple[int, int]:
+        """Find how many of the first frames are final, and the token of the last of these."""
+        if not num_frames:
+            return 0, 0
+        scores = self._scores_after(num_frames)
+        (rivals,) = (scores >= scores.max() - _MARGIN).nonzero()
+        first, last = int(rivals[0]), int(rivals[-1])
+        for frame in range(num_frames - 1, -1, -1):
+            if first == last:
+                return frame + 1, first
+            step = self._steps[frame]
+            first, last = first - int(step[first]), last - int(step[last])
+        return 0, 0
 
     def _scores_after(self, num_frames: int) -> Floats:
         """Give the scores of the tokens after a number of frames: [n]."""

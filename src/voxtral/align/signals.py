@@ -216,8 +216,10 @@ def _median_position(weights: Floats) -> Floats:
     here = weights[frames, places]
     before = passed[frames, places] - here
     medians = places - 0.5 + (passed[:, -1] / 2 - before) / np.maximum(here, 1e-9)
-    padded = np.pad(medians, _SMOOTH // 2, mode="edge")
-    return np.median(sliding_window_view(padded, _SMOOTH), axis=1)
+    edge = _SMOOTH // 2
+    padded = np.concatenate((medians[:1].repeat(edge), medians, medians[-1:].repeat(edge)))
+    # By sorting, because `np.median` takes ten times as long over so few.
+    return np.sort(sliding_window_view(padded, _SMOOTH), axis=1)[:, edge]
 
 
 def _silent_frames(samples: Samples, num_samples: int, num_frames: int) -> Bools:

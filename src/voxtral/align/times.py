@@ -170,8 +170,8 @@ class WordClock:
     @property
     def weights(self) -> Weights:
         """The frames that were given: [T, n]."""
-        nothing = np.zeros((0, self._num_tokens), dtype=np.float32)
-        return np.stack(self._weights) if self._weights else nothing
+        nothing = np.zeros(0, dtype=np.float32)
+        return np.concatenate(self._weights or [nothing]).reshape(len(self._weights), self._num_tokens)
 
     def advance(self, path: Ints, weights: Weights) -> tuple[WordTime, ...]:
         """Give the words that are final now and were not before.

@@ -165,18 +165,17 @@ class SpanMemory:
         keys.flatten(0, 1)[self._slot_mapping] = key[0].transpose(0, 1)
         values.flatten(0, 1)[self._slot_mapping] = value[0].transpose(0, 1)
         outputs: list[Tensor] = []
-        scores: list[npt.NDArray[np.float32]] = []
-        asking = self._asking_heads(layer, query) if layer in self._text_layers else []
+        text_keys: list[npt.NDArray[np.float32]] = []  # [Hkv, n, Dh] of each span that has a text
+        is_asked = layer in self._text_layers
         for span in self._spans:
             seen_keys, seen_values = (
                 part[span.blocks].flatten(0, 1)[: span.num_seen].transpose(0, 1)[None] for part in (keys, values)
             )
             outputs.append(attend_causally(query[:, :, span.start : span.stop], seen_keys, seen_values))
-            if asking and span.text is not None:
-                text_keys = seen_keys[0, :, slice(*span.text)].float().numpy()
-                scores += [text_keys[head].dot(queries[span.start]) for head, queries in asking]
-        if scores:
-            self._listen(scores)
+            if is_asked and span.text is not None:
+                text_keys.append(seen_keys.narrow(2, span.text[0], span.num_text).float().numpy()[0])
+        if text_keys:
+            self._listen(layer, query, text_keys)
         num_padding = query.shape[2] - self._spans[-1].stop
         if num_padding:
             outputs.append(outputs[0].new_zeros(1, num_padding, outputs[0].shape[2]))
@@ -203,35 +202,36 @@ class SpanMemory:
             self._listener.hear(layer, projections[0][asking], (cos[asking], sin[asking]))
         return attend_spans(query, pages, self._paged_spans)
 
-    def _asking_heads(self, layer: int, query: Tensor) -> list[tuple[int, npt.NDArray[np.float32]]]:
-        """Give the queries of the chosen heads of a layer: of each the head of its keys, and [N, Dh] scaled.
-
-        By numpy, because these are a few hundred numbers, and torch would take ten times as long over them.
-        """
-        group = query.shape[1] // self._pages.keys.shape[3]
-        scale = query.shape[3] ** -0.5
-        heads = [head for number, head in self._text_pairs if number == layer]
-        queries = query.float().numpy()[0]
-        return [(head // group, queries[head] * scale) for head in heads]
-
-    def _listen(self, scores: list[npt.NDArray[np.float32]]) -> None:
+    def _listen(self, layer: int, query: Tensor, text_keys: list[npt.NDArray[np.float32]]) -> None:
         """Note what the chosen heads of a layer see of the texts.
 
+        By numpy, because these are a few hundred numbers, and torch would take ten times as long over them.
+
         Args:
-            scores: [n] of each span that has a text and each head, in this order.
+            layer: index.
+            query: [1, H, N, Dh].
+            text_keys: [Hkv, n, Dh] of each span that has a text.
         """
-        # End to end, so that there are few operations; a row's shares come out the same whatever stands beside it.
+        heads = [head for number, head in self._text_pairs if number == layer]
+        group, queries = query.shape[1] // self._pages.keys.shape[3], query.float().numpy()[0]
+        asking = [span.start for span in self._spans if span.text]
+        scores = [
+            keys[head // group].dot(queries[head, start])
+            for head in heads
+            for start, keys in zip(asking, text_keys, strict=True)
+        ]
+        # End to end, head after head, so that there are few operations; a row's shares come out the same whatever
+        # stands beside it.
         sizes = [len(part) for part in scores]
         starts = [0, *accumulate(sizes[:-1])]
         shares = np.concatenate(scores)
         shares -= np.maximum.reduceat(shares, starts).repeat(sizes)
+        shares *= query.shape[3] ** -0.5
         np.exp(shares, out=shares)
-        parts = [shares[start : start + size] for start, size in zip(starts, sizes, strict=True)]
-        shares /= np.array([np.add.reduce(part) for part in parts]).repeat(sizes)
-        places = [span.start for span in self._spans if span.text]
-        num_heads = len(parts) // len(places)
-        for number, part in enumerate(parts):
-            self._text_weights[places[number // num_heads], : len(part)] += part
+        shares /= np.add.reduceat(shares, starts).repeat(sizes)
+        of_all_heads = shares.reshape(len(heads), -1).sum(axis=0)
+        for place, start, size in zip(asking, starts, sizes, strict=False):
+            self._text_weights[place, :size] += of_all_heads[start : start + size]
 
     @cached_property
     def _paged_spans(self) -> PagedSpans:

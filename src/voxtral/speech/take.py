@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 
 from voxtral.audio.measure import is_silent
 from voxtral.engine.noise import derive_seed
@@ -155,7 +156,7 @@ class Take:
         from voxtral.align.signals import SpokenSegment
 
         num_frames, plan = self.handle.stats.num_frames, self._plan
-        codes = None if self._trace is None else [frame.numpy() for frame in self._trace.audio_tokens[:num_frames]]
+        codes = None if self._trace is None else self._trace.audio_tokens[:num_frames]
         return SpokenSegment(
             spoken=self.segment.text.text,
             words=timer.spans,
@@ -168,7 +169,7 @@ class Take:
             # What is left is said by another take, and the end of this one is no fault any more.
             stop=self.handle.stop if self.rest is None else None,
             language=plan.language.code,
-            codes=np.stack(codes) if codes else None,
+            codes=torch.stack(codes).numpy() if codes else None,
             text_end=None if self.rest is None else self.text_end,
             sound=timer.clock.sound,
         )
