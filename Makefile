@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 
-.PHONY: help speak test check format soak bench nano docs wheel clean
+.PHONY: help speak test clients check format soak bench nano docs wheel clean
 
 help:
 	@echo "make speak   set up, then speak a sentence into hello.wav"
 	@echo "make test    set up, then run the test suite"
+	@echo "make clients the page in a browser"
 	@echo "make check   format, lint, types, layers"
 	@echo "make soak    the long tests"
 	@echo "make bench   the benchmarks, in their short form"
@@ -36,7 +37,10 @@ speak: $(READY)
 	$(BIN)/voxtral speak "Hello! This is Voxtral, speaking on your own machine." -o hello.wav
 
 test: $(READY_DEV)
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "not slow" --numprocesses 3 --dist loadscope --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "not slow and not clients" --numprocesses 3 --dist loadscope --no-loadscope-reorder
+
+clients: $(READY_DEV)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "clients and not slow" tests/browser
 
 soak: $(READY_DEV)
 	$(BIN)/python -m pytest -m slow --timeout 1800 -s

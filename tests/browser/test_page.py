@@ -39,6 +39,8 @@ from voxtral.server.voice_jobs import VoiceJob
 from voxtral.tts import VoxtralTTS
 from word_times import give_words, words_of
 
+pytestmark = pytest.mark.clients
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
