@@ -28,6 +28,7 @@ from voxtral.engine.engine import Engine
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.paths import Paths
 from voxtral.engine.process import BoundToProcess
+from voxtral.engine.sequence import too_late
 from voxtral.errors import VoxtralWarning
 from voxtral.loading.budgets import BUDGETS
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
@@ -41,6 +42,7 @@ from voxtral.model.voxtral import VoxtralModel
 from voxtral.options import CommonOptions
 from voxtral.speech.codec import tell_on_stderr
 from voxtral.speech.coding import Cloning, Coder, OnProgress
+from voxtral.speech.feed import TextFeed
 from voxtral.speech.planner import Planner, Warn
 from voxtral.speech.result import Audio
 from voxtral.speech.speaker import Speaker
@@ -247,13 +249,21 @@ class VoxtralTTS(Speaker, BoundToProcess):
         self.check_process()
         self._planner.plan(request, hold_segments=True, warn=warn or _warn)
 
-    def submit(self, request: SpeechRequest, *, hold_segments: bool = False, warn: Warn | None = None) -> SpeechHandle:
-        """Check a request, start it and return at once.
+    def submit(
+        self,
+        request: SpeechRequest,
+        *,
+        hold_segments: bool = False,
+        warn: Warn | None = None,
+        feed: TextFeed | None = None,
+    ) -> SpeechHandle:
+        """Check a request, start it and return at once; with a feed, once its first words have come.
 
         Args:
             request: what to speak.
             hold_segments: see SpeechPlan; for results that nobody hears before they are whole.
             warn: gets what the caller should know and what does not stop the work; default: a VoxtralWarning.
+            feed: gives the text while it is spoken; that of the request is then empty.
 
         Raises:
             RequestError: text, voice, language, reference audio or an option breaks a rule.
@@ -263,7 +273,13 @@ class VoxtralTTS(Speaker, BoundToProcess):
         self.check_process()
         accepted_at = time.perf_counter()
         self.alignment.find_out(request, self._library, self.engine)
-        plan = self._planner.plan(request, hold_segments=hold_segments, warn=warn or _warn)
+        if feed is None:
+            plan = self._planner.plan(request, hold_segments=hold_segments, warn=warn or _warn)
+        else:
+            try:
+                plan = self._planner.plan_feed(request, feed, hold_segments=hold_segments, warn=warn or _warn)
+            except TimeoutError:
+                raise too_late(request.deadline_s or 0.0) from None
         handle = SpeechHandle(plan, self.engine, accepted_at=accepted_at, owner=self._running)
         with self._lock:
             self._handles.add(handle)

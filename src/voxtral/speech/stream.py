@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import Generic, TypeVar
 
-from voxtral.errors import CancelledError, EngineError
+from voxtral.errors import CancelledError, EngineError, TextError
+from voxtral.speech.feed import TextFeed, feed_from
 from voxtral.speech.utterance import SpeechHandle
 from voxtral.types import AudioChunk
 
@@ -97,18 +98,64 @@ class SpeechReader(Generic[T]):
 class SpeechStream:
     """Audio as it is made, for `async for` and for `for`; leaving the loop cancels the rest.
 
-    Attributes:
-        handle: segments, finish_reason, stats and seed of the utterance.
+    Args:
+        handle: the utterance.
+        chunk_size: see `SpeechHandle.chunks`.
     """
 
     def __init__(self, handle: SpeechHandle, chunk_size: int | None) -> None:
-        self.handle = handle
-        self._chunks = handle.chunks(chunk_size)
+        self._handle: SpeechHandle | None = handle
+        self._begin = lambda: (handle, handle.chunks(chunk_size))
+        self._pieces: Iterable[str] | AsyncIterable[str] = ()
+        self._feed: TextFeed | None = None
         self._is_taken = False
 
+    @classmethod
+    def of_pieces(
+        cls,
+        pieces: Iterable[str] | AsyncIterable[str],
+        submit: Callable[[TextFeed], SpeechHandle],
+        chunk_size: int | None,
+    ) -> SpeechStream:
+        """Make a stream of a text that comes in pieces; work begins when it is read.
+
+        Args:
+            pieces: of the text.
+            submit: starts the utterance, once its first words have come.
+            chunk_size: see `SpeechHandle.chunks`.
+        """
+        stream = cls.__new__(cls)
+        feed = TextFeed()
+
+        def begin() -> tuple[SpeechHandle, Iterator[AudioChunk]]:
+            stream._handle = handle = submit(feed)
+            return handle, handle.chunks(chunk_size)
+
+        stream._handle, stream._begin, stream._pieces, stream._feed = None, begin, pieces, feed
+        stream._is_taken = False
+        return stream
+
+    @property
+    def handle(self) -> SpeechHandle:
+        """Segments, finish_reason, stats and seed of the utterance.
+
+        Raises:
+            EngineError: its text comes in pieces, and it was not read yet.
+        """
+        if self._handle is None:
+            raise EngineError("the stream has no utterance yet, because no words have come; read its first chunk first")
+        return self._handle
+
+    @property
+    def text(self) -> str:
+        """What of a text that comes in pieces has been taken to be spoken; segments have offsets into it."""
+        return "" if self._feed is None else self._feed.text
+
     def __iter__(self) -> Iterator[AudioChunk]:
+        if isinstance(self._pieces, AsyncIterable):
+            raise TextError("the pieces of the text are asynchronous; read the stream with `async for`")
         self._take()
-        return self._sync_chunks()
+        return self._sync_chunks(self._pieces)
 
     def __aiter__(self) -> AsyncIterator[AudioChunk]:
         self._take()
@@ -119,26 +166,53 @@ class SpeechStream:
             raise EngineError("the stream was read before; audio is given out once; keep what you got, or ask again")
         self._is_taken = True
 
-    def _sync_chunks(self) -> Iterator[AudioChunk]:
+    def _sync_chunks(self, pieces: Iterable[str]) -> Iterator[AudioChunk]:
         try:
-            yield from self._chunks
+            if self._feed is not None:
+                feed_from(pieces, self._feed)
+            yield from self._begin()[1]
         finally:
             self.cancel()
 
     async def _async_chunks(self) -> AsyncIterator[AudioChunk]:
-        reader = SpeechReader(lambda: (self.handle, self._chunks))
+        reader = SpeechReader(self._begin)
+        writer: asyncio.Task[None] | None = None
         try:
+            pieces = self._pieces
+            if self._feed is not None and isinstance(pieces, AsyncIterable):
+                writer = asyncio.create_task(_write(pieces, self._feed))
+            elif self._feed is not None and not isinstance(pieces, AsyncIterable):
+                feed_from(pieces, self._feed)
             chunk = await reader.open()
             while chunk is not None:
                 yield chunk
                 chunk = await reader.read()
         finally:
             self.cancel()
+            if writer is not None:
+                writer.cancel()
 
     def cancel(self) -> None:
         """Stop before the next frame."""
-        self.handle.cancel()
+        if self._feed is not None:
+            self._feed.cancel()
+        if self._handle is not None:
+            self._handle.cancel()
 
     def close(self) -> None:
         """Stop before the next frame, for `contextlib.closing`."""
         self.cancel()
+
+
+async def _write(pieces: AsyncIterable[str], feed: TextFeed) -> None:
+    """Push pieces as they come; what they fail with is told to who reads."""
+    try:
+        async for piece in pieces:
+            # It may wait until there is room, which a loop must not.
+            await asyncio.to_thread(feed.push, piece)
+    except (asyncio.CancelledError, CancelledError):
+        feed.cancel()
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the reader is told
+        feed.fail(error)
+    finally:
+        feed.close()
