@@ -146,6 +146,9 @@ class TextFeed:
             raise TextError("the text was closed, and more of it came; begin another one")
 
 
+Feed = TextFeed | None
+
+
 def feed_from(pieces: Iterable[str], feed: TextFeed) -> threading.Thread:
     """Push pieces from a thread of their own, which ends with them, or when the reader leaves.
 

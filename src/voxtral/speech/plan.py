@@ -19,7 +19,7 @@ from voxtral.voices.prompt import VoicePrompt
 if TYPE_CHECKING:
     from voxtral.align.alignment import Alignment
     from voxtral.engine.following import TextFollower
-    from voxtral.speech.feed import TextFeed
+    from voxtral.speech.feed import Feed
     from voxtral.speech.script import Script
 
 
@@ -122,7 +122,7 @@ class SpeechPlan:
     max_attempts: int = 3
     keep_to_text: bool = True
     end_pause_s: float = 0.0
-    feed: TextFeed | None = None
+    feed: Feed = None
 
 
 def generation_request(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from voxtral.audio.source import AudioSource
 from voxtral.config import ModelConfig
+from voxtral.engine.sequence import too_late
 from voxtral.errors import LanguageError, OptionError, SsmlError, TextError, quoted
 from voxtral.speech.plan import PlannedSegment, SegmentTemplate, SpeechPlan
 from voxtral.speech.request import check_number, check_options
@@ -48,7 +49,7 @@ from voxtral.voices.prompt import VoicePrompt
 
 if TYPE_CHECKING:
     from voxtral.align.known import KnownAlignment
-    from voxtral.speech.feed import TextFeed
+    from voxtral.speech.feed import Feed, TextFeed
     from voxtral.text.pieces import Stretch
 
 T = TypeVar("T")
@@ -96,17 +97,23 @@ class Planner:
         self._known = known
         self._dictionary = dictionary
 
-    def plan(self, request: SpeechRequest, *, hold_segments: bool, warn: Warn) -> SpeechPlan:
+    def plan(self, request: SpeechRequest, *, hold_segments: bool, warn: Warn, feed: Feed = None) -> SpeechPlan:
         """Resolve and check a request.
 
         Args:
             request: what to speak.
             hold_segments: see SpeechPlan.
             warn: gets what the caller should know and what does not stop the work.
+            feed: gives the text in pieces; waits for the first words of it.
 
         Raises:
-            RequestError: text, voice, language, reference audio or an option breaks a rule.
+            RequestError: text, voice, language, reference audio or an option breaks a rule. Of what comes later in a
+                feed, the segments raise it.
+            CancelledError: nobody wants the text of the feed any more.
+            DeadlineError: no words have come in the feed before the deadline.
         """
+        if feed is not None:
+            return self._plan_feed(request, feed, hold_segments=hold_segments, warn=warn)
         if not isinstance(request.text, str):
             raise TextError(
                 f"the text is a {type(request.text).__name__}; it must be a str; decode bytes as UTF-8 first"
@@ -124,20 +131,7 @@ class Planner:
         plan = self._plan(request, template, language, segments, hold_segments=hold_segments)
         return replace(plan, end_pause_s=end_pause_s)
 
-    def plan_feed(self, request: SpeechRequest, feed: TextFeed, *, hold_segments: bool, warn: Warn) -> SpeechPlan:
-        """Resolve and check a request whose text comes in pieces; waits for the first words.
-
-        Args:
-            request: how to speak; its text is empty.
-            feed: gives the text.
-            hold_segments: see SpeechPlan.
-            warn: see `plan`; gets each remark once.
-
-        Raises:
-            RequestError: as `plan`; of what comes later, the segments raise it.
-            CancelledError: nobody wants it any more.
-            TimeoutError: no words have come before the deadline.
-        """
+    def _plan_feed(self, request: SpeechRequest, feed: TextFeed, *, hold_segments: bool, warn: Warn) -> SpeechPlan:
         if request.text:
             raise TextError("there are both a text and a feed of one; a request has one text; leave one out")
         check_options(request)
@@ -149,7 +143,10 @@ class Planner:
         known = self._choose_language(replace(request, normalize="off"), "", lambda _: None)
         if known.source != "default":
             feed.read_as(known.code)
-        first = feed.take(request.deadline_s)
+        try:
+            first = feed.take(request.deadline_s)
+        except TimeoutError:
+            raise too_late(request.deadline_s or 0.0) from None
         if first is None:
             check_speakable("")
             raise AssertionError("an empty text is refused")

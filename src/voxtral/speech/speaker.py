@@ -28,7 +28,7 @@ from voxtral.speech.batch import (
     default_in_flight,
     in_order,
 )
-from voxtral.speech.feed import TextFeed
+from voxtral.speech.feed import Feed
 from voxtral.speech.planner import Warn
 from voxtral.speech.request import check_number, check_options, make_request
 from voxtral.speech.result import Audio, collect
@@ -72,12 +72,7 @@ class Speaker(ABC):
 
     @abstractmethod
     def submit(
-        self,
-        request: SpeechRequest,
-        *,
-        hold_segments: bool = False,
-        warn: Warn | None = None,
-        feed: TextFeed | None = None,
+        self, request: SpeechRequest, *, hold_segments: bool = False, warn: Warn | None = None, feed: Feed = None
     ) -> SpeechHandle:
         """Check a request, start it and return at once; see `VoxtralTTS.submit`."""
 
