@@ -134,7 +134,7 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     # The model would say the same, after the time that a large one takes to load.
     if options["language"] is not None:
         resolve_language(options["language"])
-    if not is_piecewise:
+    if not is_piecewise and options["emoji"] == "off":
         check_early(spoken, options["normalize"])
 
     from voxtral.speech.feed import TextFeed, feed_from

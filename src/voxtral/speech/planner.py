@@ -159,7 +159,7 @@ class Planner:
 
         def plan_stretch(stretch: Stretch) -> Iterator[PlannedSegment]:
             part = replace(request, text=stretch.text)
-            if not is_speakable(stretch.text):
+            if request.emoji == "off" and not is_speakable(stretch.text):
                 return iter(())
             spoken = self._prepare_text(part, None, language.code, warn, offset=stretch.start, is_part=True)
             return self._lay_out(part, None, spoken, language.code, template, offset=stretch.start)[0]
@@ -194,6 +194,7 @@ class Planner:
         """Cut a text that was prepared into segments; gives them, and the silence that is asked for after the last."""
         in_kana = self._is_in_kana(language)
         is_rewritten = request.normalize == "auto" or in_kana or document or self._dictionary_of(request)
+        is_rewritten = is_rewritten or request.emoji == "name"
         breaks = [] if document is None else _places(document, spoken)
         at_the_end = [seconds for place, seconds in breaks if not is_speakable(spoken.text[place:])]
         parts = self._split_at(breaks, spoken, is_plain=not is_rewritten, in_kana=in_kana)
@@ -317,14 +318,20 @@ class Planner:
     ) -> NormalizedText:
         """Rewrite the text as it is to be spoken, and check it; a part of one may have nothing to say."""
         in_kana = self._is_in_kana(language)
-        if document is None and request.normalize != "auto":
+        if document is None and request.normalize != "auto" and request.emoji == "off":
             check_rewritten(clean_unless_off(request.text, request.normalize), request.text, offset)
         rules = language if language in LANGUAGES else "en"
         if request.language is not None and (region := region_of(request.language)):
             rules = f"{rules}-{region}"
         dictionary = self._dictionary_of(request)
         spoken = prepare(
-            request.text, rules, request.normalize, in_kana=in_kana, dictionary=dictionary, ssml=document
+            request.text,
+            rules,
+            request.normalize,
+            in_kana=in_kana,
+            dictionary=dictionary,
+            ssml=document,
+            emoji=request.emoji,
         ).normalized
         if is_speakable(spoken.text) or not is_part:
             check_rewritten(spoken, request.text, offset)
