@@ -31,6 +31,7 @@ class SegmentsOfFeed(Iterator[PlannedSegment]):
         self._segments = plan_stretch(first)
         self._next: PlannedSegment | None = None
         self._has_ended = False
+        self._error: BaseException | None = None
         self._is_silent = True  # nothing was laid out yet
 
     def __next__(self) -> PlannedSegment:
@@ -42,38 +43,45 @@ class SegmentsOfFeed(Iterator[PlannedSegment]):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the next segment, or the end, is there.
-
-        Raises:
-            TextError: what has come cannot be spoken, or all of the text has nothing to say.
-            CancelledError: nobody wants it any more.
-        """
-        while not self._has_ended:
-            self._next = self._next or next(self._segments, None)
-            if self._next is not None:
-                self._is_silent = False
-                return True
-            if not self._feed.is_ready:
-                return False
-            stretch = self._feed.take()
-            if stretch is not None:
-                self._segments = self._plan_stretch(stretch)
-                continue
-            self._has_ended = True
-            if self._is_silent:
-                check_speakable("", int)
-        return True
+        """Whether the next segment, or the end, is there; not an error, before which what came is spoken."""
+        try:
+            while not self._has_ended and self._error is None:
+                self._next = self._next or next(self._segments, None)
+                if self._next is not None:
+                    self._is_silent = False
+                    return True
+                if not self._feed.is_ready:
+                    return False
+                self._take()
+        except BaseException as error:  # noqa: BLE001 - it is raised where its turn comes
+            self._error = error
+        return self._has_ended and self._error is None
 
     def wait(self, timeout_s: float | None) -> None:
-        """Wait until `is_ready`; raises what that does.
+        """Wait until `is_ready`.
 
         Args:
             timeout_s: how long; None for as long as it takes.
 
         Raises:
             TimeoutError: that long.
+            TextError: what comes next cannot be spoken, or all of the text has nothing to say.
+            CancelledError: nobody wants it any more.
+            BaseException: what the text broke off with.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
         while not self.is_ready:
+            if self._error is not None:
+                raise self._error
             if not self._feed.wait(None if until is None else until - time.monotonic()):
-                raise TimeoutError
+                raise TimeoutError("no text has come")
+
+    def _take(self) -> None:
+        """Lay out the next stretch, or note the end."""
+        stretch = self._feed.take()
+        if stretch is not None:
+            self._segments = self._plan_stretch(stretch)
+            return
+        self._has_ended = True
+        if self._is_silent:
+            check_speakable("", int)
