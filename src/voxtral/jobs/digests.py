@@ -66,7 +66,8 @@ class Digests:
         if not isinstance(cast(Any, text), str):
             return self._digest(request, None, {})
         written = clean_unless_off(text, level).text
-        if level == "clean":
+        # A joiner, which cleaning takes away, makes one emoji of several.
+        if level == "clean" and request.emoji == EMOJI.default:
             return self._digest(replace(request, text=written, normalize="off"), written, {})
         return self._digest(request, written, {"letters": "plain"} if level == "auto" and is_dressed(text) else {})
 

@@ -32,7 +32,7 @@ from voxtral.speech.feed import Feed
 from voxtral.speech.planner import Warn
 from voxtral.speech.request import check_number, check_options, make_request
 from voxtral.speech.result import Audio, collect
-from voxtral.speech.stream import SpeechStream
+from voxtral.speech.stream import PiecewiseText, SpeechStream
 from voxtral.speech.utterance import SpeechHandle
 from voxtral.types import SpeechRequest
 from voxtral.voices.prompt import VoicePrompt
@@ -187,7 +187,7 @@ class Speaker(ABC):
         if not isinstance(text, str | bytes | Mapping) and isinstance(text, Iterable | AsyncIterable):
             request = make_request("", language, reference_audio, **options)
             check_options(request)
-            return SpeechStream.of_pieces(text, lambda feed: self.submit(request, feed=feed), chunk_size)
+            return SpeechStream(PiecewiseText(text, lambda feed: self.submit(request, feed=feed)), chunk_size)
         request = make_request(cast("str", text), language, reference_audio, **options)  # the planner looks what it is
         return SpeechStream(self.submit(request), chunk_size)
 

@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from voxtral.errors import CancelledError, EngineError, TextError
@@ -95,45 +96,34 @@ class SpeechReader(Generic[T]):
         return next(self._pieces, None)
 
 
+@dataclass(frozen=True)
+class PiecewiseText:
+    """A text that comes in pieces, and who speaks it.
+
+    Attributes:
+        pieces: of the text.
+        submit: starts the utterance, once its first words have come.
+        feed: between the two.
+    """
+
+    pieces: Iterable[str] | AsyncIterable[str]
+    submit: Callable[[TextFeed], SpeechHandle]
+    feed: TextFeed = field(default_factory=TextFeed)
+
+
 class SpeechStream:
     """Audio as it is made, for `async for` and for `for`; leaving the loop cancels the rest.
 
     Args:
-        handle: the utterance.
+        speech: the utterance; or a text that comes in pieces, of which there is none before it is read.
         chunk_size: see `SpeechHandle.chunks`.
     """
 
-    def __init__(self, handle: SpeechHandle, chunk_size: int | None) -> None:
-        self._handle: SpeechHandle | None = handle
-        self._begin = lambda: (handle, handle.chunks(chunk_size))
-        self._pieces: Iterable[str] | AsyncIterable[str] = ()
-        self._feed: TextFeed | None = None
+    def __init__(self, speech: SpeechHandle | PiecewiseText, chunk_size: int | None) -> None:
+        self._text = speech if isinstance(speech, PiecewiseText) else None
+        self._handle = None if isinstance(speech, PiecewiseText) else speech
+        self._chunk_size = chunk_size
         self._is_taken = False
-
-    @classmethod
-    def of_pieces(
-        cls,
-        pieces: Iterable[str] | AsyncIterable[str],
-        submit: Callable[[TextFeed], SpeechHandle],
-        chunk_size: int | None,
-    ) -> SpeechStream:
-        """Make a stream of a text that comes in pieces; work begins when it is read.
-
-        Args:
-            pieces: of the text.
-            submit: starts the utterance, once its first words have come.
-            chunk_size: see `SpeechHandle.chunks`.
-        """
-        stream = cls.__new__(cls)
-        feed = TextFeed()
-
-        def begin() -> tuple[SpeechHandle, Iterator[AudioChunk]]:
-            stream._handle = handle = submit(feed)
-            return handle, handle.chunks(chunk_size)
-
-        stream._handle, stream._begin, stream._pieces, stream._feed = None, begin, pieces, feed
-        stream._is_taken = False
-        return stream
 
     @property
     def handle(self) -> SpeechHandle:
@@ -149,13 +139,13 @@ class SpeechStream:
     @property
     def text(self) -> str:
         """What of a text that comes in pieces has been taken to be spoken; segments have offsets into it."""
-        return "" if self._feed is None else self._feed.text
+        return "" if self._text is None else self._text.feed.text
 
     def __iter__(self) -> Iterator[AudioChunk]:
-        if isinstance(self._pieces, AsyncIterable):
+        if self._text is not None and isinstance(self._text.pieces, AsyncIterable):
             raise TextError("the pieces of the text are asynchronous; read the stream with `async for`")
         self._take()
-        return self._sync_chunks(self._pieces)
+        return self._sync_chunks()
 
     def __aiter__(self) -> AsyncIterator[AudioChunk]:
         self._take()
@@ -166,10 +156,16 @@ class SpeechStream:
             raise EngineError("the stream was read before; audio is given out once; keep what you got, or ask again")
         self._is_taken = True
 
-    def _sync_chunks(self, pieces: Iterable[str]) -> Iterator[AudioChunk]:
+    def _begin(self) -> tuple[SpeechHandle, Iterator[AudioChunk]]:
+        """Start what has not begun, and say how it is read."""
+        if self._text is not None:
+            self._handle = self._text.submit(self._text.feed)
+        return self.handle, self.handle.chunks(self._chunk_size)
+
+    def _sync_chunks(self) -> Iterator[AudioChunk]:
         try:
-            if self._feed is not None:
-                feed_from(pieces, self._feed)
+            if self._text is not None and not isinstance(self._text.pieces, AsyncIterable):
+                feed_from(self._text.pieces, self._text.feed)
             yield from self._begin()[1]
         finally:
             self.cancel()
@@ -178,11 +174,12 @@ class SpeechStream:
         reader = SpeechReader(self._begin)
         writer: asyncio.Task[None] | None = None
         try:
-            pieces = self._pieces
-            if self._feed is not None and isinstance(pieces, AsyncIterable):
-                writer = asyncio.create_task(_write(pieces, self._feed))
-            elif self._feed is not None and not isinstance(pieces, AsyncIterable):
-                feed_from(pieces, self._feed)
+            if self._text is not None:
+                pieces, feed = self._text.pieces, self._text.feed
+                if isinstance(pieces, AsyncIterable):
+                    writer = asyncio.create_task(_write(pieces, feed))
+                else:
+                    feed_from(pieces, feed)
             chunk = await reader.open()
             while chunk is not None:
                 yield chunk
@@ -194,8 +191,8 @@ class SpeechStream:
 
     def cancel(self) -> None:
         """Stop before the next frame."""
-        if self._feed is not None:
-            self._feed.cancel()
+        if self._text is not None:
+            self._text.feed.cancel()
         if self._handle is not None:
             self._handle.cancel()
 

@@ -46,6 +46,12 @@ _OPENERS = "([{«“„‘‚\"'¿¡「『【（《〈>#|•-–—"
 _CLOSES_AFTER = ".,!?;:…)]}»”"
 
 
+def has_emoji(text: str) -> bool:
+    """Tell whether a text has an emoji, or a key with a digit."""
+    # Most texts are plain, and that is quickly seen.
+    return not text.isascii() and _EMOJI.search(text) is not None
+
+
 def unspoken_edits(text: str) -> Iterator[Edit]:
     """Remove emoji; leave no space before punctuation, and one where words would grow together.
 

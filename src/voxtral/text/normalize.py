@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 from voxtral.text.clean import DRAWN_BLANKS, JOINERS, LINE_ENDS, UNSEEN, clean_unless_off, kept_joiner, unify
 from voxtral.text.dictionary import Dictionary
 from voxtral.text.edits import Draft, Edit, NormalizedText, Run, rewrite
-from voxtral.text.emoji import naming_edits, unspoken_edits
+from voxtral.text.emoji import has_emoji, naming_edits, unspoken_edits
 from voxtral.text.language import region_of, resolve_language
 from voxtral.text.markup import strip_markup
-from voxtral.text.reading.claims import Claim, Strength, claim, edits_of, settle
+from voxtral.text.reading.claims import Claim, Strength, claim, edits_of, keep, settle
 from voxtral.text.reading.reader import find_claims
 from voxtral.text.reading.say_as import say_as
 from voxtral.text.reading.written import Written
@@ -120,15 +120,13 @@ def read(
     """
     code = resolve_language(language)
     draft = Draft.of(text) if ssml is None else ssml.words
-    names = [*naming_edits(draft.text, code)] if emoji == "name" else []
-    named = [_change_of(draft, edit) for edit in names]
-    draft = draft.apply(names)
+    draft, named = _say_emoji(draft, language, dictionary, emoji)
     if ssml is None:
         # Entities such as "&#8203;" can hide what the first pass removes.
         draft = unify(_remove_unspoken(strip_markup(_remove_unspoken(draft), code)))
     else:
         draft = unify(_remove_unspoken(draft))
-    claims = _claims(draft.text, partial(bisect_left, draft.source_starts), language, dictionary, ssml)
+    claims = _claims(draft.text, partial(bisect_left, draft.source_starts), language, dictionary, ssml, named)
     claimed = tuple(
         Change(draft.source_starts[each.start], draft.source_ends[each.end - 1], each.spoken(draft.text), each.kind)
         for each in claims
@@ -170,15 +168,13 @@ def prepare(
         return read(text, language, in_kana=in_kana, dictionary=dictionary, ssml=ssml, emoji=emoji)
     words = None if ssml is None else as_normalized(ssml.words)
     named: list[Change] = []
-    if emoji == "name":
-        draft = Draft.of(text) if ssml is None else ssml.words
-        names = [*naming_edits(draft.text, resolve_language(language))]
-        named = [_change_of(draft, edit) for edit in names]
-        words = as_normalized(draft.apply(names)) if names else words
+    if (dictionary or emoji == "name") and has_emoji(text if ssml is None else ssml.words.text):
+        draft, named = _say_emoji(Draft.of(text) if ssml is None else ssml.words, language, dictionary, emoji)
+        words = as_normalized(draft)
     spoken = clean_unless_off(text, level) if words is None else clean_unless_off(words.text, level).through(words)
     claimed: tuple[Change, ...] = ()
     if dictionary or ssml:
-        claims = _claims(spoken.text, spoken.place_of, language, dictionary, ssml, with_rules=False)
+        claims = _claims(spoken.text, spoken.place_of, language, dictionary, ssml, named, with_rules=False)
         claimed = tuple(
             Change(*spoken.source_span(each.start, each.end), each.spoken(spoken.text), each.kind) for each in claims
         )
@@ -188,17 +184,42 @@ def prepare(
     return Reading(spoken, _with_names(claimed, named))
 
 
-def _change_of(draft: Draft, edit: Edit) -> Change:
-    """Say what an edit names, and where that stands in the text as given."""
-    return Change(draft.source_starts[edit.start], draft.source_ends[edit.end - 1], edit.replacement, "emoji")
+def _say_emoji(draft: Draft, language: str, dictionary: Dictionary | None, emoji: Emoji) -> tuple[Draft, list[Change]]:
+    """Write what a dictionary says for emoji, and their names if they are wanted, before any of them goes."""
+    if not has_emoji(draft.text):
+        return draft, []
+    code = resolve_language(language)
+    said: list[Change] = []
+    if dictionary is not None:
+        found = dictionary.claims(draft.text, code, region_of(language))
+        words = settle((each for each in found if has_emoji(draft.text[each.start : each.end])), len(draft.text))
+        edits = [*edits_of(words)]
+        said += _changes_of(draft, edits, "dictionary")
+        draft = draft.apply(edits)
+    if emoji == "name":
+        edits = [*naming_edits(draft.text, code)]
+        said += _changes_of(draft, edits, "emoji")
+        draft = draft.apply(edits)
+    return draft, sorted(said, key=lambda each: each.start)
+
+
+def _changes_of(draft: Draft, edits: Iterable[Edit], kind: str) -> Iterator[Change]:
+    """Say what edits write, and for what part of the text as given."""
+    for edit in edits:
+        yield Change(draft.source_starts[edit.start], draft.source_ends[edit.end - 1], edit.replacement, kind)
 
 
 def _with_names(claimed: tuple[Change, ...], named: list[Change]) -> tuple[Change, ...]:
-    """Put names of emoji among what rules claimed; a name of which a rule read a part is told of once."""
+    """Put what is said for emoji among what rules claimed; a name of which a rule read a part is told of once."""
     if not named:
         return claimed
-    rest = [each for each in claimed if not any(name.start < each.end and each.start < name.end for name in named)]
-    return tuple(sorted([*rest, *named], key=lambda each: each.start))
+    ends = [name.end for name in named]
+
+    def is_named(each: Change) -> bool:
+        place = bisect_right(ends, each.start)
+        return place < len(named) and named[place].start < each.end
+
+    return tuple(sorted([*(each for each in claimed if not is_named(each)), *named], key=lambda each: each.start))
 
 
 PlaceOf = Callable[[int], int]
@@ -210,14 +231,21 @@ def _claims(
     language: str,
     dictionary: Dictionary | None,
     ssml: SsmlText | None,
+    named: Sequence[Change],
     *,
     with_rules: bool = True,
 ) -> list[Claim]:
     """Settle what is said otherwise, each stretch in its language; `place_of` finds offsets of the source in it."""
+    final = [(place_of(each.start), place_of(each.end)) for each in named if each.kind == "dictionary"]
     claims: list[Claim] = []
     for start, end, tag in _stretches(len(text), place_of, language, ssml):
         written = Written(text[start:end], resolve_language(tag), region_of(tag))
         given = [*dictionary.claims(written.text, written.language, written.region)] if dictionary else []
+        given += (
+            keep(first - start, last - start, "dictionary", Strength.DICTIONARY)
+            for first, last in final
+            if start <= first < last <= end
+        )
         for asked in ssml.asked if ssml else ():
             first, last = place_of(asked.start), place_of(asked.end)
             if start <= first < last <= end:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -79,11 +80,11 @@ def test_marks_of_the_language_part_names() -> None:
 
 
 @pytest.mark.parametrize("level", ["off", "clean", "auto"])
-def test_names_are_said_at_every_level_and_only_if_asked_for(level: str) -> None:
-    said = prepare("Hi 😀", "en", level, emoji="name").normalized  # type: ignore[arg-type]
+def test_names_are_said_at_every_level_and_only_if_asked_for(level: Any) -> None:
+    said = prepare("Hi 😀", "en", level, emoji="name").normalized
     assert said.text == "Hi, grinning face"
     assert said.source_span(4, 12) == (2, 4)
-    usual = prepare("Hi 😀", "en", level).normalized.text  # type: ignore[arg-type]
+    usual = prepare("Hi 😀", "en", level).normalized.text
     assert usual == ("Hi" if level == "auto" else "Hi 😀")
 
 
@@ -93,6 +94,15 @@ def test_names_are_said_in_ssml_too_and_after_the_words_of_a_dictionary() -> Non
     assert said.normalized.text == "Yes, grinning face, no"
     words = dictionary_of({"grinning face": "smile"})
     assert prepare("Yes 😀", "en", "auto", dictionary=words, emoji="name").normalized.text == "Yes, smile"
+
+
+@pytest.mark.parametrize("level", ["off", "clean", "auto"])
+def test_the_words_of_a_dictionary_for_an_emoji_are_said_and_final_at_every_level(level: Any) -> None:
+    words = dictionary_of({"😀": "B2B", "I ❤️ NY": "I love New York", "love": "hate"})
+    said = prepare("Hi 😀. I ❤️ NY, 😀🎉", "en", level, dictionary=words, emoji="name")
+    assert said.normalized.text == "Hi B2B. I love New York, B2B, party popper"
+    assert [each.kind for each in said.claimed] == ["dictionary"] * 3 + ["emoji"]
+    assert prepare("Hi 😀.", "en", level, dictionary=words).normalized.text == "Hi B2B."
 
 
 def test_a_preview_tells_of_names() -> None:
