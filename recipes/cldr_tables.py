@@ -1,15 +1,21 @@
-"""Write the tables of CLDR that the package ships: months, weekdays, units and currencies of ten languages.
+"""Write the tables of CLDR that the package ships: months, weekdays, units, currencies and emoji of ten languages.
 
     pip install babel
-    python recipes/cldr_tables.py
+    npm install cldr-annotations-full@48.2.0 cldr-annotations-derived-full@48.2.0
+    python recipes/cldr_tables.py node_modules
 
 It is run when CLDR has something new, never when the package is used. What it writes, `src/voxtral/text/data/cldr/`,
-is under the Unicode licence, whose text lies beside the tables. `UNITS` and `currencies` say what is taken.
+is under the Unicode licence, whose text lies beside the tables. `UNITS`, `currencies` and `is_named` say what is taken.
+Names of emoji are packed, because they are many; their digits are written as words, so that they can be spoken as they
+are.
 """
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +24,20 @@ from babel import Locale
 from babel import __version__ as babel_version
 from babel.core import get_global
 
+from voxtral.text.normalize import normalize
+
 FOLDER = Path(__file__).parents[1] / "src/voxtral/text/data/cldr"
 LANGUAGES = ("ar", "de", "en", "es", "fr", "hi", "it", "ja", "nl", "pt")
+
+# Emoji by default or by a variation selector; what is read as text without one, such as ♪, is none.
+_EMOJI = re.compile(
+    "[\u00a9\u00ae\u203c\u2049\u2122\u2139\u2194-\u2199\u21a9\u21aa\u231a\u231b\u2328\u23cf\u23e9-\u23f3\u23f8-\u23fa\u24c2"
+    "\u25aa\u25ab\u25b6\u25c0\u25fb-\u25fe\u2600-\u2669\u266c\u2670-\u2775\u2794-\u27bf\u2934\u2935\u2b05-\u2b07\u2b1b\u2b1c\u2b50"
+    "\u2b55\u3030\u303d\u3297\u3299\U0001f000-\U0001faff]"
+)
+# What has a gender that no rule knows.
+_IN_WORDS = {"de": {"1 Erwachsene(r)": "ein Erwachsener", "1 Kind": "ein Kind"}}
+_SKIN = re.compile("[\U0001f3fb-\U0001f3ff]")
 
 # By the symbol that is written in all languages; CLDR's names.
 UNITS = {
@@ -248,11 +266,52 @@ def lines_of(code: str) -> Iterator[str]:
         yield f"{currency} = {{ symbol = {quoted(symbol)}, forms = {table(names or {'other': str(name)})} }}"
 
 
+def names_of(folder: Path, code: str) -> dict[str, str]:
+    """Read the short names of all that has one."""
+    found: dict[str, str] = {}
+    for package, name in (
+        ("cldr-annotations-full", "annotations"),
+        ("cldr-annotations-derived-full", "annotationsDerived"),
+    ):
+        path = folder / package / name / code / "annotations.json"
+        entries: dict[str, dict[str, list[str]]] = json.loads(path.read_text("utf-8"))[name]["annotations"]
+        found |= {key: entry["tts"][0] for key, entry in entries.items() if "tts" in entry}
+    return found
+
+
+def is_named(key: str) -> bool:
+    """Tell whether an emoji gets a name: with no tone of skin, and no key, whose digit is read."""
+    is_key = key == "\U0001f51f" or key[0] in "#*0123456789"
+    return not is_key and _EMOJI.search(key) is not None and not _SKIN.search(key)
+
+
+def spoken_name(name: str, code: str) -> str:
+    """Write a name as it is said."""
+    if code == "hi" and any(char.isdigit() for char in name):
+        name = name.partition(",")[0]  # the others repeat the time of a clock
+    for figure, words in _IN_WORDS.get(code, {}).items():
+        name = name.replace(figure, words)
+    said = normalize(" ".join(name.split()), code).text
+    return said if code == "ja" else " ".join(said.split())
+
+
+def write_emoji(folder: Path, code: str) -> None:
+    """Write the packed names of a language."""
+    names = {key: spoken_name(name, code) for key, name in names_of(folder, code).items() if is_named(key)}
+    head = f"# Names of emoji in {code}: from the Unicode CLDR, Copyright Unicode, Inc.; ../LICENSE.txt\n"
+    text = head + "".join(f"{key}\t{name}\n" for key, name in sorted(names.items()))
+    (FOLDER / "emoji").mkdir(exist_ok=True)
+    # Without a time, so that the same names are the same file.
+    (FOLDER / "emoji" / f"{code}.txt.gz").write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+
+
 def main() -> None:
-    """Write all files."""
+    """Write all files; those of emoji where the folder of npm's packages is given."""
     FOLDER.mkdir(exist_ok=True)
     for code in LANGUAGES:
         (FOLDER / f"{code}.toml").write_text("\n".join(lines_of(code)) + "\n", encoding="utf-8")
+        for folder in map(Path, sys.argv[1:]):
+            write_emoji(folder, code)
 
 
 if __name__ == "__main__":

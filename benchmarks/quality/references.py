@@ -2,8 +2,8 @@
 
     python -m benchmarks.quality.references benchmarks/quality/recogniser.safetensors
 
-writes `benchmarks/texts/odd/references.jsonl` and the same beside the sentences of the checks. Run it after a change of
-these texts, with espeak-ng at hand; a test fails where a reference is missing or stale.
+writes `benchmarks/texts/odd/references.jsonl`, and the same beside the sentences of the checks and those with numbers.
+Run it after a change of these texts, with espeak-ng at hand; a test fails where a reference is missing or stale.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks.quality.acoustics import SAMPLE_RATE
 from benchmarks.quality.cases import Studio
 from benchmarks.quality.coverage import Reference, join_parts
+from benchmarks.quality.number_texts import NUMBER_TEXTS, read_sentences
 from benchmarks.quality.odd_texts import ODD_TEXTS, OddText, read_odd_texts
 from train.corpus import CorpusError, Phonemes
 from train.recogniser import Recogniser
@@ -139,6 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = {number: name for name, number in phonemes.ids.items()}
     studio = Studio(phonemes, with_word_lists=False)
     write_spellings(spell(read_odd_texts(), studio, names), ODD_TEXTS)
+    readings = (text for sentence in read_sentences() for text in sentence.as_texts())
+    write_spellings(spell(readings, studio, names), NUMBER_TEXTS)
     for name in CHECK_SETS:
         write_spellings(spell(read_check_texts(name), studio, names), CHECK_TEXTS / name)
 

@@ -203,7 +203,7 @@ def speak(options: argparse.Namespace) -> None:
     texts = read_odd_texts(options.languages)
     keywords = dict(options.option)
     settings = {"model": str(options.model), "options": keywords, "stream": options.stream, "source": digest_source()}
-    _keep_settings(options.state / "settings.json", settings)
+    keep_settings(options.state / "settings.json", settings)
     done = {(one.id, one.seed) for one in read_state(options.state)}
     jobs = [job for job in list_jobs(texts, options.seeds, options.shard) if (job[0].id, job[1]) not in done]
     name = f"{options.shard[0]:03d}-of-{options.shard[1]:03d}.jsonl"
@@ -228,7 +228,7 @@ def digest_source() -> str:
     return found.hexdigest()[:12]
 
 
-def _keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
+def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """Write down what a run is of, or refuse to mix it with another."""
     if not path.is_file():
         path.write_text(json.dumps(settings) + "\n", encoding="utf-8")

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from voxtral.jobs.run import BatchProgress, BatchReport
     from voxtral.speech.batch import BatchResult
     from voxtral.speech.codec import VoxtralCodec, open_codec
+    from voxtral.speech.feed import TextFeed
     from voxtral.speech.result import Audio
     from voxtral.speech.stream import SpeechStream
     from voxtral.speech.utterance import SpeechHandle
@@ -109,6 +110,7 @@ _HOMES = {
     "SpeechRequest": "voxtral.types",
     "SpeechStats": "voxtral.types",
     "SpeechStream": "voxtral.speech.stream",
+    "TextFeed": "voxtral.speech.feed",
     "VoiceBlend": "voxtral.types",
     "VoiceInfo": "voxtral.voices.presets",
     "VoicePrompt": "voxtral.voices.prompt",
@@ -171,6 +173,7 @@ __all__ = [
     "SpeechStream",
     "SsmlError",
     "TextError",
+    "TextFeed",
     "TokenizerMissingError",
     "TrainingError",
     "VoiceBlend",

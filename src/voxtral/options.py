@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
-    from voxtral.types import DictionaryLike, Normalize, SpeechRequest, Verify, Voice
+    from voxtral.types import DictionaryLike, Emoji, Normalize, SpeechRequest, Verify, Voice
 
 MAX_SEED = 2**63 - 1
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
@@ -263,6 +263,17 @@ DICTIONARY = Option(
     field_help="What is said for words: rules with written and spoken, a table of both, or the name of a dictionary "
     "that is kept here.",
 )
+EMOJI = Option(
+    "emoji",
+    "`name` says the names of emoji, at any level of `normalize`: grinning face, flag: Germany. `off` leaves them to "
+    "`normalize`, of which `auto` drops them.",
+    "choice",
+    default="off",
+    choices=("off", "name"),
+    flag=Flag("--emoji", "off|name", "name says the names of emoji; off leaves them to --normalize."),
+    is_field=True,
+    field_help="name says the names of emoji; off leaves them to normalize, where auto drops them.",
+)
 
 OPTIONS = (
     VOICE,
@@ -283,6 +294,7 @@ OPTIONS = (
     KEEP_TO_TEXT,
     SSML,
     DICTIONARY,
+    EMOJI,
 )
 """All of them; `language` and `reference_audio` are parameters of `synthesize`, the others its keywords."""
 
@@ -307,6 +319,7 @@ class CommonOptions(TypedDict, total=False):
     keep_to_text: bool
     ssml: bool
     dictionary: DictionaryLike | None
+    emoji: Emoji
 
 
 class SpeechOptions(CommonOptions, total=False):

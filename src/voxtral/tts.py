@@ -41,6 +41,7 @@ from voxtral.model.voxtral import VoxtralModel
 from voxtral.options import CommonOptions
 from voxtral.speech.codec import tell_on_stderr
 from voxtral.speech.coding import Cloning, Coder, OnProgress
+from voxtral.speech.feed import Feed
 from voxtral.speech.planner import Planner, Warn
 from voxtral.speech.result import Audio
 from voxtral.speech.speaker import Speaker
@@ -125,8 +126,8 @@ class VoxtralTTS(Speaker, BoundToProcess):
             local_files_only: never download.
             encoder: a file of the codec encoder; docs/CLONING.md says where one is found by itself.
             refine: what cloning does where it is not told; see `create_voice`.
-            announce: gets what a person should know: of a download, of what is tried and compiled on a GPU, and of
-                choices that surprise, such as fewer bits than the file has; default: standard error.
+            announce: gets what a person should know: of a download, of what is compiled on a GPU, of choices that
+                surprise; default: standard error.
             options: of the engine, such as max_batch or batch_invariant.
 
         Raises:
@@ -154,17 +155,14 @@ class VoxtralTTS(Speaker, BoundToProcess):
         """Move the model; returns itself.
 
         Raises:
-            DeviceError: the device is not there, or has no room; or the model is quantised, for then its weights are
-                laid out for where they are.
+            DeviceError: the device is not there or has no room, or the model is quantised: laid out for where it is.
             EngineError: requests are open.
         """
         self._running.move_to(device, self._is_busy)
         return self
 
     def half(self) -> VoxtralTTS:
-        """Use float16 for backbone and acoustic transformer; the codec stays in a wider dtype.
-
-        Going back to a wider dtype keeps what float16 rounded away.
+        """Use float16 for backbone and acoustic transformer, and lose what it rounds; the codec stays in a wider dtype.
 
         Raises:
             DeviceError: a weight does not fit float16; nothing was changed.
@@ -247,13 +245,16 @@ class VoxtralTTS(Speaker, BoundToProcess):
         self.check_process()
         self._planner.plan(request, hold_segments=True, warn=warn or _warn)
 
-    def submit(self, request: SpeechRequest, *, hold_segments: bool = False, warn: Warn | None = None) -> SpeechHandle:
-        """Check a request, start it and return at once.
+    def submit(
+        self, request: SpeechRequest, *, hold_segments: bool = False, warn: Warn | None = None, feed: Feed = None
+    ) -> SpeechHandle:
+        """Check a request, start it and return at once; of a text in a feed, when its first words have come.
 
         Args:
             request: what to speak.
             hold_segments: see SpeechPlan; for results that nobody hears before they are whole.
             warn: gets what the caller should know and what does not stop the work; default: a VoxtralWarning.
+            feed: gives the text while it is spoken; that of the request is then empty.
 
         Raises:
             RequestError: text, voice, language, reference audio or an option breaks a rule.
@@ -263,7 +264,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
         self.check_process()
         accepted_at = time.perf_counter()
         self.alignment.find_out(request, self._library, self.engine)
-        plan = self._planner.plan(request, hold_segments=hold_segments, warn=warn or _warn)
+        plan = self._planner.plan(request, hold_segments=hold_segments, warn=warn or _warn, feed=feed)
         handle = SpeechHandle(plan, self.engine, accepted_at=accepted_at, owner=self._running)
         with self._lock:
             self._handles.add(handle)

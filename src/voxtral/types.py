@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from voxtral.errors import VoiceError, quoted
-from voxtral.options import KEEP_TO_TEXT, MAX_ATTEMPTS, NORMALIZE, PAUSE, SPEED, SSML, TIMESTAMPS, VERIFY
+from voxtral.options import EMOJI, KEEP_TO_TEXT, MAX_ATTEMPTS, NORMALIZE, PAUSE, SPEED, SSML, TIMESTAMPS, VERIFY
 
 if TYPE_CHECKING:
     import os
@@ -32,6 +32,9 @@ LanguageSource = Literal["given", "voice", "text", "default"]
 """What chose a language: the caller, the voice that the caller named, a guess by the text, or nothing."""
 
 Normalize = Literal["off", "clean", "auto"]
+
+Emoji = Literal["off", "name"]
+"""What is done with emoji: what `normalize` does, or say their names."""
 
 Timing = Literal["attention", "proportional", "none"]
 """Where word times come from: the model's own attention, the share of the characters, or nowhere."""
@@ -145,6 +148,7 @@ class SpeechRequest:
             checkpoint has an aligner.
         ssml: the text is SSML; one that begins with "<speak" is taken for that without it.
         dictionary: what is said for words: a Dictionary, a path to a file of one, or its rules as plain data.
+        emoji: "name" says the names of emoji at any level of `normalize`; "off" leaves them to that.
     """
 
     text: str
@@ -163,6 +167,7 @@ class SpeechRequest:
     keep_to_text: bool = KEEP_TO_TEXT.default
     ssml: bool = SSML.default
     dictionary: DictionaryLike | None = None
+    emoji: Emoji = EMOJI.default
 
 
 @dataclass(frozen=True)

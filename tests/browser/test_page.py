@@ -503,6 +503,78 @@ def test_what_it_takes_for_granted_is_shown_and_can_be_said(
     assert '"normalize": "auto"' in seen.command()
 
 
+# What is underlined, and in which way; and whether each line is under the letters of the box.
+UNDERLINED = """() => [...document.querySelectorAll("#changes span")].map(span => [span.textContent, span.className])"""
+FITS = """() => {
+    const box = document.getElementById("text"), layer = document.querySelector("#changes > div");
+    const style = (element, name) => getComputedStyle(element)[name];
+    const names = ["font", "letterSpacing", "padding", "whiteSpace", "overflowWrap", "textAlign", "direction"];
+    const [seen, top] = [layer.getBoundingClientRect(), box.getBoundingClientRect().top + box.clientTop];
+    return names.every(name => style(box, name) === style(layer, name))
+        && seen.width === box.clientWidth
+        && Math.abs(seen.top - top + box.scrollTop) < 1
+        && Math.abs(Math.max(seen.height, box.clientHeight) - box.scrollHeight) < 2;
+}"""
+
+
+def test_what_is_read_otherwise_is_underlined_and_written_out(visit: Callable[..., Visit]) -> None:
+    seen = visit()
+    spoken = seen.page.locator("#spoken")
+    expect(seen.page.locator("#reading")).to_be_hidden()
+    seen.page.check("#normalize")
+    # The emoji is two units to the page, and one character to the server; half a character is none.
+    seen.page.evaluate("() => { document.getElementById('text').value = 'A 😀 \\ud83d costs **$5**, 7^2 and **x**.'; }")
+    seen.page.focus("#text")
+    seen.page.keyboard.press("End")
+    seen.page.keyboard.type(" Now")
+    seen.expect_text("reading-status", "may be said wrong")
+    underlined = seen.page.evaluate(UNDERLINED)
+    assert ["$5", "said"] in underlined
+    assert ["😀", "gone"] in underlined
+    assert underlined.count(["**", "gone"]) == 4
+    assert [kind for text, kind in underlined if text in "7^2"] == [" left"] * 3
+    assert seen.page.evaluate(FITS)
+    expect(spoken).to_be_hidden()
+    seen.page.focus("#reading > summary")
+    seen.page.keyboard.press("Enter")
+    expect(spoken).to_contain_text("costs five dollars, 7^2 and x. Now")
+    expect(spoken.locator("mark", has_text="five dollars")).to_have_attribute("title", "$5 (money)")
+    expect(seen.page.locator("#reading-left li").first).to_have_text("7 stays in digits, and may be said wrong")
+    assert seen.page.get_attribute("#text", "aria-describedby") == "reading-status"
+    # While it is typed on, the marks go along with their words, and none is taken away.
+    seen.page.route("**/v1/text/normalize", lambda route: None)
+    seen.page.focus("#text")
+    seen.page.keyboard.press("Home")
+    seen.page.keyboard.type("So ")
+    assert seen.page.evaluate(UNDERLINED) == underlined
+    seen.page.unroute_all(behavior="ignoreErrors")
+    seen.page.uncheck("#normalize")
+    seen.expect_text("reading-left", "5 stays in digits")
+    assert ["**", "gone"] not in seen.page.evaluate(UNDERLINED)
+    seen.page.fill("#text", " ")
+    expect(seen.page.locator("#reading")).to_be_hidden()
+    assert seen.page.evaluate(UNDERLINED) == []
+
+
+def test_a_long_text_is_looked_at_in_part_and_one_from_right_to_left_in_place(visit: Callable[..., Visit]) -> None:
+    seen = visit(viewport={"width": 500, "height": 500})
+    seen.page.check("#normalize")
+    seen.page.select_option("#language", "ar")
+    sizes: list[int] = []
+    seen.page.on("request", lambda request: sizes.append(len(request.post_data or "")))
+    line = "عندي 3 كتب. Hello 14:30. "
+    with seen.page.expect_response("**/v1/text/normalize"):
+        seen.page.fill("#text", line * 400)
+    seen.expect_text("reading-rule", "Only the first 4")
+    assert 0 < max(sizes) < 40_000
+    assert len(seen.page.evaluate(UNDERLINED)) > 300
+    seen.page.fill("#text", line * 60)
+    seen.wait_for("() => document.getElementById('reading-rule').hidden")
+    seen.page.evaluate("() => { document.getElementById('text').scrollTop = 99; }")
+    seen.wait_for(FITS)
+    assert seen.page.get_attribute("#spoken", "lang") == "ar"
+
+
 def test_a_voice_is_heard_before_it_is_used(visit: Callable[..., Visit], nano: VoxtralTTS) -> None:
     seen = visit()
     seen.page.select_option("#language", "fr")

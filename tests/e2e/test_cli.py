@@ -423,9 +423,9 @@ def test_only_files_wait_for_whole_segments(
     seen: list[bool] = []
     submit = VoxtralTTS.submit
 
-    def watch(self: VoxtralTTS, request: SpeechRequest, *, hold_segments: bool) -> SpeechHandle:
+    def watch(self: VoxtralTTS, request: SpeechRequest, *, hold_segments: bool, feed: None) -> SpeechHandle:
         seen.append(hold_segments)
-        return submit(self, request, hold_segments=hold_segments)
+        return submit(self, request, hold_segments=hold_segments, feed=feed)
 
     monkeypatch.setattr(VoxtralTTS, "submit", watch)
     assert speak(TEXT, "-o", output).code == 0
@@ -439,6 +439,20 @@ def test_text_comes_from_standard_input(speak: Cli) -> None:
     told = speak("-", "-o", "a.wav", "--seed", "1", "--json", stdin=TEXT.encode()).json
     assert told["duration_s"] == speak(TEXT, "-o", "b.wav", "--seed", "1", "--json").json["duration_s"]
     assert told["segments"][-1]["text_end"] == len(TEXT)
+
+
+def test_standard_input_that_is_heard_at_once_is_spoken_as_it_comes(speak: Cli, tts: VoxtralTTS) -> None:
+    text = "Un été. Und dann. Bye"
+    data = b"\xef\xbb\xbf" + text.encode()
+    options = ("--format", "pcm", "--seed", "9", "--max-frames", "4")
+    spoken = speak("-", "-o", "-", *options, stdin=data)
+    stream = tts.synthesize_stream([text], seed=9, max_frames=4)
+    samples = np.concatenate([chunk.numpy() for chunk in stream])
+    assert len(stream.handle.segments) == 3
+    assert len(spoken.stdout) == 2 * len(samples)
+    broken = speak("-", "-o", "-", *options, stdin=b"It is so. Un \xe9t\xe9")
+    assert broken.code == 1
+    assert "standard input is not UTF-8 (byte 0xe9 at position 13)" in broken.stderr
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -23,6 +24,7 @@ SWALLOWED = [
     ("The train leaves at noon. It is 12 o'clock.", "The train leaves at noon. It is o'clock.", 0),
     ("Das ist ... nun ja ... nicht so einfach, mein Freund.", "Das ist, nun ja, nicht so einfach, mein Freund.", 0),
 ]
+PATIENCE_S = 20.0
 PLAIN = "The train leaves at noon today. It will be late."
 
 
@@ -144,3 +146,20 @@ def _check_parts(text: str, segments: tuple[SegmentInfo, ...]) -> None:
         assert not text[before.text_end : after.text_start].strip()
         assert before.text_end <= after.text_start
         assert before.end_s < after.start_s
+
+
+def test_speech_begins_before_the_text_is_whole(nano: VoxtralTTS) -> None:
+    is_heard = threading.Event()
+
+    def pieces() -> Iterator[str]:
+        yield "The train leaves at noon. It "
+        # Only what was heard makes the rest come.
+        assert is_heard.wait(PATIENCE_S)
+        yield "will be late."
+
+    stream = nano.synthesize_stream(pieces(), "en", seed=0, timestamps=True)
+    for chunk in stream:
+        if len(chunk):
+            is_heard.set()
+    assert [segment.text_end for segment in stream.handle.segments] == [25, 42]
+    assert stream.text == "The train leaves at noon. It will be late."

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from voxtral.errors import (
     VoiceError,
     VoxtralWarning,
 )
-from voxtral.types import SamplingOptions, SpeechRequest
+from voxtral.types import SamplingOptions, SegmentInfo, SpeechRequest
 from voxtral.voices.prompt import VoicePrompt
 
 LONG = "This is a sentence of a longer text, and it has some words. " * 12
@@ -154,18 +154,76 @@ def test_async_streaming(tts: VoxtralTTS) -> None:
     assert np.array_equal(np.concatenate(asyncio.run(collect())), expected)
 
 
+PIECEWISE = "Pay $5 now. Come to Dr. Lee at 14:30. Bye"
+
+
+def speak_pieces(tts: VoxtralTTS, pieces: Iterable[str]) -> tuple[np.ndarray, tuple[SegmentInfo, ...]]:
+    stream = tts.synthesize_stream(pieces, "en", seed=9, max_frames=4, normalize="auto", timestamps=True)
+    samples = np.concatenate([chunk.numpy() for chunk in stream])
+    assert stream.text == PIECEWISE
+    return samples, stream.handle.segments
+
+
+def test_a_text_in_pieces_sounds_the_same_however_it_was_cut(tts: VoxtralTTS) -> None:
+    samples, segments = speak_pieces(tts, [PIECEWISE])
+    again, again_segments = speak_pieces(tts, iter(PIECEWISE))
+    assert np.array_equal(samples, again)
+    assert segments == again_segments
+    parts = [PIECEWISE[segment.text_start : segment.text_end] for segment in segments]
+    assert parts == ["Pay $5 now.", "Come to Dr. Lee at 14:30.", "Bye"]
+    words = [PIECEWISE[word.text_start : word.text_end] for segment in segments for word in segment.words]
+    assert words == PIECEWISE.split()
+
+    async def pieces() -> AsyncIterator[str]:
+        for word in PIECEWISE.split(" "):
+            yield word if word == "Bye" else f"{word} "
+
+    async def collect() -> list[np.ndarray]:
+        stream = tts.synthesize_stream(pieces(), "en", seed=9, max_frames=4, normalize="auto")
+        with pytest.raises(TextError, match="async for"):
+            iter(stream)
+        with pytest.raises(EngineError, match="no utterance yet"):
+            _ = stream.handle
+        return [chunk.numpy() async for chunk in stream]
+
+    assert np.array_equal(np.concatenate(asyncio.run(collect())), samples)
+
+
+def test_a_text_in_pieces_that_breaks_off_or_is_left_frees_the_engine(tts: VoxtralTTS) -> None:
+    def broken() -> Iterator[str]:
+        yield "It is heard. And then"
+        raise KeyError("lost")
+
+    stream = iter(tts.synthesize_stream(broken(), seed=9, max_frames=4))
+    assert len(next(stream)) > 0
+    with pytest.raises(KeyError, match="lost"):
+        list(stream)
+
+    async def endless() -> AsyncIterator[str]:
+        while True:
+            yield "It goes on. "
+
+    async def leave() -> None:
+        async for _ in tts.synthesize_stream(endless(), seed=9, max_frames=4):
+            break
+
+    asyncio.run(leave())
+    assert finished(tts)
+
+
 def test_leaving_an_async_loop_frees_the_engine(tts: VoxtralTTS) -> None:
     async def leave() -> None:
         async for _ in tts.synthesize_stream(LONG * 20, seed=9):
             break
 
     asyncio.run(leave())
+    assert finished(tts)
+
+
+def finished(tts: VoxtralTTS) -> bool:
+    """Tell whether the engine stops to work soon."""
     deadline = threading.Event()
-    for _ in range(500):
-        if tts.engine.num_unfinished == 0:
-            return
-        deadline.wait(0.01)
-    pytest.fail("the engine still works for a reader that left")
+    return any(tts.engine.num_unfinished == 0 or deadline.wait(0.01) for _ in range(500))
 
 
 def test_a_cancelled_task_cancels_the_speech(tts: VoxtralTTS) -> None:

@@ -15,6 +15,8 @@ from voxtral.disk import may_use, temporary_beside, why
 from voxtral.errors import AudioError, ReferenceAudioError
 from voxtral.text import files
 
+_READ_BYTES = 65536
+
 
 def read_text(source: str) -> str:
     """Read a text file, or standard input for "-", as UTF-8; a byte order mark is dropped.
@@ -25,12 +27,44 @@ def read_text(source: str) -> str:
     if source != "-":
         return files.read_text(Path(source))
     try:
-        if sys.stdin.isatty():
-            say("reading the text from the terminal; end it with Ctrl-D on a line of its own (Windows: Ctrl-Z)")
+        _tell_of_terminal()
         data = sys.stdin.buffer.read(files.MAX_TEXT_BYTES + 1)
     except OSError as error:
         raise files.unreadable("standard input", error) from error
     return files.decode_text(data, "standard input")
+
+
+def read_pieces() -> Iterator[str]:
+    """Read standard input as UTF-8, as it comes.
+
+    Raises:
+        TextError: it cannot be read, or is not UTF-8; the message says where.
+    """
+    yield from files.decode_pieces(_bytes_as_they_come(), "standard input")
+
+
+def _bytes_as_they_come() -> Iterator[bytes]:
+    try:
+        _tell_of_terminal()
+        while data := _read_some():
+            yield data
+    except OSError as error:
+        raise files.unreadable("standard input", error) from error
+
+
+def _read_some() -> bytes:
+    """Read what is there, and wait only where nothing is."""
+    try:
+        number = sys.stdin.fileno()
+    except OSError:  # it was replaced by something without one
+        return sys.stdin.buffer.readline()
+    # Not through the buffer: a thread that waits in it would hold its lock when the process ends.
+    return os.read(number, _READ_BYTES)
+
+
+def _tell_of_terminal() -> None:
+    if sys.stdin.isatty():
+        say("reading the text from the terminal; end it with Ctrl-D on a line of its own (Windows: Ctrl-Z)")
 
 
 def check_target(target: Path) -> None:

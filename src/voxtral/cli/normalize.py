@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from voxtral.cli.options import ForcedTextOption, JsonOption, TextArgument
 from voxtral.cli.speak import choose_text
 from voxtral.cli.terminal import one_line, say, show
-from voxtral.options import NORMALIZE
+from voxtral.options import EMOJI, NORMALIZE
+
+if TYPE_CHECKING:
+    from voxtral.types import Emoji, Normalize
 
 # Digits and signs that are told of one by one; of more only how many there are.
 _MAX_TOLD = 20
 
 
-def normalize(
+def normalize(  # noqa: PLR0913 - each parameter is an option
     *,
     text: TextArgument = None,
     forced_text: ForcedTextOption = None,
@@ -37,6 +40,7 @@ def normalize(
     ssml: Annotated[
         bool, typer.Option("--ssml", help="The text is SSML, also where it does not begin with <speak.")
     ] = False,
+    emoji: Annotated[str, typer.Option("--emoji", metavar="off|name", help="As for voxtral speak.")] = "off",
     edits: Annotated[bool, typer.Option("--edits", help="List what is said otherwise than it is written.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,10 +61,13 @@ def normalize(
     from voxtral.text.preview import normalize_text
 
     check_option(NORMALIZE, level)
+    check_option(EMOJI, emoji)
     words = joined(None if dictionary is None else load_dictionary(dictionary), user_dictionary())
     given = choose_text(text, forced_text)
     tag = language or guess_language(clean(given).text) or "en"
-    found = normalize_text(given, tag, normalize=level, dictionary=words, ssml=ssml or None)  # pyright: ignore[reportArgumentType]
+    found = normalize_text(
+        given, tag, normalize=cast("Normalize", level), dictionary=words, ssml=ssml or None, emoji=cast("Emoji", emoji)
+    )
     if as_json:
         show(json.dumps(found.to_dict(given), ensure_ascii=False))
         return

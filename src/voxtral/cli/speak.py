@@ -13,14 +13,14 @@ import re
 import stat
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
 import typer
 
-from voxtral.cli.files import check_clip, check_target, read_text
+from voxtral.cli.files import check_clip, check_target, read_pieces, read_text
 from voxtral.cli.loading import (
     DeviceOption,
     DtypeOption,
@@ -109,18 +109,23 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     appears whole or not at all, and an existing one is replaced. Seed, RTF and the time to the first audio are said
     at the end.
 
+    Standard input (-) that is heard at once, with --play or -o -, is spoken sentence by sentence as it comes.
+
     Examples:
       voxtral speak "Hello!" -o hello.wav
       voxtral speak book.txt -o book.mp3 --voice en_m1 --seed 7
       voxtral speak --text book.txt --play
       echo "Hello!" | voxtral speak - -o - --format pcm | aplay -f S16_LE -r 24000
+      my-language-model | voxtral speak - --play
       voxtral speak "Bonjour !" --language fr --json
       voxtral speak book.txt -o book.mp3 --captions book.srt
     """
     destination = _choose_destination(output, format, captions, play=play, as_json=as_json)
     if captions is not None:
         options["timestamps"] = True
-    spoken = choose_text(text, forced_text)
+    # Who listens need not wait for the end of what is written.
+    is_piecewise = destination.is_live and text == "-" and forced_text is None
+    spoken = "" if is_piecewise else choose_text(text, forced_text)
     tell = reporter(is_quiet=is_quiet)
 
     from voxtral.text.clean import check_early
@@ -129,8 +134,10 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     # The model would say the same, after the time that a large one takes to load.
     if options["language"] is not None:
         resolve_language(options["language"])
-    check_early(spoken, options["normalize"])
+    if not is_piecewise and options["emoji"] == "off":
+        check_early(spoken, options["normalize"])
 
+    from voxtral.speech.feed import TextFeed, feed_from
     from voxtral.speech.request import check_options, make_request
 
     request = make_request(spoken, **options)
@@ -139,10 +146,17 @@ def speak(  # noqa: PLR0913 - each parameter is an option
         check_clip(options["reference_audio"])
     engine = EngineOptions(max_batch=_MAX_BATCH, flow_dtype=parse_flow_dtype(flow_dtype))
     with open_model(model, LoadOptions(device, dtype, quantize, max_memory, encoder), tell, options=engine) as loaded:
-        handle = loaded.submit(request, hold_segments=not destination.is_live)
+        feed = TextFeed() if is_piecewise else None
+        if feed is not None:
+            feed_from(read_pieces(), feed)
+        handle = loaded.submit(request, hold_segments=not destination.is_live, feed=feed)
         if handle.language.source == "text" and handle.language.code != "en":
             tell(f"language: {LANGUAGES[handle.language.code]}, by the text; --language chooses another")
-        _speak(loaded, handle, request, destination, is_watched=not (is_quiet or as_json) and sys.stderr.isatty())
+        # How long a text will be that is not whole yet cannot be said.
+        is_watched = not (is_quiet or as_json or is_piecewise) and sys.stderr.isatty()
+        _speak(loaded, handle, request, destination, is_watched=is_watched)
+        if feed is not None:
+            request = replace(request, text=feed.text)
         if captions is not None:
             _write_captions(captions, request.text, handle)
         report = _report(loaded, handle, request, destination)

@@ -19,7 +19,7 @@ import numpy as np
 
 from voxtral.disk import ABSENT, UnfitFileError, open_regular
 from voxtral.errors import CheckpointError, DictionaryError, RequestError, VoiceError
-from voxtral.options import KEEP_TO_TEXT
+from voxtral.options import EMOJI, KEEP_TO_TEXT
 from voxtral.text.clean import clean_unless_off, is_dressed
 from voxtral.text.dictionary import load_dictionary, user_dictionary
 from voxtral.text.guess import guess_language
@@ -32,7 +32,7 @@ _NUM_SAMPLES, _SAMPLE_BYTES = 64, 2**16
 
 
 # What came after version 0.1.0, and counts where it is not at its default.
-_NEWER = ("timestamps", "verify", "max_attempts", "keep_to_text", "ssml", "dictionary")
+_NEWER = ("timestamps", "verify", "max_attempts", "keep_to_text", "ssml", "dictionary", "emoji")
 
 
 class Digests:
@@ -66,7 +66,8 @@ class Digests:
         if not isinstance(cast(Any, text), str):
             return self._digest(request, None, {})
         written = clean_unless_off(text, level).text
-        if level == "clean":
+        # A joiner, which cleaning takes away, makes one emoji of several.
+        if level == "clean" and request.emoji == EMOJI.default:
             return self._digest(replace(request, text=written, normalize="off"), written, {})
         return self._digest(request, written, {"letters": "plain"} if level == "auto" and is_dressed(text) else {})
 
@@ -85,6 +86,8 @@ class Digests:
             values |= {"dictionary": dictionaries}
         if newer["verify"] not in ("off", "report"):
             values |= {"verify": newer["verify"], "max_attempts": newer["max_attempts"]}
+        if newer["emoji"] != EMOJI.default:
+            values |= {"emoji": newer["emoji"]}
         if newer["keep_to_text"] != KEEP_TO_TEXT.default:
             values |= {"keep_to_text": newer["keep_to_text"]}
         values["voice"] = self._of_voice(voice)

@@ -408,7 +408,7 @@ def _make_checked(common: Mapping[str, Any], own: Mapping[str, Any] | SpeechRequ
     text, language = cast(Any, request.text), cast(Any, request.language)
     if isinstance(language, str):
         resolve_language(language)
-    if isinstance(text, str):
+    if isinstance(text, str) and request.emoji == "off":
         check_early(text, request.normalize)
     _check_clip(request.reference_audio)
     return request

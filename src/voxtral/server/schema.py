@@ -18,7 +18,7 @@ from voxtral.options import Option
 from voxtral.server.errors import HttpError
 from voxtral.speech.request import make_request
 from voxtral.text.dictionary import MAX_CHARS, Dictionary, dictionary_of
-from voxtral.types import Normalize, SpeechRequest, Verify
+from voxtral.types import Emoji, Normalize, SpeechRequest, Verify
 
 if TYPE_CHECKING:
     from voxtral.server.dictionary_store import DictionaryStore
@@ -108,6 +108,7 @@ class TextFields(BaseModel):
     normalize: Annotated[Normalize | None, _EmptyIsNone] = _field(options.NORMALIZE)
     ssml: Annotated[Switch, _default_for(options.SSML)] = _field(options.SSML, False)
     dictionary: Annotated[RuleList | str | None, _EmptyIsNone] = _field(options.DICTIONARY)
+    emoji: Annotated[Emoji, _default_for(options.EMOJI)] = _field(options.EMOJI, options.EMOJI.default)
 
     def dictionary_given(self, store: DictionaryStore | None) -> Dictionary | None:
         """Find the rules that came with the request, or those that it names.
@@ -185,6 +186,7 @@ class SpeechFields(TextFields):
             keep_to_text=self.keep_to_text,
             ssml=self.ssml,
             dictionary=self.dictionary_given(store),
+            emoji=self.emoji,
         )
 
     @property

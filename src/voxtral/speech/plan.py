@@ -19,6 +19,7 @@ from voxtral.voices.prompt import VoicePrompt
 if TYPE_CHECKING:
     from voxtral.align.alignment import Alignment
     from voxtral.engine.following import TextFollower
+    from voxtral.speech.feed import Feed
     from voxtral.speech.script import Script
 
 
@@ -34,6 +35,8 @@ class PlannedSegment:
         words_within: of the text as given, whose words are told of with it: the part, with what is not spoken behind
             it, and for the first part before it. None: the part alone.
         pause_s: silence before it, in seconds as heard at any speed; None: as between any two parts.
+        script: that laid it out, lays out parts of it anew, and finds its words; None where nobody will ask for that.
+        offset: of the script's text in the whole; what is told of a segment outside is moved by it.
     """
 
     text: TextSegment
@@ -42,6 +45,8 @@ class PlannedSegment:
     spoken_start: int = 0
     words_within: tuple[int, int] | None = None
     pause_s: float | None = None
+    script: Script | None = None
+    offset: int = 0
 
     @property
     def word_range(self) -> tuple[int, int]:
@@ -76,7 +81,8 @@ class SpeechPlan:
     """An utterance, resolved and checked.
 
     Attributes:
-        segments: the parts to speak, in order; lazily made.
+        segments: the parts to speak, in order; lazily made. Those of a text that is not whole yet know whether the next
+            one is there (`voxtral.speech.stretches`).
         template: what they have in common.
         seed: of the utterance.
         has_explicit_budget: the caller set max_frames, so that running into it is no fault.
@@ -89,13 +95,13 @@ class SpeechPlan:
         segments_in_flight: segments that are made side by side; they are submitted in order.
         deadline_s: seconds from acceptance in which all audio must be made; None for no limit.
         language: that chose the voice or the rules of normalisation, unless the caller did.
-        script: lays out parts of the text anew, and finds its words; None where nobody will ask for that.
         alignment: of the checkpoint, where its attention follows the text and somebody wants to know; else None.
         timestamps: see SpeechRequest, as the three that follow.
         verify: as `timestamps`.
         max_attempts: as `timestamps`.
         keep_to_text: as `timestamps`.
         end_pause_s: silence after the last segment, in seconds as heard at any speed.
+        feed: where the text comes from while it is spoken, so that `segments` may wait for it; None: it is whole.
     """
 
     segments: Iterator[PlannedSegment]
@@ -110,13 +116,13 @@ class SpeechPlan:
     segments_in_flight: int = 2
     deadline_s: float | None = None
     language: SpokenLanguage = UNSAID
-    script: Script | None = None
     alignment: Alignment | None = None
     timestamps: bool = False
     verify: Verify = "off"
     max_attempts: int = 3
     keep_to_text: bool = True
     end_pause_s: float = 0.0
+    feed: Feed = None
 
 
 def generation_request(

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from voxtral.audio.source import AudioSource
 from voxtral.config import ModelConfig
-from voxtral.errors import LanguageError, TextError, quoted
+from voxtral.engine.sequence import too_late
+from voxtral.errors import LanguageError, OptionError, SsmlError, TextError, quoted
 from voxtral.speech.plan import PlannedSegment, SegmentTemplate, SpeechPlan
 from voxtral.speech.request import check_number, check_options
 from voxtral.speech.script import Script
+from voxtral.speech.stretches import SegmentsOfFeed
 from voxtral.text.capitals import lower_capitals
 from voxtral.text.clean import check_rewritten, clean_unless_off
 from voxtral.text.dictionary import Dictionary, joined, load_dictionary
@@ -28,6 +30,7 @@ from voxtral.text.edits import NormalizedText
 from voxtral.text.guess import guess_language
 from voxtral.text.language import (
     LANGUAGES,
+    check_speakable,
     is_speakable,
     region_of,
     resolve_language,
@@ -46,6 +49,8 @@ from voxtral.voices.prompt import VoicePrompt
 
 if TYPE_CHECKING:
     from voxtral.align.known import KnownAlignment
+    from voxtral.speech.feed import Feed, TextFeed
+    from voxtral.text.pieces import Stretch
 
 T = TypeVar("T")
 
@@ -92,33 +97,82 @@ class Planner:
         self._known = known
         self._dictionary = dictionary
 
-    def plan(self, request: SpeechRequest, *, hold_segments: bool, warn: Warn) -> SpeechPlan:
+    def plan(self, request: SpeechRequest, *, hold_segments: bool, warn: Warn, feed: Feed = None) -> SpeechPlan:
         """Resolve and check a request.
 
         Args:
             request: what to speak.
             hold_segments: see SpeechPlan.
             warn: gets what the caller should know and what does not stop the work.
+            feed: gives the text in pieces; waits for the first words of it.
 
         Raises:
-            RequestError: text, voice, language, reference audio or an option breaks a rule.
+            RequestError: text, voice, language, reference audio or an option breaks a rule. Of what comes later in a
+                feed, the segments raise it.
+            CancelledError: nobody wants the text of the feed any more.
+            DeadlineError: no words have come in the feed before the deadline.
         """
+        if feed is not None:
+            return self._plan_feed(request, feed, hold_segments=hold_segments, warn=warn)
         if not isinstance(request.text, str):
             raise TextError(
                 f"the text is a {type(request.text).__name__}; it must be a str; decode bytes as UTF-8 first"
             )
         check_options(request)
-        config, sampling = self._config, request.sampling
-        check_number("max_frames", sampling.max_frames, 1, config.backbone.max_seq_len, whole=True)
+        check_number("max_frames", request.sampling.max_frames, 1, self._config.backbone.max_seq_len, whole=True)
         document = read_ssml(request.text) if request.ssml or is_ssml(request.text) else None
         if document is not None and request.language is None:
             request = replace(request, language=document.language)
         words = request.text if document is None else document.words.text
         language = self._choose_language(request, clean_unless_off(words, request.normalize).text, warn)
-        words_said = self._dictionary_of(request)
-        spoken = self._prepare_text(request, document, words_said, language.code, warn)
-        voice = self._resolve_voice(request, language.code, warn)
-        template = SegmentTemplate(
+        spoken = self._prepare_text(request, document, language.code, warn)
+        template = self._template(request, language.code, warn)
+        segments, end_pause_s = self._lay_out(request, document, spoken, language.code, template)
+        plan = self._plan(request, template, language, segments, hold_segments=hold_segments)
+        return replace(plan, end_pause_s=end_pause_s)
+
+    def _plan_feed(self, request: SpeechRequest, feed: TextFeed, *, hold_segments: bool, warn: Warn) -> SpeechPlan:
+        if request.text:
+            raise TextError("there are both a text and a feed of one; a request has one text; leave one out")
+        check_options(request)
+        if request.ssml:
+            raise OptionError("ssml is true of a text that comes in pieces; SSML is one document; pass it as one text")
+        check_number("max_frames", request.sampling.max_frames, 1, self._config.backbone.max_seq_len, whole=True)
+        warn = _once(warn)
+        # Where it is known before, so that where the first stretch ends does not hang on a guess.
+        known = self._choose_language(replace(request, normalize="off"), "", lambda _: None)
+        if known.source != "default":
+            feed.read_as(known.code)
+        try:
+            first = feed.take(request.deadline_s)
+        except TimeoutError:
+            raise too_late(request.deadline_s or 0.0) from None
+        if first is None:
+            check_speakable("")
+            raise AssertionError("an empty text is refused")
+        if is_ssml(first.text):
+            raise SsmlError("the text comes in pieces and begins with <speak; SSML is one document; pass it whole")
+        words = clean_unless_off(first.text, request.normalize).text
+        language = self._choose_language(request, words, warn)
+        feed.read_as(language.code)
+        template = self._template(request, language.code, warn)
+
+        def plan_stretch(stretch: Stretch) -> Iterator[PlannedSegment]:
+            part = replace(request, text=stretch.text)
+            if request.emoji == "off" and not is_speakable(stretch.text):
+                return iter(())
+            spoken = self._prepare_text(part, None, language.code, warn, offset=stretch.start, is_part=True)
+            return self._lay_out(part, None, spoken, language.code, template, offset=stretch.start)[0]
+
+        segments = SegmentsOfFeed(feed, plan_stretch, first)
+        plan = self._plan(request, template, language, segments, hold_segments=hold_segments)
+        return replace(plan, feed=feed)
+
+    def _template(self, request: SpeechRequest, language: str, warn: Warn) -> SegmentTemplate:
+        """Resolve the voice, and what else all segments have in common."""
+        config, sampling = self._config, request.sampling
+        voice = self._resolve_voice(request, language, warn)
+        return SegmentTemplate(
             voice=voice,
             is_voice_stored=self._voices.is_preset(voice),
             guidance_scale=_given(sampling.guidance_scale, config.generation.guidance_scale),
@@ -126,23 +180,53 @@ class Planner:
             num_euler_steps=_given(sampling.num_euler_steps, config.generation.num_euler_steps),
             num_noise_values=config.codebooks.num_acoustic,
         )
-        in_kana = self._is_in_kana(language.code)
-        is_rewritten = request.normalize == "auto" or in_kana or document or words_said
+
+    def _lay_out(
+        self,
+        request: SpeechRequest,
+        document: SsmlText | None,
+        spoken: NormalizedText,
+        language: str,
+        template: SegmentTemplate,
+        *,
+        offset: int = 0,
+    ) -> tuple[Iterator[PlannedSegment], float]:
+        """Cut a text that was prepared into segments; gives them, and the silence that is asked for after the last."""
+        in_kana = self._is_in_kana(language)
+        is_rewritten = request.normalize == "auto" or in_kana or document or self._dictionary_of(request)
+        is_rewritten = is_rewritten or request.emoji == "name"
         breaks = [] if document is None else _places(document, spoken)
         at_the_end = [seconds for place, seconds in breaks if not is_speakable(spoken.text[place:])]
-        end_pause_s = min(MAX_BREAK_S, sum(at_the_end))
         parts = self._split_at(breaks, spoken, is_plain=not is_rewritten, in_kana=in_kana)
         script = Script(
-            spoken, request.text, self._tokenizer, config, template.voice.rows.shape[0], sampling.max_frames
+            spoken,
+            request.text,
+            self._tokenizer,
+            self._config,
+            template.voice.rows.shape[0],
+            request.sampling.max_frames,
+            offset=offset,
         )
+        return self._plan_segments(script, parts, len(request.text)), min(MAX_BREAK_S, sum(at_the_end))
+
+    def _plan(
+        self,
+        request: SpeechRequest,
+        template: SegmentTemplate,
+        language: SpokenLanguage,
+        segments: Iterator[PlannedSegment],
+        *,
+        hold_segments: bool,
+    ) -> SpeechPlan:
+        config = self._config
         wants_path = request.timestamps or request.keep_to_text or request.verify != "off"
         hold_segments |= request.verify == "retry"
         return SpeechPlan(
-            segments=self._plan_segments(script, parts, len(request.text)),
+            segments=segments,
             template=template,
             language=language,
             seed=secrets.randbits(32) if request.seed is None else int(request.seed),
-            has_explicit_budget=sampling.max_frames is not None,
+            has_explicit_budget=request.sampling.max_frames is not None,
             speed=float(request.speed),
             pause_s=float(request.pause_s),
             deadline_s=request.deadline_s,
@@ -150,13 +234,11 @@ class Planner:
             frame_rate=config.frame_rate,
             hold_segments=hold_segments,
             segments_in_flight=_SEGMENTS_IN_FLIGHT_HELD if hold_segments else _SEGMENTS_IN_FLIGHT,
-            script=script,
             alignment=self._known.alignment if wants_path and self._known is not None else None,
             timestamps=request.timestamps,
             verify=request.verify,
             max_attempts=request.max_attempts,
             keep_to_text=request.keep_to_text,
-            end_pause_s=end_pause_s,
         )
 
     def _choose_language(self, request: SpeechRequest, text: str, warn: Warn) -> SpokenLanguage:
@@ -228,21 +310,31 @@ class Planner:
         self,
         request: SpeechRequest,
         document: SsmlText | None,
-        dictionary: Dictionary | None,
         language: str,
         warn: Warn,
+        *,
+        offset: int = 0,
+        is_part: bool = False,
     ) -> NormalizedText:
-        """Rewrite the text as it is to be spoken, and check it."""
+        """Rewrite the text as it is to be spoken, and check it; a part of one may have nothing to say."""
         in_kana = self._is_in_kana(language)
-        if document is None and request.normalize != "auto":
-            check_rewritten(clean_unless_off(request.text, request.normalize), request.text)
+        if document is None and request.normalize != "auto" and request.emoji == "off":
+            check_rewritten(clean_unless_off(request.text, request.normalize), request.text, offset)
         rules = language if language in LANGUAGES else "en"
         if request.language is not None and (region := region_of(request.language)):
             rules = f"{rules}-{region}"
+        dictionary = self._dictionary_of(request)
         spoken = prepare(
-            request.text, rules, request.normalize, in_kana=in_kana, dictionary=dictionary, ssml=document
+            request.text,
+            rules,
+            request.normalize,
+            in_kana=in_kana,
+            dictionary=dictionary,
+            ssml=document,
+            emoji=request.emoji,
         ).normalized
-        check_rewritten(spoken, request.text)
+        if is_speakable(spoken.text) or not is_part:
+            check_rewritten(spoken, request.text, offset)
         return self._as_taught(request, spoken, language, warn)
 
     def _as_taught(self, request: SpeechRequest, spoken: NormalizedText, language: str, warn: Warn) -> NormalizedText:
@@ -338,6 +430,18 @@ class Planner:
         if language in self._config.languages and voice_language(name, self._config.languages) != language:
             warn(f"this checkpoint has no {language} voice; {name} speaks with an accent; name another voice")
         return self._voices.load(name)
+
+
+def _once(warn: Warn) -> Warn:
+    """Make of a warning one that says each remark once."""
+    said: set[str] = set()
+
+    def tell(message: str) -> None:
+        if message not in said:
+            said.add(message)
+            warn(message)
+
+    return tell
 
 
 def _given(value: T | None, default: T) -> T:

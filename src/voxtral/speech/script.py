@@ -45,6 +45,7 @@ class Script:
         config: of the checkpoint.
         num_voice_rows: N, of the voice.
         max_frames: frames of each part at most; None for a budget by its length.
+        offset: where the text as given begins in a longer one, of which it is a stretch.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class Script:
         config: ModelConfig,
         num_voice_rows: int,
         max_frames: int | None,
+        *,
+        offset: int = 0,
     ) -> None:
         self._spoken = spoken
         self._source = source
@@ -62,6 +65,7 @@ class Script:
         self._config = config
         self._num_voice_rows = num_voice_rows
         self._max_frames = max_frames
+        self._offset = offset
 
     def lay_out(self, start: int, stop: int, *, source_from: int = 0) -> PlannedSegment:
         """Lay out the prompt of a part of the text as spoken, and give it its budget.
@@ -83,7 +87,8 @@ class Script:
                 "use a shorter reference or shorter words"
             )
         place = TextSegment(text, *self.source_span(start, stop, source_from))
-        return PlannedSegment(place, prompt, min(self._max_frames or self._frame_budget(text), room), start)
+        max_frames = min(self._max_frames or self._frame_budget(text), room)
+        return PlannedSegment(place, prompt, max_frames, start, script=self, offset=self._offset)
 
     def source_span(self, start: int, stop: int, source_from: int) -> tuple[int, int]:
         """Say where a part is in the text as given; what `lay_out` does without laying it out."""

@@ -114,7 +114,7 @@ class SegmentSpeaker:
     def _attempt(self, first: Take, index: int, attempt: int) -> Iterator[Event]:
         if attempt == 0:
             return self._speak_parts([first.segment], index, 0, first)
-        script = self._plan.script
+        script = first.segment.script
         parts = script.halves(first.segment) if script and attempt >= _HALVING_ATTEMPT else [first.segment]
         return self._speak_parts(parts, index, attempt * _TAKES_PER_ATTEMPT)
 
@@ -143,11 +143,12 @@ class SegmentSpeaker:
                 num_stuck = num_stuck + 1 if left.rest.spoken_start == take.segment.spoken_start else 0
                 take = self._begin(left.rest, index, number, is_resumed=True)
         if lost and not has_sound:
-            raise _nothing_said((parts[0].text.start, parts[-1].text.end), lost)
+            offset = parts[0].offset
+            raise _nothing_said((offset + parts[0].text.start, offset + parts[-1].text.end), lost)
 
     def _left(self, take: Take, num_stuck: int) -> Left:
         """Lay out what a take has left unsaid; a word that nothing helps to say is given up."""
-        script = self._plan.script
+        script = take.segment.script
         if take.verdict() != "lost" or script is None:
             return Left()
         rest = script.rest(take.segment, take.token)
@@ -222,9 +223,10 @@ def _failure(verdict: Verdict, take: Take, seeds: list[int], held: list[AudioChu
         "silent": "only silence",
     }[verdict]
     tried = "twice" if len(seeds) > 1 else "once, and part of it has been heard"
-    text = take.segment.text
+    text, offset = take.segment.text, take.segment.offset
+    start, end = offset + text.start, offset + text.end
     return GenerationError(
-        f"the model made {what} for characters {text.start} to {text.end} of the text ({tried}); speech must "
+        f"the model made {what} for characters {start} to {end} of the text ({tried}); speech must "
         "end by itself and be heard; try another seed, voice or punctuation, or set max_frames",
         finish_reason=verdict,
         seeds=tuple(seeds),

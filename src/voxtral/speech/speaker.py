@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self, Unpack
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from typing import Any, Self, Unpack, cast
 
 from voxtral.audio.source import AudioSource
 from voxtral.errors import TextError
@@ -28,10 +28,11 @@ from voxtral.speech.batch import (
     default_in_flight,
     in_order,
 )
+from voxtral.speech.feed import Feed
 from voxtral.speech.planner import Warn
-from voxtral.speech.request import check_number, make_request
+from voxtral.speech.request import check_number, check_options, make_request
 from voxtral.speech.result import Audio, collect
-from voxtral.speech.stream import SpeechStream
+from voxtral.speech.stream import PiecewiseText, SpeechStream
 from voxtral.speech.utterance import SpeechHandle
 from voxtral.types import SpeechRequest
 from voxtral.voices.prompt import VoicePrompt
@@ -70,7 +71,9 @@ class Speaker(ABC):
         """Refuse what `submit` would refuse, and speak nothing; see `VoxtralTTS.check`."""
 
     @abstractmethod
-    def submit(self, request: SpeechRequest, *, hold_segments: bool = False, warn: Warn | None = None) -> SpeechHandle:
+    def submit(
+        self, request: SpeechRequest, *, hold_segments: bool = False, warn: Warn | None = None, feed: Feed = None
+    ) -> SpeechHandle:
         """Check a request, start it and return at once; see `VoxtralTTS.submit`."""
 
     @abstractmethod
@@ -155,7 +158,7 @@ class Speaker(ABC):
 
     def synthesize_stream(
         self,
-        text: str,
+        text: str | Iterable[str] | AsyncIterable[str],
         language: str | None = None,
         reference_audio: AudioSource | None = None,
         *,
@@ -165,7 +168,9 @@ class Speaker(ABC):
         """Speak a text and give out audio as it is made.
 
         Args:
-            text: as the parameters that follow, see `synthesize`.
+            text: as the parameters that follow, see `synthesize`; or its pieces as they come, such as those of a
+                language model. Each sentence is spoken as soon as it is known to end (docs/TEXT.md); an iterable is
+                read in a thread of its own, an asynchronous one in the loop that reads the stream.
             language: no model input.
             reference_audio: a clip to clone.
             chunk_size: samples of every chunk but the last; None sends one frame first, then grows.
@@ -175,10 +180,16 @@ class Speaker(ABC):
             A stream for `async for` and for plain `for`; its chunks have `.numpy()`.
 
         Raises:
-            RequestError: the input breaks a rule; raised here, before the first chunk.
+            RequestError: the input breaks a rule; raised here, before the first chunk. What hangs on a text that comes
+                in pieces is raised when the stream is read.
         """
         check_number("chunk_size", chunk_size, 1, 2**31, whole=True)
-        return SpeechStream(self.submit(make_request(text, language, reference_audio, **options)), chunk_size)
+        if not isinstance(text, str | bytes | Mapping) and isinstance(text, Iterable | AsyncIterable):
+            request = make_request("", language, reference_audio, **options)
+            check_options(request)
+            return SpeechStream(PiecewiseText(text, lambda feed: self.submit(request, feed=feed)), chunk_size)
+        request = make_request(cast("str", text), language, reference_audio, **options)  # the planner looks what it is
+        return SpeechStream(self.submit(request), chunk_size)
 
     # Many texts.
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from voxtral.errors import CancelledError, EngineError
+from voxtral.errors import CancelledError, EngineError, TextError
+from voxtral.speech.feed import TextFeed, feed_from
 from voxtral.speech.utterance import SpeechHandle
 from voxtral.types import AudioChunk
 
@@ -94,19 +96,54 @@ class SpeechReader(Generic[T]):
         return next(self._pieces, None)
 
 
+@dataclass(frozen=True)
+class PiecewiseText:
+    """A text that comes in pieces, and who speaks it.
+
+    Attributes:
+        pieces: of the text.
+        submit: starts the utterance, once its first words have come.
+        feed: between the two.
+    """
+
+    pieces: Iterable[str] | AsyncIterable[str]
+    submit: Callable[[TextFeed], SpeechHandle]
+    feed: TextFeed = field(default_factory=TextFeed)
+
+
 class SpeechStream:
     """Audio as it is made, for `async for` and for `for`; leaving the loop cancels the rest.
 
-    Attributes:
-        handle: segments, finish_reason, stats and seed of the utterance.
+    Args:
+        speech: the utterance; or a text that comes in pieces, of which there is none before it is read.
+        chunk_size: see `SpeechHandle.chunks`.
     """
 
-    def __init__(self, handle: SpeechHandle, chunk_size: int | None) -> None:
-        self.handle = handle
-        self._chunks = handle.chunks(chunk_size)
+    def __init__(self, speech: SpeechHandle | PiecewiseText, chunk_size: int | None) -> None:
+        self._text = speech if isinstance(speech, PiecewiseText) else None
+        self._handle = None if isinstance(speech, PiecewiseText) else speech
+        self._chunk_size = chunk_size
         self._is_taken = False
 
+    @property
+    def handle(self) -> SpeechHandle:
+        """Segments, finish_reason, stats and seed of the utterance.
+
+        Raises:
+            EngineError: its text comes in pieces, and it was not read yet.
+        """
+        if self._handle is None:
+            raise EngineError("the stream has no utterance yet, because no words have come; read its first chunk first")
+        return self._handle
+
+    @property
+    def text(self) -> str:
+        """What of a text that comes in pieces has been taken to be spoken; segments have offsets into it."""
+        return "" if self._text is None else self._text.feed.text
+
     def __iter__(self) -> Iterator[AudioChunk]:
+        if self._text is not None and isinstance(self._text.pieces, AsyncIterable):
+            raise TextError("the pieces of the text are asynchronous; read the stream with `async for`")
         self._take()
         return self._sync_chunks()
 
@@ -119,26 +156,60 @@ class SpeechStream:
             raise EngineError("the stream was read before; audio is given out once; keep what you got, or ask again")
         self._is_taken = True
 
+    def _begin(self) -> tuple[SpeechHandle, Iterator[AudioChunk]]:
+        """Start what has not begun, and say how it is read."""
+        if self._text is not None:
+            self._handle = self._text.submit(self._text.feed)
+        return self.handle, self.handle.chunks(self._chunk_size)
+
     def _sync_chunks(self) -> Iterator[AudioChunk]:
         try:
-            yield from self._chunks
+            if self._text is not None and not isinstance(self._text.pieces, AsyncIterable):
+                feed_from(self._text.pieces, self._text.feed)
+            yield from self._begin()[1]
         finally:
             self.cancel()
 
     async def _async_chunks(self) -> AsyncIterator[AudioChunk]:
-        reader = SpeechReader(lambda: (self.handle, self._chunks))
+        reader = SpeechReader(self._begin)
+        writer: asyncio.Task[None] | None = None
         try:
+            if self._text is not None:
+                pieces, feed = self._text.pieces, self._text.feed
+                if isinstance(pieces, AsyncIterable):
+                    writer = asyncio.create_task(_write(pieces, feed))
+                else:
+                    feed_from(pieces, feed)
             chunk = await reader.open()
             while chunk is not None:
                 yield chunk
                 chunk = await reader.read()
         finally:
             self.cancel()
+            if writer is not None:
+                writer.cancel()
 
     def cancel(self) -> None:
         """Stop before the next frame."""
-        self.handle.cancel()
+        if self._text is not None:
+            self._text.feed.cancel()
+        if self._handle is not None:
+            self._handle.cancel()
 
     def close(self) -> None:
         """Stop before the next frame, for `contextlib.closing`."""
         self.cancel()
+
+
+async def _write(pieces: AsyncIterable[str], feed: TextFeed) -> None:
+    """Push pieces as they come; what they fail with is told to who reads."""
+    try:
+        async for piece in pieces:
+            # It may wait until there is room, which a loop must not.
+            await asyncio.to_thread(feed.push, piece)
+    except (asyncio.CancelledError, CancelledError):
+        feed.cancel()
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the reader is told
+        feed.fail(error)
+    finally:
+        feed.close()

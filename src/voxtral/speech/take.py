@@ -131,9 +131,9 @@ class Take:
         if self._timer is not None and self._is_followed:
             late = self._timer.finish(self.handle.stats.num_frames, self._words_end)
             self.words = self._timer.words
-        elif self._plan.timestamps and self._plan.script is not None:
+        elif self._plan.timestamps and self.segment.script is not None:
             given = () if self._timer is None else self._timer.words
-            late = after(given, self._plan.script.proportional_times(self.segment, self.samples))
+            late = after(given, self.segment.script.proportional_times(self.segment, self.samples))
             self.words = given + late
         if self._plan.verify != "off":
             self.check = self._checked(known)

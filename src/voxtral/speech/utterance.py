@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -23,9 +23,11 @@ from voxtral.errors import CancelledError, EngineError
 from voxtral.speech.plan import PlannedSegment, SpeechPlan, generation_request
 from voxtral.speech.segment_speaker import Event, SegmentSpeaker
 from voxtral.speech.shaping import decay, fade_in, reblock, stretch
+from voxtral.speech.stretches import SegmentsOfFeed
 from voxtral.speech.take import Take
 from voxtral.types import (
     AudioChunk,
+    Finding,
     FinishReason,
     Mark,
     SegmentCheck,
@@ -37,6 +39,8 @@ from voxtral.types import (
 
 if TYPE_CHECKING:
     from voxtral.align.follow import Follower
+
+Placed = TypeVar("Placed", WordTime, Finding)
 
 # Of silence before speech that goes on where the model has lost its place in a sentence.
 _RESUME_PAUSE_S = 0.1
@@ -84,6 +88,8 @@ class SpeechHandle(BoundToProcess):
         if self.is_foreign:
             return
         self._is_cancelled = True
+        if self._plan.feed is not None:
+            self._plan.feed.cancel()
         for begun in list(self._in_flight):
             begun.take.handle.cancel()
 
@@ -182,6 +188,8 @@ class SpeechHandle(BoundToProcess):
                 if self._first_chunk_at is None:
                     self._first_chunk_at = event.take.handle.stats.first_chunk_at
                 yield from join.add(event.take, event.chunk, len(self._segments))
+                if self._plan.feed is not None:
+                    self._fill()  # what has come meanwhile
             self._in_flight.popleft()
         yield from join.close(len(self._segments))
 
@@ -191,21 +199,22 @@ class SpeechHandle(BoundToProcess):
         start, end = join.end(take)
         if take.rest is not None and start == end:
             return ()  # it has said nothing, and all of it is said by another
+        offset = take.segment.offset
         self._segments.append(
             SegmentInfo(
-                text_start=take.segment.text.start,
-                text_end=take.text_end,
+                text_start=offset + take.segment.text.start,
+                text_end=offset + take.text_end,
                 start_s=join.seconds(start),
                 end_s=join.seconds(end),
                 num_frames=take.handle.stats.num_frames,
                 finish_reason=take.finish_reason,
                 seed=take.seed,
-                words=join.as_heard(take.words, start),
+                words=join.as_heard(take.words, start, offset),
                 timing=take.timing,
-                check=join.check_as_heard(take.check, start),
+                check=join.check_as_heard(take.check, start, offset),
             )
         )
-        return join.as_heard(event.words, start)
+        return join.as_heard(event.words, start, offset)
 
     def _check_cancelled(self) -> None:
         if self._is_cancelled:
@@ -230,7 +239,7 @@ class SpeechHandle(BoundToProcess):
         return take
 
     def _follower(self, segment: PlannedSegment) -> Follower | None:
-        alignment, script = self._plan.alignment, self._plan.script
+        alignment, script = self._plan.alignment, segment.script
         start, stop = segment.prompt.text_span
         if alignment is None or script is None or not 0 < stop - start <= MAX_FOLLOWED_TOKENS:
             return None
@@ -252,8 +261,10 @@ class SpeechHandle(BoundToProcess):
         return left
 
     def _fill(self) -> bool:
-        """Keep segments in flight; False when there are none left."""
+        """Keep segments in flight; False when there are none left. Waits for text only where nothing is spoken."""
         while len(self._in_flight) < self._plan.segments_in_flight:
+            if self._plan.feed is not None and not self._is_text_ready():
+                break
             segment = next(self._plan.segments, None)
             if segment is None:
                 break
@@ -261,6 +272,18 @@ class SpeechHandle(BoundToProcess):
             self._in_flight.append(_Begun(self._begin(segment, index, 0), index))
             self._num_submitted += 1
         return bool(self._in_flight)
+
+    def _is_text_ready(self) -> bool:
+        """Tell whether the next segment has come; where none is spoken, wait until it has."""
+        segments = self._plan.segments
+        if not isinstance(segments, SegmentsOfFeed):
+            return True
+        if not self._in_flight:
+            try:
+                segments.wait(None if math.isinf(self._deadline_s) else self._time_left())
+            except TimeoutError:
+                raise too_late(self._deadline_s) from None
+        return segments.is_ready
 
     def _note_retry(self) -> None:
         self._num_retries += 1
@@ -314,10 +337,10 @@ class _Join:
                 yield self._pause(self._pause_s(take), segment)
                 samples = fade_in(samples, rate)
             self._start = self.position
-            text = take.segment.text
-            marks = (Mark("segment", text.start, text.end, 0), *marks)
+            text, offset = take.segment.text, take.segment.offset
+            marks = (Mark("segment", offset + text.start, offset + text.end, 0), *marks)
         marks = tuple(replace(mark, start=self._start + mark.start) for mark in marks)
-        words = self.as_heard(chunk.words, self._start)
+        words = self.as_heard(chunk.words, self._start, take.segment.offset)
         yield AudioChunk(samples, rate, segment, self.position, marks, words)
         self.position += len(samples)
 
@@ -332,25 +355,25 @@ class _Join:
         """Say when a sample is heard."""
         return position / (self._plan.sample_rate * self._plan.speed)
 
-    def as_heard(self, words: tuple[WordTime, ...], start: int) -> tuple[WordTime, ...]:
-        """Move words of a take to when they are heard."""
-        if not words:
-            return ()
-        speed, offset = self._plan.speed, self.seconds(start)
-        return tuple(
-            replace(word, start_s=offset + word.start_s / speed, end_s=offset + word.end_s / speed) for word in words
-        )
+    def as_heard(self, words: tuple[WordTime, ...], start: int, offset: int) -> tuple[WordTime, ...]:
+        """Move words of a take to when they are heard, and to where they stand in the whole text."""
+        return tuple(self._moved(word, start, offset) for word in words)
 
-    def check_as_heard(self, check: SegmentCheck | None, start: int) -> SegmentCheck | None:
-        """Move what was found in a take to where it is heard."""
+    def check_as_heard(self, check: SegmentCheck | None, start: int, offset: int) -> SegmentCheck | None:
+        """Move what was found in a take to where it is heard, and to where it stands in the whole text."""
         if check is None or not check.findings:
             return check
-        speed, offset = self._plan.speed, self.seconds(start)
-        findings = (
-            replace(found, start_s=offset + found.start_s / speed, end_s=offset + found.end_s / speed)
-            for found in check.findings
+        return replace(check, findings=tuple(self._moved(found, start, offset) for found in check.findings))
+
+    def _moved(self, found: Placed, start: int, offset: int) -> Placed:
+        speed, since = self._plan.speed, self.seconds(start)
+        return replace(
+            found,
+            text_start=offset + found.text_start,
+            text_end=offset + found.text_end,
+            start_s=since + found.start_s / speed,
+            end_s=since + found.end_s / speed,
         )
-        return replace(check, findings=tuple(findings))
 
     def _pause(self, seconds: float, segment: int) -> AudioChunk:
         rate = self._plan.sample_rate

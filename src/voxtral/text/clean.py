@@ -125,14 +125,21 @@ def check_early(text: str, level: Normalize) -> None:
         check_rewritten(clean_unless_off(text, level), text)
 
 
-def check_rewritten(spoken: NormalizedText, text: str) -> None:
+def check_rewritten(spoken: NormalizedText, text: str, offset: int = 0) -> None:
     """Refuse what the model cannot speak, and name its place in the text as given; see `check_speakable`.
+
+    Args:
+        spoken: what is about to be spoken.
+        text: as given.
+        offset: where that begins in a longer one.
 
     Raises:
         TextError: it cannot be spoken.
     """
-    is_rewritten = spoken.text != text
-    check_speakable(spoken.text, (lambda place: spoken.source_span(place, place + 1)[0]) if is_rewritten else None)
+    is_rewritten = spoken.text != text or offset > 0
+    check_speakable(
+        spoken.text, (lambda place: offset + spoken.source_span(place, place + 1)[0]) if is_rewritten else None
+    )
 
 
 def unify(draft: Draft) -> Draft:

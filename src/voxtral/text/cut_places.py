@@ -37,6 +37,7 @@ _OPENERS = "([{“„«‹‘‚¿¡「『【（《〈"
 _NEVER_FIRST = "!?;:,.…)]}%٪؛،؟」』】）》〉、。！？"
 # Signs of items in lists, and an ellipsis that begins a sentence: "... and then".
 _ITEM = re.compile(r"[•‣◦⁃▪●]\s|\d{1,3}\.\)\s")
+_MAX_ITEM = 6  # characters of "999.) ", and one more than of "12. "
 _BULLETS = "•‣◦⁃▪●"
 _ELLIPSIS_FIRST = re.compile(r"(?:\.\.\.|…)[^\W\d_]")
 _TOKEN = re.compile(
@@ -61,6 +62,9 @@ _CLOSES = {
     "》": "《",
     "〉": "〈",
 }
+
+MAX_AHEAD = 24
+"""Characters after a place that may matter for its rank, at most."""
 
 
 class Scanner:
@@ -94,6 +98,16 @@ class Scanner:
         self.text_end = len(text)
         while self.text_end and text[self.text_end - 1].isspace():
             self.text_end -= 1
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a quotation or a bracket waits for its end where the text was read to."""
+        return bool(self._open)
+
+    def scan_on(self) -> bool:
+        """Read one token more; False at the end of the text."""
+        self.scan_to(self._read_to + 1)
+        return not self._is_done
 
     def scan_to(self, position: int) -> None:
         """Read at least up to a position, or to the end of the text."""
@@ -200,6 +214,24 @@ class Scanner:
         self._quote_ends.append(end)
 
 
+def is_known(text: str, end: int, start: int) -> bool:
+    """Tell whether no more text can change the rank of a place.
+
+    Args:
+        text: as far as it is known.
+        end: the character after the last one before the place.
+        start: the first character after it that is no white space.
+    """
+    if len(text) >= start + MAX_AHEAD:
+        return True
+    if text[start].isdecimal() and len(text) < start + _MAX_ITEM:
+        return False
+    if end == start or _PARAGRAPH.search(text, end, start):
+        return True
+    first_word = _FIRST_WORD.match(text, start)
+    return first_word is not None and bool(first_word.group(1)) and first_word.end() < len(text)
+
+
 def _rank_of_space(text: str, start: int, end: int, sentence_start: int) -> Rank | None:
     """Judge a stretch of whitespace that is no paragraph break; None if nothing may be cut there."""
     following = text[end]
@@ -253,7 +285,7 @@ def _rank_of_end(text: str, last: int, end: int, sentence_start: int) -> Rank | 
         end: the offset after the whitespace.
         sentence_start: where the sentence begins.
     """
-    first_word = _FIRST_WORD.match(text, end, end + 24)
+    first_word = _FIRST_WORD.match(text, end, end + MAX_AHEAD)
     following = first_word.group(1) if first_word else ""
     is_point = text[last - 1] == "." and text[last - 2 : last - 1] != "."
     if is_point and is_abbreviation(text, last - 1, following, sentence_start):

@@ -56,6 +56,8 @@ _BLOCK_TAGS = _words(
     "article aside blockquote body caption center details div dl fieldset figcaption figure footer form h1 h2 h3 h4 "
     "h5 h6 head header html link main meta nav ol p pre script section style summary table tbody tfoot thead title ul"
 )
+_PAIRED_TAGS = (_INLINE_TAGS | _SPACE_TAGS | _BLOCK_TAGS) - _LONE_TAGS - _words("img input link meta")
+_UNFINISHED_TAG = re.compile(r"</?[a-zA-Z][^<>]*\Z")
 _ENDS_OF_PHRASES = ".!?…,;:—–-؟،؛।。！？、"
 
 
@@ -77,6 +79,46 @@ def strip_markup(draft: Draft, language: str) -> Draft:
         part = draft[start:end]
         parts.append(part if is_code else _strip_prose(part, language))
     return join_drafts(parts)
+
+
+def is_open(text: str) -> bool:
+    """Tell whether markup begins in a text that what comes after it may end: emphasis, a code fence, a pair of tags.
+
+    Args:
+        text: the beginning of another; a line ends in a line feed.
+
+    >>> is_open("**Hello. "), is_open("**Hello.** "), is_open("3 * 4. "), is_open("<b>Yes. ")
+    (True, False, False, True)
+    """
+    *_, (start, _, is_code) = _regions(text)
+    if is_code or text.rfind("<!--") > text.rfind("-->") or _UNFINISHED_TAG.search(text):
+        return True
+    prose = text[start:]
+    tokens = list(_INLINE.finditer(prose))
+    closers = _code_closers(tokens)
+    emphasis = _Emphasis(prose)
+    open_tags: set[str] = set()
+    index = 0
+    is_code = False
+    while index < len(tokens):
+        token = tokens[index]
+        kind = token.lastgroup
+        if kind == "gap":
+            emphasis, is_code = _Emphasis(prose), False
+        elif kind == "code" and index in closers:
+            index = closers[index]
+        elif kind == "code":
+            is_code = True
+        elif kind == "mark":
+            emphasis.meet(token.start(), token.end())
+        elif kind == "angle" and (tag := _TAG.fullmatch(token.group()[1:-1])):
+            name = tag.group(1).lower()
+            if token.group()[1] == "/":
+                open_tags.discard(name)
+            elif name in _PAIRED_TAGS and not token.group().endswith("/>"):
+                open_tags.add(name)
+        index += 1
+    return is_code or bool(open_tags) or emphasis.is_open
 
 
 def _regions(text: str) -> Iterator[tuple[int, int, bool]]:
@@ -318,6 +360,11 @@ class _Emphasis:
     def __init__(self, text: str) -> None:
         self._text = text
         self._open: dict[str, list[tuple[int, int]]] = {"*": [], "_": [], "~": []}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a run waits for its end."""
+        return any(self._open.values())
 
     def meet(self, start: int, end: int) -> list[Edit]:
         """Take the next run of marks, and return the edits for what it closes."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING
 from voxtral.text.clean import DRAWN_BLANKS, JOINERS, LINE_ENDS, UNSEEN, clean_unless_off, kept_joiner, unify
 from voxtral.text.dictionary import Dictionary
 from voxtral.text.edits import Draft, Edit, NormalizedText, Run, rewrite
+from voxtral.text.emoji import has_emoji, naming_edits, unspoken_edits
 from voxtral.text.language import region_of, resolve_language
 from voxtral.text.markup import strip_markup
-from voxtral.text.reading.claims import Claim, Strength, claim, edits_of, settle
+from voxtral.text.reading.claims import Claim, Strength, claim, edits_of, keep, settle
 from voxtral.text.reading.reader import find_claims
 from voxtral.text.reading.say_as import say_as
 from voxtral.text.reading.written import Written
 from voxtral.text.ssml import SsmlText
 
 if TYPE_CHECKING:
-    from voxtral.types import Normalize
+    from voxtral.types import Emoji, Normalize
 
 # White space of all kinds becomes line ends and spaces, which are reduced last; the rest vanishes.
 _INVISIBLE = re.compile(
@@ -36,18 +37,6 @@ _INVISIBLE = re.compile(
     rf"|[\x00-\x08\x0e-\x1b\x7f-\x9f{UNSEEN}{JOINERS}]+"
 )
 _VISIBLE_FORMS = {"paragraph": "\n\n", "line": "\n", "space": " "}
-
-# Pictographs with an emoji look by default, and symbols that only a variation selector or keycap makes
-# emoji. Musical accidentals (U+266D to U+266F) and circled digits (U+2776 to U+2793) are read by people
-# as text and stay.
-_PICTOGRAPH = (
-    "\u231a\u231b\u2328\u23cf\u23e9-\u23f3\u23f8-\u23fa\u2600-\u266c\u2670-\u2775\u2794-\u27bf"
-    "\u2b05-\u2b07\u2b1b\u2b1c\u2b50\u2b55\U0001f000-\U0001faff"
-)
-_EMOJI_PART = rf"(?:[{_PICTOGRAPH}]|[0-9#*]\ufe0f?\u20e3|[^\w\s]\ufe0f)[\ufe0e\ufe0f\u200d\u20e3\U000e0020-\U000e007f]*"
-_EMOJI = re.compile(rf"{_EMOJI_PART}(?:[ \t]*{_EMOJI_PART})*")
-
-_KEYCAP = re.compile("([0-9])\ufe0f?\u20e3|\U0001f51f")
 
 _SPACE = re.compile(r"\s+")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
@@ -113,6 +102,7 @@ def read(
     in_kana: bool = False,
     dictionary: Dictionary | None = None,
     ssml: SsmlText | None = None,
+    emoji: Emoji = "off",
 ) -> Reading:
     """Write a text out for speech, and say by which rules.
 
@@ -122,18 +112,21 @@ def read(
         in_kana: see there.
         dictionary: words that are said otherwise.
         ssml: the text as `read_ssml` understood it, whose marks are then not those of Markdown and HTML.
+        emoji: "name" says their names; "off" leaves them out.
 
     Raises:
         LanguageError: the language is unknown.
         TextError: kana is asked for, and some kanji cannot be read; see `to_kana`.
     """
     code = resolve_language(language)
+    draft = Draft.of(text) if ssml is None else ssml.words
+    draft, named = _say_emoji(draft, language, dictionary, emoji)
     if ssml is None:
         # Entities such as "&#8203;" can hide what the first pass removes.
-        draft = unify(_remove_unspoken(strip_markup(_remove_unspoken(Draft.of(text)), code)))
+        draft = unify(_remove_unspoken(strip_markup(_remove_unspoken(draft), code)))
     else:
-        draft = unify(_remove_unspoken(ssml.words))
-    claims = _claims(draft.text, partial(bisect_left, draft.source_starts), language, dictionary, ssml)
+        draft = unify(_remove_unspoken(draft))
+    claims = _claims(draft.text, partial(bisect_left, draft.source_starts), language, dictionary, ssml, named)
     claimed = tuple(
         Change(draft.source_starts[each.start], draft.source_ends[each.end - 1], each.spoken(draft.text), each.kind)
         for each in claims
@@ -143,7 +136,7 @@ def read(
     if in_kana:
         draft = _to_kana(draft)
     draft = draft.apply(_space_edits(draft.text))
-    return Reading(as_normalized(draft), claimed)
+    return Reading(as_normalized(draft), _with_names(claimed, named))
 
 
 def prepare(
@@ -154,38 +147,79 @@ def prepare(
     in_kana: bool = False,
     dictionary: Dictionary | None = None,
     ssml: SsmlText | None = None,
+    emoji: Emoji = "off",
 ) -> Reading:
     """Make of a text what is spoken, at any level.
 
     Args:
-        text: as `read` takes it, and so are `language`, `in_kana`, `dictionary` and `ssml`.
+        text: as `read` takes it, and so are `language`, `in_kana`, `dictionary`, `ssml` and `emoji`.
         language: see there.
-        level: auto, or clean or off, where only dictionary and SSML change words.
+        level: auto, or clean or off, where only dictionary, SSML and the names of emoji change words.
         in_kana: see there.
         dictionary: see there.
         ssml: see there.
+        emoji: "name" says their names; "off" does with them as the level does.
 
     Raises:
         LanguageError: the language is unknown.
         TextError: kana is asked for, and some kanji cannot be read; see `to_kana`.
     """
     if level == "auto":
-        return read(text, language, in_kana=in_kana, dictionary=dictionary, ssml=ssml)
-    if ssml is None:
-        spoken = clean_unless_off(text, level)
-    else:
-        words = as_normalized(ssml.words)
-        spoken = clean_unless_off(words.text, level).through(words)
+        return read(text, language, in_kana=in_kana, dictionary=dictionary, ssml=ssml, emoji=emoji)
+    words = None if ssml is None else as_normalized(ssml.words)
+    named: list[Change] = []
+    if (dictionary or emoji == "name") and has_emoji(text if ssml is None else ssml.words.text):
+        draft, named = _say_emoji(Draft.of(text) if ssml is None else ssml.words, language, dictionary, emoji)
+        words = as_normalized(draft)
+    spoken = clean_unless_off(text, level) if words is None else clean_unless_off(words.text, level).through(words)
     claimed: tuple[Change, ...] = ()
     if dictionary or ssml:
-        claims = _claims(spoken.text, spoken.place_of, language, dictionary, ssml, with_rules=False)
+        claims = _claims(spoken.text, spoken.place_of, language, dictionary, ssml, named, with_rules=False)
         claimed = tuple(
             Change(*spoken.source_span(each.start, each.end), each.spoken(spoken.text), each.kind) for each in claims
         )
         spoken = rewrite(spoken.text, edits_of(claims)).through(spoken)
     if in_kana:
         spoken = write_in_kana(spoken.text).through(spoken)
-    return Reading(spoken, claimed)
+    return Reading(spoken, _with_names(claimed, named))
+
+
+def _say_emoji(draft: Draft, language: str, dictionary: Dictionary | None, emoji: Emoji) -> tuple[Draft, list[Change]]:
+    """Write what a dictionary says for emoji, and their names if they are wanted, before any of them goes."""
+    if not has_emoji(draft.text):
+        return draft, []
+    code = resolve_language(language)
+    said: list[Change] = []
+    if dictionary is not None:
+        found = dictionary.claims(draft.text, code, region_of(language))
+        words = settle((each for each in found if has_emoji(draft.text[each.start : each.end])), len(draft.text))
+        edits = [*edits_of(words)]
+        said += _changes_of(draft, edits, "dictionary")
+        draft = draft.apply(edits)
+    if emoji == "name":
+        edits = [*naming_edits(draft.text, code)]
+        said += _changes_of(draft, edits, "emoji")
+        draft = draft.apply(edits)
+    return draft, sorted(said, key=lambda each: each.start)
+
+
+def _changes_of(draft: Draft, edits: Iterable[Edit], kind: str) -> Iterator[Change]:
+    """Say what edits write, and for what part of the text as given."""
+    for edit in edits:
+        yield Change(draft.source_starts[edit.start], draft.source_ends[edit.end - 1], edit.replacement, kind)
+
+
+def _with_names(claimed: tuple[Change, ...], named: list[Change]) -> tuple[Change, ...]:
+    """Put what is said for emoji among what rules claimed; a name of which a rule read a part is told of once."""
+    if not named:
+        return claimed
+    ends = [name.end for name in named]
+
+    def is_named(each: Change) -> bool:
+        place = bisect_right(ends, each.start)
+        return place < len(named) and named[place].start < each.end
+
+    return tuple(sorted([*(each for each in claimed if not is_named(each)), *named], key=lambda each: each.start))
 
 
 PlaceOf = Callable[[int], int]
@@ -197,14 +231,21 @@ def _claims(
     language: str,
     dictionary: Dictionary | None,
     ssml: SsmlText | None,
+    named: Sequence[Change],
     *,
     with_rules: bool = True,
 ) -> list[Claim]:
     """Settle what is said otherwise, each stretch in its language; `place_of` finds offsets of the source in it."""
+    final = [(place_of(each.start), place_of(each.end)) for each in named if each.kind == "dictionary"]
     claims: list[Claim] = []
     for start, end, tag in _stretches(len(text), place_of, language, ssml):
         written = Written(text[start:end], resolve_language(tag), region_of(tag))
         given = [*dictionary.claims(written.text, written.language, written.region)] if dictionary else []
+        given += (
+            keep(first - start, last - start, "dictionary", Strength.DICTIONARY)
+            for first, last in final
+            if start <= first < last <= end
+        )
         for asked in ssml.asked if ssml else ():
             first, last = place_of(asked.start), place_of(asked.end)
             if start <= first < last <= end:
@@ -253,37 +294,8 @@ def _to_kana(draft: Draft) -> Draft:
 
 def _remove_unspoken(draft: Draft) -> Draft:
     # Emoji first: their variation selectors and joiners tell them from text.
-    draft = draft.apply(_emoji_edits(draft.text))
+    draft = draft.apply(unspoken_edits(draft.text))
     return draft.apply(_invisible_edits(draft.text))
-
-
-def _emoji_edits(text: str) -> Iterator[Edit]:
-    """Remove emoji; leave no space before punctuation, and one where words would grow together.
-
-    A digit on a key stays: it numbers what follows. This is also the place where emoji would be named.
-    """
-    taken = 0
-    for emoji in _EMOJI.finditer(text):
-        start, end = emoji.span()
-        following = text[end : end + 1]
-        if keycaps := _keycaps(emoji.group()):
-            before = "" if start == 0 or text[start - 1].isspace() else " "
-            after = "" if following in ".,!?;:…)" else " "
-            yield Edit(start, end, before + keycaps + after)
-            taken = end
-            continue
-        if following in ".,!?;:…)]}»”" and following:
-            while start > taken and text[start - 1] in " \t":
-                start -= 1
-            yield Edit(start, end)
-        else:
-            yield Edit(start, end, " ")
-        taken = end
-
-
-def _keycaps(emoji: str) -> str:
-    """Give the digits on keys; "" for other emoji."""
-    return " ".join(found.group(1) or "10" for found in _KEYCAP.finditer(emoji))
 
 
 def _invisible_edits(text: str) -> Iterator[Edit]:

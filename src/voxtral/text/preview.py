@@ -15,7 +15,7 @@ from voxtral.text.ssml import is_ssml, read_ssml
 if TYPE_CHECKING:
     from voxtral.text.dictionary import Dictionary
     from voxtral.text.edits import NormalizedText
-    from voxtral.types import Normalize
+    from voxtral.types import Emoji, Normalize
 
 # Digits, and signs that are words to a reader and nothing to the model.
 _LEFT = re.compile(r"(?P<digits>[^\W_]*\d[^\W_]*(?:[.,:/-]\d+)*)|(?P<sign>[%&@#/\\+=<>^~_|*{}°§€$£¥₹→←↑↓×÷±])")
@@ -80,6 +80,7 @@ def normalize_text(
     ssml: bool | None = None,
     in_kana: bool = False,
     max_chars: int = _MAX_CHARS,
+    emoji: Emoji = "off",
 ) -> Preview:
     """Say what would be said for a text, without saying it.
 
@@ -91,6 +92,7 @@ def normalize_text(
         ssml: whether the text is SSML; None: if it begins as that does.
         in_kana: Japanese in kana, for a checkpoint that knows it so.
         max_chars: of a segment, as the checkpoint says.
+        emoji: "name" says their names.
 
     Raises:
         LanguageError: the language is unknown.
@@ -102,7 +104,7 @@ def normalize_text(
     """
     code = resolve_language(language)
     document = read_ssml(text) if ssml or (ssml is None and is_ssml(text)) else None
-    reading = prepare(text, language, normalize, in_kana=in_kana, dictionary=dictionary, ssml=document)
+    reading = prepare(text, language, normalize, in_kana=in_kana, dictionary=dictionary, ssml=document, emoji=emoji)
     spoken, claimed = reading.normalized, reading.claimed
     min_chars = max(1, max_chars // 4)
     origin = Origin(spoken.may_part, spoken.num_written)

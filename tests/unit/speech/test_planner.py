@@ -15,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints import TINY
-from voxtral.errors import DictionaryError, LanguageError, OptionError, SsmlError, TextError, VoiceError
+from voxtral.errors import DeadlineError, DictionaryError, LanguageError, OptionError, SsmlError, TextError, VoiceError
 from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.speech.feed import TextFeed
 from voxtral.speech.plan import SpeechPlan, generation_request
 from voxtral.speech.planner import Planner
+from voxtral.speech.stretches import SegmentsOfFeed
 from voxtral.text.clean import clean
 from voxtral.text.dictionary import dictionary_of
 from voxtral.text.prompt import build_prompt
@@ -398,3 +400,88 @@ def test_capitals_are_small_for_weights_that_cannot_read_them_and_that_is_told(
     # Where nothing was done before, offsets are those of the text as given.
     assert LOUD[segment.text.start : segment.text.end].casefold().strip() == spoken.casefold().strip()
     assert any("capitals" in warning for warning in warnings) == (spoken == SMALL)
+
+
+def feed_of(*pieces: str) -> TextFeed:
+    feed = TextFeed()
+    for piece in pieces:
+        feed.push(piece)
+    feed.close()
+    return feed
+
+
+def plan_feed(request: SpeechRequest, feed: TextFeed, **parts: Any) -> SpeechPlan:
+    planner = Planner(CONFIG, TOKENIZER, VOICES, no_clone)
+    return planner.plan(request, hold_segments=False, warn=parts.get("warnings", []).append, feed=feed)
+
+
+def test_a_text_in_pieces_is_planned_as_it_comes() -> None:
+    text = "Pay $5 to Dr. Lee. He said: \U0001f600 Go at 14:30. Bye"
+    feed = TextFeed()
+    feed.push(text[:25])
+    planned = plan_feed(SpeechRequest("", "en", normalize="auto"), feed)
+    segments = planned.segments
+    first = next(segments)
+    assert (first.offset, first.text.text) == (0, "Pay five dollars to Doctor Lee.")
+    assert isinstance(segments, SegmentsOfFeed)
+    assert not segments.is_ready
+    with pytest.raises(TimeoutError):
+        segments.wait(0)
+    feed.push(text[25:])
+    feed.close()
+    rest = list(segments)
+    assert feed.text == text
+    assert [text[part.offset + part.text.start : part.offset + part.text.end].split()[-1] for part in rest] == [
+        "14:30.",
+        "Bye",
+    ]
+    assert segments.is_ready
+
+
+def test_where_a_text_in_pieces_is_cut_hangs_on_the_text_alone() -> None:
+    text = "Pay $5 now. Come at 14:30. Bye"
+    plans = [plan_feed(SpeechRequest("", seed=1), feed_of(*pieces)) for pieces in ([text], list(text))]
+    one, other = ([(part.offset, part.text) for part in planned.segments] for planned in plans)
+    assert one == other
+    assert plans[0].language == plans[1].language
+
+
+def test_the_language_of_a_text_in_pieces_is_that_of_its_beginning() -> None:
+    planned = plan_feed(
+        SpeechRequest(""), feed_of("Je ne sais pas encore ce que nous allons manger ce soir. ", "Yes. No.")
+    )
+    assert (planned.language.code, planned.language.source) == ("fr", "text")
+
+
+def test_a_remark_on_a_text_in_pieces_is_made_once() -> None:
+    warnings: list[str] = []
+    planned = plan_feed(SpeechRequest("", "en"), feed_of("Привет всем. Привет всем. Привет."), warnings=warnings)
+    assert len(list(planned.segments)) == 3
+    assert len(warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("pieces", "options", "error", "match"),
+    [
+        ([], {}, TextError, "empty"),
+        ([" ", "\n"], {}, TextError, "only whitespace"),
+        (["*", "**"], {"normalize": "auto"}, TextError, "only whitespace"),
+        (["<speak>Hi</speak>"], {}, SsmlError, "one document"),
+        (["Hi."], {"ssml": True}, OptionError, "one document"),
+        (["Hi."], {"text": "Ho."}, TextError, "one text"),
+        (["Hi."], {"speed": 9}, OptionError, "speed"),
+        (["Hi. Now \x07. And"], {}, TextError, "U\\+0007 at offset 8"),
+    ],
+    ids=["nothing", "blank", "silent", "document", "ssml", "both", "option", "control"],
+)
+def test_what_is_wrong_with_a_text_in_pieces_is_said(
+    pieces: list[str], options: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    request = SpeechRequest(options.pop("text", ""), **options)
+    with pytest.raises(error, match=match):
+        list(plan_feed(request, feed_of(*pieces)).segments)
+
+
+def test_a_text_that_does_not_come_in_time_is_too_late() -> None:
+    with pytest.raises(DeadlineError):
+        plan_feed(SpeechRequest("", deadline_s=0.01), TextFeed())

@@ -19,7 +19,8 @@ from voxtral.types import AudioChunk, SegmentCheck
 
 
 def part(start: int, text: str = "one two three four") -> Any:
-    return SimpleNamespace(text=TextSegment(text[start:], start, len(text)), spoken_start=start, prompt=None)
+    place = TextSegment(text[start:], start, len(text))
+    return SimpleNamespace(text=place, spoken_start=start, prompt=None, script=FakeScript(), offset=0)
 
 
 class FakeScript:
@@ -74,7 +75,7 @@ class Stage:
     """Takes end as they are told, one after the other."""
 
     def __init__(self, ends: list[Any], **options: Any) -> None:
-        settings = {"verify": "off", "max_attempts": 3, "hold_segments": False, "script": FakeScript()}
+        settings = {"verify": "off", "max_attempts": 3, "hold_segments": False}
         plan = SimpleNamespace(**(settings | {"alignment": object(), "sample_rate": 24000} | options))
         self.ends = iter(ends)
         self.takes: list[FakeTake] = []

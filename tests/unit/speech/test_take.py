@@ -15,9 +15,7 @@ from voxtral.types import WordTime
 
 @pytest.mark.parametrize("verify", ["off", "report"])
 def test_words_that_were_given_up_are_told_of_in_plain_json(verify: str) -> None:
-    plan = SimpleNamespace(
-        seed=1, timestamps=False, verify=verify, alignment=None, script=None, sample_rate=24000, frame_rate=12.5
-    )
+    plan = SimpleNamespace(seed=1, timestamps=False, verify=verify, alignment=None, sample_rate=24000, frame_rate=12.5)
     segment = SimpleNamespace(text=TextSegment("word", 3, 7), spoken_start=3)
     handle = SimpleNamespace(stop="lost", stats=SimpleNamespace(num_frames=0))
     take = Take(cast(Any, plan), cast(Any, segment), cast(Any, handle), None, number=1)

@@ -28,6 +28,7 @@ _SCRIPTS = (
     "player.js",
     "preparing.js",
     "queue.js",
+    "reading.js",
     "recording.js",
     "server.js",
     "speech.js",

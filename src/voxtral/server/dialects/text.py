@@ -41,7 +41,9 @@ def routes(service: SpeechService) -> APIRouter:
 
         def preview() -> dict[str, Any]:
             language = body.language or guess_language(clean(body.text).text) or "en"
-            found = normalize_text(body.text, language, normalize=level, dictionary=words, ssml=body.ssml or None)
+            found = normalize_text(
+                body.text, language, normalize=level, dictionary=words, ssml=body.ssml or None, emoji=body.emoji
+            )
             return found.to_dict(body.text)
 
         return {**await service.run(preview), "ignored": list(unknown_fields(body))}

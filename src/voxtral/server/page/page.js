@@ -6,6 +6,7 @@ import { $, languageName, setText, showError } from "./dom.js";
 import { History } from "./history.js";
 import { offerFormats, play, replay, stop } from "./output.js";
 import { Queue } from "./queue.js";
+import { Reading } from "./reading.js";
 import { address, hasKey } from "./server.js";
 import { Speech } from "./speech.js";
 import { chooseVoice, languageOfVoice, loadModel, loadVoices, nameOfVoice, showVoices, voiceToHear } from "./voices.js";
@@ -41,6 +42,7 @@ function fillForm({ text, language, voice, seed, speed, normalize, hasClip }) {
   $("speed").value = speed || 1;
   $("normalize").checked = (normalize || usualNormalize) === "auto";
   showCommand();
+  reading.update();
   $("text").focus();
   if (hasClip) showError("This was spoken in the voice of a clip, which was not kept: choose the clip again.");
   else if (!isThere) showError("The voice of this text is not here any more: the default one is chosen.");
@@ -49,6 +51,13 @@ function fillForm({ text, language, voice, seed, speed, normalize, hasClip }) {
 function showLanguage() {
   $("text").lang = $("language").value;
   showVoices();
+}
+
+// How the text would be read, as a request says it: a voice that is chosen brings its language along.
+function howToRead() {
+  const { language, voice, normalize } = readForm();
+  const spoken = language || languageOfVoice(voice);
+  return { normalize: normalize || usualNormalize, ...(spoken && { language: spoken }) };
 }
 
 function showCommand() {
@@ -86,6 +95,7 @@ function remember({ clip, ...order }, speech) {
 
 const history = new History({ use: fillForm, describe });
 const queue = new Queue({ speak, replay, stop, describe });
+const reading = new Reading(howToRead);
 
 // ---- Events ----
 
@@ -96,6 +106,7 @@ $("form").addEventListener("submit", (event) => {
 $("form").addEventListener("input", showCommand);
 $("language").addEventListener("change", showLanguage);
 $("voice").addEventListener("change", () => chooseVoice($("voice").value));
+for (const id of ["language", "voice", "normalize"]) $(id).addEventListener("change", () => reading.update());
 $("preview").addEventListener("click", () => play(Speech.sample(voiceToHear())));
 $("stop").addEventListener("click", () => {
   stop();
@@ -107,6 +118,7 @@ $("queue-add").addEventListener("click", () => {
   $("text").value = "";
   $("text").focus();
   showCommand();
+  reading.update();
 });
 
 document.addEventListener("keydown", (event) => {
@@ -135,13 +147,17 @@ $("copy").addEventListener("click", async () => {
   setTimeout(() => setText("copy", "Copy"), 2000);
 });
 
-$("key-dialog").addEventListener("close", showCommand);
+$("key-dialog").addEventListener("close", () => {
+  showCommand();
+  reading.update();
+});
 
 watchClip(
   (clip) => {
     $("voice").disabled = Boolean(clip);
     chooseVoice($("voice").value);
     showCommand();
+    reading.update();
   },
   async (id) => {
     await loadVoices();
@@ -154,6 +170,7 @@ if (model) {
   usualNormalize = model.normalize;
   $("normalize").checked = usualNormalize === "auto";
   $("normalize").disabled = false;
+  reading.update();
   offerFormats(model.formats);
   offerCloning(model);
   showCommand();
