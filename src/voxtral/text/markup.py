@@ -343,8 +343,8 @@ class _Emphasis:
         before = self._text[start - 1] if start else " "
         after = self._text[end] if end < len(self._text) else " "
         is_inside = before.isalnum() and after.isalnum()
-        # "2**3" and "a*b*c" are arithmetic far more often than emphasis of a part of a word.
-        if is_inside and (end - start == 1 or (before.isdigit() and after.isdigit())):
+        # "n**2" and "a*b*c" are arithmetic far more often than emphasis of a part of a word.
+        if is_inside and (end - start == 1 or before.isdigit() or after.isdigit()):
             return False, False
         left = not after.isspace() and (after.isalnum() or not before.isalnum())
         right = not before.isspace() and (before.isalnum() or not after.isalnum())

@@ -63,7 +63,9 @@ def maths_claims(written: Written) -> Iterator[Claim]:
 
 
 # "√9", "x²", and "2x" as in "2x faster".
-_POWERS = re.compile(r"(?<![\w./,-])(?:√\d{1,15}|(?:\d{1,15}|[a-zA-Z])[²³]|[1-9]\d{0,5}(?:[.,]\d{1,3})?x)(?![\w-])")
+_POWERS = re.compile(
+    r"(?<![\w./,-])(?:√\d{1,15}|(?:\d{1,15}|[a-zA-Z])[²³]|[1-9]\d{0,5}x|[1-9]\d?[.,]\d{1,3}x)(?![\w-])"
+)
 # A letter is a variable where a sign of arithmetic follows.
 _LETTER = re.compile(r"(?<![\w'’])[a-zA-Zα-ω][²³]?[ ]?[+×÷=≠<>≤≥≈±*\-−][ ]?[-−√\w]|√[\w]")
 
@@ -82,6 +84,9 @@ def _is_formula(written: Written, found: re.Match[str]) -> bool:
     letters = re.findall(r"[a-zA-Z]", source.replace("x", "") if re.search(r"\d\s?x\s?\d", source) else source)
     # "A + B" and "C>D" are vitamins and menus as often as sums: letters alone need an equals sign.
     if not re.search(r"\d", source) and "=" not in source:
+        # "o <o <o" is a drawing.
+        if (len(set(letters)) == 1 and len(letters) > 1) or re.search(r"\s[<>]\S|\S[<>]\s", source):
+            return False
         return len(letters) > 0 and all(letter.islower() for letter in letters) and written.has_number_words
     return True
 

@@ -12,7 +12,7 @@ from functools import cache
 from voxtral.text.language_data import Currency
 from voxtral.text.reading.amounts import MINUS, SPACE, Amount, Amounts, glue
 from voxtral.text.reading.claims import Claim, claim
-from voxtral.text.reading.currencies import WORDS, Currencies, currencies_of
+from voxtral.text.reading.currencies import MOSTLY_WORDS, WORDS, Currencies, currencies_of
 from voxtral.text.reading.units import per_noun, units_of
 from voxtral.text.reading.written import Written
 
@@ -61,10 +61,11 @@ def _claim(written: Written, amounts: Amounts, known: Currencies, amount: Amount
         after = None
     if after is not None and after.group("currency") in WORDS and after.group() in WORDS:
         after = None  # "0BSD" is a name.
+    if after is not None and after.group("currency") in MOSTLY_WORDS and not _has_cents(amount):
+        after = None
     if before is not None and len(before.group("currency")) == 1 and before.group("currency").isalpha():
         # "Q50.10" is a price, "Q4" and "F1" are none.
-        has_cents = amount.numerals and len(amount.numerals[-1].fraction or "") == 2
-        before = before if has_cents else None
+        before = before if _has_cents(amount) else None
     if before is None and after is None:
         return None
     end = after.end() if after else number_end
@@ -84,6 +85,10 @@ def _claim(written: Written, amounts: Amounts, known: Currencies, amount: Amount
         if behind:
             words, end = f"{words} {behind}", per.end()
     return claim(begin, end, words, "money")
+
+
+def _has_cents(amount: Amount) -> bool:
+    return bool(amount.numerals) and len(amount.numerals[-1].fraction or "") == 2
 
 
 def _plain_sign(sign: str | None) -> str:

@@ -168,4 +168,14 @@ def german_ending(far: str, near: str, following: str, ordinals: PointOrdinals) 
         return "n"
     if near in ordinals.articles:
         return ""
-    return "r" if following.lower() in ordinals.months else None
+    noun = following.lower()
+    if noun in ordinals.months:
+        return "r"
+    # Nothing before it: "1. Kapitel" is "erstes Kapitel", "in 2. Auflage" "in zweiter Auflage".
+    if near and near not in ordinals.prepositions:
+        return None
+    if noun in ordinals.feminine:
+        return "r" if near else ""
+    if near:
+        return "m" if noun in ordinals.masculine | ordinals.neuter else None
+    return "r" if noun in ordinals.masculine else "s" if noun in ordinals.neuter else None

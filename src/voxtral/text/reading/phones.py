@@ -336,7 +336,8 @@ class _Phones:
     def _japanese_cue(self, before: str, after: str) -> _Cue:
         near = before[-14:]
         for code in self._words.codes:
-            if code in near:
+            # "Pin-Priority が 990" and 「コードページ 850」 are other words.
+            if _JAPANESE_LINK.fullmatch(near.rpartition(code)[2]) and code in near:
                 return _Cue(is_label=True, is_code=True, is_marked=True)
         is_phone = any(cue in near or cue in after[:24].casefold() for cue in self._words.cues)
         is_label = any(label in near for label in self._words.labels)
@@ -397,6 +398,8 @@ class _Phones:
         # Such a name is a word, however short.
         return letters if len(letters) > 1 else say_word(self._written, letters)
 
+
+_JAPANESE_LINK = re.compile(r"(?:番号|コード|ナンバー|は|が|の|を|で|:|：|「|『|（|\(|No\.?|[ \u3000#＃、])*")
 
 # Codes that a word after them does not make a quantity.
 _SHORT_CODES = frozenset(

@@ -71,6 +71,11 @@ _YEAR = re.compile(rf"(?P<year>\d{{4}})(?:(?P<dash>{GAP}?[-–—/]{GAP}?)(?:(?P
 _SHORT_YEAR = re.compile(r"['’](?P<year>\d{2})(?![\w'’])")
 
 
+def _stops(text: str, end: int) -> bool:
+    """Tell whether a mark or the end of the text follows, so that nothing is counted."""
+    return text[end : end + 1] in ("", ",", "।", ")", "?", "!", ";")
+
+
 class _Finder:
     """Finds the years of one text."""
 
@@ -200,7 +205,7 @@ class _Finder:
             return self._written.speller.cardinal(year) if has_years else None
         is_weak = is_adjacent and near in self._words.weak_cues
         is_usual = self._written.grammar.years is not None and year in self._written.grammar.years
-        is_recent = 1900 <= year <= 2099
+        is_recent = 1900 <= year <= 2099 or (bool(self._words.hundreds) and year > _FIRST and _stops(self._text, end))
         is_lone = year <= self._words.last and stands_alone(self._text, start, end)
         if is_weak or is_lone or (is_recent and not is_usual):
             return year_words(self._written, year)

@@ -13,6 +13,7 @@ class NounWords:
 
     feminine: str = ""
     masculine: str = ""
+    neuter: str = ""
     names_numbers: WordSet = frozenset()
     counted: str = ""
     before_years: WordSet = frozenset()
