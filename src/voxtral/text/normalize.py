@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -49,7 +49,8 @@ _EMOJI = re.compile(rf"{_EMOJI_PART}(?:[ \t]*{_EMOJI_PART})*")
 
 _KEYCAP = re.compile("([0-9])\ufe0f?\u20e3|\U0001f51f")
 
-_SPACE = re.compile(r"\s+")
+# A single space between words is left, unless it begins or ends the text.
+_SPACE = re.compile(r"\s{2,}|[^\S ]|\A | \Z")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 
@@ -308,21 +309,30 @@ def _space_edits(text: str) -> Iterator[Edit]:
 
 def _runs(starts: array[int], ends: array[int]) -> Iterator[Run]:
     """Compress the sources of all characters."""
-    begin = 0
-    is_verbatim = False
-    for position, (start, end) in enumerate(zip(starts, ends, strict=True)):
+    position, length = 0, len(starts)
+    while position < length:
+        start, end = starts[position], ends[position]
+        following = position + 1
         # The first character of a replacement is no character of the source.
-        is_single = end == start + 1 and (position + 1 == len(starts) or starts[position + 1] > start)
-        if position > begin:
-            if is_verbatim and is_single and start == starts[position - 1] + 1:
-                continue
-            if not is_verbatim and start == starts[begin] and end == ends[begin]:
-                continue
-            # A run of one character may still turn out to be the first of a replacement.
-            if position == begin + 1 and start == starts[begin] and end == ends[begin]:
-                is_verbatim = False
-                continue
-            yield Run(begin, starts[begin], ends[position - 1], is_verbatim)
-        begin, is_verbatim = position, is_single
-    if starts:
-        yield Run(begin, starts[begin], ends[-1], is_verbatim)
+        if end == start + 1 and (following == length or starts[following] > start):
+            size = 16
+            while following < length:
+                stop = min(following + size, length)
+                if _goes_on(starts, ends, following, stop, start + following - position):
+                    following, size = stop, min(2 * size, 4096)
+                elif size > 1:
+                    size = max(1, size // 4)
+                else:
+                    break
+            yield Run(position, start, end + following - position - 1, True)
+        else:
+            following = min(bisect_right(starts, start, following), bisect_right(ends, end, following))
+            yield Run(position, start, end, False)
+        position = following
+
+
+def _goes_on(starts: array[int], ends: array[int], begin: int, stop: int, source: int) -> bool:
+    """Tell whether characters are those of the source from an offset on, one by one."""
+    wanted = array("I", range(source, source + stop - begin + 1))
+    is_apart = stop == len(starts) or starts[stop] > wanted[-2]
+    return is_apart and starts[begin:stop] == wanted[:-1] and ends[begin:stop] == wanted[1:]

@@ -59,6 +59,7 @@ def _day_first_pattern(language: str) -> re.Pattern[str]:
     suffix, joints, links, _ = _pieces(language)
     return re.compile(
         rf"""
+        (?=\d{{1,2}}[\W\d]{{0,16}}+[^\W\d_])
         (?P<day>\d{{1,2}})(?P<suffix>{suffix})?
         (?:(?P<joint2>{joints})(?P<day2>\d{{1,2}})(?P<suffix2>{suffix})?)?
         (?:(?P<joint3>{joints})(?P<day3>\d{{1,2}})(?P<suffix3>{suffix})?)?

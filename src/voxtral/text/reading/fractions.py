@@ -25,7 +25,7 @@ def fraction_claims(written: Written) -> Iterator[Claim]:
     if written.data.fractions is None:
         return
     amounts, fixed = Amounts(written), written.data.fractions.fixed
-    for start in written.number_starts:
+    for start in written.joined_starts:
         for amount in amounts.at(start):
             if amount.fraction is None:
                 continue

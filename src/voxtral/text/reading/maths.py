@@ -72,7 +72,7 @@ _LETTER = re.compile(r"(?<![\w'’])[a-zA-Zα-ω][²³]?[ ]?[+×÷=≠<>≤≥�
 
 def _places(written: Written) -> Iterator[int]:
     letters = (found.start() for found in _LETTER.finditer(written.text))
-    yield from merge(written.number_starts, letters)
+    yield from merge(written.joined_starts, letters)
 
 
 def _is_formula(written: Written, found: re.Match[str]) -> bool:

@@ -51,7 +51,7 @@ def measure_claims(written: Written) -> Iterator[Claim]:
 
 def _claims(written: Written) -> Iterator[Claim]:
     amounts, units, after = Amounts(written), units_of(written.language), _after(written.language)
-    for start in written.number_starts:
+    for start in written.joined_starts:
         if not _is_free(written, start):
             continue
         for amount in amounts.at(start):
@@ -90,7 +90,7 @@ def _durations(written: Written) -> Iterator[Claim]:
     if not written.has_number_words:
         return
     amounts, units = Amounts(written), units_of(written.language)
-    for start in written.number_starts:
+    for start in written.joined_starts:
         found = _DURATION.match(written.text, start) if _is_free(written, start) else None
         if found is None:
             continue
@@ -172,7 +172,7 @@ def _say(written: Written, amounts: Amounts, amount: Amount, units: Units, found
         return None
     is_adjective = found.group("gap") == "-"
     one = unit.form("one").partition("{0} ")[2]
-    if written.language == "ar" and len(symbol) > 2 and symbol[0] > "\u05ff" and "/" not in symbol:
+    if written.language == "ar" and len(symbol) > 2 and any(symbol in form for form in unit.forms.values()):
         # A noun in full has its form already: "360 يومًا"; one and two are said by it.
         is_counted = amounts.category(amount) not in {"one", "two"} and len(amount.numerals) == 1 and not amount.scale
         words = amounts.say(amount, is_feminine=unit.is_feminine) if is_counted else None

@@ -56,7 +56,7 @@ def number_claims(written: Written) -> Iterator[Claim]:
 def _scaled_claims(written: Written) -> Iterator[Claim]:
     """Claim numbers with a scale: "5 Mio. Einwohner", "1 Million"."""
     amounts = Amounts(written)
-    for start in written.number_starts:
+    for start in written.joined_starts:
         amount = next(iter(amounts.at(start)), None)
         if amount is None or not amount.scale or amount.is_code or not written.begins_apart(amount.start):
             continue
@@ -93,14 +93,36 @@ class _Finder:
         self._language = written.language
         self._speller = written.speller
         self._grammar = written.grammar
+        # What is said for digits that nothing stands beside, by the digits.
+        self._bare: dict[str, str | None] = {}
 
     def claims(self) -> Iterator[Claim]:
         """Claim each number that is understood."""
+        taken, bare = self._written.taken, self._bare
         for token in _TOKEN.finditer(self._text):
+            start, end = token.span()
+            if taken.find(1, start, end) >= 0:
+                continue
+            chain = token.group()
+            if self._is_bare(chain, start, end):
+                if chain not in bare:
+                    edit = self._spell(token)
+                    bare[chain] = None if edit is None else edit.replacement
+                if (words := bare[chain]) is not None:
+                    yield Claim(start, end, (Edit(start, end, words),), "number", Strength.NUMBER)
+                continue
             edit = None if token.lastgroup == "skip" else self._spell(token)
             if edit is not None:
                 edits = tuple(self._in_pieces(token, edit))
                 yield Claim(edit.start, edit.end, edits, "number", Strength.NUMBER)
+
+    def _is_bare(self, chain: str, start: int, end: int) -> bool:
+        """Tell whether digits have other numbers or line ends on both sides: what is said depends on them alone."""
+        if len(chain) > MAX_DIGITS or not chain.isdecimal():
+            return False
+        before, after = self._text[max(0, start - 2) : start], self._text[end : end + 2]
+        begins = not before or before[-1] == "\n" or (before[-1] == " " and before[0].isdecimal())
+        return begins and (not after or after[0] == "\n" or (after[0] == " " and after[1:].isdecimal()))
 
     def _in_pieces(self, token: re.Match[str], edit: Edit) -> Iterator[Edit]:
         """Make an edit of each digit, or number of a list, where there are many: the text may be cut between them."""

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from voxtral.text.language_data import Grammar, load_language
 from voxtral.text.spelling import MAX_DIGITS, MAX_GROUPED_DIGITS
@@ -32,8 +33,7 @@ _ADDRESS = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
 _GROUP_MARKS = re.compile(rf"(?<=\d)[{NO_BREAK} ](?=\d)")
 
 
-@dataclass(frozen=True)
-class Numeral:
+class Numeral(NamedTuple):
     """A number as it was written: its ASCII digits and the separator between them; `whole` is "" for ".5"."""
 
     whole: str

@@ -29,7 +29,9 @@ def ordinal_claims(written: Written) -> Iterator[Claim]:
     words = written.data.ordinals or OrdinalWords()
     points = written.grammar.ordinals_with_point
     pattern = _pattern(written.language, written.region)
-    for start in written.number_starts:
+    # Elsewhere a number alone is no ordinal.
+    starts = written.number_starts if points or words.after else written.joined_starts
+    for start in starts:
         found = pattern.match(written.text, start)
         if found is None or not _begins(written, start):
             continue

@@ -23,7 +23,7 @@ def percent_claims(written: Written) -> Iterator[Claim]:
 
 def _claims(written: Written) -> Iterator[Claim]:
     amounts = Amounts(written)
-    for start in written.number_starts:
+    for start in written.priced_starts if written.language == "ar" else written.joined_starts:
         if not written.begins_apart(start):
             continue
         for amount in amounts.at(start):
