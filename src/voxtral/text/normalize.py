@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from voxtral.text.clean import DRAWN_BLANKS, JOINERS, LINE_ENDS, UNSEEN, clean_unless_off, kept_joiner, unify
 from voxtral.text.dictionary import Dictionary
-from voxtral.text.edits import Draft, Edit, NormalizedText, Run, rewrite
+from voxtral.text.edits import Draft, Edit, NormalizedText, Run, join_drafts, rewrite
 from voxtral.text.language import region_of, resolve_language
 from voxtral.text.markup import strip_markup
 from voxtral.text.reading.claims import Claim, Strength, claim, edits_of, settle
@@ -51,6 +51,13 @@ _KEYCAP = re.compile("([0-9])\ufe0f?\u20e3|\U0001f51f")
 
 # A single space between words is left, unless it begins or ends the text.
 _SPACE = re.compile(r"\s{2,}|[^\S ]|\A | \Z")
+# What rules may still read in a text that was read: digits, signs, and points inside of words.
+_SIGN_LEFT = r"[\d²³½⅓⅔¼¾&@#%/*+=<>°§$€£¥₹|_~^№×÷±≥≤™®]|\w[-–—.:]\w"
+_LEFT = re.compile(_SIGN_LEFT)
+# Beside what was changed also abbreviations, initials and Roman numerals.
+_LEFT_BESIDE = re.compile(rf"{_SIGN_LEFT}|[^\s\d.]\.|\b[A-ZÀ-Þ]")
+# Each reading leaves less than the one before; two are enough for all but made-up texts.
+_MOST_READINGS = 4
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 
@@ -135,16 +142,80 @@ def read(
     else:
         draft = unify(_remove_unspoken(ssml.words))
     claims = _claims(draft.text, partial(bisect_left, draft.source_starts), language, dictionary, ssml)
-    claimed = tuple(
+    claimed = _changes_of(draft, claims)
+    draft = draft.apply(edits_of(claims))
+    draft = draft.apply(_space_edits(draft.text))
+    if ssml is None and all(each.strength > Strength.DICTIONARY for each in claims):
+        draft, claimed = _read_again(draft, claimed, code, region_of(language))
+    if in_kana:
+        draft = _to_kana(draft)
+        draft = draft.apply(_space_edits(draft.text))
+    return Reading(as_normalized(draft), tuple(claimed))
+
+
+def _changes_of(draft: Draft, claims: list[Claim]) -> list[Change]:
+    """Say what claims say in places of the text as given."""
+    return [
         Change(draft.source_starts[each.start], draft.source_ends[each.end - 1], each.spoken(draft.text), each.kind)
         for each in claims
         if each.edits
-    )
-    draft = draft.apply(edits_of(claims))
-    if in_kana:
-        draft = _to_kana(draft)
-    draft = draft.apply(_space_edits(draft.text))
-    return Reading(as_normalized(draft), claimed)
+    ]
+
+
+def _read_again(draft: Draft, claimed: list[Change], language: str, region: str) -> tuple[Draft, list[Change]]:
+    """Read paragraphs in which something is left, until nothing changes.
+
+    What is said for one thing sets its neighbours free, as in "No.5:30", and lines that were joined are read otherwise
+    than lines alone. A text for speech that is read once more must stay as it is.
+    """
+    for _ in range(_MOST_READINGS):
+        parts: list[Draft] = []
+        has_changed = False
+        for start, end in _paragraphs(draft.text):
+            part = draft[start:end]
+            is_changed = part.text != "" and _has_change(claimed, part.source_starts[0], part.source_ends[-1])
+            may_go_on = (_LEFT_BESIDE if is_changed else _LEFT).search(part.text)
+            claims = find_claims(Written(part.text, language, region)) if may_go_on else []
+            said = part.apply(edits_of(claims))
+            if said.text != part.text:
+                claimed = _merged(claimed, _changes_of(part, claims))
+                has_changed = True
+            parts.append(said)
+        if not has_changed:
+            break
+        draft = join_drafts(parts)
+        draft = draft.apply(_space_edits(draft.text))
+    return draft, claimed
+
+
+def _has_change(claimed: list[Change], start: int, end: int) -> bool:
+    """Tell whether one of some changes, which are in order, lies in a span of the source."""
+    place = bisect_left(claimed, start, key=lambda change: change.end)
+    return place < len(claimed) and claimed[place].start < end
+
+
+def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
+    """Cut a text at its blank lines, which go with the paragraph before them."""
+    start = 0
+    while start < len(text):
+        found = text.find("\n\n", start)
+        end = len(text) if found < 0 else found + 2
+        yield start, end
+        start = end
+
+
+def _merged(first: list[Change], later: list[Change]) -> list[Change]:
+    """Put later changes in place of the earlier ones that they cover or touch."""
+    merged: list[Change] = []
+    left = list(reversed(first))
+    for change in later:
+        start, end = change.start, change.end
+        while left and left[-1].end <= start:
+            merged.append(left.pop())
+        while left and left[-1].start < end:
+            start, end = min(start, left[-1].start), max(end, left.pop().end)
+        merged.append(Change(start, end, change.spoken, change.kind))
+    return [*merged, *reversed(left)]
 
 
 def prepare(
@@ -316,7 +387,7 @@ def _runs(starts: array[int], ends: array[int]) -> Iterator[Run]:
         # The first character of a replacement is no character of the source.
         if end == start + 1 and (following == length or starts[following] > start):
             size = 16
-            while following < length:
+            while following < length and ends[following] == start + following - position + 1:
                 stop = min(following + size, length)
                 if _goes_on(starts, ends, following, stop, start + following - position):
                     following, size = stop, min(2 * size, 4096)
