@@ -168,33 +168,50 @@ def _one_line_edits(line: str, offset: int, kind: str, next_kind: str, after_num
     if kind == "rule":
         yield Edit(offset, offset + len(line))
         return
-    if kind == "heading":
-        start = _match_end(_HEADING, line, start)
-    elif kind == "bullet":
-        # An item in an item, "- - x".
-        while (following := _match_end(_BULLET, line, start)) > start:
-            start = following
-    if kind in {"heading", "bullet"} and line.startswith("|", start):
-        start = _match_end(_PIPES, line, start)
+    start = _content_start(line, start, kind)
+    trailing = _TRAILING_PIPE.search(line, start, end) if kind in {"text", "heading"} else None
     if start and line[:start].strip():
         yield Edit(offset, offset + start)
     if kind == "heading":
         tail = _HEADING_TAIL.search(line, start)
-        yield Edit(offset + (tail.start() if tail else end), offset + len(line), "\n" if next_kind else "")
+        yield Edit(
+            offset + (tail.start() if tail else trailing.start() if trailing else end),
+            offset + len(line),
+            "\n" if next_kind else "",
+        )
     elif kind in {"bullet", "ordered"}:
-        if number := _ORDERED.match(line, start) if kind == "ordered" else None:
-            # "see step 2": the number is content. In German its point would make an ordinal of it.
-            start = _match_end(_PIPES, line, number.end())
-            yield Edit(offset + number.start(1), offset + start, after_number + " ")
-        if kind == "ordered" and _has_titles(line[start:end]):
-            yield from _pipe_edits(line, offset, start, end)
+        yield from _item_edits(line, offset, start, end, after_number if kind == "ordered" else "")
         yield from _separator(line, offset, ",", next_kind in {"bullet", "ordered"})
     elif kind == "row":
         yield from _row_edits(line, offset, start, next_kind == "row")
-    elif kind == "cells" or _has_titles(line[start:end]):
+    elif kind == "cells" or ("|" in line and trailing is None and _has_titles(line[start:end])):
         yield from _pipe_edits(line, offset, start, end)
-    elif kind == "text" and (trailing := _TRAILING_PIPE.search(line, start, end)):
+    elif trailing is not None:
         yield Edit(offset + trailing.start(), offset + end)
+
+
+def _content_start(line: str, start: int, kind: str) -> int:
+    """Find where the words of a line begin, after the signs of a heading or of items in items."""
+    if kind == "heading":
+        start = _match_end(_HEADING, line, start)
+    elif kind == "bullet":
+        while (following := _match_end(_BULLET, line, start)) > start:
+            start = following
+    return _match_end(_PIPES, line, start) if kind in {"heading", "bullet"} else start
+
+
+def _item_edits(line: str, offset: int, start: int, end: int, after_number: str) -> Iterator[Edit]:
+    """Write the mark behind the number of an item, and commas for pipes between titles.
+
+    "See step 2": the number is content. In German its point would make an ordinal of it.
+    """
+    number = _ORDERED.match(line, start) if after_number else None
+    if number is None:
+        return
+    start = _match_end(_PIPES, line, number.end())
+    yield Edit(offset + number.start(1), offset + start, after_number + " ")
+    if _has_titles(line[start:end]):
+        yield from _pipe_edits(line, offset, start, end)
 
 
 def _pipe_edits(line: str, offset: int, start: int, end: int) -> Iterator[Edit]:

@@ -81,7 +81,7 @@ ELSEWHERE = (
     *("@home", "#tag", "<b>x</b>", "**x**", "`5`", "😀", "1️⃣", "C++", "R&D", "AT&T", "™", "→", "~5", "≥ 3", "<3", "a/b"),
 )
 WORDS = {
-    "en": "Mr. Dr. etc. e.g. p.m. a.m. No. St. Jan. May 3rd Monday version Tue. page the and in Room Chapter BC o'clock",
+    "en": "Mr. Dr. etc. e.g. p.m. a.m. No. St. Jan. May 3rd Monday version Tue. page the and in Room BC o'clock",
     "de": "Dr. z. B. usw. Nr. Str. Hauptstr. 3. Mai v. Chr. Uhr am den Mo. Abs. S. Doktor Jan. der Kapitel ca. bis Jh.",
     "fr": "M. Mme etc. p. ex. n° 1er av. J.-C. 14h30 h le mai de siècle XIVe chap. art. lundi et en l'art. Mlle bd",
     "es": "Sr. Dra. etc. p. ej. n.º 1.º a. C. a.C. d.C. las el mayo de siglo pág. art. lunes y en Ud. EE. UU. h",

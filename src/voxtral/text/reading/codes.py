@@ -206,6 +206,8 @@ class _Reader:
         word = self._text[start : place - 1] if place > start else ""
         is_joined = place > start and self._text[place - 1] in "-\u2010\u2011"
         is_word = word[1:].islower() and word.isalpha()
+        if plain and start < place and self._text[start:place] in {"FY", "CY"} and self._written.has_number_words:
+            return _FIRST_YEAR <= int(plain) <= _LAST_YEAR
         return is_joined and is_word and self._written.has_number_words and _FIRST_YEAR <= int(plain) <= _LAST_YEAR
 
     def _german_word(self, digits: str, ending: str) -> str:

@@ -38,11 +38,13 @@ _USUAL_PARTS = frozenset((24, 25, 30, 32, 36, 40, 48, 50, 60, 64, 75, 80, 90, 12
 
 
 def is_usual_fraction(numerator: int, denominator: int) -> bool:
-    """Tell whether two numbers are a fraction that somebody would say: "7/16" and "1/250", but not "40/128".
+    """Tell whether two numbers are a fraction that somebody would say: "7/16" and "1/250", but not "40/128" and "5/5".
 
     >>> is_usual_fraction(7, 16), is_usual_fraction(1, 250), is_usual_fraction(40, 128), is_usual_fraction(97, 2000)
     (True, True, False, False)
     """
+    if numerator == denominator:
+        return False
     if denominator <= 20 or numerator == 1:
         return True
     is_round = str(denominator).strip("0") == "1"

@@ -13,6 +13,7 @@ from voxtral.text.reading.amounts import Amount, Amounts
 from voxtral.text.reading.calendar_words import stands_alone
 from voxtral.text.reading.claims import Claim, Strength, claim
 from voxtral.text.reading.fraction_words import is_usual_fraction
+from voxtral.text.reading.numerals import NO_BREAK
 from voxtral.text.reading.spelled import say_number
 from voxtral.text.reading.written import Written
 
@@ -93,10 +94,15 @@ def _pair(written: Written, amount: Amount, start: int, end: int) -> Claim | Non
     return Claim(start, end, edits, "pair", Strength.COMPOSED)
 
 
+_THOUSANDS_AFTER = re.compile(rf"[ {NO_BREAK}]\d{{3}}(?!\d)")
+
+
 def _is_free(written: Written, amount: Amount, end: int) -> bool:
     before = written.text[amount.start - 1 : amount.start] if amount.start else ""
     if before in {"/", ".", ",", ":", "-", "–", "=", "^", "_", "$"} or not written.begins_apart(amount.start):
         return False
+    if _THOUSANDS_AFTER.match(written.text, end):
+        return False  # "1/25 000" is a scale.
     return written.ends_apart(end) and written.text[end : end + 1] not in {"/", "%"}
 
 

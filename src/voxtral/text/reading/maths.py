@@ -18,7 +18,7 @@ from voxtral.text.reading.written import Written
 from voxtral.text.tables.maths import MathsWords
 
 # Between numbers or letters these are arithmetic for themselves; the others need one of these beside them.
-_SURE = "+×÷=≠<>≤≥≈±*"
+_SURE = "+×÷=≠<>≤≥≈±*^"
 _WORDS_AROUND = re.compile(r"[^\W\d_]+")
 
 
@@ -27,7 +27,7 @@ def _pattern(language: str, region: str) -> re.Pattern[str]:
     number = numerals_of(language, region).pattern
     operand = rf"√?(?:(?<!\w){number}[a-zA-Zα-ω]?|(?<![\w'’])[a-zA-Zα-ωπ])[²³]?(?!\w)"
     # "12:30" is a time, "6 : 2" a division.
-    operator = rf"(?:{SPACE}?[+\-−–×÷=≠<>≤≥≈±*/^xX]{SPACE}?|{SPACE}:{SPACE})[-−]?"
+    operator = rf"(?:{SPACE}?[+\-−–×÷=≠<>≤≥≈±*/^xX]{SPACE}?|{SPACE}:{SPACE}|:(?=\d{{1,9}}{SPACE}?=))[-−]?"
     # A formula begins with a digit, a root or a letter that stands alone.
     return re.compile(rf"(?<![\w./:@#$&,;=%\\-]){operand}(?:{operator}{operand}){{1,12}}(?![\w²³])")
 
@@ -143,7 +143,7 @@ def _comparisons(written: Written) -> Iterator[Claim]:
 
 # Scores ---------------------------------------------------------------------------------------------
 
-_SCORE = re.compile(r"(\d{1,3})(?: ?([-–:]) ?)(\d{1,3})(?![\w:/.,–-]?\d)(?!\w|:\d|%)")
+_SCORE = re.compile(r"(\d{1,3})(?: ?([-–:]) ?)(\d{1,3})(?![\w:/.,–-]?\d)(?!\w|:\d|%| ?=)")
 
 
 def _scores(written: Written, words: MathsWords) -> Iterator[Claim]:
@@ -178,6 +178,7 @@ def _is_code(digits: str) -> bool:
 
 def _has_cue(text: str, start: int, end: int, cues: frozenset[str]) -> bool:
     """Tell whether one of the three words before or the next behind speaks of a game."""
-    before = _WORDS_AROUND.findall(text[max(0, start - 40) : start])[-3:]
+    # Only in the same part of the sentence.
+    before = _WORDS_AROUND.findall(re.split(r"[.;!?؛]", text[max(0, start - 40) : start])[-1])[-3:]
     after = _WORDS_AROUND.findall(text[end : end + 20])[:1]
     return any(word.lower() in cues for word in (*before, *after))

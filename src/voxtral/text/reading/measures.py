@@ -226,7 +226,7 @@ def say_with_unit(written: Written, amounts: Amounts, amount: Amount, unit: Unit
     """Say a quantity and its unit in the form that fits."""
     if (half := _half(written, amounts, amount, unit)) is not None:
         return half
-    words = amounts.say(amount, is_feminine=unit.is_feminine)
+    words = _german_half(written, amount, unit) or amounts.say(amount, is_feminine=unit.is_feminine)
     if words is None:
         return None
     category = amounts.category(amount)
@@ -258,6 +258,18 @@ def _half(written: Written, amounts: Amounts, amount: Amount, unit: Unit) -> str
     whole = Amount(amount.start, amount.end, "", amount.numerals)
     counted = say_with_unit(written, amounts, whole, unit)
     return f"{sign}{counted}{words.link}{halves.feminine_after if unit.is_feminine else halves.after}"
+
+
+def _german_half(written: Written, amount: Amount, unit: Unit) -> str | None:
+    """Say a half before a German unit: "ein halber Liter", "eine halbe Stunde"."""
+    nouns = written.data.nouns
+    if written.language != "de" or nouns is None or amount.fraction != (1, 2) or amount.numerals or amount.scale:
+        return None
+    noun = unit.form("one").replace("{0}", "").strip().lower()
+    if unit.is_feminine:
+        return "eine halbe"
+    is_masculine = re.search(nouns.masculine, noun) is not None
+    return "ein halber" if is_masculine else "ein halbes" if re.search(nouns.neuter, noun) else None
 
 
 def _elide(written: Written, said: str, noun: str) -> str:

@@ -200,6 +200,8 @@ class _Finder:
             return before in "([{«“„\"'‘:;,|—" or (before in "–—" and far.isspace())
         if before in "'’#@§№©":
             return far.isspace()
+        if start and self._written.is_prefix(start - 1):
+            return True
         return not (before.isalnum() or before in "_./\\&=^*×+$" or unicodedata.category(before) in _BOUND)
 
     def _is_free_after(self, end: int) -> bool:
@@ -278,6 +280,8 @@ class _Finder:
         is_feminine = re.search(nouns.feminine, found.group(1).lower()) is not None
         if before.lower() in {"mit", "von", "bei", "aus", "nach", "seit", "zu"}:
             return "einer" if is_feminine else "einem"
+        if before.lower() in nouns.before_objects and re.search(nouns.masculine, found.group(1).lower()):
+            return "einen"
         return "eine" if is_feminine else "ein"
 
     def _agreeing(self, number: Numeral, words: str, start: int, noun: str) -> str | None:

@@ -110,7 +110,8 @@ def numerals_of(language: str, region: str = "") -> Numerals:
     grammar = load_language(language).numbers
     has_point = grammar is None or grammar.has_decimal_point or (language == "es" and region in _SPANISH_WITH_POINT)
     group, point = (",", ".") if has_point else (".", ",")
-    grouped = rf"\d{{1,3}}(?:[{group}'’٬]\d{{2,3}})+(?!\d|[{group}]\d)(?:[{point}٫]\d+)?"
+    swiss = r"\d{1,3}(?:['’]\d{3})+(?!\d)(?:[.,]\d+)?"
+    grouped = rf"{swiss}|\d{{1,3}}(?:[{group}'’٬]\d{{2,3}})+(?!\d|[{group}]\d)(?:[{point}٫]\d+)?"
     return Numerals(rf"(?:{SPACED}|{grouped}|\d+(?:[.,٫]\d+)?)", grammar, has_point, language == "ar")
 
 

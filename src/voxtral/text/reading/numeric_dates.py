@@ -165,7 +165,9 @@ class _Finder:
                 is_cued and self._written.word_after(found.end()) not in self._words.links and not int(a) < int(b) <= 4
             )
         if mark == "-":
-            return is_cued or (is_alone and has_zeros and self._words.lone_hyphens)
+            # "Sat 10-4" are hours.
+            is_weekday = self._parts.is_weekday(self._near(found.start()))
+            return (is_cued and (has_zeros or not is_weekday)) or (is_alone and has_zeros and self._words.lone_hyphens)
         if self._has_point(found) and (is_cued or day > LAST_MONTH or has_zeros):
             # "14.3. Wie geht das?" on a line of its own is the number of a section.
             return is_cued or not _HEADING.match(self._text, found.end()) or not self._begins_line(found.start())

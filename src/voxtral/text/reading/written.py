@@ -119,7 +119,17 @@ class Written:
         if start == 0:
             return True
         before = self.text[start - 1]
+        if self.is_prefix(start - 1):
+            return True
         return not (self.ties(before) or before in "_@#\\" or unicodedata.category(before) in _BOUND)
+
+    def is_prefix(self, place: int) -> bool:
+        """Tell whether a letter is an Arabic word that is written without a space, "and" or "with": "و3 أقلام"."""
+        if self.language != "ar" or self.text[place] not in "وبلفك":
+            return False
+        return place == 0 or not (
+            self.text[place - 1].isalnum() or unicodedata.category(self.text[place - 1]) in _BOUND
+        )
 
     def ends_apart(self, end: int) -> bool:
         """Tell whether nothing after an offset belongs to what ends there."""

@@ -15,5 +15,6 @@ class NounWords:
     masculine: str = ""
     neuter: str = ""
     names_numbers: WordSet = frozenset()
+    before_objects: WordSet = frozenset()
     counted: str = ""
     before_years: WordSet = frozenset()
