@@ -97,13 +97,13 @@ def _is_in(text: str, language: str) -> bool:
     return guess_language(text) in {language, None}
 
 
-def sample(paths: list[Path], language: str, max_chars: int) -> list[str]:
+def sample(paths: list[Path], language: str, max_chars: int, seed: int) -> list[str]:
     """Take an equal share of each path, at random but the same each time; what one lacks, the next may give."""
     taken: list[str] = []
     found = [list(paragraphs(path, language)) for path in paths]
     left, num_left = max_chars, len(found)
     for texts in sorted(found, key=lambda texts: sum(map(len, texts))):
-        random.Random(1).shuffle(texts)
+        random.Random(seed).shuffle(texts)
         share = left / num_left
         for text in texts:
             if share <= 0:
@@ -173,9 +173,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--verdicts", type=Path, help="a JSON file of what is wrong")
     parser.add_argument("--max-chars", type=int, default=250_000, help="take no more of the texts")
+    parser.add_argument("--seed", type=int, default=1, help="another one takes other paragraphs")
     arguments = parser.parse_args()
     verdicts = json.loads(arguments.verdicts.read_text(encoding="utf-8")) if arguments.verdicts else {}
-    texts = sample(arguments.paths, arguments.language, arguments.max_chars)
+    texts = sample(arguments.paths, arguments.language, arguments.max_chars, arguments.seed)
     found = report(arguments.language, texts, verdicts.get(arguments.language, []))
     rows = found.pop("rows")
     for kind, of_kind in rows.items():

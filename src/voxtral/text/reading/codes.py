@@ -45,7 +45,7 @@ _DECADE = re.compile(r"\d0s(?![^\W_])")
 _DATE = re.compile(r"\d{1,2}/\d{1,2}/(?:\d{2}|\d{4})|\d{4}/\d{1,2}/\d{1,2}")
 _GERMAN_WORD = re.compile(r"(\d{1,4})(er[ns]?|fach|mal|[a-zäöüß]{4,20})")
 _LESS = re.compile(r"([nN])[-\u2010\u2011]([1-9])")
-_ITALIAN_WORD = re.compile(r"(\d{1,4})(esim[oaie]|enn[ei]|ennal[ei])")
+_ITALIAN_WORD = re.compile(r"(\d{1,4})(esim[oaie]|enn[ei]|ennal[ei]|mila)")
 _DUTCH_WORD = re.compile(r"([A-Z]{0,3})(\d{1,3})(tjes?)")
 _FIRST_YEAR, _LAST_YEAR = 1100, 2099
 _DOLLARS = re.compile(r"(?<=[a-z])\$+(?![\d.,])|(?<![\w$.,])\$+(?=[a-zA-Z]{2})")
@@ -168,6 +168,8 @@ class _Reader:
             value, ending = int(to_ascii(word.group(1))), word.group(2)
             if ending.startswith("esim"):
                 spoken = speller.ordinal(value)[:-1] + ending[-1] if value else None
+            elif ending == "mila":
+                spoken = speller.cardinal(value) + ending
             else:
                 # "ventinovenne", "diciottenne": the last vowel is that of the ending.
                 spoken = re.sub("[aeioé]$", "", speller.cardinal(value)) + ending

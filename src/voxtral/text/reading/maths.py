@@ -57,6 +57,8 @@ def maths_claims(written: Written) -> Iterator[Claim]:
                 last_end = found.end()
                 yield claim(start, found.end(), spoken, "maths")
     for found in _POWERS.finditer(written.text):
+        if found.group()[-1] == "x" and not written.has_number_words:
+            continue
         spoken = _say(written, words, found.group())
         if spoken is not None:
             yield claim(found.start(), found.end(), spoken, "maths")

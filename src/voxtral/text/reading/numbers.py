@@ -24,6 +24,7 @@ _COMMA_LIST = re.compile(r"\d+(?:,\d+)+")
 _AFTER_POINT = re.compile(r"\.\s(?:([^\W\d_]+)|(\d))")
 _WORD_AFTER = re.compile(r"[ \u00a0][^\W\d_]")
 _NOUN_AFTER = re.compile(r"[ \u00a0]([^\W\d_]{2,40})")
+_SCALE_BEFORE = re.compile(r"[:/]\d{1,3}[ \u00a0\u202f]$")
 _NEXT_OF_LIST = re.compile(r" [^\W\d_]{1,4} (\d)(?![\w.,]\d|\w)")
 # A number of which the one is said with its noun.
 _GERMAN_NOUN = re.compile(r"[ \u00a0]([A-ZÄÖÜ][a-zäöüß]{1,40})(?![\w.-])")
@@ -193,7 +194,8 @@ class _Finder:
         start = token.start()
         before = self._text[start - 1] if start else " "
         if before.isspace():
-            return True
+            # The rest of "1:25 000" says nothing by itself.
+            return _SCALE_BEFORE.search(self._text, max(0, start - 5), start) is None
         far = self._text[start - 2] if start > 1 else " "
         if token.group("sign") or before in "-–−":
             # "COVID-19" and "A–5" are names; a sign stands free, after a bracket or after a quote.

@@ -39,7 +39,10 @@ def ordinal_claims(written: Written) -> Iterator[Claim]:
         if number is None or number.fraction is not None or number.is_code or int(number.whole) >= _MOST:
             continue
         if found.group("suffix"):
-            spoken = _with_suffix(written, words, int(number.whole), found.group("suffix"))
+            suffix = found.group("suffix")
+            spoken = _with_suffix(written, words, int(number.whole), suffix)
+            if suffix == "^" and spoken:
+                spoken = _with_noun(written, int(number.whole), found.end())
             if spoken and written.ends_apart(found.end()):
                 yield claim(start, found.end(), spoken, "ordinal")
         elif points and written.text[found.end() : found.end() + 1] == ".":
@@ -89,6 +92,14 @@ def _with_suffix(written: Written, words: OrdinalWords, value: int, suffix: str)
     if language == "hi" and suffix[0] in "लरथठ":
         return spoken if spoken[-len(suffix) :][0] == suffix[0] and value <= 6 else None
     return spoken
+
+
+def _with_noun(written: Written, value: int, end: int) -> str | None:
+    """Say "la 261^ puntata" as the noun behind it asks for; None without one."""
+    noun, nouns = written.word_after(end), written.data.nouns
+    if not noun or noun[0].isdigit() or nouns is None or not written.text[end : end + 1].isspace():
+        return None
+    return written.speller.ordinal(value, "feminine" if re.search(nouns.feminine, noun) else "masculine")
 
 
 def _after_cue(written: Written, words: OrdinalWords, start: int, end: int, number: Numeral) -> Iterator[Claim]:

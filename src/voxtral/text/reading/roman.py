@@ -67,6 +67,8 @@ def _read(written: Written, words: RomanWords, found: re.Match[str], value: int,
         return None
     if is_lone and suffix == "." and written.language != "de" and _ends_sentence(written, found.end()):
         return None  # "George V. Reilly"
+    if is_lone and name in _NAMED_BY_LETTERS:
+        return None  # "type X 86"
     end = found.end("numeral") if suffix == "." else found.end()
     if after in words.ordinals_before and (not is_lone or suffix):
         form = "feminine" if after in words.feminine_before else "masculine"
@@ -92,6 +94,12 @@ def _read(written: Written, words: RomanWords, found: re.Match[str], value: int,
     if before[:1].isupper() and numeral in _SURE and not before.isupper():
         return speller.cardinal(value), end
     return None
+
+
+# What has letters for names as often as numbers.
+_NAMED_BY_LETTERS = frozenset(
+    ("type", "typ", "tipo", "model", "modell", "modelo", "modello", "modèle", "version", "versie", "classe", "class")
+)
 
 
 def _is_first(written: Written, before: str, end: int) -> bool:

@@ -144,7 +144,7 @@ class Written:
 
     def word_before(self, start: int, within: int = 40) -> str:
         """Give the word before an offset, in lower case, without space and marks between; "" if there is none."""
-        before = self.text[max(0, start - within) : start].rstrip(" \t" + NO_BREAK + "(\"'“„«:")
+        before = self.text[max(0, start - within) : start].rstrip(" \t" + NO_BREAK + "([\"'“„«:")
         word = before.rpartition(" ")[2].rpartition("\n")[2].rpartition("\u00a0")[2]
         return word.casefold()
 

@@ -54,7 +54,7 @@ def _era_pattern(language: str) -> re.Pattern[str]:
     return re.compile(
         rf"""
         (?:(?P<year>\d{{1,3}}(?:[.,]\d{{3}})+|\d{{1,5}})(?:{GAP}?[-–]{GAP}?(?P<last>\d{{1,5}}))?|[IVXLivxl]{{1,6}})
-        {SPACE}(?P<era>{eras})(?![^\W_])(?!\.?[^\W_])
+        {SPACE}(?P<era>{eras})(?![^\W_])(?!\.?[^\W_])(?:[-–](?P<beyond>\d{{1,4}})(?![\d/.]))?
         """,
         re.VERBOSE,
     )
@@ -100,6 +100,9 @@ class _Finder:
                 continue
             numbers = [re.sub("[.,]", "", to_ascii(part)) for part in found.group("year", "last") if part]
             spoken = f" {self._written.grammar.until} ".join(self._era_year(digits) for digits in numbers)
+            if beyond := found.group("beyond"):
+                # "43 a. C.-17" ends in our era.
+                era = f"{era.rstrip('.')} {self._written.grammar.until} {self._era_year(to_ascii(beyond))}"
             yield claim(start, end, f"{spoken} {era}", "year")
 
     def _era_year(self, digits: str) -> str:
