@@ -172,7 +172,7 @@ def _say(written: Written, amounts: Amounts, amount: Amount, units: Units, found
         return None
     is_adjective = found.group("gap") == "-"
     one = unit.form("one").partition("{0} ")[2]
-    if written.language == "ar" and len(symbol) > 2 and any(symbol in form for form in unit.forms.values()):
+    if written.language == "ar" and len(symbol) > 2 and _is_noun_of(symbol, unit):
         # A noun in full has its form already: "360 يومًا"; one and two are said by it.
         is_counted = amounts.category(amount) not in {"one", "two"} and len(amount.numerals) == 1 and not amount.scale
         words = amounts.say(amount, is_feminine=unit.is_feminine) if is_counted else None
@@ -191,6 +191,11 @@ def _say(written: Written, amounts: Amounts, amount: Amount, units: Units, found
         noun = counted.form("many" if written.language == "ar" else "other").replace("{0}", number)
         return f"{said} {_per_word(written)}{noun}"
     return said
+
+
+def _is_noun_of(symbol: str, unit: Unit) -> bool:
+    """Tell whether an Arabic symbol is the noun itself, in whatever case: "يومًا"."""
+    return any(symbol.rstrip("اً") in form for form in unit.forms.values())
 
 
 def _per_word(written: Written) -> str:

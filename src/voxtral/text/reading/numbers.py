@@ -153,8 +153,10 @@ class _Finder:
             return None
         chain = to_ascii(token.group("chain"))
         number = self._written.read_numeral(chain)
-        if self._is_death(token) or (number is not None and self._goes_on(chain, token.end())):
+        if self._is_death(token):
             return None
+        if self._goes_on(chain, token.end()):
+            return self._replace(token, self._list(chain))
         if number is None:
             is_list = (
                 self._written.numerals.has_decimal_point and _COMMA_LIST.fullmatch(chain) and not token.group("sign")

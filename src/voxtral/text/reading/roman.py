@@ -63,12 +63,12 @@ def _read(written: Written, words: RomanWords, found: re.Match[str], value: int,
     name = before.lower()
     is_lone = len(numeral) == 1
     is_first = numeral == "I" and name in words.cardinals_after and _is_first(written, before, found.end())
-    if (is_lone and numeral not in words.lone and not is_first) or not _may_be_meant(numeral):
+    # "type X 86" has a letter.
+    is_letter = numeral not in words.lone or name in _NAMED_BY_LETTERS
+    if (is_lone and is_letter and not is_first) or not _may_be_meant(numeral):
         return None
     if is_lone and suffix == "." and written.language != "de" and _ends_sentence(written, found.end()):
         return None  # "George V. Reilly"
-    if is_lone and name in _NAMED_BY_LETTERS:
-        return None  # "type X 86"
     end = found.end("numeral") if suffix == "." else found.end()
     if after in words.ordinals_before and (not is_lone or suffix):
         form = "feminine" if after in words.feminine_before else "masculine"

@@ -146,7 +146,7 @@ class Written:
         """Give the word before an offset, in lower case, without space and marks between; "" if there is none."""
         before = self.text[max(0, start - within) : start].rstrip(" \t" + NO_BREAK + "([\"'“„«:")
         word = before.rpartition(" ")[2].rpartition("\n")[2].rpartition("\u00a0")[2]
-        return word.casefold()
+        return word.lstrip("([\"'“„«").casefold()
 
     def word_after(self, end: int, within: int = 40) -> str:
         """Give the word after an offset, in lower case; "" if there is none."""
