@@ -52,10 +52,11 @@ _KEYCAP = re.compile("([0-9])\ufe0f?\u20e3|\U0001f51f")
 # A single space between words is left, unless it begins or ends the text.
 _SPACE = re.compile(r"\s{2,}|[^\S ]|\A | \Z")
 # What rules may still read in a text that was read: digits, signs, and points inside of words.
-_SIGN_LEFT = r"[\d²³½⅓⅔¼¾&@#%/*+=<>°§$€£¥₹|_~^№×÷±≥≤™®]|\w[-–—.:]\w"
+_MAY_BE_LEFT = re.compile(r"[\d²³½⅓⅔¼¾&@#%/*+=<>°§$€£¥₹|_~^№×÷±≥≤™®.:A-ZÀ-Þ]")
+_SIGN_LEFT = r"[\d²³½⅓⅔¼¾&@#%/*+=<>°§$€£¥₹|_~^№×÷±≥≤™®]|(?<=\w)[.:](?=\w)"
 _LEFT = re.compile(_SIGN_LEFT)
 # Beside what was changed also abbreviations, initials and Roman numerals.
-_LEFT_BESIDE = re.compile(rf"{_SIGN_LEFT}|[^\s\d.]\.|\b[A-ZÀ-Þ]")
+_LEFT_BESIDE = re.compile(rf"{_SIGN_LEFT}|(?<=[^\s\d.])\.|(?<!\w)[A-ZÀ-Þ]")
 # Each reading leaves less than the one before; two are enough for all but made-up texts.
 _MOST_READINGS = 4
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
@@ -174,7 +175,7 @@ def _read_again(draft: Draft, claimed: list[Change], language: str, region: str)
         for start, end in _paragraphs(draft.text):
             part = draft[start:end]
             is_changed = part.text != "" and _has_change(claimed, part.source_starts[0], part.source_ends[-1])
-            may_go_on = (_LEFT_BESIDE if is_changed else _LEFT).search(part.text)
+            may_go_on = _is_left(part.text, _LEFT_BESIDE if is_changed else _LEFT)
             claims = find_claims(Written(part.text, language, region)) if may_go_on else []
             said = part.apply(edits_of(claims))
             if said.text != part.text:
@@ -186,6 +187,11 @@ def _read_again(draft: Draft, claimed: list[Change], language: str, region: str)
         draft = join_drafts(parts)
         draft = draft.apply(_space_edits(draft.text))
     return draft, claimed
+
+
+def _is_left(text: str, pattern: re.Pattern[str]) -> bool:
+    """Tell whether a pattern for one character matches anywhere; few characters can be one."""
+    return any(pattern.match(text, found.start()) for found in _MAY_BE_LEFT.finditer(text))
 
 
 def _has_change(claimed: list[Change], start: int, end: int) -> bool:
