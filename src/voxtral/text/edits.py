@@ -14,8 +14,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Edit:
+class Edit(NamedTuple):
     """Replace `text[start:end]` by `replacement`; an empty range inserts, an empty replacement deletes."""
 
     start: int

@@ -96,6 +96,9 @@ class PointOrdinals:
     articles: WordSet
     prepositions: WordSet
     other_determiners: WordSet
+    masculine: WordSet = frozenset()
+    feminine: WordSet = frozenset()
+    neuter: WordSet = frozenset()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
 from collections.abc import Iterator
 
 from voxtral.text.edits import Draft, Edit, join_drafts
@@ -17,14 +18,17 @@ from voxtral.text.edits import Draft, Edit, join_drafts
 # than linear time.
 _FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})([^`\n]*)$", re.MULTILINE)
 _LINE = re.compile(r"[^\n]+")
-_QUOTE_PREFIX = re.compile(r"[ \t]*(?:>[ \t]?)*[ \t]*")
+_QUOTE_PREFIX = re.compile(r"[ \t\u00a0\u202f]*(?:>[ \t]?)*[ \t\u00a0\u202f]*")
 _HEADING = re.compile(r"#{1,6}[ \t]+")
 _HEADING_TAIL = re.compile(r"(?<![ \t#])[ \t]+#+[ \t\r]*$")
-_BULLET = re.compile(r"[-*+•‣◦][ \t]+(?:\[[ xX]\][ \t]+)?")
+_BULLET = re.compile(r"[-*+•‣◦][ \t\u00a0\u202f]+(?:\[[ xX]\][ \t]+)?")
 _ORDERED = re.compile(r"\d{1,3}([.)])[ \t]+(?:\[[ xX]\][ \t]+)?")
 _RULE = re.compile(r"(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,}|={3,}[ \t]*)")
+_MARKS = "-*+•‣◦#|>~ \t\u00a0\u202f"
+_TRAILING_PIPE = re.compile(r"(?<=[^\s|])[ \t\u00a0\u202f]+\|$")
+_BEFORE_NUMBER = "+-−±№§$€£.#(~≥≤<>"
 _PIPES = re.compile(r"\|[ \t|]*")
-_SPACED_PIPE = re.compile(r"(?<![ \t])[ \t]+\|[ \t]+")
+_SPACED_PIPE = re.compile(r"(?<![ \t\u00a0\u202f])[ \t\u00a0\u202f]+\|[ \t\u00a0\u202f]+")
 
 _DESTINATION = r"""\((?:<[^<>\n]*>|(?:[^()\s<>]|\([^()\s]*\))*)(?:\s+(?:"[^"]*"|'[^']*'))?\s*\)"""
 _IMAGE = re.compile(r"!\[([^\[\]]*)\]" + _DESTINATION)
@@ -184,6 +188,8 @@ def _line_edits(text: str, language: str) -> Iterator[Edit]:
 def _line_kind(line: str) -> str:
     content = line[_match_end(_QUOTE_PREFIX, line) :].rstrip()
     kind = "text"
+    if content and not content.strip(_MARKS):
+        return "rule"  # An item, a heading or a cell without words.
     if _RULE.fullmatch(content) or ("|" in content and "-" in content and not content.strip("|-: \t")):
         kind = "rule"
     elif _HEADING.match(content):
@@ -204,31 +210,61 @@ def _one_line_edits(line: str, offset: int, kind: str, next_kind: str, after_num
     if kind == "rule":
         yield Edit(offset, offset + len(line))
         return
-    if kind == "heading":
-        start = _match_end(_HEADING, line, start)
-    elif kind == "bullet":
-        start = _match_end(_BULLET, line, start)
+    start = _content_start(line, start, kind)
+    trailing = _TRAILING_PIPE.search(line, start, end) if kind in {"text", "heading"} else None
     if start and line[:start].strip():
         yield Edit(offset, offset + start)
     if kind == "heading":
         tail = _HEADING_TAIL.search(line, start)
-        yield Edit(offset + (tail.start() if tail else end), offset + len(line), "\n" if next_kind else "")
+        yield Edit(
+            offset + (tail.start() if tail else trailing.start() if trailing else end),
+            offset + len(line),
+            "\n" if next_kind else "",
+        )
     elif kind in {"bullet", "ordered"}:
-        if number := _ORDERED.match(line, start) if kind == "ordered" else None:
-            # "see step 2": the number is content. In German its point would make an ordinal of it.
-            yield Edit(offset + number.start(1), offset + number.end(), after_number + " ")
+        yield from _item_edits(line, offset, start, end, after_number if kind == "ordered" else "")
         yield from _separator(line, offset, ",", next_kind in {"bullet", "ordered"})
     elif kind == "row":
         yield from _row_edits(line, offset, start, next_kind == "row")
-    elif kind == "cells" or _has_titles(line[start:end]):
-        for pipe in _SPACED_PIPE.finditer(line, start, end):
-            yield Edit(offset + pipe.start(), offset + pipe.end(), ", ")
+    elif kind == "cells" or ("|" in line and trailing is None and _has_titles(line[start:end])):
+        yield from _pipe_edits(line, offset, start, end)
+    elif trailing is not None:
+        yield Edit(offset + trailing.start(), offset + end)
+
+
+def _content_start(line: str, start: int, kind: str) -> int:
+    """Find where the words of a line begin, after the signs of a heading or of items in items."""
+    if kind == "heading":
+        start = _match_end(_HEADING, line, start)
+    elif kind == "bullet":
+        while (following := _match_end(_BULLET, line, start)) > start:
+            start = following
+    return _match_end(_PIPES, line, start) if kind in {"heading", "bullet"} else start
+
+
+def _item_edits(line: str, offset: int, start: int, end: int, after_number: str) -> Iterator[Edit]:
+    """Write the mark behind the number of an item, and commas for pipes between titles.
+
+    "See step 2": the number is content. In German its point would make an ordinal of it.
+    """
+    number = _ORDERED.match(line, start) if after_number else None
+    if number is None:
+        return
+    start = _match_end(_PIPES, line, number.end())
+    yield Edit(offset + number.start(1), offset + start, after_number + " ")
+    if _has_titles(line[start:end]):
+        yield from _pipe_edits(line, offset, start, end)
+
+
+def _pipe_edits(line: str, offset: int, start: int, end: int) -> Iterator[Edit]:
+    for pipe in _SPACED_PIPE.finditer(line, start, end):
+        yield Edit(offset + pipe.start(), offset + pipe.end(), ", ")
 
 
 def _has_titles(line: str) -> bool:
     """Tell whether pipes part titles ("Home | About") and are not part of a command ("ls | wc")."""
     cells = [cell.lstrip("\"'“„«*_`([") for cell in _SPACED_PIPE.split(line)]
-    return all(cell and not cell[0].islower() and (cell[0].isalnum()) for cell in cells)
+    return all(cell and not cell[0].islower() and (cell[0].isalnum() or cell[0] in _BEFORE_NUMBER) for cell in cells)
 
 
 def _row_edits(line: str, offset: int, start: int, has_next: bool) -> Iterator[Edit]:
@@ -237,7 +273,7 @@ def _row_edits(line: str, offset: int, start: int, has_next: bool) -> Iterator[E
     for pipes in _PIPES.finditer(line, start, end):
         cell_end = len(line[start : pipes.start()].rstrip(" \t")) + start
         if pipes.start() == start:
-            yield Edit(offset + start, offset + pipes.end())
+            yield Edit(offset + start, offset + _match_end(_BULLET, line, pipes.end()))
         elif pipes.end() < end:
             yield Edit(offset + cell_end, offset + pipes.end(), ", ")
         else:
@@ -354,6 +390,11 @@ def _angle_edits(token: str, offset: int, paired: set[str]) -> Iterator[Edit]:
         yield Edit(end - 1, end)
 
 
+def _is_apart(char: str) -> bool:
+    """Tell whether a character is no part of a word, as vowel signs are in Hindi."""
+    return not (char.isalnum() or unicodedata.category(char)[0] == "M")
+
+
 class _Emphasis:
     """The open emphasis of one paragraph; a closing run is met with the last open one of its character."""
 
@@ -389,9 +430,10 @@ class _Emphasis:
         """Decide whether a run can open and can close emphasis. Source: CommonMark 0.31, section 6.2."""
         before = self._text[start - 1] if start else " "
         after = self._text[end] if end < len(self._text) else " "
-        is_inside = before.isalnum() and after.isalnum()
-        # "2**3" and "a*b*c" are arithmetic far more often than emphasis of a part of a word.
-        if is_inside and (end - start == 1 or (before.isdigit() and after.isdigit())):
+        # Chinese and Japanese have no spaces between words.
+        is_inside = max(before, after) < "\u3000" and not (_is_apart(before) or _is_apart(after))
+        # "n**2" and "a*b*c" are arithmetic far more often than emphasis of a part of a word.
+        if is_inside:
             return False, False
         left = not after.isspace() and (after.isalnum() or not before.isalnum())
         right = not before.isspace() and (before.isalnum() or not after.isalnum())

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from voxtral.text.clean import DRAWN_BLANKS, JOINERS, LINE_ENDS, UNSEEN, clean_unless_off, kept_joiner, unify
 from voxtral.text.dictionary import Dictionary
-from voxtral.text.edits import Draft, Edit, NormalizedText, Run, rewrite
+from voxtral.text.edits import Draft, Edit, NormalizedText, Run, join_drafts, rewrite
 from voxtral.text.emoji import has_emoji, naming_edits, unspoken_edits
 from voxtral.text.language import region_of, resolve_language
 from voxtral.text.markup import strip_markup
@@ -38,7 +38,16 @@ _INVISIBLE = re.compile(
 )
 _VISIBLE_FORMS = {"paragraph": "\n\n", "line": "\n", "space": " "}
 
-_SPACE = re.compile(r"\s+")
+# A single space between words is left, unless it begins or ends the text.
+_SPACE = re.compile(r"\s{2,}|[^\S ]|\A | \Z")
+# What rules may still read in a text that was read: digits, signs, and points inside of words.
+_MAY_BE_LEFT = re.compile(r"[\d²³½⅓⅔¼¾&@#%/*+=<>°§$€£¥₹|_~^№×÷±≥≤™®.:A-ZÀ-Þ]")
+_SIGN_LEFT = r"[\d²³½⅓⅔¼¾&@#%/*+=<>°§$€£¥₹|_~^№×÷±≥≤™®]|(?<=\w)[.:](?=\w)"
+_LEFT = re.compile(_SIGN_LEFT)
+# Beside what was changed also abbreviations, initials and Roman numerals.
+_LEFT_BESIDE = re.compile(rf"{_SIGN_LEFT}|(?<=[^\s\d.])\.|(?<!\w)[A-ZÀ-Þ]")
+# Each reading leaves less than the one before; two are enough for all but made-up texts.
+_MOST_READINGS = 4
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 
@@ -127,16 +136,85 @@ def read(
     else:
         draft = unify(_remove_unspoken(draft))
     claims = _claims(draft.text, partial(bisect_left, draft.source_starts), language, dictionary, ssml, named)
-    claimed = tuple(
+    claimed = _changes_of(draft, claims)
+    draft = draft.apply(edits_of(claims))
+    draft = draft.apply(_space_edits(draft.text))
+    if ssml is None and not named and all(each.strength > Strength.DICTIONARY for each in claims):
+        draft, claimed = _read_again(draft, claimed, code, region_of(language))
+    if in_kana:
+        draft = _to_kana(draft)
+        draft = draft.apply(_space_edits(draft.text))
+    return Reading(as_normalized(draft), _with_names(tuple(claimed), named))
+
+
+def _changes_of(draft: Draft, claims: list[Claim]) -> list[Change]:
+    """Say what claims say in places of the text as given."""
+    return [
         Change(draft.source_starts[each.start], draft.source_ends[each.end - 1], each.spoken(draft.text), each.kind)
         for each in claims
         if each.edits
-    )
-    draft = draft.apply(edits_of(claims))
-    if in_kana:
-        draft = _to_kana(draft)
-    draft = draft.apply(_space_edits(draft.text))
-    return Reading(as_normalized(draft), _with_names(claimed, named))
+    ]
+
+
+def _read_again(draft: Draft, claimed: list[Change], language: str, region: str) -> tuple[Draft, list[Change]]:
+    """Read paragraphs in which something is left, until nothing changes.
+
+    What is said for one thing sets its neighbours free, as in "No.5:30", and lines that were joined are read otherwise
+    than lines alone. A text for speech that is read once more must stay as it is.
+    """
+    for _ in range(_MOST_READINGS):
+        parts: list[Draft] = []
+        has_changed = False
+        for start, end in _paragraphs(draft.text):
+            part = draft[start:end]
+            is_changed = part.text != "" and _has_change(claimed, part.source_starts[0], part.source_ends[-1])
+            may_go_on = _is_left(part.text, _LEFT_BESIDE if is_changed else _LEFT)
+            claims = find_claims(Written(part.text, language, region)) if may_go_on else []
+            said = part.apply(edits_of(claims))
+            if said.text != part.text:
+                claimed = _merged(claimed, _changes_of(part, claims))
+                has_changed = True
+            parts.append(said)
+        if not has_changed:
+            break
+        draft = join_drafts(parts)
+        draft = draft.apply(_space_edits(draft.text))
+    return draft, claimed
+
+
+def _is_left(text: str, pattern: re.Pattern[str]) -> bool:
+    """Tell whether a pattern for one character matches anywhere; few characters can be one."""
+    return any(pattern.match(text, found.start()) for found in _MAY_BE_LEFT.finditer(text))
+
+
+def _has_change(claimed: list[Change], start: int, end: int) -> bool:
+    """Tell whether one of some changes, which are in order, lies in a span of the source."""
+    place = bisect_left(claimed, start, key=lambda change: change.end)
+    return place < len(claimed) and claimed[place].start < end
+
+
+def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
+    """Cut a text at its blank lines, which go with the paragraph before them."""
+    start = 0
+    while start < len(text):
+        found = text.find("\n\n", start)
+        end = len(text) if found < 0 else found + 2
+        yield start, end
+        start = end
+
+
+def _merged(first: list[Change], later: list[Change]) -> list[Change]:
+    """Put later changes in place of the earlier ones that they cover or touch."""
+    merged: list[Change] = []
+    left = list(reversed(first))
+    for change in later:
+        start, end = change.start, change.end
+        while left and left[-1].end <= start:
+            merged.append(left.pop())
+        while left and left[-1].start < end:
+            start, end = min(start, left[-1].start), max(end, left.pop().end)
+        merged.append(Change(start, end, change.spoken, change.kind))
+    return [*merged, *reversed(left)]
 
 
 def prepare(
@@ -194,16 +272,16 @@ def _say_emoji(draft: Draft, language: str, dictionary: Dictionary | None, emoji
         found = dictionary.claims(draft.text, code, region_of(language))
         words = settle((each for each in found if has_emoji(draft.text[each.start : each.end])), len(draft.text))
         edits = [*edits_of(words)]
-        said += _changes_of(draft, edits, "dictionary")
+        said += _edited(draft, edits, "dictionary")
         draft = draft.apply(edits)
     if emoji == "name":
         edits = [*naming_edits(draft.text, code)]
-        said += _changes_of(draft, edits, "emoji")
+        said += _edited(draft, edits, "emoji")
         draft = draft.apply(edits)
     return draft, sorted(said, key=lambda each: each.start)
 
 
-def _changes_of(draft: Draft, edits: Iterable[Edit], kind: str) -> Iterator[Change]:
+def _edited(draft: Draft, edits: Iterable[Edit], kind: str) -> Iterator[Change]:
     """Say what edits write, and for what part of the text as given."""
     for edit in edits:
         yield Change(draft.source_starts[edit.start], draft.source_ends[edit.end - 1], edit.replacement, kind)
@@ -320,21 +398,30 @@ def _space_edits(text: str) -> Iterator[Edit]:
 
 def _runs(starts: array[int], ends: array[int]) -> Iterator[Run]:
     """Compress the sources of all characters."""
-    begin = 0
-    is_verbatim = False
-    for position, (start, end) in enumerate(zip(starts, ends, strict=True)):
+    position, length = 0, len(starts)
+    while position < length:
+        start, end = starts[position], ends[position]
+        following = position + 1
         # The first character of a replacement is no character of the source.
-        is_single = end == start + 1 and (position + 1 == len(starts) or starts[position + 1] > start)
-        if position > begin:
-            if is_verbatim and is_single and start == starts[position - 1] + 1:
-                continue
-            if not is_verbatim and start == starts[begin] and end == ends[begin]:
-                continue
-            # A run of one character may still turn out to be the first of a replacement.
-            if position == begin + 1 and start == starts[begin] and end == ends[begin]:
-                is_verbatim = False
-                continue
-            yield Run(begin, starts[begin], ends[position - 1], is_verbatim)
-        begin, is_verbatim = position, is_single
-    if starts:
-        yield Run(begin, starts[begin], ends[-1], is_verbatim)
+        if end == start + 1 and (following == length or starts[following] > start):
+            size = 16
+            while following < length and ends[following] == start + following - position + 1:
+                stop = min(following + size, length)
+                if _goes_on(starts, ends, following, stop, start + following - position):
+                    following, size = stop, min(2 * size, 4096)
+                elif size > 1:
+                    size = max(1, size // 4)
+                else:
+                    break
+            yield Run(position, start, end + following - position - 1, True)
+        else:
+            following = min(bisect_right(starts, start, following), bisect_right(ends, end, following))
+            yield Run(position, start, end, False)
+        position = following
+
+
+def _goes_on(starts: array[int], ends: array[int], begin: int, stop: int, source: int) -> bool:
+    """Tell whether characters are those of the source from an offset on, one by one."""
+    wanted = array("I", range(source, source + stop - begin + 1))
+    is_apart = stop == len(starts) or starts[stop] > wanted[-2]
+    return is_apart and starts[begin:stop] == wanted[:-1] and ends[begin:stop] == wanted[1:]

@@ -45,6 +45,16 @@ _SLIPS: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {
     "ar": ((re.compile(r"(?:(?<=مائة )|(?<=مئتا ))(ألف|مليون|مليار|تريليون)اً"), r"\1"),),
 }
 
+# Languages whose numbers are those of their groups of three digits in a row: what stands between them behind a million
+# and behind a thousand, and the same before a last group below a hundred. Elsewhere groups change beside others.
+_JOINTS: dict[str, tuple[str, str, str, str]] = {
+    "en": (" ", " ", " and ", " and "),
+    "de": (" ", "", " ", ""),
+    "fr": (" ", " ", " ", " "),
+    "es": (" ", " ", " ", " "),
+    "nl": (" ", "", " ", ""),
+}
+
 
 def grammar_of(language: str) -> Grammar | None:
     """Look up what a language says around numbers; None where numbers stay digits, as in Japanese.
@@ -76,6 +86,7 @@ class Speller:
         self.region = region
         self.grammar = grammar
         self._known: dict[tuple[int, str], str] = {}
+        self._digits: dict[str, str] = {}
         self._converter: Any = None
 
     def cardinal(self, value: int) -> str:
@@ -120,8 +131,10 @@ class Speller:
 
     def digits(self, digits: str) -> str:
         """Spell ASCII digits one by one."""
-        names = {digit: self.cardinal(int(digit)) for digit in set(digits)}
-        return " ".join(names[digit] for digit in digits)
+        if not self._digits:
+            self._digits = {digit: self.cardinal(int(digit)) for digit in "0123456789"}
+        names = self._digits
+        return " ".join([names[digit] for digit in digits])
 
     def number(self, whole: str, fraction: str | None = None, point: str = ".") -> str:
         """Spell a number given by the ASCII digits before and after its decimal separator."""
@@ -186,8 +199,32 @@ class Speller:
         key = value, form
         if key not in self._known:
             own_words = self.grammar.own_words if form != "ordinal" else None
-            self._known[key] = _from_own_words(value, own_words) if own_words else self._from_library(value, form)
+            composed = self._composed(value) if form == "cardinal" and not own_words else None
+            self._known[key] = composed or (
+                _from_own_words(value, own_words) if own_words else self._from_library(value, form)
+            )
         return self._known[key]
+
+    def _composed(self, value: int) -> str | None:
+        """Put a cardinal together from its groups of three digits, each of which is looked up once."""
+        if value < 1000 or self.language not in _JOINTS:
+            return None
+        parts: list[int] = []
+        size, left = 1, value
+        while left:
+            # "Mil doscientos millones": in Spanish all above a million is one group.
+            left, group = divmod(left, 1000) if self.language != "es" or size < 10**6 else (0, left)
+            if group:
+                parts.append(group * size)
+            size *= 1000
+        if len(parts) == 1:
+            return None
+        joints = _JOINTS[self.language]
+        said = self._look_up(parts[-1], "cardinal")
+        for part, before in zip(reversed(parts[:-1]), reversed(parts), strict=False):
+            joint = joints[(before < 10**6) + 2 * (part < 100)]
+            said += joint + self._look_up(part, "cardinal")
+        return said
 
     def _from_library(self, value: int, form: str) -> str:
         if form == "ordinal" and self.language in _OWN_ORDINALS:

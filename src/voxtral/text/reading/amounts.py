@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from voxtral.text.plurals import Category
 from voxtral.text.reading.claims import Claim, claim
@@ -31,8 +31,7 @@ _LONGEST = 40
 _WITHOUT_ONE = frozenset(("mil", "mille", "mila"))
 
 
-@dataclass(frozen=True)
-class Amount:
+class Amount(NamedTuple):
     """A quantity as it is written.
 
     Attributes:

@@ -8,8 +8,8 @@ read the words of another as if somebody had written them, and the list of claim
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from voxtral.text.edits import Edit
 
@@ -25,8 +25,7 @@ class Strength(IntEnum):
     WORD = 5  # abbreviations, initials, signs
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """What a rule says for a span.
 
     Attributes:
@@ -72,21 +71,32 @@ def keep(start: int, end: int, kind: str, strength: Strength = Strength.COMPOSED
     return Claim(start, end, (), kind, strength)
 
 
-def settle(claims: Iterable[Claim], length: int) -> list[Claim]:
+def settle(claims: Iterable[Claim], length: int, taken: bytearray | None = None) -> list[Claim]:
     """Choose the claims that stand, in the order of the text.
 
     Args:
         claims: spans that are not empty.
         length: of the text.
+        taken: 1 for each character that stronger claims have taken; what is chosen is added. None: nothing is taken.
     """
-    taken = bytearray(length)
+    if taken is None:
+        taken = bytearray(length)
     standing: list[Claim] = []
-    for each in sorted(claims, key=lambda found: (found.strength, found.start - found.end, found.start)):
-        if not any(taken[each.start : each.end]):
-            taken[each.start : each.end] = b"\1" * (each.end - each.start)
+    for each in sorted(claims, key=_rank):
+        start, end = each.start, each.end
+        if taken.find(1, start, end) < 0:
+            taken[start:end] = b"\1" * (end - start)
             standing.append(each)
-    standing.sort(key=lambda found: found.start)
+    standing.sort(key=_start)
     return standing
+
+
+def _rank(found: Claim) -> tuple[int, int, int]:
+    return found.strength, found.start - found.end, found.start
+
+
+def _start(found: Claim) -> int:
+    return found.start
 
 
 def edits_of(claims: Iterable[Claim]) -> Iterator[Edit]:

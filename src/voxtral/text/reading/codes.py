@@ -17,7 +17,7 @@ from voxtral.text.reading.written import Written
 
 _L = "A-Za-zÀ-ÖØ-öø-ɏ"
 _H = "\\-\u2010\u2011"
-_BEFORE = rf"(?<![{_L}0-9_.,:/@#\\&'’+{_H}$€£°])"
+_BEFORE = rf"(?<![{_L}0-9_.,:/@#\\&'’+%{_H}$€£°])"
 _TOKEN = (
     rf"(?=[{_L}{_H}]{{0,40}}\d)(?=[\d{_H}]{{0,40}}[{_L}])[{_L}\d]{{1,40}}+(?:[{_H}][{_L}\d]{{1,40}}+){{0,8}}+"
     rf"(?:(?<=\d)\.\d{{1,3}})?(?![{_L}\d_@\\%°€$£]|[.,:/'’][\d]|[./][{_L}])"
@@ -28,7 +28,7 @@ _FORMS = (
     (r"canadian", rf"[A-Z]\d[A-Z][ -]?\d[A-Z]\d(?![{_L}\d])"),
     (r"continental", rf"(?:D|A|CH|F|I|L|B|NL|DK|E|P)-\d{{4,5}}(?=[ ][{_L}])"),
     (r"iban", rf"[A-Z]{{2}}\d{{2}}(?:[ ]?[A-Z\d]{{4}}){{2,7}}(?:[ ]?[A-Z\d]{{1,3}})?(?![{_L}\d])"),
-    (r"plan", r"\d{3}\([a-z]\)"),
+    (r"plan", r"\d{3}(?:\([a-z0-9]\)){1,3}+"),
     (r"chain", r"\d{1,12}+(?:/\d{1,12}+){2,6}+(?![\w%/])"),
     # Flights and orders, after their word: "flight LH 454".
     (r"spaced", rf"[A-Z]{{1,3}}[ ]\d{{2,12}}(?![{_L}\d])"),
@@ -44,6 +44,9 @@ _COUNTED_WORD = re.compile(rf"\d+(?:[{_H}][{_L}]+)+")
 _DECADE = re.compile(r"\d0s(?![^\W_])")
 _DATE = re.compile(r"\d{1,2}/\d{1,2}/(?:\d{2}|\d{4})|\d{4}/\d{1,2}/\d{1,2}")
 _GERMAN_WORD = re.compile(r"(\d{1,4})(er[ns]?|fach|mal|[a-zäöüß]{4,20})")
+_LESS = re.compile(r"([nN])[-\u2010\u2011]([1-9])")
+_ITALIAN_WORD = re.compile(r"(\d{1,4})(esim[oaie]|enn[ei]|ennal[ei]|mila)")
+_DUTCH_WORD = re.compile(r"([A-Z]{0,3})(\d{1,3})(tjes?)")
 _FIRST_YEAR, _LAST_YEAR = 1100, 2099
 _DOLLARS = re.compile(r"(?<=[a-z])\$+(?![\d.,])|(?<![\w$.,])\$+(?=[a-zA-Z]{2})")
 
@@ -130,6 +133,8 @@ class _Reader:
         german = _GERMAN_WORD.fullmatch(token) if self._written.language == "de" else None
         if german:
             return [Piece(start, end, self._german_word(german.group(1), german.group(2)))]
+        if (own := self._own_word(start, end)) is not None:
+            return own
         is_asked = self._is_asked_for(start)
         pieces: list[Piece] = []
         joint = ""
@@ -153,8 +158,33 @@ class _Reader:
             joint = part if part not in "." and not part[0].isalnum() else ""
         return pieces
 
+    def _own_word(self, start: int, end: int) -> list[Piece] | None:
+        """Say what a language makes words of: "23esimo", "29enne", "A4tje", and "N-1"; None for other tokens."""
+        token, speller = self._text[start:end], self._written.speller
+        if (less := _LESS.fullmatch(token)) and self._written.data.maths is not None:
+            minus = self._written.data.maths.operators["-"]
+            return [Piece(start, end, f"{less.group(1)} {minus} {say_number(self._written, less.group(2))}")]
+        if self._written.language == "it" and (word := _ITALIAN_WORD.fullmatch(token)):
+            value, ending = int(to_ascii(word.group(1))), word.group(2)
+            if ending.startswith("esim"):
+                spoken = speller.ordinal(value)[:-1] + ending[-1] if value else None
+            elif ending == "mila":
+                spoken = speller.cardinal(value) + ending
+            else:
+                # "ventinovenne", "diciottenne": the last vowel is that of the ending.
+                spoken = re.sub("[aeioé]$", "", speller.cardinal(value)) + ending
+            return [Piece(start, end, spoken)] if spoken else None
+        if self._written.language == "nl" and (word := _DUTCH_WORD.fullmatch(token)):
+            letters, digits, ending = word.groups()
+            said = f"{say_number(self._written, digits)}{ending}"
+            named = f"{name_letters(self._written, letters)} " if letters else ""
+            return [Piece(start, end, named + said)]
+        return None
+
     def _word(self, letters: str, end: int) -> str:
         is_prefix = letters.islower() and len(letters) >= 3 and self._text[end : end + 1] in {"-", "\u2010", "\u2011"}
+        if len(letters) <= 2 and letters.isupper():
+            return name_letters(self._written, letters)  # "CO2", whatever "co" is elsewhere.
         return letters if is_prefix else say_word(self._written, letters, in_own_letters=False)
 
     def _number(self, digits: str, place: int, start: int) -> str:
@@ -178,6 +208,8 @@ class _Reader:
         word = self._text[start : place - 1] if place > start else ""
         is_joined = place > start and self._text[place - 1] in "-\u2010\u2011"
         is_word = word[1:].islower() and word.isalpha()
+        if plain and start < place and self._text[start:place] in {"FY", "CY"} and self._written.has_number_words:
+            return _FIRST_YEAR <= int(plain) <= _LAST_YEAR
         return is_joined and is_word and self._written.has_number_words and _FIRST_YEAR <= int(plain) <= _LAST_YEAR
 
     def _german_word(self, digits: str, ending: str) -> str:

@@ -128,6 +128,8 @@ WORDS = frozenset(
         "BND",
     ]
 )
+# Those that are words far more often than money, even behind a number: "4.2 BSD", "5 TOP". Cents alone tell.
+MOSTLY_WORDS = frozenset(["BSD", "STD", "ALL", "TOP", "SOS", "CUP", "PEN", "ERN", "GIP", "ANG", "SUR"])
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,11 @@ class DateParts:
         near, far = [*before, "", ""][:2]
         if near in ordinals.n_after or (near in ordinals.articles and far in ordinals.prepositions):
             return "n"
+        # "den ganzen 17. April", "der schöne 3. Mai".
+        if near.endswith("en") and far in ordinals.n_after | ordinals.articles:
+            return "n"
+        if near.endswith("e") and far in ordinals.articles and near not in ordinals.articles:
+            return ""
         is_article = near in ordinals.articles or near.startswith(("jede", "diese"))
         return ("n" if near.endswith(("en", "em")) else "") if is_article else "r"
 

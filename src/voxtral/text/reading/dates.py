@@ -59,6 +59,7 @@ def _day_first_pattern(language: str) -> re.Pattern[str]:
     suffix, joints, links, _ = _pieces(language)
     return re.compile(
         rf"""
+        (?=\d{{1,2}}[\W\d]{{0,16}}+[^\W\d_])
         (?P<day>\d{{1,2}})(?P<suffix>{suffix})?
         (?:(?P<joint2>{joints})(?P<day2>\d{{1,2}})(?P<suffix2>{suffix})?)?
         (?:(?P<joint3>{joints})(?P<day3>\d{{1,2}})(?P<suffix3>{suffix})?)?
@@ -139,8 +140,13 @@ class _Finder:
                 # "Les 17-18-19 juin" and "1./2. Mai" are lists.
                 is_list = joint == "/" or found.group("day3") is not None
                 yield from self._joint_edit(found, f"joint{number}", is_list=is_list)
-                ending = self._words.joints.get(joint.casefold(), "") or ending
-            yield self._day_edit(found, number, ending, article if not number else "")
+                # "15. bis 17. März" stands without an article.
+                is_bare = ending == "r" and joint.casefold() == "bis"
+                ending = ending if is_bare else self._words.joints.get(joint.casefold(), "") or ending
+            edit = self._day_edit(found, number, ending, article if not number else "")
+            # "The first of" is said before the month alone.
+            is_last = not found.group(f"day{int(number or 1) + 1}") if number != "3" else True
+            yield edit if is_last else edit._replace(replacement=edit.replacement.removesuffix(" من"))
         yield from self._link_edit(found, "link", self._words.day_link)
 
     def _month_edits(self, found: re.Match[str], end: int, year: str | None) -> Iterator[Edit]:

@@ -102,6 +102,12 @@ _RELEASE = re.compile(
     r"वर्ज़न|संस्करण|الإصدار|إصدار|バージョン)[ =:]{1,3}$",
     re.IGNORECASE,
 )
+# Words of all languages that an IP address follows.
+_ADDRESS_BEFORE = re.compile(
+    r"(?:\bips?\b|ipv4|addres|adress|adres|direcci|endere|indirizz|host|serve|dns|ping|gateway|router|عنوان|पता|"
+    r"アドレス|サーバ)[^.!?]{0,15}$",
+    re.IGNORECASE,
+)
 _HUMP = re.compile(
     r"[A-ZÀ-ÖØ-Þ]{2,}(?![a-zß-öø-ÿ])|[A-ZÀ-ÖØ-Þ]?[a-zß-öø-ÿ]+|\d+"
     r"|[^\W\d_a-zß-öø-ÿ]+(?:[\u0900-\u0903\u093a-\u094f][^\W\d_]*)*"
@@ -136,6 +142,9 @@ class _Reader:
             end = self._trimmed(start, end)
         pieces: list[Piece] = []
         match kind:
+            case "ip" if self._is_section(start, end):
+                kind = "version"
+                pieces = self._version(start, end)
             case "ip":
                 pieces = self._ip(start, end)
             case "version":
@@ -183,6 +192,12 @@ class _Reader:
             return False
         return len(parts) >= 2 or parts[0] in _ROOTS.split()
 
+    def _is_section(self, start: int, end: int) -> bool:
+        """Tell whether four small numbers are rather those of a section or a version, "12.3.2.1"."""
+        octets = self._text[start:end].split(".")
+        is_small = all(octet.isdecimal() and len(octet) <= 2 and octet.strip("0٠०") for octet in octets)
+        return is_small and _ADDRESS_BEFORE.search(self._text, max(0, start - 30), start) is None
+
     def _ip(self, start: int, end: int) -> list[Piece]:
         address = re.compile(_OCTETS).match(self._text, start)
         octets = address.group().split(".") if address else []
@@ -215,8 +230,8 @@ class _Reader:
             others = (_GROUP_LIKE, _DATE_LIKE, _PHONE_LIKE)
             if chain.count(".") < 2 or any(other.fullmatch(chain) for other in others):
                 return []
-        elif chain.count(".") < 2 and not has_suffix and written[0] not in "vV":
-            return []  # "Python 3.10" is for the rule of numbers.
+        elif chain.count(".") < 2 and not has_suffix and written[0] not in "vV" and not re.search(r"\.\d{3}", chain):
+            return []  # "Python 3.10" is for the rule of numbers, but 2.100 after such a word is no thousand.
         pieces: list[Piece] = []
         for run in re.compile(r"\d+|[^\W\d_]+|.").finditer(self._text, start, end):
             word = run.group()

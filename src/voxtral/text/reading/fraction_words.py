@@ -6,6 +6,8 @@ languages, table `[fractions]`.
 
 from __future__ import annotations
 
+from math import gcd
+
 from voxtral.text.ordinal_words import romance_plural
 from voxtral.text.reading.written import Written
 from voxtral.text.spelling import Speller
@@ -29,6 +31,24 @@ SINGLE = {
     "⅝": (5, 8),
     "⅞": (7, 8),
 }
+
+
+# Parts that people name, beside those up to 20 and powers of ten.
+_USUAL_PARTS = frozenset((24, 25, 30, 32, 36, 40, 48, 50, 60, 64, 75, 80, 90, 128, 256, 512))
+
+
+def is_usual_fraction(numerator: int, denominator: int) -> bool:
+    """Tell whether two numbers are a fraction that somebody would say: "7/16" and "1/250", but not "40/128" and "5/5".
+
+    >>> is_usual_fraction(7, 16), is_usual_fraction(1, 250), is_usual_fraction(40, 128), is_usual_fraction(97, 2000)
+    (True, True, False, False)
+    """
+    if numerator == denominator:
+        return False
+    if denominator <= 20 or numerator == 1:
+        return True
+    is_round = str(denominator).strip("0") == "1"
+    return (is_round or denominator in _USUAL_PARTS) and (is_round or gcd(numerator, denominator) == 1)
 
 
 def say_fraction(

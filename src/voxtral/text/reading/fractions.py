@@ -8,8 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from voxtral.text.edits import Edit
 from voxtral.text.reading.amounts import Amount, Amounts
-from voxtral.text.reading.claims import Claim, claim
+from voxtral.text.reading.calendar_words import stands_alone
+from voxtral.text.reading.claims import Claim, Strength, claim
+from voxtral.text.reading.fraction_words import is_usual_fraction
+from voxtral.text.reading.numerals import NO_BREAK
+from voxtral.text.reading.spelled import say_number
 from voxtral.text.reading.written import Written
 
 _DENOMINATOR = re.compile(r"[/⁄](\d+)$")
@@ -21,7 +26,7 @@ def fraction_claims(written: Written) -> Iterator[Claim]:
     if written.data.fractions is None:
         return
     amounts, fixed = Amounts(written), written.data.fractions.fixed
-    for start in written.number_starts:
+    for start in written.joined_starts:
         for amount in amounts.at(start):
             if amount.fraction is None:
                 continue
@@ -31,22 +36,81 @@ def fraction_claims(written: Written) -> Iterator[Claim]:
             if not _is_free(written, amount, end):
                 continue
             source = written.text[start : amount.end]
+            if _is_part_number(written, start, end):
+                break  # "[4/9]" is the fourth of nine posts.
             if (known := fixed.get(source)) is not None:
                 yield claim(start, end, known, "fraction")
             elif (
-                _is_fraction(source, amount)
+                _is_fraction(source, amount, is_sure=_is_sure(written, amount, end))
                 and not _is_named(written, amount)
                 and (words := amounts.say(amount, counts=False))
             ):
-                yield claim(amount.start, end, words, "fraction")
+                half = _german_half(written, amount, end)
+                yield claim(amount.start, end, half or words, "fraction")
+            elif pair := _pair(written, amount, start, end):
+                yield pair
             break
+
+
+def _is_part_number(written: Written, start: int, end: int) -> bool:
+    return written.text[start - 1 : start] == "[" and written.text[end : end + 1] == "]"
+
+
+# "1/2 Zitrone", "1/2 ausgepresste Zitrone".
+_GERMAN_NOUN = re.compile(r"(?:[ \u00a0][a-zäöüß]{2,20}e[rs]?)?[ \u00a0]([A-ZÄÖÜ][a-zäöüß]{1,30})(?!\w)")
+
+
+def _german_half(written: Written, amount: Amount, end: int) -> str | None:
+    """Say a half before a German noun whose gender is known: "eine halbe Zitrone", "ein halber Liter"."""
+    nouns = written.data.nouns
+    if written.language != "de" or nouns is None or amount.fraction != (1, 2) or amount.numerals or amount.sign:
+        return None
+    found = _GERMAN_NOUN.match(written.text, end)
+    noun = found.group(1).lower() if found else ""
+    for pattern, words in (
+        (nouns.masculine, "ein halber"),
+        (nouns.neuter, "ein halbes"),
+        (nouns.feminine, "eine halbe"),
+    ):
+        if noun and re.search(pattern, noun):
+            return words
+    return None
+
+
+def _pair(written: Written, amount: Amount, start: int, end: int) -> Claim | None:
+    """Say two numbers that are no fraction, such as "40/128", and keep the slash."""
+    found = re.compile(r"(\d{1,4})/(\d{1,4})").fullmatch(written.text, start, amount.end)
+    if found is None or amount.numerals or amount.sign or not written.has_number_words or amount.end != end:
+        return None
+    numerator, denominator = amount.fraction or (0, 1)
+    is_month = numerator <= 12 and 1900 <= denominator <= 2100
+    is_model = len(found.group(1)) == len(found.group(2)) > 2
+    if is_usual_fraction(numerator, denominator) or is_month or is_model or _is_named(written, amount):
+        return None
+    numbers = [written.read_numeral(each) for each in found.groups()]
+    if any(number is None or number.is_code for number in numbers):
+        return None
+    edits = tuple(Edit(*found.span(group), say_number(written, found.group(group))) for group in (1, 2))
+    return Claim(start, end, edits, "pair", Strength.COMPOSED)
+
+
+_THOUSANDS_AFTER = re.compile(rf"[ {NO_BREAK}]\d{{3}}(?!\d)")
 
 
 def _is_free(written: Written, amount: Amount, end: int) -> bool:
     before = written.text[amount.start - 1 : amount.start] if amount.start else ""
     if before in {"/", ".", ",", ":", "-", "–", "=", "^", "_", "$"} or not written.begins_apart(amount.start):
         return False
+    if _THOUSANDS_AFTER.match(written.text, end):
+        return False  # "1/25 000" is a scale.
     return written.ends_apart(end) and written.text[end : end + 1] not in {"/", "%"}
+
+
+def _is_sure(written: Written, amount: Amount, end: int) -> bool:
+    """Tell whether two numbers are a fraction whatever they are: alone, or below a thousand where "over" is said."""
+    words = written.data.fractions
+    is_over = words is not None and words.parts == "over"
+    return stands_alone(written.text, amount.start, end) or (is_over and (amount.fraction or (0, 0))[1] < 1000)
 
 
 def _is_named(written: Written, amount: Amount) -> bool:
@@ -55,8 +119,14 @@ def _is_named(written: Written, amount: Amount) -> bool:
     return roman is not None and written.word_before(amount.start) in roman.cardinals_after
 
 
-def _is_fraction(source: str, amount: Amount) -> bool:
-    """Tell a fraction from a season such as 2019/20, a month such as 12/2023 and codes such as 01/02."""
+def _is_fraction(source: str, amount: Amount, *, is_sure: bool) -> bool:
+    """Tell a fraction from a season such as 2019/20, a month such as 12/2023 and codes such as 01/02.
+
+    Args:
+        source: what is written.
+        amount: what it was read as.
+        is_sure: whatever its numbers are, because nothing stands around it.
+    """
     if amount.fraction is None:
         return False
     found = _DENOMINATOR.search(source)
@@ -70,4 +140,5 @@ def _is_fraction(source: str, amount: Amount) -> bool:
     # "603/604" and "6000/8000" are names of two models.
     is_pair = len(upper) == len(found.group(1)) > 2
     is_month = numerator <= 12 and 1900 <= denominator <= 2100 and denominator % 1000
-    return not (is_season or is_month or is_pair)
+    is_usual = is_sure or bool(amount.numerals) or is_usual_fraction(numerator, denominator)
+    return is_usual and not (is_season or is_month or is_pair)

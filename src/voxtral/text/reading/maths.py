@@ -18,7 +18,7 @@ from voxtral.text.reading.written import Written
 from voxtral.text.tables.maths import MathsWords
 
 # Between numbers or letters these are arithmetic for themselves; the others need one of these beside them.
-_SURE = "+×÷=≠<>≤≥≈±*"
+_SURE = "+×÷=≠<>≤≥≈±*^"
 _WORDS_AROUND = re.compile(r"[^\W\d_]+")
 
 
@@ -27,7 +27,7 @@ def _pattern(language: str, region: str) -> re.Pattern[str]:
     number = numerals_of(language, region).pattern
     operand = rf"√?(?:(?<!\w){number}[a-zA-Zα-ω]?|(?<![\w'’])[a-zA-Zα-ωπ])[²³]?(?!\w)"
     # "12:30" is a time, "6 : 2" a division.
-    operator = rf"(?:{SPACE}?[+\-−–×÷=≠<>≤≥≈±*/^xX]{SPACE}?|{SPACE}:{SPACE})[-−]?"
+    operator = rf"(?:{SPACE}?[+\-−–×÷=≠<>≤≥≈±*/^xX]{SPACE}?|{SPACE}:{SPACE}|:(?=\d{{1,9}}{SPACE}?=))[-−]?"
     # A formula begins with a digit, a root or a letter that stands alone.
     return re.compile(rf"(?<![\w./:@#$&,;=%\\-]){operand}(?:{operator}{operand}){{1,12}}(?![\w²³])")
 
@@ -57,20 +57,24 @@ def maths_claims(written: Written) -> Iterator[Claim]:
                 last_end = found.end()
                 yield claim(start, found.end(), spoken, "maths")
     for found in _POWERS.finditer(written.text):
+        if found.group()[-1] == "x" and not written.has_number_words:
+            continue
         spoken = _say(written, words, found.group())
         if spoken is not None:
             yield claim(found.start(), found.end(), spoken, "maths")
 
 
 # "√9", "x²", and "2x" as in "2x faster".
-_POWERS = re.compile(r"(?<![\w./,-])(?:√\d{1,15}|(?:\d{1,15}|[a-zA-Z])[²³]|[1-9]\d{0,5}(?:[.,]\d{1,3})?x)(?![\w-])")
+_POWERS = re.compile(
+    r"(?<![\w./,-])(?:√\d{1,15}|(?:\d{1,15}|[a-zA-Z])[²³]|[1-9]\d{0,5}x|[1-9]\d?[.,]\d{1,3}x)(?![\w-])"
+)
 # A letter is a variable where a sign of arithmetic follows.
 _LETTER = re.compile(r"(?<![\w'’])[a-zA-Zα-ω][²³]?[ ]?[+×÷=≠<>≤≥≈±*\-−][ ]?[-−√\w]|√[\w]")
 
 
 def _places(written: Written) -> Iterator[int]:
     letters = (found.start() for found in _LETTER.finditer(written.text))
-    yield from merge(written.number_starts, letters)
+    yield from merge(written.joined_starts, letters)
 
 
 def _is_formula(written: Written, found: re.Match[str]) -> bool:
@@ -82,6 +86,9 @@ def _is_formula(written: Written, found: re.Match[str]) -> bool:
     letters = re.findall(r"[a-zA-Z]", source.replace("x", "") if re.search(r"\d\s?x\s?\d", source) else source)
     # "A + B" and "C>D" are vitamins and menus as often as sums: letters alone need an equals sign.
     if not re.search(r"\d", source) and "=" not in source:
+        # "o <o <o" is a drawing.
+        if (len(set(letters)) == 1 and len(letters) > 1) or re.search(r"\s[<>]\S|\S[<>]\s", source):
+            return False
         return len(letters) > 0 and all(letter.islower() for letter in letters) and written.has_number_words
     return True
 
@@ -138,7 +145,7 @@ def _comparisons(written: Written) -> Iterator[Claim]:
 
 # Scores ---------------------------------------------------------------------------------------------
 
-_SCORE = re.compile(r"(\d{1,3})(?: ?([-–:]) ?)(\d{1,3})(?![\w:/.,–-]?\d)(?!\w|:\d|%)")
+_SCORE = re.compile(r"(\d{1,3})(?: ?([-–:]) ?)(\d{1,3})(?![\w:/.,–-]?\d)(?!\w|:\d|%| ?=)")
 
 
 def _scores(written: Written, words: MathsWords) -> Iterator[Claim]:
@@ -173,6 +180,7 @@ def _is_code(digits: str) -> bool:
 
 def _has_cue(text: str, start: int, end: int, cues: frozenset[str]) -> bool:
     """Tell whether one of the three words before or the next behind speaks of a game."""
-    before = _WORDS_AROUND.findall(text[max(0, start - 40) : start])[-3:]
+    # Only in the same part of the sentence.
+    before = _WORDS_AROUND.findall(re.split(r"[.;!?؛]", text[max(0, start - 40) : start])[-1])[-3:]
     after = _WORDS_AROUND.findall(text[end : end + 20])[:1]
     return any(word.lower() in cues for word in (*before, *after))

@@ -12,7 +12,9 @@ from functools import cache
 from voxtral.text.cldr import load_cldr
 from voxtral.text.language_data import load_language
 from voxtral.text.reading.amounts import SPACE, Amount, Amounts, glue
+from voxtral.text.reading.calendar_words import ends_sentence
 from voxtral.text.reading.claims import Claim, claim
+from voxtral.text.reading.fraction_words import is_usual_fraction
 from voxtral.text.reading.patterns import any_of
 from voxtral.text.reading.units import Unit, Units, units_of
 from voxtral.text.reading.written import Written
@@ -34,7 +36,7 @@ def _after(language: str) -> re.Pattern[str]:
     tail = "[A-Za-z0-9_²³°]" if language == "ja" else r"[\w²³°\u0900-\u0903\u093a-\u094f]"
     return re.compile(
         rf"(?P<gap>{SPACE}|-|)(?:(?P<unit>{pattern})(?:{hundred})?|(?P<per>/{SPACE}?(?P<below>{pattern})))"
-        rf"(?!{tail}|[./@'’]\w)"
+        rf"(?!{tail}|[./@'’]\w|\^)"
     )
 
 
@@ -42,17 +44,20 @@ def measure_claims(written: Written) -> Iterator[Claim]:
     """Claim quantities with their units."""
     if written.data.measures is not None:
         yield from glue(written, _claims(written))
+        yield from _durations(written)
         yield from _units_after_per(written)
         yield from _units_after_scale(written)
 
 
 def _claims(written: Written) -> Iterator[Claim]:
     amounts, units, after = Amounts(written), units_of(written.language), _after(written.language)
-    for start in written.number_starts:
+    for start in written.joined_starts:
         if not _is_free(written, start):
             continue
         for amount in amounts.at(start):
             unit = after.match(written.text, amount.end)
+            if amount.fraction and not is_usual_fraction(*amount.fraction):
+                continue  # "40/128 bits" are two sizes.
             spoken = None if unit is None or amount.is_code else _say(written, amounts, amount, units, unit)
             if unit is not None and spoken:
                 # The point of "5 ft. 10 in." belongs to the symbol, where no sentence ends.
@@ -63,6 +68,44 @@ def _claims(written: Written) -> Iterator[Claim]:
             marked = _feet_and_inches(written, amounts, units, start) or _dimensions(written, amounts, start)
             if marked is not None:
                 yield marked
+
+
+# "2 h 30 min", "1h5m3s", "2 Std. 30 Min.", "4 min 33 s"; a lone "m" between hours and seconds is a minute.
+_DURATION = re.compile(
+    rf"""
+    (?:(?P<h>\d{{1,4}}){SPACE}?(?:h|hrs?|Std\.?|std\.?){SPACE}?(?P<min>\d{{1,2}}){SPACE}?(?:min|mins|mn|Min\.?|m)
+      (?:{SPACE}?(?P<s>\d{{1,2}}){SPACE}?(?:s|secs?|Sek\.?|seg))?
+    |(?P<minutes>\d{{1,3}}){SPACE}?(?:min|mins|mn|Min\.?|m){SPACE}?(?P<seconds>\d{{1,2}}){SPACE}?(?:s|secs?|Sek\.?|seg)
+    )(?![^\W_]|[²³])
+    """,
+    re.VERBOSE,
+)
+
+
+_NO_LINK = frozenset(("de", "fr", "hi"))
+
+
+def _durations(written: Written) -> Iterator[Claim]:
+    """Claim hours, minutes and seconds in a row, with what the language says before the last."""
+    if not written.has_number_words:
+        return
+    amounts, units = Amounts(written), units_of(written.language)
+    for start in written.joined_starts:
+        found = _DURATION.match(written.text, start) if _is_free(written, start) else None
+        if found is None:
+            continue
+        parts = zip(("h", "min", "s", "min", "s"), found.groups(), strict=True)
+        said = [
+            say_with_unit(written, amounts, Amount(start, found.end(), "", (numeral,)), unit)
+            for symbol, digits in parts
+            if digits and (numeral := written.read_numeral(digits)) and (unit := units.find(symbol))
+        ]
+        words = [each for each in said if each]
+        fractions = written.data.fractions
+        # "Zwei Stunden dreißig Minuten", but "two hours and thirty minutes".
+        link = " " if fractions is None or written.language in _NO_LINK else fractions.link
+        point = "." if found.group()[-1] == "." and ends_sentence(written.text, found.end()) else ""
+        yield claim(start, found.end(), f"{' '.join(words[:-1])}{link}{words[-1]}{point}", "measure")
 
 
 @cache
@@ -129,7 +172,13 @@ def _say(written: Written, amounts: Amounts, amount: Amount, units: Units, found
         return None
     is_adjective = found.group("gap") == "-"
     one = unit.form("one").partition("{0} ")[2]
-    if (is_adjective or symbol.casefold() == one.casefold()) and written.has_number_words and one:
+    if written.language == "ar" and len(symbol) > 2 and _is_noun_of(symbol, unit):
+        # A noun in full has its form already: "360 يومًا"; one and two are said by it.
+        is_counted = amounts.category(amount) not in {"one", "two"} and len(amount.numerals) == 1 and not amount.scale
+        words = amounts.say(amount, is_feminine=unit.is_feminine) if is_counted else None
+        if words:
+            return f"{words} {symbol}"
+    elif (is_adjective or symbol.casefold() == one.casefold()) and written.has_number_words and one:
         # "an 8-bit sign", "5 bar": the noun stays as it is written.
         words = amounts.say(amount, is_feminine=unit.is_feminine, counts=not is_adjective)
         return f"{words}{'-' if is_adjective else ' '}{one}" if words else None
@@ -142,6 +191,11 @@ def _say(written: Written, amounts: Amounts, amount: Amount, units: Units, found
         noun = counted.form("many" if written.language == "ar" else "other").replace("{0}", number)
         return f"{said} {_per_word(written)}{noun}"
     return said
+
+
+def _is_noun_of(symbol: str, unit: Unit) -> bool:
+    """Tell whether an Arabic symbol is the noun itself, in whatever case: "يومًا"."""
+    return any(symbol.rstrip("اً") in form for form in unit.forms.values())
 
 
 def _per_word(written: Written) -> str:
@@ -177,7 +231,7 @@ def say_with_unit(written: Written, amounts: Amounts, amount: Amount, unit: Unit
     """Say a quantity and its unit in the form that fits."""
     if (half := _half(written, amounts, amount, unit)) is not None:
         return half
-    words = amounts.say(amount, is_feminine=unit.is_feminine)
+    words = _german_half(written, amount, unit) or amounts.say(amount, is_feminine=unit.is_feminine)
     if words is None:
         return None
     category = amounts.category(amount)
@@ -209,6 +263,18 @@ def _half(written: Written, amounts: Amounts, amount: Amount, unit: Unit) -> str
     whole = Amount(amount.start, amount.end, "", amount.numerals)
     counted = say_with_unit(written, amounts, whole, unit)
     return f"{sign}{counted}{words.link}{halves.feminine_after if unit.is_feminine else halves.after}"
+
+
+def _german_half(written: Written, amount: Amount, unit: Unit) -> str | None:
+    """Say a half before a German unit: "ein halber Liter", "eine halbe Stunde"."""
+    nouns = written.data.nouns
+    if written.language != "de" or nouns is None or amount.fraction != (1, 2) or amount.numerals or amount.scale:
+        return None
+    noun = unit.form("one").replace("{0}", "").strip().lower()
+    if unit.is_feminine:
+        return "eine halbe"
+    is_masculine = re.search(nouns.masculine, noun) is not None
+    return "ein halber" if is_masculine else "ein halbes" if re.search(nouns.neuter, noun) else None
 
 
 def _elide(written: Written, said: str, noun: str) -> str:

@@ -12,7 +12,8 @@ from functools import cache
 from voxtral.text.language_data import Currency
 from voxtral.text.reading.amounts import MINUS, SPACE, Amount, Amounts, glue
 from voxtral.text.reading.claims import Claim, claim
-from voxtral.text.reading.currencies import WORDS, Currencies, currencies_of
+from voxtral.text.reading.currencies import MOSTLY_WORDS, WORDS, Currencies, currencies_of
+from voxtral.text.reading.numerals import NO_BREAK
 from voxtral.text.reading.units import per_noun, units_of
 from voxtral.text.reading.written import Written
 
@@ -28,6 +29,7 @@ def _patterns(language: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Patte
     return before, after, per
 
 
+_SPACES = tuple(" " + NO_BREAK)
 _NO_CENTS = re.compile(r"[.,][-–—]{1,2}(?![\w-])")
 
 
@@ -38,13 +40,33 @@ def money_claims(written: Written) -> Iterator[Claim]:
 
 
 def _claims(written: Written) -> Iterator[Claim]:
-    amounts, known = Amounts(written, is_money=True), currencies_of(written.language)
-    for start in written.number_starts:
-        for amount in amounts.at(start):
-            found = None if amount.is_code else _claim(written, amounts, known, amount)
-            if found is not None:
-                yield found
-                break
+    plain, priced, known = Amounts(written), Amounts(written, is_money=True), currencies_of(written.language)
+    before_pattern = _patterns(written.language)[0]
+    scales = tuple(written.data.amounts.money_scales) if written.data.amounts else ()
+    for start in written.priced_starts:
+        has_sign = before_pattern.search(written.text, max(0, start - 8), start) is not None
+        if not has_sign and not written.begins_apart(start):
+            continue
+        # "$5M" and "5M €": the quantities that all rules share have no such scales.
+        found = None if has_sign else _first(written, plain, known, start)
+        if found is None and (has_sign or _has_scale(written, plain, start, scales)):
+            found = _first(written, priced, known, start)
+        if found is not None:
+            yield found
+
+
+def _first(written: Written, amounts: Amounts, known: Currencies, start: int) -> Claim | None:
+    """Find the longest amount of money at a place."""
+    for amount in amounts.at(start):
+        found = None if amount.is_code else _claim(written, amounts, known, amount)
+        if found is not None:
+            return found
+    return None
+
+
+def _has_scale(written: Written, amounts: Amounts, start: int, scales: tuple[str, ...]) -> bool:
+    ends = [amount.end for amount in amounts.at(start) if not amount.scale]
+    return any(written.text.startswith(scales, end + (written.text[end : end + 1] in _SPACES)) for end in ends)
 
 
 def _claim(written: Written, amounts: Amounts, known: Currencies, amount: Amount) -> Claim | None:
@@ -61,10 +83,11 @@ def _claim(written: Written, amounts: Amounts, known: Currencies, amount: Amount
         after = None
     if after is not None and after.group("currency") in WORDS and after.group() in WORDS:
         after = None  # "0BSD" is a name.
+    if after is not None and after.group("currency") in MOSTLY_WORDS and not _has_cents(amount):
+        after = None
     if before is not None and len(before.group("currency")) == 1 and before.group("currency").isalpha():
         # "Q50.10" is a price, "Q4" and "F1" are none.
-        has_cents = amount.numerals and len(amount.numerals[-1].fraction or "") == 2
-        before = before if has_cents else None
+        before = before if _has_cents(amount) else None
     if before is None and after is None:
         return None
     end = after.end() if after else number_end
@@ -84,6 +107,10 @@ def _claim(written: Written, amounts: Amounts, known: Currencies, amount: Amount
         if behind:
             words, end = f"{words} {behind}", per.end()
     return claim(begin, end, words, "money")
+
+
+def _has_cents(amount: Amount) -> bool:
+    return bool(amount.numerals) and len(amount.numerals[-1].fraction or "") == 2
 
 
 def _plain_sign(sign: str | None) -> str:

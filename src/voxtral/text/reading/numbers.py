@@ -24,6 +24,11 @@ _COMMA_LIST = re.compile(r"\d+(?:,\d+)+")
 _AFTER_POINT = re.compile(r"\.\s(?:([^\W\d_]+)|(\d))")
 _WORD_AFTER = re.compile(r"[ \u00a0][^\W\d_]")
 _NOUN_AFTER = re.compile(r"[ \u00a0]([^\W\d_]{2,40})")
+_SCALE_BEFORE = re.compile(r"[:/]\d{1,3}[ \u00a0\u202f]$")
+_NEXT_OF_LIST = re.compile(r" [^\W\d_]{1,4} (\d)(?![\w.,]\d|\w)")
+# A number of which the one is said with its noun.
+_GERMAN_NOUN = re.compile(r"[ \u00a0]([A-ZÄÖÜ][a-zäöüß]{1,40})(?![\w.-])")
+_GERMAN_BEFORE = re.compile(r"([^\W\d_]+)[ \u00a0]$")
 # Categories that tie a digit to its neighbour: marks, currency signs that are not read here, other numerals.
 _BOUND = frozenset({"Mn", "Mc", "Me", "Sc", "No", "Nl"})
 
@@ -52,7 +57,7 @@ def number_claims(written: Written) -> Iterator[Claim]:
 def _scaled_claims(written: Written) -> Iterator[Claim]:
     """Claim numbers with a scale: "5 Mio. Einwohner", "1 Million"."""
     amounts = Amounts(written)
-    for start in written.number_starts:
+    for start in written.joined_starts:
         amount = next(iter(amounts.at(start)), None)
         if amount is None or not amount.scale or amount.is_code or not written.begins_apart(amount.start):
             continue
@@ -89,14 +94,36 @@ class _Finder:
         self._language = written.language
         self._speller = written.speller
         self._grammar = written.grammar
+        # What is said for digits that nothing stands beside, by the digits.
+        self._bare: dict[str, str | None] = {}
 
     def claims(self) -> Iterator[Claim]:
         """Claim each number that is understood."""
+        taken, bare = self._written.taken, self._bare
         for token in _TOKEN.finditer(self._text):
+            start, end = token.span()
+            if taken.find(1, start, end) >= 0:
+                continue
+            chain = token.group()
+            if self._is_bare(chain, start, end):
+                if chain not in bare:
+                    edit = self._spell(token)
+                    bare[chain] = None if edit is None else edit.replacement
+                if (words := bare[chain]) is not None:
+                    yield Claim(start, end, (Edit(start, end, words),), "number", Strength.NUMBER)
+                continue
             edit = None if token.lastgroup == "skip" else self._spell(token)
             if edit is not None:
                 edits = tuple(self._in_pieces(token, edit))
                 yield Claim(edit.start, edit.end, edits, "number", Strength.NUMBER)
+
+    def _is_bare(self, chain: str, start: int, end: int) -> bool:
+        """Tell whether digits have other numbers or line ends on both sides: what is said depends on them alone."""
+        if len(chain) > MAX_DIGITS or not chain.isdecimal():
+            return False
+        before, after = self._text[max(0, start - 2) : start], self._text[end : end + 2]
+        begins = not before or before[-1] == "\n" or (before[-1] == " " and before[0].isdecimal())
+        return begins and (not after or after[0] == "\n" or (after[0] == " " and after[1:].isdecimal()))
 
     def _in_pieces(self, token: re.Match[str], edit: Edit) -> Iterator[Edit]:
         """Make an edit of each digit, or number of a list, where there are many: the text may be cut between them."""
@@ -126,6 +153,10 @@ class _Finder:
             return None
         chain = to_ascii(token.group("chain"))
         number = self._written.read_numeral(chain)
+        if self._is_death(token):
+            return None
+        if self._goes_on(chain, token.end()):
+            return self._replace(token, self._list(chain))
         if number is None:
             is_list = (
                 self._written.numerals.has_decimal_point and _COMMA_LIST.fullmatch(chain) and not token.group("sign")
@@ -141,6 +172,20 @@ class _Finder:
     def _replace(self, token: re.Match[str], words: str | None) -> Edit | None:
         return None if words is None else Edit(token.start(), token.end(), words)
 
+    def _is_death(self, token: re.Match[str]) -> bool:
+        """Tell whether a sign before a year is the dash of a life, "(-1994)"."""
+        chain = token.group("chain")
+        is_year = token.group("sign") and len(chain) == 4 and chain.isdecimal() and chain[0] in "12"
+        around = self._text[token.start() - 1 : token.start()] + self._text[token.end() : token.end() + 1]
+        return bool(is_year) and around == "()"
+
+    def _goes_on(self, chain: str, end: int) -> bool:
+        """Tell whether "1,2 ou 3" counts on, so that its comma is that of a list."""
+        if len(chain) != 3 or chain[1] != "," or not self._text.startswith(" ", end):
+            return False
+        after = _NEXT_OF_LIST.match(self._text, end)
+        return after is not None and ord(chain[0]) + 2 == ord(chain[2]) + 1 == ord(to_ascii(after.group(1)))
+
     # What stands around a number ------------------------------------------------------------------
 
     def _is_free(self, token: re.Match[str]) -> bool:
@@ -151,13 +196,16 @@ class _Finder:
         start = token.start()
         before = self._text[start - 1] if start else " "
         if before.isspace():
-            return True
+            # The rest of "1:25 000" says nothing by itself.
+            return _SCALE_BEFORE.search(self._text, max(0, start - 5), start) is None
         far = self._text[start - 2] if start > 1 else " "
         if token.group("sign") or before in "-–−":
             # "COVID-19" and "A–5" are names; a sign stands free, after a bracket or after a quote.
             return before in "([{«“„\"'‘:;,|—" or (before in "–—" and far.isspace())
         if before in "'’#@§№©":
             return far.isspace()
+        if start and self._written.is_prefix(start - 1):
+            return True
         return not (before.isalnum() or before in "_./\\&=^*×+$" or unicodedata.category(before) in _BOUND)
 
     def _is_free_after(self, end: int) -> bool:
@@ -177,8 +225,16 @@ class _Finder:
     def _words(self, token: re.Match[str], number: Numeral) -> str | None:
         is_signed = bool(token.group("sign"))
         counted = self._counted(token.end())
-        words = say_plain(self._written, number, is_signed=is_signed, is_counting=self._counts(token.start(), counted))
-        agreeing = self._agreeing(words, token.start(), counted)
+        is_counting = self._counts(token.start(), counted)
+        if self._language == "de":
+            is_counting = is_counting or self._is_labelled(token.start())
+            if number.whole == "1" and number.fraction is None and not is_signed and (one := self._german_one(token)):
+                return one
+        words = say_plain(self._written, number, is_signed=is_signed, is_counting=is_counting)
+        if number.fraction is not None and len(number.fraction) == 2 and self._is_labelled(token.start()):
+            # "Section 6.10" goes up to ten; others are said digit by digit.
+            words = self._section(number) or words
+        agreeing = self._agreeing(number, words, token.start(), counted)
         known = self._written.data.recognition
         # "1 casa" is "una casa": without the gender of the noun the digit is the better choice. "21 et 22" has no noun.
         is_noun = _WORD_AFTER.match(self._text, token.end()) and not (known and counted.lower() in known.stop_words)
@@ -197,15 +253,57 @@ class _Finder:
             return False
         return bool(re.fullmatch(words.counted, noun))
 
-    def _agreeing(self, words: str, start: int, noun: str) -> str | None:
+    def _is_labelled(self, start: int) -> bool:
+        """Tell whether the word before a number is named by it: "Section 6.10", "Nr. 1292"."""
+        dates, roman = self._written.data.dates, self._written.data.roman
+        before = self._written.word_before(start).rstrip(".")
+        if dates is not None and before in dates.not_after:
+            return True
+        return roman is not None and before in roman.cardinals_after
+
+    def _section(self, number: Numeral) -> str | None:
+        if number.fraction is None or number.fraction[0] == "0" or number.is_code or number.point != ".":
+            return None
+        point = self._grammar.decimal_words["."]
+        return (
+            f"{self._speller.cardinal(int(number.whole or 0))} {point} {self._speller.cardinal(int(number.fraction))}"
+        )
+
+    def _german_one(self, token: re.Match[str]) -> str | None:
+        """Say the 1 before a noun: "eine Birne", "mit einem Apfel"; None where it is the number of something."""
+        nouns = self._written.data.nouns
+        found = _GERMAN_NOUN.match(self._text, token.end())
+        if nouns is None or found is None:
+            return None
+        near = _GERMAN_BEFORE.search(self._text, max(0, token.start() - 40), token.start())
+        before = near.group(1) if near else ""
+        known = self._written.data.recognition
+        is_small_word = known is not None and before.lower() in known.stop_words
+        if (before[:1].isupper() and not is_small_word) or before.lower() in nouns.names_numbers:
+            return None  # "Formel 1 Rennen"
+        is_feminine = re.search(nouns.feminine, found.group(1).lower()) is not None
+        if before.lower() in {"mit", "von", "bei", "aus", "nach", "seit", "zu"}:
+            return "einer" if is_feminine else "einem"
+        if before.lower() in nouns.before_objects and re.search(nouns.masculine, found.group(1).lower()):
+            return "einen"
+        return "eine" if is_feminine else "ein"
+
+    def _agreeing(self, number: Numeral, words: str, start: int, noun: str) -> str | None:
         """Make a number agree with the noun after it, if its ending tells the gender."""
         nouns, known = self._written.data.nouns, self._written.data.recognition
+        if self._language == "de":
+            return None if number.whole == "1" and number.fraction is None else words
+        # Many are counted by a plural: "Apache 2 habilita" has a verb behind it.
+        if self._language in {"es", "pt"} and number.whole != "1" and noun and not noun.endswith("s"):
+            return words
         if nouns is None or not noun or (known and noun.lower() in known.stop_words):
             return None
         # "el 1 gana" and "capítulo 1 acaba" count nothing.
         before, roman = self._written.word_before(start), self._written.data.roman
         if before in nouns.names_numbers or (roman and before in roman.cardinals_after):
             return None
+        if number.fraction is not None:
+            return words
         for pattern, is_feminine in ((nouns.feminine, True), (nouns.masculine, False)):
             if pattern and re.search(pattern, noun.lower()):
                 return self._speller.before_noun(words, is_feminine=is_feminine)

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from voxtral.text.language_data import Grammar, load_language
 from voxtral.text.spelling import MAX_DIGITS, MAX_GROUPED_DIGITS
@@ -32,8 +33,7 @@ _ADDRESS = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
 _GROUP_MARKS = re.compile(rf"(?<=\d)[{NO_BREAK} ](?=\d)")
 
 
-@dataclass(frozen=True)
-class Numeral:
+class Numeral(NamedTuple):
     """A number as it was written: its ASCII digits and the separator between them; `whole` is "" for ".5"."""
 
     whole: str
@@ -110,7 +110,8 @@ def numerals_of(language: str, region: str = "") -> Numerals:
     grammar = load_language(language).numbers
     has_point = grammar is None or grammar.has_decimal_point or (language == "es" and region in _SPANISH_WITH_POINT)
     group, point = (",", ".") if has_point else (".", ",")
-    grouped = rf"\d{{1,3}}(?:[{group}'’٬]\d{{2,3}})+(?!\d|[{group}]\d)(?:[{point}٫]\d+)?"
+    swiss = r"\d{1,3}(?:['’]\d{3})+(?!\d)(?:[.,]\d+)?"
+    grouped = rf"{swiss}|\d{{1,3}}(?:[{group}'’٬]\d{{2,3}})+(?!\d|[{group}]\d)(?:[{point}٫]\d+)?"
     return Numerals(rf"(?:{SPACED}|{grouped}|\d+(?:[.,٫]\d+)?)", grammar, has_point, language == "ar")
 
 

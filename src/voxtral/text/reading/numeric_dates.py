@@ -25,6 +25,7 @@ _DATE = re.compile(
     re.VERBOSE,
 )
 _TIME_OF_ISO = re.compile(r"T\d{2}:\d{2}")
+_HEADING = re.compile(r"\. [A-ZÄÖÜ]")
 # Two numbers with a year that is neither history nor a count.
 _FIRST_LONE_YEAR, _LAST_LONE_YEAR = 1900, 2199
 
@@ -164,12 +165,18 @@ class _Finder:
                 is_cued and self._written.word_after(found.end()) not in self._words.links and not int(a) < int(b) <= 4
             )
         if mark == "-":
-            return is_cued or (is_alone and has_zeros and self._words.lone_hyphens)
+            # "Sat 10-4" are hours.
+            is_weekday = self._parts.is_weekday(self._near(found.start()))
+            return (is_cued and (has_zeros or not is_weekday)) or (is_alone and has_zeros and self._words.lone_hyphens)
         if self._has_point(found) and (is_cued or day > LAST_MONTH or has_zeros):
-            return True
+            # "14.3. Wie geht das?" on a line of its own is the number of a section.
+            return is_cued or not _HEADING.match(self._text, found.end()) or not self._begins_line(found.start())
         # Where decimals have a comma, these are none.
         is_padded = has_zeros and len(a) == len(b) == 2 and not self._written.grammar.has_decimal_point
         return is_padded and (is_cued or (is_alone and self._has_ordinal_point))
+
+    def _begins_line(self, start: int) -> bool:
+        return start == 0 or self._text[start - 1] == "\n"
 
     def _has_point(self, found: re.Match[str]) -> bool:
         """Tell whether the second point of "24.12." stands behind two numbers."""

@@ -29,7 +29,9 @@ def ordinal_claims(written: Written) -> Iterator[Claim]:
     words = written.data.ordinals or OrdinalWords()
     points = written.grammar.ordinals_with_point
     pattern = _pattern(written.language, written.region)
-    for start in written.number_starts:
+    # Elsewhere a number alone is no ordinal.
+    starts = written.number_starts if points or words.after else written.joined_starts
+    for start in starts:
         found = pattern.match(written.text, start)
         if found is None or not _begins(written, start):
             continue
@@ -37,7 +39,10 @@ def ordinal_claims(written: Written) -> Iterator[Claim]:
         if number is None or number.fraction is not None or number.is_code or int(number.whole) >= _MOST:
             continue
         if found.group("suffix"):
-            spoken = _with_suffix(written, words, int(number.whole), found.group("suffix"))
+            suffix = found.group("suffix")
+            spoken = _with_suffix(written, words, int(number.whole), suffix)
+            if suffix == "^" and spoken:
+                spoken = _with_noun(written, int(number.whole), found.end())
             if spoken and written.ends_apart(found.end()):
                 yield claim(start, found.end(), spoken, "ordinal")
         elif points and written.text[found.end() : found.end() + 1] == ".":
@@ -87,6 +92,14 @@ def _with_suffix(written: Written, words: OrdinalWords, value: int, suffix: str)
     if language == "hi" and suffix[0] in "लरथठ":
         return spoken if spoken[-len(suffix) :][0] == suffix[0] and value <= 6 else None
     return spoken
+
+
+def _with_noun(written: Written, value: int, end: int) -> str | None:
+    """Say "la 261^ puntata" as the noun behind it asks for; None without one."""
+    noun, nouns = written.word_after(end), written.data.nouns
+    if not noun or noun[0].isdigit() or nouns is None or not written.text[end : end + 1].isspace():
+        return None
+    return written.speller.ordinal(value, "feminine" if re.search(nouns.feminine, noun) else "masculine")
 
 
 def _after_cue(written: Written, words: OrdinalWords, start: int, end: int, number: Numeral) -> Iterator[Claim]:
@@ -168,4 +181,14 @@ def german_ending(far: str, near: str, following: str, ordinals: PointOrdinals) 
         return "n"
     if near in ordinals.articles:
         return ""
-    return "r" if following.lower() in ordinals.months else None
+    noun = following.lower()
+    if noun in ordinals.months:
+        return "r"
+    # Nothing before it: "1. Kapitel" is "erstes Kapitel", "in 2. Auflage" "in zweiter Auflage".
+    if near and near not in ordinals.prepositions:
+        return None
+    if noun in ordinals.feminine:
+        return "r" if near else ""
+    if near:
+        return "m" if noun in ordinals.masculine | ordinals.neuter else None
+    return "r" if noun in ordinals.masculine else "s" if noun in ordinals.neuter else None

@@ -23,7 +23,7 @@ def percent_claims(written: Written) -> Iterator[Claim]:
 
 def _claims(written: Written) -> Iterator[Claim]:
     amounts = Amounts(written)
-    for start in written.number_starts:
+    for start in written.priced_starts if written.language == "ar" else written.joined_starts:
         if not written.begins_apart(start):
             continue
         for amount in amounts.at(start):
@@ -31,7 +31,7 @@ def _claims(written: Written) -> Iterator[Claim]:
             # Arabic has the sign on either side.
             is_arabic = written.language == "ar" and after is None
             before = _BEFORE.search(written.text, max(0, amount.start - 2), amount.start) if is_arabic else None
-            if before is not None and before.start() and written.text[before.start() - 1].isalnum():
+            if before is not None and not written.begins_apart(before.start()):
                 before = None
             if amount.is_code or (after is None and before is None):
                 continue

@@ -143,6 +143,12 @@ def _compiled(plans: Iterable[str]) -> tuple[re.Pattern[str], ...]:
     return tuple(compiled)
 
 
+@cache
+def _any_of_plans(plans: tuple[re.Pattern[str], ...]) -> re.Pattern[str]:
+    """Build one pattern that matches where any of some plans does: most numbers are none of them."""
+    return re.compile("|".join(f"(?:{plan.pattern})" for plan in plans))
+
+
 @dataclass(frozen=True)
 class _Cue:
     """What the words before a number say of it.
@@ -160,6 +166,10 @@ class _Cue:
     is_code: bool = False
     is_marked: bool = False
     is_near: bool = False
+
+
+_NO_CUE = _Cue()
+_LETTER = re.compile(r"[^\W\d_]")
 
 
 class _Phones:
@@ -183,7 +193,19 @@ class _Phones:
         for candidate in pattern.finditer(self._text):
             yield from self._claims_in(candidate.start(), candidate.end())
 
+    def _may_be_told(self, start: int, end: int) -> bool:
+        """Tell whether there are words near a number that may say what it is."""
+        looks_behind = self._written.language in {"hi", "de", "ja"}
+        return _LETTER.search(self._text, max(0, start - _NEAR), start) is not None or (
+            looks_behind and _LETTER.search(self._text, end, end + _NEAR) is not None
+        )
+
     def _claims_in(self, start: int, end: int) -> Iterator[Claim]:
+        if (
+            not self._may_be_told(start, end)
+            and _any_of_plans(self._cards + self._clear).search(self._text, start, end) is None
+        ):
+            return
         groups = list(_GROUP.finditer(self._text, start, end))
         if all(len(group.group()) == 1 for group in groups):
             return
@@ -222,9 +244,11 @@ class _Phones:
         stop = self._longest(self._likely, begin, end) or self._whole(begin, groups)
         return stop, "phone"
 
-    def _longest(self, plans: Iterable[re.Pattern[str]], begin: int, end: int) -> int:
+    def _longest(self, plans: tuple[re.Pattern[str], ...], begin: int, end: int) -> int:
         """Find the longest match of some plans, as a number of 7 to 15 digits (cards: more) that stands apart."""
         best = 0
+        if _any_of_plans(plans).match(self._text, begin, end) is None:
+            return 0
         for plan in plans:
             found = plan.match(self._text, begin, end)
             if found and found.end() > best and self._is_number(found, plan):
@@ -299,6 +323,8 @@ class _Phones:
 
     def _cue_before(self, begin: int) -> _Cue:
         before = self._text[max(0, begin - _NEAR) : begin].rpartition("\n")[2]
+        if not _LETTER.search(before) and self._written.language not in {"hi", "de", "ja"}:
+            return _NO_CUE if _MARK.search(before[-3:]) is None else _Cue(is_marked=True, is_near=False)
         if self._written.language == "ja":
             return self._japanese_cue(before.casefold(), self._text[begin : begin + _NEAR].partition("\n")[0])
         is_label = is_code = is_phone = False
@@ -336,7 +362,8 @@ class _Phones:
     def _japanese_cue(self, before: str, after: str) -> _Cue:
         near = before[-14:]
         for code in self._words.codes:
-            if code in near:
+            # "Pin-Priority が 990" and 「コードページ 850」 are other words.
+            if _JAPANESE_LINK.fullmatch(near.rpartition(code)[2]) and code in near:
                 return _Cue(is_label=True, is_code=True, is_marked=True)
         is_phone = any(cue in near or cue in after[:24].casefold() for cue in self._words.cues)
         is_label = any(label in near for label in self._words.labels)
@@ -397,6 +424,8 @@ class _Phones:
         # Such a name is a word, however short.
         return letters if len(letters) > 1 else say_word(self._written, letters)
 
+
+_JAPANESE_LINK = re.compile(r"(?:番号|コード|ナンバー|は|が|の|を|で|:|：|「|『|（|\(|No\.?|[ \u3000#＃、])*")
 
 # Codes that a word after them does not make a quantity.
 _SHORT_CODES = frozenset(

@@ -18,7 +18,7 @@ def range_claims(written: Written) -> Iterator[Claim]:
     if not written.has_number_words:
         return
     amounts = Amounts(written)
-    for start in written.number_starts:
+    for start in written.joined_starts:
         for amount in amounts.at(start):
             if amount.joint == "until" and not amount.sign:
                 if _is_range(written, amount):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from voxtral.text.edits import Draft
 from voxtral.text.reading.addresses import address_claims
-from voxtral.text.reading.claims import Claim, edits_of, settle
+from voxtral.text.reading.claims import Claim, Strength, edits_of, settle
 from voxtral.text.reading.codes import code_claims
 from voxtral.text.reading.dates import date_claims
 from voxtral.text.reading.electronic import electronic_claims
@@ -48,7 +48,6 @@ RULES: tuple[Rule, ...] = (
     maths_claims,
     roman_claims,
     range_claims,
-    number_claims,
     shorthand_claims,
     sign_claims,
 )
@@ -64,7 +63,14 @@ def find_claims(written: Written, given: Iterable[Claim] = ()) -> list[Claim]:
     claims = [*given]
     for rule in RULES:
         claims += rule(written)
-    return settle(claims, len(written.text))
+    strong = [each for each in claims if each.strength <= Strength.COMPOSED]
+    standing = settle(strong, len(written.text), written.taken)
+    # Numbers are the most frequent of all, and those inside of something else need no words.
+    weak = [each for each in claims if each.strength > Strength.COMPOSED]
+    weak += number_claims(written)
+    standing += settle(weak, len(written.text), written.taken)
+    standing.sort(key=lambda each: each.start)
+    return standing
 
 
 def read_aloud(draft: Draft, language: str, region: str = "") -> Draft:

@@ -63,7 +63,9 @@ def _read(written: Written, words: RomanWords, found: re.Match[str], value: int,
     name = before.lower()
     is_lone = len(numeral) == 1
     is_first = numeral == "I" and name in words.cardinals_after and _is_first(written, before, found.end())
-    if (is_lone and numeral not in words.lone and not is_first) or not _may_be_meant(numeral):
+    # "type X 86" has a letter.
+    is_letter = numeral not in words.lone or name in _NAMED_BY_LETTERS
+    if (is_lone and is_letter and not is_first) or not _may_be_meant(numeral):
         return None
     if is_lone and suffix == "." and written.language != "de" and _ends_sentence(written, found.end()):
         return None  # "George V. Reilly"
@@ -92,6 +94,12 @@ def _read(written: Written, words: RomanWords, found: re.Match[str], value: int,
     if before[:1].isupper() and numeral in _SURE and not before.isupper():
         return speller.cardinal(value), end
     return None
+
+
+# What has letters for names as often as numbers.
+_NAMED_BY_LETTERS = frozenset(
+    ("type", "typ", "tipo", "model", "modell", "modelo", "modello", "modèle", "version", "versie", "classe", "class")
+)
 
 
 def _is_first(written: Written, before: str, end: int) -> bool:

@@ -30,7 +30,7 @@ _HINDI_INITIALS = re.compile(rf"(?<![\w.{_MARKS}])(?:[ऄ-हक़-ॡ][{_MARKS
 _CLOSERS = re.compile(r"[\"'”’»›)\]]*")
 _PARAGRAPH = re.compile(r"\s*\n\s*\n")
 _FOLLOWING = re.compile(rf"\s{{0,3}}([^\W_][\w{_MARKS}'’]*)?")
-_NUMBER_AFTER = re.compile(rf"{_SPACE}{{0,2}}(?:\d|(?:[IVXLC]{{2,7}}|[IVX])\b(?!\.))")
+_NUMBER_AFTER = re.compile(rf"(?:[ {NO_BREAK}]{{0,2}}|[ {NO_BREAK}]?\n)(?:\d|(?:[IVXLC]{{2,7}}|[IVX])\b(?!\.))")
 _NAME_AFTER = re.compile(rf"(?:{_SPACE}{{1,2}}|{_SPACE}?\n{_SPACE}{{0,4}})[\"“„«']?[^\W\d_]")
 _NAME_BEFORE = re.compile(rf"(?:[A-ZÀ-ÖØ-Þ][\w'’]+|\d(?:st|nd|rd|th)){_SPACE}$")
 _HOUSE_NUMBER = re.compile(rf"\d{_SPACE}(?:[A-ZÀ-ÖØ-Þ][\w'’.]*{_SPACE}){{1,3}}$")
@@ -246,7 +246,8 @@ class _Reader:
             return _YEAR_BEFORE.search(self._text, max(0, start - 4), start) is not None  # not "Washington D. C."
         if not entry.is_risky or entry.table == "at_end":
             return True
-        following = self._text[after : after + 24].lstrip()
+        # What begins the next paragraph tells nothing.
+        following = self._text[after : after + 24].partition("\n\n")[0].lstrip()
         is_counted = following[:1].isdecimal() or following[:1] == ":"
         if form[0].isupper() and not entry.key[0].isupper() and len(form) <= 3 and (form == "Max" or not is_counted):
             return False

@@ -56,6 +56,10 @@ def _say(written: Written, words: SignWords, found: re.Match[str]) -> str | None
         is_between = before in _SPACES and start > 1 and text[start - 2].isalnum() and text[end + 1 : end + 2].isalnum()
         return words.between[found.group("between")] if is_between else None
     if found.group("alone"):
+        linked = written.data.numbers.linked_numbers if written.data.numbers else None
+        currency = written.data.numbers.currencies.get(found.group("alone")) if written.data.numbers else None
+        if linked and currency and text[:start].endswith(f" {linked.link} "):
+            return currency.unit.many  # "millones de $"
         is_alone = before in _SPACES + "\n(" or start == 0
         return (
             words.alone[found.group("alone")]

@@ -45,6 +45,8 @@ _ALIASES = {
     "cc": "cm³",
     "sqm": "m²",
     "㎡": "m²",
+    "m/s^2": "m/s²",
+    "m/s2": "m/s²",
     "m^2": "m²",
     "m^3": "m³",
     "μm": "µm",
@@ -167,11 +169,11 @@ def units_of(language: str) -> Units:
     recognition = load_language(language).recognition
     small_words = recognition.stop_words if recognition else frozenset[str]()
     for symbol in known:
-        if symbol.casefold() in small_words:
+        if symbol.casefold() in small_words or symbol.casefold() in words.not_symbols:
             continue
         if len(symbol) > 1 and (symbol.casefold() not in folded or symbol == symbol.casefold()):
             folded[symbol.casefold()] = symbol
-    one = _any_case(known)
+    one = _any_case(known, words.not_symbols)
     pattern = rf"(?:{one}(?:{_SLASH}{one})?)"
     return Units(known, folded, pattern, frozenset(words.words))
 
@@ -179,13 +181,13 @@ def units_of(language: str) -> Units:
 _SLASH = rf"[ {NO_BREAK}]?/[ {NO_BREAK}]?"
 
 
-def _any_case(symbols: Mapping[str, Unit]) -> str:
+def _any_case(symbols: Mapping[str, Unit], not_symbols: frozenset[str]) -> str:
     """Write a pattern for symbols, those of several letters in lower case, capitals, and with a capital first."""
     spelled = set(symbols)
     for symbol in symbols:
         if len(symbol) > 1:
             spelled |= {symbol.lower(), symbol.upper(), symbol.capitalize()}
-    return any_of(spelled)
+    return any_of(spelled - not_symbols)
 
 
 def _compound(units: Mapping[str, Unit], symbol: str) -> Unit | None:

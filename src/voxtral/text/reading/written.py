@@ -18,6 +18,13 @@ _BOUND = frozenset({"Mn", "Mc", "Me", "No", "Nl"})
 _NUMBER_START = re.compile(
     r"(?P<address>(?:https?|ftp)://\S+|www\.\S+)|(?<![\w.,])[.](?=\d)|(?<!\d)(?<![\d.][.,'’٫٬:])[\d½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]"
 )
+# Numbers and dates in a row, and a mark, the end of the line or another number behind them: no part of anything.
+_ONE = r"\d++(?:/\d++/\d++)?+"
+_BARE = re.compile(
+    rf"{_ONE}(?:[.,:'’٫٬]{_ONE}|[ ]\d{{3}}(?!\d)){{0,6}}+"
+    rf"(?=[ ]?(?:\n|$)|[ ]{_ONE}(?![½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞/⁄])|[,;:!?)\]]+(?:[ \n]|$)|[.](?:[ \n]|$))"
+)
+_INSIDE = re.compile(r"\d/\d")
 
 
 class Written:
@@ -35,6 +42,11 @@ class Written:
         self.region = region
         # Quantities by place, as far as rules have looked: several ask for the same ones.
         self.quantities: dict[tuple[bool, int], tuple[Any, ...]] = {}
+
+    @cached_property
+    def taken(self) -> bytearray:
+        """1 for each character of what stands already; rules for what is weak look there first."""
+        return bytearray(len(self.text))
 
     @cached_property
     def data(self) -> LanguageData:
@@ -75,6 +87,29 @@ class Written:
         """Where numbers may begin, in order: found once, for all rules that read numbers."""
         return tuple(found.start() for found in _NUMBER_START.finditer(self.text) if not found.lastgroup)
 
+    @cached_property
+    def joined_starts(self) -> tuple[int, ...]:
+        """Those of `number_starts` with something behind that may belong to their number: a unit, a sign, a dash."""
+        text, is_bare, is_inside = self.text, _BARE.match, _INSIDE.match
+        return tuple(
+            start
+            for start in self.number_starts
+            if not is_bare(text, start) and not (start > 1 and is_inside(text, start - 2)) and self.begins_apart(start)
+        )
+
+    @cached_property
+    def priced_starts(self) -> tuple[int, ...]:
+        """Those of `number_starts` with something on either side that may belong to their number."""
+        joined = frozenset(self.joined_starts)
+        return tuple(start for start in self.number_starts if start in joined or self._may_have_sign(start))
+
+    def _may_have_sign(self, start: int) -> bool:
+        """Tell whether something else than a number or its end stands before a number."""
+        before = self.text[max(0, start - 2) : start]
+        if before[-1:] in (" ", *NO_BREAK):
+            before = before[:-1]
+        return not (not before or before[-1].isdecimal() or before[-1] in ".,:;/(\n ")
+
     def read_numeral(self, written: str) -> Numeral | None:
         """Read digits with separators as one number; None if they are not clearly one."""
         return self.numerals.read(written)
@@ -84,7 +119,17 @@ class Written:
         if start == 0:
             return True
         before = self.text[start - 1]
+        if self.is_prefix(start - 1):
+            return True
         return not (self.ties(before) or before in "_@#\\" or unicodedata.category(before) in _BOUND)
+
+    def is_prefix(self, place: int) -> bool:
+        """Tell whether a letter is an Arabic word that is written without a space, "and" or "with": "و3 أقلام"."""
+        if self.language != "ar" or self.text[place] not in "وبلفك":
+            return False
+        return place == 0 or not (
+            self.text[place - 1].isalnum() or unicodedata.category(self.text[place - 1]) in _BOUND
+        )
 
     def ends_apart(self, end: int) -> bool:
         """Tell whether nothing after an offset belongs to what ends there."""
@@ -99,9 +144,9 @@ class Written:
 
     def word_before(self, start: int, within: int = 40) -> str:
         """Give the word before an offset, in lower case, without space and marks between; "" if there is none."""
-        before = self.text[max(0, start - within) : start].rstrip(" \t" + NO_BREAK + "(\"'“„«:")
+        before = self.text[max(0, start - within) : start].rstrip(" \t" + NO_BREAK + "([\"'“„«:")
         word = before.rpartition(" ")[2].rpartition("\n")[2].rpartition("\u00a0")[2]
-        return word.casefold()
+        return word.lstrip("([\"'“„«").casefold()
 
     def word_after(self, end: int, within: int = 40) -> str:
         """Give the word after an offset, in lower case; "" if there is none."""

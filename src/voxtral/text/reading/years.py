@@ -54,7 +54,7 @@ def _era_pattern(language: str) -> re.Pattern[str]:
     return re.compile(
         rf"""
         (?:(?P<year>\d{{1,3}}(?:[.,]\d{{3}})+|\d{{1,5}})(?:{GAP}?[-–]{GAP}?(?P<last>\d{{1,5}}))?|[IVXLivxl]{{1,6}})
-        {SPACE}(?P<era>{eras})(?![^\W_])(?!\.?[^\W_])
+        {SPACE}(?P<era>{eras})(?![^\W_])(?!\.?[^\W_])(?:[-–](?P<beyond>\d{{1,4}})(?![\d/.]))?
         """,
         re.VERBOSE,
     )
@@ -69,6 +69,11 @@ def _decade_pattern(language: str) -> re.Pattern[str]:
 
 _YEAR = re.compile(rf"(?P<year>\d{{4}})(?:(?P<dash>{GAP}?[-–—/]{GAP}?)(?:(?P<last>\d{{4}})|(?P<short>\d{{2}})))?(?!\d)")
 _SHORT_YEAR = re.compile(r"['’](?P<year>\d{2})(?![\w'’])")
+
+
+def _stops(text: str, end: int) -> bool:
+    """Tell whether a mark or the end of the text follows, so that nothing is counted."""
+    return text[end : end + 1] in ("", ",", "।", ")", "?", "!", ";")
 
 
 class _Finder:
@@ -95,6 +100,9 @@ class _Finder:
                 continue
             numbers = [re.sub("[.,]", "", to_ascii(part)) for part in found.group("year", "last") if part]
             spoken = f" {self._written.grammar.until} ".join(self._era_year(digits) for digits in numbers)
+            if beyond := found.group("beyond"):
+                # "43 a. C.-17" ends in our era.
+                era = f"{era.rstrip('.')} {self._written.grammar.until} {self._era_year(to_ascii(beyond))}"
             yield claim(start, end, f"{spoken} {era}", "year")
 
     def _era_year(self, digits: str) -> str:
@@ -200,7 +208,7 @@ class _Finder:
             return self._written.speller.cardinal(year) if has_years else None
         is_weak = is_adjacent and near in self._words.weak_cues
         is_usual = self._written.grammar.years is not None and year in self._written.grammar.years
-        is_recent = 1900 <= year <= 2099
+        is_recent = 1900 <= year <= 2099 or (bool(self._words.hundreds) and year > _FIRST and _stops(self._text, end))
         is_lone = year <= self._words.last and stands_alone(self._text, start, end)
         if is_weak or is_lone or (is_recent and not is_usual):
             return year_words(self._written, year)

@@ -13,6 +13,8 @@ class NounWords:
 
     feminine: str = ""
     masculine: str = ""
+    neuter: str = ""
     names_numbers: WordSet = frozenset()
+    before_objects: WordSet = frozenset()
     counted: str = ""
     before_years: WordSet = frozenset()
