@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -10,26 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from voxtral.model.mel import mel_filters
+
 # Window, hop, mel bands.
 _RESOLUTIONS = ((2048, 480, 80), (1024, 240, 80), (512, 120, 64), (256, 60, 32))
 _REPORTED_WINDOW = 1024
 _MEL_FLOOR, _STFT_FLOOR = 1e-3, 3e-3
 _STFT_WEIGHT, _CONVERGENCE_WEIGHT = 0.3, 0.5
-
-
-def mel_filters(num_bands: int, window: int, *, sample_rate: int, low: float = 0.0, high: float) -> Tensor:
-    """Make triangular filters that are even on the mel scale: [bands, window / 2 + 1]."""
-    edges = mel_points(num_bands + 2, low, high)
-    bins = torch.linspace(0, sample_rate / 2, window // 2 + 1)
-    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
-    return torch.minimum(rising, falling).clamp(min=0)
-
-
-def mel_points(count: int, low: float, high: float) -> Tensor:
-    """Place `count` frequencies in Hz evenly on the mel scale from `low` to `high`."""
-    low_mel, high_mel = (2595 * math.log10(1 + frequency / 700) for frequency in (low, high))
-    return 700 * (10 ** (torch.linspace(low_mel, high_mel, count) / 2595) - 1)
 
 
 @dataclass(frozen=True, eq=False)
