@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from train.codec import LABELS_PER_FRAME, TrainableCodec
+from train.codec_network import TrainableCodec
 from train.corpus import open_corpus
+from train.crops import LABELS_PER_FRAME, SAMPLES_PER_FRAME
 from train.data import SAMPLE_RATE, Item
 from train.loop import World, load_weights, run, save_weights
 from train.shape import nano_config
 from train.tokenizer import LetterTokenizer, build_vocabulary
 
-SAMPLES_PER_FRAME = 1920
 _FRAMES_PER_BATCH = 3000
 
 

@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from train.codec import TrainableCodec, initialise
+from train.codec_network import TrainableCodec, initialise
+from train.crops import LABELS_PER_FRAME, Crop
 from train.data import SAMPLE_RATE, Voice, list_voices, trim
 from train.language_model import SpeechModel
 from train.loop import load_weights, save_weights
@@ -33,6 +34,7 @@ from voxtral.loading.files import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEI
 from voxtral.loading.inventory import AUDIO_EMBEDDINGS, CODEBOOK, DIRECTION, GAIN, TEXT_EMBEDDINGS
 from voxtral.loading.load import load_model
 from voxtral.loading.params import parse_config
+from voxtral.model.source import MIDDLE_PITCH, Pitch
 from voxtral.model.voxtral import VoxtralModel
 
 _IN_FLOAT32 = (GAIN, "cluster_usage")
@@ -166,7 +168,9 @@ def main(arguments: Sequence[str] | None = None, *, source: TeacherSource = ESPE
         save_weights(options.folder / "language_model.safetensors", model.state_dict())
         return
     if options.untrained:
-        initialise(codec, torch.randn(8, 48000) * 0.1)
+        noise, labels = torch.randn(8, 48000) * 0.1, torch.zeros(8, 25, LABELS_PER_FRAME, dtype=torch.int64)
+        pitch = Pitch(torch.full((8, 200), MIDDLE_PITCH), torch.ones(8, 200))
+        initialise(codec, Crop(noise, noise, labels, pitch))
         codec.codebook.get_buffer("embedding_sum").normal_()
         codec.codebook.get_buffer("cluster_usage").fill_(1.0)
     else:

@@ -22,8 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.codec import LABELS_PER_FRAME, PHONEME_CLASSES
+from train.codec_network import PHONEME_CLASSES
 from train.corpus import open_corpus
+from train.crops import LABELS_PER_FRAME
 from train.loop import (
     Clock,
     RunningMean,

@@ -11,7 +11,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,6 +128,22 @@ class RunningMean:
         share = _MEAN_ORDER / (self._num_steps + _MEAN_ORDER)
         for mean, parameter in zip(self._means, self._parameters, strict=True):
             mean.lerp_(parameter, share)
+
+    @property
+    def means(self) -> list[Tensor]:
+        """The mean of each weight."""
+        return self._means
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps are in it."""
+        return self._num_steps
+
+    def restore(self, means: Sequence[Tensor], num_steps: int) -> None:
+        """Go on from the means of so many steps."""
+        for mean, value in zip(self._means, means, strict=True):
+            mean.copy_(value)
+        self._num_steps = num_steps
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from exported import Exported
 from stand_in_teacher import STAND_IN, StandInTeacher
 from train import export
-from train.codec import TrainableCodec
+from train.codec_network import TrainableCodec
 from train.data import list_voices
 from train.export import checkpoint_tensors, reference_clip, split_checkpoint
 from train.language_model import SpeechModel
