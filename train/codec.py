@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -29,7 +28,17 @@ from torch import Tensor, nn
 from train.codec_network import CodecOutput, TrainableCodec, initialise, take_weights
 from train.crops import Crop, Crops
 from train.discriminators import Discriminators
-from train.loop import RunningMean, World, add_length_options, add_mean_option, run, save_weights, trapezoid
+from train.loop import (
+    RunningMean,
+    Standing,
+    StepClock,
+    World,
+    add_length_options,
+    add_mean_option,
+    run,
+    save_weights,
+    trapezoid,
+)
 from train.shape import nano_config
 from train.spectra import SpectralLoss
 from train.speech import Speech, open_speech
@@ -49,28 +58,9 @@ _OWN_PITCH, _OWN_PITCH_FROM = 0.3, 0.7
 _JUDGED_SAMPLES = 9600
 
 _SECONDS_BETWEEN_REPORTS, _SECONDS_BETWEEN_SAVES = 60.0, 150.0
-# What a process that was stopped for a while did not spend.
-_LONGEST_STEP_SECONDS = 20.0
 # Parts that are kept from training, to report on: one of so many.
 _HELD_SHARE, _PROBE_ROWS = 5, 8
 _STEPS_BETWEEN_LOOKS = 200  # for new parts of the corpus
-
-
-@dataclass
-class Standing:
-    """Where a run stands, beside its tensors.
-
-    Attributes:
-        step: how many have been made.
-        seconds: that they took.
-        held: parts that are kept from training.
-        mean_steps: that are in the running mean.
-    """
-
-    step: int
-    seconds: float
-    held: list[str]
-    mean_steps: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +115,7 @@ class CodecTraining:
         found = load_state(self.state_path)
         names = list(speech.names)
         held = found[0]["held"] if found else names[: len(names) // _HELD_SHARE]
-        self.standing = Standing(0, 0.0, held, 0)
+        self.standing = Standing(held=held)
         self.crops = Crops(_Part(speech, held, takes_held=False), _FRAMES_PER_CROP, tape=options.tape)
         probe = Crops(_Part(speech, held, takes_held=True), _FRAMES_PER_CROP)
         self.probe = probe.draw(_PROBE_ROWS, [123]).to(world.device)
@@ -196,14 +186,6 @@ class CodecTraining:
 
     # Steps.
 
-    def progress(self) -> float:
-        """Share of the run that is behind; all processes see the same."""
-        if self.options.steps is not None:
-            return self.standing.step / self.options.steps
-        now = torch.tensor(self.standing.seconds / (60 * self.options.minutes))
-        self.world.share([now])
-        return float(now)
-
     def step(self, progress: float) -> str:
         """Make a step; return its figures in words."""
         options, world, number = self.options, self.world, self.standing.step
@@ -232,8 +214,7 @@ class CodecTraining:
                 self.mean.update()
             if not frozen:
                 self.codec.codebook.update(output.latent.flatten(0, 1), output.codes.flatten(), world, number)
-        self.standing.step += 1
-        return f"loss {total:.3f} norm {norm:.2f} mel {mel:.3f} pitch {12 * octaves:.2f} st"
+        return f"loss {total.detach():.3f} norm {norm:.2f} mel {mel:.3f} pitch {12 * octaves.detach():.2f} st"
 
     def _total(self, output: CodecOutput, crop: Crop) -> tuple[Tensor, Tensor, Tensor]:
         """Add up the losses; also give the log-mel distance and the octaves of pitch error."""
@@ -255,14 +236,15 @@ class CodecTraining:
 
     @torch.no_grad()
     def report(self, figures: str) -> None:
-        """Print how the run goes: on the last batch, and on the same crops each time, driven by the codes' own pitch."""
+        """Print how the run goes: on the last batch, and on the same crops each time, at the pitch of their codes."""
         codec, probe = self.codec, self.probe
         with self._averaged(), torch.autocast(probe.samples.device.type, torch.bfloat16):
             output = codec(probe.samples, None, 0, training=False)
         distance, mel = self.loss(output.samples, probe.target)
         octaves, voicing = pitch_losses(output.pitch, probe.pitch, output.is_kept)
-        assert output.phoneme_logits is not None
-        right = float((output.phoneme_logits.argmax(-1) == probe.labels).float().mean())
+        right = float("nan")
+        if output.phoneme_logits is not None:
+            right = float((output.phoneme_logits.argmax(-1) == probe.labels).float().mean())
         usage = codec.codebook.get_buffer("cluster_usage")
         share = usage / usage.sum()
         bits = -(share * share.clamp(min=1e-9).log2()).sum()
@@ -270,30 +252,30 @@ class CodecTraining:
         print(
             f"{standing.seconds:6.0f} s step {standing.step} {figures} hours {self.crops.hours:.1f} | held: "
             f"spectral {distance:.3f} mel {mel:.3f} pitch {12 * octaves:.2f} st voicing {voicing:.3f} "
-            f"phonemes {right:.3f} codes {output.codes.unique().numel()} bits {bits:.2f} commit {output.commitment:.3f}",
+            f"phonemes {right:.3f} codes {output.codes.unique().numel()} bits {bits:.2f} "
+            f"commit {output.commitment:.3f}",
             flush=True,
         )
 
     def run(self) -> None:
         """Train to the end; the first process reports once a minute and saves every few."""
-        reported = saved = time.monotonic()
+        options = self.options
+        clock = StepClock(self.world, options.minutes * 60, options.steps, self.standing)
         figures = "nothing to do"
-        while (progress := self.progress()) < 1:
-            begun = time.monotonic()
+        while (progress := clock.progress()) < 1:
             figures = self.step(progress)
+            clock.count()
             if self.standing.step % _STEPS_BETWEEN_LOOKS == 0:
                 self.crops.refresh()
-            now = time.monotonic()
-            self.standing.seconds += min(now - begun, _LONGEST_STEP_SECONDS)
-            if self.world.is_first and now - reported >= _SECONDS_BETWEEN_REPORTS:
+            if self.world.is_first and clock.is_time("report", _SECONDS_BETWEEN_REPORTS):
                 self.report(figures)
-                reported = now
-            if self.world.is_first and now - saved >= _SECONDS_BETWEEN_SAVES:
+            if self.world.is_first and clock.is_time("save", _SECONDS_BETWEEN_SAVES):
                 self.save()
-                saved = now
         if self.world.is_first:
             self.report(f"end {figures}")
             self.save()
+            # It is over: another run goes on from the weights, for the whole of its own length.
+            self.state_path.unlink()
 
 
 def train(world: World, folder: Path, options: argparse.Namespace) -> None:
@@ -301,8 +283,8 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
     CodecTraining(world, folder, options).run()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train or go on training."""
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the options."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path, help="the corpus; FOLDER/data by default")
@@ -318,7 +300,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--adversarial", type=float, default=0.0, help="weight of the STFT discriminators")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train or go on training."""
+    options = parse(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
     run(train, options.processes, options.folder, options)
 

@@ -15,10 +15,12 @@ from typing import Protocol
 
 import numpy as np
 
-from train.corpus import SAMPLES_PER_LABEL, SILENCE, Corpus, Part, open_corpus
+from train.corpus import SAMPLES_PER_LABEL, SILENCE, Corpus, Part, Phonemes, open_corpus
 from train.data import SAMPLE_RATE, Item
 from train.shards import FORMAT, SAMPLES_PER_PITCH, ShardCorpus, ShardItem, list_shards, open_shards, read_shard
 from voxtral.cloning.pitch import PitchCurve, measure_pitch
+
+_PAUSE = "_"  # what follows the last phoneme; no symbol
 
 
 class Speech(Protocol):
@@ -27,6 +29,11 @@ class Speech(Protocol):
     @property
     def names(self) -> Sequence[str]:
         """Name the parts that are there now."""
+        ...
+
+    @property
+    def phonemes(self) -> Phonemes:
+        """The numbering of labels."""
         ...
 
     def read_part(self, name: str) -> Part:
@@ -49,6 +56,11 @@ class SingleTeacherSpeech:
         """See Speech."""
         return [str(part) for part in range(self.corpus.num_parts)]
 
+    @property
+    def phonemes(self) -> Phonemes:
+        """See Speech."""
+        return self.corpus.phonemes
+
     def read_part(self, name: str) -> Part:
         """See Speech."""
         return self.corpus.read_part(int(name))
@@ -68,6 +80,11 @@ class ShardedSpeech:
     def names(self) -> Sequence[str]:
         """See Speech."""
         return list_shards(self.corpus.folder)
+
+    @property
+    def phonemes(self) -> Phonemes:
+        """See Speech."""
+        return Phonemes(self.corpus.phonemes, {})
 
     @cached_property
     def _symbols(self) -> dict[int, str]:
@@ -91,7 +108,7 @@ class ShardedSpeech:
 
     def _as_item(self, item: ShardItem) -> Item:
         edges = [*item.phoneme_starts, item.phoneme_end]
-        names = [*(self._symbols[number] for number in item.phonemes), "_"]
+        names = [*(self._symbols[number] for number in item.phonemes), _PAUSE]
         return Item(
             item.start,
             item.num_samples,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from train.spectra import SAMPLE_RATE, SpectralLoss, mel_filters
-from voxtral.cloning.spectra import mel_points
+from voxtral.model.mel import mel_points
 from voxtral.cloning.start import filter_bank
 
 
