@@ -15,7 +15,7 @@ import argparse
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,12 @@ from train.loop import (
 )
 from train.shape import nano_config
 from train.spectra import SpectralLoss
-from train.speech import Speech, open_speech
+from train.speech import open_speech
 from train.state import load_state, restore_optimisers, save_state, take
+from voxtral.cloning.spectra import pitch_distance
 from voxtral.cloning.start import make_optimisers
 from voxtral.loading.files import WEIGHTS_FILE
-from voxtral.model.source import MIDDLE_PITCH, Pitch
-from voxtral.model.source_filter import PitchOutput
+from voxtral.model.source import Pitch
 
 _FRAMES_PER_CROP = 24
 _PITCH_WEIGHT, _VOICING_WEIGHT = 1.0, 0.1
@@ -63,37 +63,16 @@ _HELD_SHARE, _PROBE_ROWS = 5, 8
 _STEPS_BETWEEN_LOOKS = 200  # for new parts of the corpus
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Parts of a corpus; see Speech."""
-
-    speech: Speech
-    held: Sequence[str]
-    takes_held: bool
-
-    @property
-    def names(self) -> Sequence[str]:
-        return [name for name in self.speech.names if not self.held or (name in self.held) == self.takes_held]
-
-    def read_part(self, name: str) -> Any:
-        return self.speech.read_part(name)
-
-    def read_pitch(self, name: str) -> Any:
-        return self.speech.read_pitch(name)
-
-
-def pitch_losses(made: PitchOutput, pitch: Pitch, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Compare a pitch with that of the teacher, where rows [B] bool count.
+def pitch_losses(output: CodecOutput, pitch: Pitch) -> tuple[Tensor, Tensor]:
+    """Compare the pitch of codes with that of the teacher, over the rows that have their codes.
 
     Returns:
         Octaves of error where it is voiced, and the cross-entropy of voicing in nats.
     """
-    voiced = (pitch.gate > 0.5).float()
-    error = (made.octaves.float() - torch.log2(pitch.f0 / MIDDLE_PITCH)).abs()
-    weights = voiced * rows[:, None]
-    entropy = F.binary_cross_entropy_with_logits(made.voicing.float(), voiced, reduction="none")
-    octaves = (error * weights).sum() / weights.sum().clamp(min=1)
-    return octaves, (entropy * rows[:, None]).sum() / (rows.sum().clamp(min=1) * entropy.shape[1])
+    counts = output.is_kept[:, None].expand_as(pitch.gate)
+    octaves, voicing = pitch_distance(output.pitch, pitch, counts)
+    num_rows = output.is_kept.sum().clamp(min=1)
+    return octaves.sum() / num_rows, voicing.sum() / num_rows
 
 
 class CodecTraining:
@@ -116,8 +95,8 @@ class CodecTraining:
         names = list(speech.names)
         held = found[0]["held"] if found else names[: len(names) // _HELD_SHARE]
         self.standing = Standing(held=held)
-        self.crops = Crops(_Part(speech, held, takes_held=False), _FRAMES_PER_CROP, tape=options.tape)
-        probe = Crops(_Part(speech, held, takes_held=True), _FRAMES_PER_CROP)
+        self.crops = Crops(speech, _FRAMES_PER_CROP, tape=options.tape, without=held)
+        probe = Crops(speech, _FRAMES_PER_CROP, only=held or names)
         self.probe = probe.draw(_PROBE_ROWS, [123]).to(world.device)
         self.codec = self._make_codec().to(world.device)
         self.loss = SpectralLoss().to(world.device)
@@ -219,7 +198,7 @@ class CodecTraining:
     def _total(self, output: CodecOutput, crop: Crop) -> tuple[Tensor, Tensor, Tensor]:
         """Add up the losses; also give the log-mel distance and the octaves of pitch error."""
         distance, mel = self.loss(output.samples, crop.target)
-        octaves, voicing = pitch_losses(output.pitch, crop.pitch, output.is_kept)
+        octaves, voicing = pitch_losses(output, crop.pitch)
         total = distance + _PITCH_WEIGHT * octaves + _VOICING_WEIGHT * voicing
         if output.phoneme_logits is not None:
             phonemes = F.cross_entropy(output.phoneme_logits.float().flatten(0, 2), crop.labels.flatten())
@@ -241,7 +220,7 @@ class CodecTraining:
         with self._averaged(), torch.autocast(probe.samples.device.type, torch.bfloat16):
             output = codec(probe.samples, None, 0, training=False)
         distance, mel = self.loss(output.samples, probe.target)
-        octaves, voicing = pitch_losses(output.pitch, probe.pitch, output.is_kept)
+        octaves, voicing = pitch_losses(output, probe.pitch)
         right = float("nan")
         if output.phoneme_logits is not None:
             right = float((output.phoneme_logits.argmax(-1) == probe.labels).float().mean())

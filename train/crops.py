@@ -6,6 +6,7 @@ A step's pieces are drawn from its number alone, so that a training that goes on
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,15 +16,13 @@ from torch import Tensor
 
 from train.corpus import SAMPLES_PER_LABEL, Part
 from train.speech import Speech
-from voxtral.cloning.pitch import PitchCurve
+from voxtral.cloning.pitch import PitchCurve, places_of_steps
 from voxtral.model.source import Pitch
 
 SAMPLES_PER_FRAME, SAMPLES_PER_STEP = 1920, 240
 LABELS_PER_FRAME = SAMPLES_PER_FRAME // SAMPLES_PER_LABEL
 # Samples by which the decoder is late. Without the delay the last steps of a frame would have to guess the next frame.
 DELAY = 480
-# The head's own: samples leave half a step after their source.
-_HEAD_DELAY = SAMPLES_PER_STEP // 2
 
 # Played as a tape at another speed: voices that are not in the corpus.
 _SLOWEST, _FASTEST = 0.87, 1.15
@@ -51,10 +50,21 @@ class Crops:
         speech: to cut from; looked at again when `refresh` is called.
         num_frames: T.
         tape: share of the pieces that are played faster or slower.
+        without: parts that are left out.
+        only: parts that are taken; None takes all, and those that come.
     """
 
-    def __init__(self, speech: Speech, num_frames: int, *, tape: float = 0.0) -> None:
+    def __init__(
+        self,
+        speech: Speech,
+        num_frames: int,
+        *,
+        tape: float = 0.0,
+        without: Collection[str] = (),
+        only: Collection[str] | None = None,
+    ) -> None:
         self._speech = speech
+        self._without, self._only = without, only
         self._num_frames = num_frames
         self._tape = tape
         self._parts: dict[str, tuple[Part, PitchCurve]] = {}
@@ -69,7 +79,8 @@ class Crops:
     def refresh(self) -> None:
         """Take in the parts that have come since."""
         for name in self._speech.names:
-            if name not in self._parts:
+            is_wanted = name not in self._without and (self._only is None or name in self._only)
+            if is_wanted and name not in self._parts:
                 part = self._speech.read_part(name)
                 if len(part.samples) > self._longest + 2 * SAMPLES_PER_LABEL:
                     self._parts[name] = (part, self._speech.read_pitch(name))
@@ -107,7 +118,6 @@ class Crops:
         heard = start + DELAY * speed  # where what the encoder hears begins
         middles = heard + speed * SAMPLES_PER_LABEL * (np.arange(self._num_frames * LABELS_PER_FRAME) + 0.5)
         labels = part.labels[(middles // SAMPLES_PER_LABEL).astype(int)].astype(np.int64)
-        # The pitch of a step is that at its end, and sounds half a step later.
-        ends = SAMPLES_PER_STEP * (np.arange(size // SAMPLES_PER_STEP) + 1)
-        f0, gate = curve.at(heard + speed * (ends + _HEAD_DELAY - DELAY))
+        places = places_of_steps(size // SAMPLES_PER_STEP, SAMPLES_PER_STEP, DELAY)
+        f0, gate = curve.at(heard + speed * places)
         return piece, labels, (f0 * speed).astype(np.float32), gate.astype(np.float32)

@@ -7,6 +7,7 @@ teachers, and their pitch), which may grow meanwhile. Read next: `train.crops`, 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +19,9 @@ import numpy as np
 from train.corpus import SAMPLES_PER_LABEL, SILENCE, Corpus, Part, Phonemes, open_corpus
 from train.data import SAMPLE_RATE, Item
 from train.shards import FORMAT, SAMPLES_PER_PITCH, ShardCorpus, ShardItem, list_shards, open_shards, read_shard
-from voxtral.cloning.pitch import PitchCurve, measure_pitch
+from voxtral.cloning.pitch import HOP_S, PitchCurve, measure_pitch
 
+_MEASURED_HOP = round(HOP_S * SAMPLE_RATE)
 _PAUSE = "_"  # what follows the last phoneme; no symbol
 
 
@@ -66,8 +68,14 @@ class SingleTeacherSpeech:
         return self.corpus.read_part(int(name))
 
     def read_pitch(self, name: str) -> PitchCurve:
-        """See Speech; measured, at a hundredth of the length of the part."""
-        return measure_pitch(self.read_part(name).samples.astype(np.float32) / 32768, SAMPLE_RATE)
+        """See Speech; measured once, at a hundredth of the length of the part, and kept beside it."""
+        path = self.corpus.folder / f"pitch-{name}.f32"
+        if not path.is_file():
+            curve = measure_pitch(self.read_part(name).samples.astype(np.float32) / 32768, SAMPLE_RATE)
+            partial = path.with_suffix(f".{os.getpid()}")
+            curve.f0.astype("<f4").tofile(partial)
+            os.replace(partial, path)
+        return PitchCurve(np.fromfile(path, dtype="<f4").astype(np.float64), _MEASURED_HOP)
 
 
 @dataclass(frozen=True, eq=False)

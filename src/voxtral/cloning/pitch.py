@@ -13,7 +13,7 @@ import numpy as np
 # autocorrelation of a window of three periods, undone of the window's own, and the cheapest path through its peaks.
 _LOWEST, _HIGHEST = 60.0, 500.0
 _PERIODS_IN_WINDOW = 3.0
-_HOP_S = 0.01
+HOP_S = 0.01
 _CANDIDATES = 6
 _SILENCE, _VOICED = 0.03, 0.45
 _OCTAVE_COST, _JUMP_COST, _CHANGE_COST = 0.01, 0.35, 0.14
@@ -49,10 +49,23 @@ class PitchCurve:
         return f0, np.interp(steps, np.arange(len(self.f0)), is_voiced.astype(float), left=0.0, right=0.0)
 
 
+def places_of_steps(num_steps: int, patch: int, lateness: int = 0) -> np.ndarray:
+    """Tell where the pitch of each step of a source-filter head is heard, in samples of what an encoder heard.
+
+    It is that at the end of the step, and sounds half a step later.
+
+    Args:
+        num_steps: from the first on.
+        patch: samples of a step.
+        lateness: samples by which the decoder is late.
+    """
+    return (np.arange(num_steps) + 1) * patch + patch // 2 - lateness
+
+
 def measure_pitch(samples: np.ndarray, sample_rate: int) -> PitchCurve:
     """Measure the pitch of speech every 10 ms: [S] in [-1, 1]; about a hundredth of its length on one core."""
     length = round(_PERIODS_IN_WINDOW / _LOWEST * sample_rate)
-    hop = round(_HOP_S * sample_rate)
+    hop = round(HOP_S * sample_rate)
     signal = np.asarray(samples, np.float64)
     padded = np.pad(signal, (length // 2, length))
     frames = np.lib.stride_tricks.sliding_window_view(padded, length)[: len(signal) + 1 : hop]

@@ -1,4 +1,4 @@
-"""How far one sound is from another by its spectra, in a way that has a gradient."""
+"""How far one sound is from another by its spectra, and one pitch from another, in a way that has a gradient."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxtral.model.mel import mel_filters
+from voxtral.model.source import MIDDLE_PITCH, Pitch
+from voxtral.model.source_filter import PitchOutput
 
 # Window, hop, mel bands.
 _RESOLUTIONS = ((2048, 480, 80), (1024, 240, 80), (512, 120, 64), (256, 60, 32))
@@ -97,6 +99,25 @@ class SpectralDistance(nn.Module):
             if window == _REPORTED_WINDOW:
                 reported = mel.detach()
         return total / len(_RESOLUTIONS), reported
+
+
+def pitch_distance(made: PitchOutput, wanted: Pitch, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Compare what a pitch network says with a pitch, for each row.
+
+    Args:
+        made: of B rows, T steps.
+        wanted: of these.
+        counts: [B, T] bool, steps that count.
+
+    Returns:
+        Octaves of error where it is voiced, 0 where it never is, and the cross-entropy of voicing in nats; [B] each.
+    """
+    voiced = (wanted.gate > 0.5).float()
+    error = (made.octaves.float() - torch.log2(wanted.f0 / MIDDLE_PITCH)).abs()
+    entropy = F.binary_cross_entropy_with_logits(made.voicing.float(), voiced, reduction="none")
+    heard = voiced * counts
+    octaves = (error * heard).sum(1) / heard.sum(1).clamp(min=1)
+    return octaves, (entropy * counts).sum(1) / counts.sum(1).clamp(min=1)
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:
