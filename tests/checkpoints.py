@@ -65,9 +65,11 @@ def write_source_filter(folder: Path) -> Path:
         if name in known:
             tensors[name] = known[name]
             continue
-        drawn = torch.randn(shape, generator=generator)
-        # Biases in the place of pitch and levels that a voice has; weights that move them.
-        tensors[name] = (drawn if name.endswith("bias") else drawn * shape[-1] ** -0.5).bfloat16()
+        drawn = torch.randn(shape, generator=generator) * (1.0 if name.endswith("bias") else shape[-1] ** -0.5)
+        if name.startswith("audio_tokenizer.output_proj.linear"):
+            # Filters about as loud as speech.
+            drawn = drawn - (4.0 if name.endswith("bias") else 0.0)
+        tensors[name] = drawn.bfloat16()
     write_checkpoint(folder, tensors, params)
     for path in (TINY / "tekken.json", *(TINY / "voice_embedding").iterdir()):
         target = folder / path.relative_to(TINY)
