@@ -127,7 +127,9 @@ class TrainableCodec(nn.Module):
         latent = torch.cat((semantic, acoustic), dim=-1).transpose(1, 2).detach()
         places = [NoisePlace((noise_seed, row)) for row in range(num_rows)]
         noise = draw_source_noise(places, num_frames, self.config.codec.samples_per_frame).to(hidden.device)
-        return self.head(hidden, latent, noise, self.head.fresh(num_rows), pitch)[0]
+        # The runtime's head is float32 whatever the rest is.
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.head(hidden, latent, noise, self.head.fresh(num_rows), pitch)[0]
 
     def predict_pitch(self, semantic: Tensor, acoustic: Tensor) -> PitchOutput:
         """Tell the pitch from quantised values; the gradient goes to the acoustic ones, which are to carry it."""

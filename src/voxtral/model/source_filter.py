@@ -127,11 +127,10 @@ class SourceFilterProjection(nn.Module):
         if past is None:
             past = latent.new_zeros(*latent.shape[:2], num_before)
         wide = wide_dtype(latent.device)
-        with torch.autocast(latent.device.type, enabled=False):
-            seen = torch.cat((past, latent), dim=-1).to(wide).transpose(1, 2)  # [B, T + frames - 1, C]
-            windows = seen.unfold(1, self.head.pitch_frames, 1).transpose(2, 3).flatten(2)  # the oldest frame first
-            inner = F.silu(F.linear(windows, self.pitch_in.weight.to(wide), self.pitch_in.bias.to(wide)))
-            outputs = F.linear(inner, self.pitch_out.weight.to(wide), self.pitch_out.bias.to(wide))
+        seen = torch.cat((past, latent), dim=-1).to(wide).transpose(1, 2)  # [B, T + frames - 1, C]
+        windows = seen.unfold(1, self.head.pitch_frames, 1).transpose(2, 3).flatten(2)  # the oldest frame first
+        inner = F.silu(F.linear(windows, self.pitch_in.weight.to(wide), self.pitch_in.bias.to(wide)))
+        outputs = F.linear(inner, self.pitch_out.weight.to(wide), self.pitch_out.bias.to(wide))
         octaves, voicing = outputs.chunk(2, dim=-1)
         return PitchOutput(octaves.flatten(1), voicing.flatten(1))
 
@@ -150,22 +149,21 @@ class SourceFilterProjection(nn.Module):
         Returns:
             Samples [B, T * patch] float32, and the state after these frames. A gradient goes through the filters alone.
         """
-        with torch.autocast(hidden.device.type, enabled=False):
-            knots = F.linear(hidden.transpose(1, 2).float(), self.linear.weight.float(), self.linear.bias.float())
-            with torch.no_grad():
-                latents = torch.cat((state.latents, latent.float()), dim=-1)
-                given = self.predict_pitch(latent.float(), state.latents).resolve() if pitch is None else pitch
-                pulses, phase = pulse_train(
-                    torch.cat((state.f0[:, None], given.f0), dim=1),
-                    torch.cat((state.gate[:, None], given.gate), dim=1),
-                    state.phase,
-                    patch=self.config.patch_size,
-                    sample_rate=self.config.sample_rate,
-                )
-                made = torch.stack((pulses, noise.expand_as(pulses)), dim=1)
-                sources = torch.cat((state.sources, made), dim=2)
-            answers = self._filter(sources, knots.unflatten(-1, (2, -1)).flatten(1, 2))
-            samples, tail = self._add_up(answers, state.tail)
+        knots = F.linear(hidden.transpose(1, 2).float(), self.linear.weight.float(), self.linear.bias.float())
+        with torch.no_grad():
+            latents = torch.cat((state.latents, latent.float()), dim=-1)
+            given = self.predict_pitch(latent.float(), state.latents).resolve() if pitch is None else pitch
+            pulses, phase = pulse_train(
+                torch.cat((state.f0[:, None], given.f0), dim=1),
+                torch.cat((state.gate[:, None], given.gate), dim=1),
+                state.phase,
+                patch=self.config.patch_size,
+                sample_rate=self.config.sample_rate,
+            )
+            made = torch.stack((pulses, noise.expand_as(pulses)), dim=1)
+            sources = torch.cat((state.sources, made), dim=2)
+        answers = self._filter(sources, knots.unflatten(-1, (2, -1)).flatten(1, 2))
+        samples, tail = self._add_up(answers, state.tail)
         kept = latents[..., latents.shape[-1] - self.head.pitch_frames + 1 :]
         renewed = (kept, phase, given.f0[:, -1], given.gate[:, -1], sources[..., -self.hop :], tail)
         return samples, SourceState(*(tensor.clone() for tensor in renewed))

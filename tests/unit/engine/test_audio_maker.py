@@ -23,6 +23,7 @@ from voxtral.engine.paths import Paths
 from voxtral.engine.row import FrameTokens
 from voxtral.model.codec_step import CodecStep
 from voxtral.model.kernels import dispatch
+from voxtral.model.source_filter import SourceFilterProjection
 from voxtral.model.voxtral import VoxtralModel
 
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -281,3 +282,19 @@ def test_a_call_holds_what_is_planned_and_no_more_for_an_older_stream(published:
         peaks.clear()
         needs = Needs(CONFIG, torch.bfloat16, torch.bfloat16, "cuda", has_kernels)
         assert peak <= needs._audio(num_rows) <= 3 * peak
+
+
+def test_a_source_holds_what_is_planned(source_filter_model: VoxtralModel) -> None:
+    config = source_filter_model.config
+    head = SourceFilterProjection(config.codec).requires_grad_(False).to("meta")
+    for name, table in list(head.named_buffers()):
+        setattr(head, name, table.to("meta"))
+    needs = Needs(config, torch.float32, torch.float32, "cpu", has_kernels=False)
+    steps, patch = config.codec.steps_per_frame, config.codec.patch_size
+    for num_rows, num_frames in ((1, 1), (4, 8), (1, 25)):
+        hidden = torch.zeros(num_rows, config.codec.dim, num_frames * steps, device=META)
+        latent = torch.zeros(num_rows, config.codec.latent_dim, num_frames, device=META)
+        noise = torch.zeros(num_rows, num_frames * steps * patch, device=META)
+        with LiveMemory() as live, torch.inference_mode():
+            head(hidden, latent, noise, head.fresh(num_rows))
+        assert live.peak <= needs._source(num_rows * num_frames) <= 3 * live.peak
