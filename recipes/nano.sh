@@ -26,9 +26,10 @@ Trains nano in stages and measures the result. Without STAGE, all that are not d
   quality         the figures of the result, into OUTPUT/quality.json
 
 A stage that is done leaves OUTPUT/STAGE.done. A stage that is named runs again, and what depends on it is no
-longer done. Training goes on from the stage's last weights, which are saved once a minute, for the whole
-length that is asked for. Complete parts of the data are kept; remove OUTPUT/data to make others. A GPU is
-used if there is one.
+longer done. Training goes on from the stage's last weights for the whole length that is asked for; codec,
+language_model and decoder, if they were stopped, whatever stopped them, go on where they were, which is saved
+every few minutes in OUTPUT/STAGE-state.safetensors. Complete parts of the data are kept, and those that have
+come since are encoded; remove OUTPUT/data to make others. A GPU is used if there is one.
 
   --smoke   two minutes for everything but quality, into build/nano-smoke; the result only mumbles
   --help    this text
@@ -160,6 +161,7 @@ is_wanted() {
 put_aside() {
     if [[ -e "$OUTPUT/$1.safetensors" ]]; then
         mv "$OUTPUT/$1.safetensors" "$OUTPUT/$1.old.safetensors"
+        rm -f "$OUTPUT/$1-state.safetensors"
         echo "nano.sh: $2 is new, so $1 starts anew; its old weights are in $OUTPUT/$1.old.safetensors"
     fi
 }
