@@ -48,6 +48,7 @@ def source_filter_params() -> dict[str, Any]:
     """Give the parameters of tiny with a source-filter head and a mel input, the extensions for nano."""
     params = tiny_params()
     codec = params["multimodal"]["audio_tokenizer_args"]
+    params["generation"] = {"num_euler_steps": 2}
     codec |= {"mel_input": 20, "source_filter_head": {"harmonic_knots": 24, "noise_knots": 12, "pitch_dim": 32}}
     return params
 

@@ -235,6 +235,7 @@ def check_speech(
         prompt=build_prompt(tokenizer, _SENTENCE, rows.shape[0]),
         voice_rows=rows,
         noise=SeededNoise(0, 0, config.codebooks.num_acoustic),
+        noise_key=(0, 0),
         guidance_scale=config.generation.guidance_scale,
         noise_scale=config.generation.noise_scale,
         num_euler_steps=config.generation.num_euler_steps,
