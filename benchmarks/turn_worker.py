@@ -40,7 +40,7 @@ class Still:
 
     shape = ()
 
-    def __init__(self) -> None:
+    def __init__(self, *_: Any) -> None:
         self.num_frames = 0
 
     @classmethod
@@ -138,7 +138,6 @@ def make_request(config: Any, number: int) -> GenerationRequest:
         prompt=Prompt((1,) * _PROMPT_POSITIONS, 0, 0),
         voice_rows=torch.zeros(0, config.backbone.dim),
         noise=SeededNoise(number, 0, config.codebooks.num_acoustic),
-        noise_key=(number, 0),
         guidance_scale=1.2,
         noise_scale=1.0,
         num_euler_steps=config.generation.num_euler_steps,

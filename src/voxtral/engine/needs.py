@@ -146,7 +146,7 @@ class Needs:
         return max(layers, self._source(FRAMES_PER_PASS))
 
     def _source(self, num_frames: int) -> int:
-        """What a source-filter head holds: spectra of each half step, pitch and pulses, and wide weights of the pitch."""
+        """What a source-filter head holds: spectra of each half step, pulses, and the weights of the pitch, wide."""
         codec, head = self.config.codec, self.config.codec.source_filter_head
         if head is None:
             return 0

@@ -114,15 +114,15 @@ def test_another_key_is_other_noise_and_the_same_is_the_same(source_filter_model
 
 def test_the_whole_decoder_cuts_anywhere(source_filter_model: VoxtralModel) -> None:
     codec, books = source_filter_model.codec, source_filter_model.config.codebooks
-    codes = torch.randint(books.acoustic_size, (1, books.num_codebooks, 60), generator=torch.Generator().manual_seed(4))
+    codes = torch.randint(books.acoustic_size, (1, books.num_codebooks, 24), generator=torch.Generator().manual_seed(4))
 
     def stream(size: int) -> Tensor:
         state = CodecState.fresh(codec, (9, 2))
         return torch.cat([codec(part, state) for part in codes.split(size, dim=-1)], dim=1)
 
     with torch.inference_mode():
-        whole = stream(60)
-        for size in (1, 2, 5, 12):
+        whole = stream(24)
+        for size in (1, 5, 8):
             assert (stream(size) - whole).abs().max() <= 1e-5 * max(1.0, float(whole.abs().max())), size
 
 
