@@ -132,7 +132,11 @@ def test_the_same_seed_cuts_the_same_pieces_and_another_others(corpus: Path) -> 
 
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
-def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(corpus: Path, tmp_path: Path, exported: Exported) -> None:
+def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
+    corpus: Path, tmp_path: Path, exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "_FRAMES_PER_CROP", 8)
+
     def training(folder: Path) -> CodecTraining:
         if not folder.exists():
             folder.mkdir()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from train.data import make_part, write_index
 from train.encode import align, codes_path, made_by
 from train.examples import load_examples
 from train.loop import save_weights
-from train.shards import FORMAT, ShardError, ShardItem
+from train.presets import taken_presets
+from train.shards import FORMAT, ShardError, ShardItem, open_shards
 from train.speech import open_speech
 
 PHONEMES = {"a": 43, "b": 44}
@@ -149,3 +151,52 @@ def test_parts_are_encoded_once_for_each_codec(
     encode.main([str(run), "--processes", "1"])
     assert made_by(codes_path(run, "00000-en")) != before
     assert made_by(run / "codes" / "nothing.safetensors") is None
+
+
+# Presets.
+
+
+def as_preset(name: str, **changes: Any) -> dict[str, Any]:
+    return {"name": name, "split": "preset", "language": name[:2], "teacher": "kokoro", "sex": name[3]} | changes
+
+
+def long_item(start: int, seconds: float, **changes: Any) -> ShardItem:
+    num_samples = round(24000 * seconds)
+    words = [[at, at + 10000, 0, 1, 0, 1] for at in range(0, num_samples - 12000, 12000)]
+    item = ShardItem(
+        start=start, num_samples=num_samples, text="x", spoken="x", kind="sentence", language="en", voice=0,
+        teacher="kokoro", speed=1.0, phonemes=[44], phoneme_starts=[0], phoneme_end=num_samples, words=words,
+        times="teacher", pitch="source",
+    )  # fmt: skip
+    return replace(item, **changes)
+
+
+def test_a_preset_is_taken_from_the_shards_whole_or_up_to_the_end_of_a_word(shards: Path) -> None:
+    voices = [as_preset("en_f1"), as_preset("en_m1"), as_preset("held", split="held", language=None, sex="f")]
+    index = {"format": FORMAT, "seed": 1, "phonemes": PHONEMES, "voices": voices}
+    (shards / "corpus.json").write_text(json.dumps(index), encoding="utf-8")
+    folder = shards / "shards" / "00004-en"
+    folder.mkdir()
+    starts = np.cumsum([0, 24000 * 9, 24000 * 9, 24000 * 9])
+    items = [
+        long_item(0, 3.5, kind="letters"),
+        long_item(int(starts[1]), 8.0),
+        long_item(int(starts[2]), 3.6, voice=1),
+        long_item(int(starts[3]), 3.6, voice=1),
+    ]
+    samples = np.random.default_rng(0).integers(-9000, 9000, 24000 * 40).astype("<i2")
+    samples.tofile(folder / "audio.i16")
+    np.zeros(len(samples) // 300, "<f4").tofile(folder / "pitch.f32")
+    lines = [json.dumps(asdict(item)) for item in items]
+    (folder / "items.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    female, male = taken_presets(open_shards(shards))
+    assert (female.name, female.language, female.is_female) == ("en_f1", "en", True)
+    assert (male.name, male.is_female) == ("en_m1", False)
+    # After the word that ends at 94000 samples; the next one ends beyond 4.1 s.
+    assert len(female.clip) == 94000 + 1200
+    assert np.array_equal(female.clip, samples[starts[1] :][: len(female.clip)].astype(np.float32) / 32768)
+    assert len(male.clip) == round(24000 * 3.6)
+    index["voices"] = [*voices, as_preset("es_m1")]
+    (shards / "corpus.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(SystemExit, match="es_m1"):
+        list(taken_presets(open_shards(shards)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -173,6 +174,17 @@ def test_flat_filters_give_the_source_half_a_step_later(part: str) -> None:
         peaks = (made[0] > 0.8 * made.max()).nonzero()[:, 0]
         assert set(peaks.diff().tolist()) <= {1, *range(157, 162)}
     assert float(made[:, 1000:].pow(2).mean()) == pytest.approx(1, abs=0.1)
+
+
+@settings(max_examples=8)
+@given(nepers=st.floats(-4, 4))
+def test_a_louder_filter_is_as_much_louder(head: SourceFilterProjection, nepers: float) -> None:
+    hidden, latent = draw(1, 2, loudness=0.1)
+    louder = make_head()
+    louder.linear.bias.add_(nepers)
+    made, expected = (run(used, hidden, latent, [2], [(0, 0)])[0] for used in (louder, head))
+    expected = expected * math.exp(nepers)
+    torch.testing.assert_close(made, expected, atol=1e-5 * max(1.0, float(expected.abs().max())), rtol=0)
 
 
 def test_a_level_is_heard_at_its_frequency() -> None:
