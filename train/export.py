@@ -142,7 +142,6 @@ def main(arguments: Sequence[str] | None = None, *, source: TeacherSource = ESPE
     config = parse_config(make_params(len(vocabulary) + NUM_SPECIAL_TOKENS, {"en_f1": 0}))
     torch.manual_seed(0)
     codec, model = TrainableCodec(config), SpeechModel(config)
-    model.initialise()
     if options.from_checkpoint is not None:
         split_checkpoint(load_file(options.from_checkpoint / WEIGHTS_FILE), codec, model)
         options.folder.mkdir(parents=True, exist_ok=True)
@@ -150,6 +149,7 @@ def main(arguments: Sequence[str] | None = None, *, source: TeacherSource = ESPE
         save_weights(options.folder / "language_model.safetensors", model.state_dict())
         return
     if options.untrained:
+        model.initialise()
         noise, labels = torch.randn(8, 48000) * 0.1, torch.zeros(8, 25, LABELS_PER_FRAME, dtype=torch.int64)
         pitch = Pitch(torch.full((8, 200), MIDDLE_PITCH), torch.ones(8, 200))
         initialise(codec, Crop(noise, noise, labels, pitch))
