@@ -86,10 +86,8 @@ def draw_source_noise(places: Sequence[NoisePlace], num_frames: int, samples_per
     blocks = -(-samples_per_frame // _SAMPLES_PER_BLOCK)
     rows: list[np.ndarray] = []
     for place in places:
-        counter = [place.frame * blocks, 0, _COUNTER, 0]
-        words = np.random.Philox(key=list(place.key), counter=counter).random_raw(
-            num_frames * blocks * _WORDS_PER_BLOCK
-        )
+        key, counter = (np.array(part, np.uint64) for part in (place.key, (place.frame * blocks, 0, _COUNTER, 0)))
+        words = np.random.Philox(key=key, counter=counter).random_raw(num_frames * blocks * _WORDS_PER_BLOCK)
         rows.append(words.astype("<u8").view("<u2").reshape(num_frames, -1)[:, :samples_per_frame].reshape(-1))
     # Steps of 2**-16 around 0, scaled to unit variance.
     noise = (np.stack(rows).astype(np.float32) - np.float32(32767.5)) * np.float32(math.sqrt(12) * 2.0**-16)
