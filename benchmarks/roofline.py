@@ -175,8 +175,13 @@ def _rest(config: ModelConfig, precision: Precision, num_streams: int, frames_pe
             block_weights = block.num_layers * layer
             products += steps * block_weights
         weights += block_weights
-    # A spectral head writes two numbers for each frequency; its Fourier transform is left out.
-    columns = 2 * codec.num_bins if codec.spectral_head else codec.patch_size * codec.patch_kernel
+    # A spectral head writes two numbers for each frequency, a source-filter head those of its knots; their transforms
+    # are left out.
+    columns = codec.patch_size * codec.patch_kernel
+    if codec.source_filter_head is not None:
+        columns = codec.source_filter_head.outputs_per_step
+    elif codec.spectral_head:
+        columns = 2 * codec.num_bins
     output = codec.dim * columns
     weights, products = weights + output, products + steps * output
     num_bytes = head * precision.head + (projection + embeddings) * precision.cache

@@ -39,8 +39,9 @@ class Still:
     """The state of a codec's stream that nobody decodes."""
 
     shape = ()
+    noise_key = (0, 0)
 
-    def __init__(self) -> None:
+    def __init__(self, *_: Any) -> None:
         self.num_frames = 0
 
     @classmethod

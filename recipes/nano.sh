@@ -26,9 +26,10 @@ Trains nano in stages and measures the result. Without STAGE, all that are not d
   quality         the figures of the result, into OUTPUT/quality.json
 
 A stage that is done leaves OUTPUT/STAGE.done. A stage that is named runs again, and what depends on it is no
-longer done. Training goes on from the stage's last weights, which are saved once a minute, for the whole
-length that is asked for. Complete parts of the data are kept; remove OUTPUT/data to make others. A GPU is
-used if there is one.
+longer done. Training goes on from the stage's last weights for the whole length that is asked for; codec,
+language_model and decoder, if they were stopped, whatever stopped them, go on where they were, which is saved
+every few minutes in OUTPUT/STAGE-state.safetensors. Complete parts of the data are kept, and those that have
+come since are encoded; remove OUTPUT/data to make others. A GPU is used if there is one.
 
   --smoke   two minutes for everything but quality, into build/nano-smoke; the result only mumbles
   --help    this text
@@ -45,6 +46,8 @@ HELP
   DECODER_MINUTES=$DECODER_MINUTES
   RECOGNISER_OPTIONS, CODEC_OPTIONS, LANGUAGE_MODEL_OPTIONS, DECODER_OPTIONS
                                  more options for the stage, such as "--rate 5e-4"
+  SPEECH                         a corpus of shards (train/shards.py) in place of OUTPUT/data, which may still grow;
+                                 data, recogniser and quality, which need one teacher, are left out then
   PYTHON                         the interpreter; .venv/bin/python if there is one
 HELP
 }
@@ -99,6 +102,12 @@ followers() {
     esac
 }
 
+# Which corpus the stages read that take either kind.
+speech=()
+if [[ -n "${SPEECH:-}" ]]; then
+    speech=(--data "$SPEECH")
+fi
+
 run_stage() {
     # The variables *_OPTIONS are lists of words, so they are not quoted.
     # shellcheck disable=SC2086
@@ -111,21 +120,22 @@ run_stage() {
                 $RECOGNISER_OPTIONS
             ;;
         codec)
-            "$PYTHON" -m train.codec "$OUTPUT" --minutes "$CODEC_MINUTES" --processes "$PROCESSES" $CODEC_OPTIONS
+            "$PYTHON" -m train.codec "$OUTPUT" "${speech[@]}" --minutes "$CODEC_MINUTES" --processes "$PROCESSES" \
+                $CODEC_OPTIONS
             ;;
         encode)
-            "$PYTHON" -m train.encode "$OUTPUT" --processes "$PROCESSES"
+            "$PYTHON" -m train.encode "$OUTPUT" "${speech[@]}" --processes "$PROCESSES"
             ;;
         language_model)
-            "$PYTHON" -m train.language_model "$OUTPUT" --minutes "$LANGUAGE_MODEL_MINUTES" --processes "$PROCESSES" \
-                $LANGUAGE_MODEL_OPTIONS
+            "$PYTHON" -m train.language_model "$OUTPUT" "${speech[@]}" --minutes "$LANGUAGE_MODEL_MINUTES" \
+                --processes "$PROCESSES" $LANGUAGE_MODEL_OPTIONS
             ;;
         decoder)
-            "$PYTHON" -m train.codec "$OUTPUT" --decoder-only --minutes "$DECODER_MINUTES" --processes "$PROCESSES" \
-                $DECODER_OPTIONS
+            "$PYTHON" -m train.codec "$OUTPUT" "${speech[@]}" --decoder-only --minutes "$DECODER_MINUTES" \
+                --processes "$PROCESSES" $DECODER_OPTIONS
             ;;
         export)
-            "$PYTHON" -m train.export "$OUTPUT" --output "$OUTPUT/export"
+            "$PYTHON" -m train.export "$OUTPUT" "${speech[@]}" --output "$OUTPUT/export"
             ;;
         align)
             "$PYTHON" -m voxtral align calibrate --model "$OUTPUT/export" --output "$OUTPUT/export/alignment.json"
@@ -138,14 +148,17 @@ run_stage() {
 }
 
 # Nearly every stage needs the teacher or the word lists: better told now than after an hour.
-if ! "$PYTHON" -m train.data "$OUTPUT/data" --check; then
+if [[ -z "${SPEECH:-}" ]] && ! "$PYTHON" -m train.data "$OUTPUT/data" --check; then
     echo "nano.sh: install what is missing, on Debian and Ubuntu: apt-get install $PACKAGES" >&2
     exit 1
 fi
 
 # Whether a stage is to run: those that are named, else those that are not done.
 is_wanted() {
-    if [[ ${#chosen[@]} -gt 0 ]]; then
+    if [[ -n "${SPEECH:-}" && " data recogniser quality " == *" $1 "* ]]; then
+        echo "nano.sh: $1 is left out, for the speech is that of $SPEECH"
+        return 1
+    elif [[ ${#chosen[@]} -gt 0 ]]; then
         [[ " ${chosen[*]} " == *" $1 "* ]]
     elif $is_smoke && [[ $1 == quality ]]; then
         echo "nano.sh: quality is left out of the smoke run"
@@ -160,6 +173,7 @@ is_wanted() {
 put_aside() {
     if [[ -e "$OUTPUT/$1.safetensors" ]]; then
         mv "$OUTPUT/$1.safetensors" "$OUTPUT/$1.old.safetensors"
+        rm -f "$OUTPUT/$1-state.safetensors"
         echo "nano.sh: $2 is new, so $1 starts anew; its old weights are in $OUTPUT/$1.old.safetensors"
     fi
 }

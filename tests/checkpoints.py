@@ -44,6 +44,41 @@ def tiny_params() -> dict[str, Any]:
     return json.loads((TINY / "params.json").read_text(encoding="utf-8"))
 
 
+def source_filter_params() -> dict[str, Any]:
+    """Give the parameters of tiny with a source-filter head and a mel input, the extensions for nano."""
+    params = tiny_params()
+    codec = params["multimodal"]["audio_tokenizer_args"]
+    params["generation"] = {"num_euler_steps": 2}
+    codec |= {"mel_input": 20, "source_filter_head": {"harmonic_knots": 24, "noise_knots": 12, "pitch_dim": 32}}
+    return params
+
+
+def write_source_filter(folder: Path) -> Path:
+    """Write a checkpoint as tiny is, with a source-filter head and a mel input of random weights."""
+    import torch
+
+    from voxtral.loading.inventory import expected_tensors
+    from voxtral.loading.params import parse_config
+
+    params, generator = source_filter_params(), torch.Generator().manual_seed(0)
+    known, tensors = tiny_tensors(), dict[str, Any]()
+    for name, shape in expected_tensors(parse_config(params), with_encoder=True).items():
+        if name in known:
+            tensors[name] = known[name]
+            continue
+        drawn = torch.randn(shape, generator=generator) * (1.0 if name.endswith("bias") else shape[-1] ** -0.5)
+        if name.startswith("audio_tokenizer.output_proj.linear"):
+            # Filters about as loud as speech.
+            drawn = drawn - (4.0 if name.endswith("bias") else 0.0)
+        tensors[name] = drawn.bfloat16()
+    write_checkpoint(folder, tensors, params)
+    for path in (TINY / "tekken.json", *(TINY / "voice_embedding").iterdir()):
+        target = folder / path.relative_to(TINY)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, target)
+    return folder
+
+
 def strip_encoder(source: Path, target: Path) -> Path:
     """Copy a checkpoint as the published one is: without the tensors of the codec encoder."""
     from safetensors.torch import load_file, save_file

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpoints import BRIEF, TINY
+from checkpoints import BRIEF, TINY, write_source_filter
 
 # Imported where they are needed: the process that hands tests out to others runs none, and starts sooner without torch.
 if TYPE_CHECKING:
@@ -103,6 +103,25 @@ def tiny_model(tiny_checkpoint: Checkpoint) -> VoxtralModel:
     from voxtral.loading.load import load_model
 
     return load_model(tiny_checkpoint, device=torch.device("cpu"), dtype=torch.float32, codec_dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
+def source_filter_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Tiny with a source-filter head and a mel input."""
+    from voxtral.loading.checkpoint import open_checkpoint
+
+    return open_checkpoint(write_source_filter(tmp_path_factory.mktemp("source") / "tiny"))
+
+
+@pytest.fixture(scope="session")
+def source_filter_model(source_filter_checkpoint: Checkpoint) -> VoxtralModel:
+    """float32 on the CPU."""
+    import torch
+
+    from voxtral.loading.load import load_model
+
+    dtype = torch.float32
+    return load_model(source_filter_checkpoint, device=torch.device("cpu"), dtype=dtype, codec_dtype=dtype)
 
 
 @pytest.fixture(scope="session")

@@ -3,361 +3,289 @@
     python -m train.codec build/nano --minutes 45
     python -m train.codec build/nano --minutes 20 --decoder-only
 
-The networks are the runtime's own classes. Both waveform heads start from what is known, because
-from random weights they take several times as long (docs/LOG.md): `input_proj` from a bank of waves in
-quadrature, of which the first feed-forward layer makes energies, `output_proj`, a spectral head, from the
-level of each frequency.
-Whole utterances lose their acoustic codes now and then, so that the semantic code must carry the words.
+Goes on where it was stopped, whatever stopped it: `codec-state.safetensors` has all that a step depends on, and what a
+step draws follows from its number. Whole utterances lose their acoustic codes now and then, so that the semantic code
+must carry the words. The pulses of the head are driven by the pitch of the teacher, for harmonics beside those of the
+target would teach nothing; late in a run sometimes by that of the codes, as at run time.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from train.corpus import SAMPLES_PER_LABEL, Part, open_corpus
+from train.codec_network import CodecOutput, TrainableCodec, initialise, take_weights
+from train.crops import Crop, Crops
 from train.discriminators import Discriminators
 from train.loop import (
-    Clock,
     RunningMean,
+    Standing,
+    StepClock,
     World,
     add_length_options,
     add_mean_option,
-    cosine,
-    load_weights,
     run,
     save_weights,
+    trapezoid,
 )
 from train.shape import nano_config
 from train.spectra import SpectralLoss
-from voxtral.cloning.start import initialise_input, initialise_layers, make_optimisers
-from voxtral.config import ModelConfig
-from voxtral.model.codec import (
-    CodecDecoder,
-    CodecState,
-    SpectralProjection,
-    pad_reflect_left,
-)
-from voxtral.model.codec_encoder import CodecEncoder
-from voxtral.model.layers import last
+from train.speech import open_speech
+from train.state import load_state, restore_optimisers, save_state, take
+from voxtral.cloning.spectra import pitch_distance
+from voxtral.cloning.start import make_optimisers
+from voxtral.loading.files import WEIGHTS_FILE
+from voxtral.model.source import Pitch
 
 _FRAMES_PER_CROP = 24
-# Samples by which the decoder is late. A wave of the spectral head begins with its own step and is loudest two patches
-# later; without the delay the last steps of a frame would have to guess the next frame.
-DELAY = 480
-LABELS_PER_FRAME = 4
-PHONEME_CLASSES = 256  # phonemes, generously
-
-_DROP_ACOUSTIC = 0.35
-_DECODER_DROP_ACOUSTIC = 0.15  # when the semantic code carries the words already
+_PITCH_WEIGHT, _VOICING_WEIGHT = 1.0, 0.1
 _PHONEME_WEIGHT, _COMMIT_WEIGHT = 0.4, 0.25
 _ACOUSTIC_PENALTY = 1e-3
-_CODEBOOK_DECAY, _DEAD_USAGE = 0.98, 0.05
-_STEPS_BETWEEN_RESEEDS = 20
+# Share of the batches that the codes' own pitch drives, in the last part of a run.
+_OWN_PITCH, _OWN_PITCH_FROM = 0.3, 0.7
+# Samples of a crop that the discriminators hear; all of them cost five times all the rest.
+_JUDGED_SAMPLES = 9600
+
+_SECONDS_BETWEEN_REPORTS, _SECONDS_BETWEEN_SAVES = 60.0, 150.0
+# Parts that are kept from training, to report on: one of so many.
+_HELD_SHARE, _PROBE_ROWS = 5, 8
+_STEPS_BETWEEN_LOOKS = 200  # for new parts of the corpus
 
 
-class SemanticCodebook(nn.Module):
-    """Vector quantisation by running means; what the checkpoint stores are the sums and the usage."""
+def pitch_losses(output: CodecOutput, pitch: Pitch) -> tuple[Tensor, Tensor]:
+    """Compare the pitch of codes with that of the teacher, over the rows that have their codes.
 
-    def __init__(self, size: int, dim: int) -> None:
-        super().__init__()
-        # Usage starts at 0, so that every entry is taken from data at once; from 1 the codebook collapses.
-        self.register_buffer("embedding_sum", torch.zeros(size, dim))
-        self.register_buffer("cluster_usage", torch.zeros(size))
+    Returns:
+        Octaves of error where it is voiced, and the cross-entropy of voicing in nats.
+    """
+    counts = output.is_kept[:, None].expand_as(pitch.gate)
+    octaves, voicing = pitch_distance(output.pitch, pitch, counts)
+    num_rows = output.is_kept.sum().clamp(min=1)
+    return octaves.sum() / num_rows, voicing.sum() / num_rows
+
+
+class CodecTraining:
+    """One process of the stage.
+
+    Args:
+        world: all processes.
+        folder: of the run.
+        options: as `main` reads them.
+    """
+
+    def __init__(self, world: World, folder: Path, options: argparse.Namespace) -> None:
+        self.world = world
+        self.options = options
+        kind = "decoder" if options.decoder_only else "codec"
+        self.weights_path = folder / "codec.safetensors"
+        self.state_path = folder / f"{kind}-state.safetensors"
+        speech = open_speech(options.data or folder / "data")
+        found = load_state(self.state_path)
+        names = list(speech.names)
+        held = found[0]["held"] if found else names[: len(names) // _HELD_SHARE]
+        self.standing = Standing(held=held)
+        self.crops = Crops(speech, _FRAMES_PER_CROP, tape=options.tape, without=held)
+        probe = Crops(speech, _FRAMES_PER_CROP, only=held or names)
+        self.probe = probe.draw(_PROBE_ROWS, [123]).to(world.device)
+        self.codec = self._make_codec().to(world.device)
+        self.loss = SpectralLoss().to(world.device)
+        trained = self.codec.decoder if options.decoder_only else self.codec
+        self.parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+        self.optimisers = make_optimisers(trained, options.rate)
+        self.judges = Discriminators(world, options.rate) if options.adversarial > 0 else None
+        self.mean = RunningMean(self.parameters) if options.mean else None
+        if found:
+            self._restore(*found)
+        world.share([*self.codec.parameters(), *self.codec.buffers()])
+
+    def _make_codec(self) -> TrainableCodec:
+        torch.manual_seed(self.options.seed)
+        codec = TrainableCodec(nano_config())
+        if self.weights_path.is_file():
+            codec.load_state_dict(load_file(self.weights_path))
+            return codec
+        initialise(codec, self.crops.draw(24, [self.options.seed, 5]))
+        if self.options.start is not None:
+            count = take_weights(codec, load_file(self.options.start / WEIGHTS_FILE))
+            if self.world.is_first:
+                print(f"{count} tensors of {self.options.start} to begin with", flush=True)
+        return codec
+
+    # The state.
 
     @property
-    def table(self) -> Tensor:
-        """[V, C] float32."""
-        return self.get_buffer("embedding_sum") / self.get_buffer("cluster_usage").clamp(min=1e-5)[:, None]
+    def _optimisers_of_all(self) -> list[torch.optim.Optimizer]:
+        return [*self.optimisers, *([] if self.judges is None else [self.judges.optimiser])]
 
-    def nearest(self, latent: Tensor) -> Tensor:
-        """Find the nearest entry (Euclidean): [B, T, C] to [B, T] int64."""
-        table = self.table
-        scores = latent @ table.T - 0.5 * table.pow(2).sum(-1)
-        return scores.argmax(-1)
+    def _restore(self, numbers: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        self.standing = Standing(**numbers)
+        self.codec.load_state_dict(take(tensors, "codec."))
+        judges, means = take(tensors, "judges."), take(tensors, "mean.")
+        if self.judges is not None and judges:
+            self.judges.load_state_dict(judges)
+        if bool(judges) == (self.judges is not None):
+            restore_optimisers(self._optimisers_of_all, tensors)
+        elif self.world.is_first:
+            print("the discriminators are new, or gone: the optimisers begin anew", flush=True)
+        if self.mean is not None and means:
+            self.mean.restore([means[str(index)] for index in range(len(means))], self.standing.mean_steps)
+        if self.world.is_first:
+            print(f"going on from step {self.standing.step} after {self.standing.seconds:.0f} s", flush=True)
 
-    @torch.no_grad()
-    def update(self, latent: Tensor, codes: Tensor, world: World, step: int) -> None:
-        """Move the running sums towards [N, C] latents with codes [N], and give dead entries new data."""
-        sums, usage = self.get_buffer("embedding_sum"), self.get_buffer("cluster_usage")
-        batch_sums = torch.zeros_like(sums).index_add_(0, codes, latent)
-        batch_usage = torch.bincount(codes, minlength=len(usage)).float()
-        world.average([batch_sums, batch_usage])
-        sums.mul_(_CODEBOOK_DECAY).add_(batch_sums, alpha=1 - _CODEBOOK_DECAY)
-        usage.mul_(_CODEBOOK_DECAY).add_(batch_usage, alpha=1 - _CODEBOOK_DECAY)
-        if step % _STEPS_BETWEEN_RESEEDS:
-            return
-        dead = usage < _DEAD_USAGE
-        rows = latent[torch.randint(len(latent), (len(usage),), device=latent.device)]
-        world.share([rows])
-        sums[dead] = rows[dead] * 2 * _DEAD_USAGE
-        usage[dead] = 2 * _DEAD_USAGE
+    def save(self) -> None:
+        """Write the state, and the weights that the next stages read."""
+        tensors = {f"codec.{name}": value for name, value in self.codec.state_dict().items()}
+        if self.judges is not None:
+            tensors |= {f"judges.{name}": value for name, value in self.judges.state_dict().items()}
+        if self.mean is not None:
+            tensors |= {f"mean.{index}": value for index, value in enumerate(self.mean.means)}
+            self.standing.mean_steps = self.mean.num_steps
+        save_state(self.state_path, asdict(self.standing), tensors, self._optimisers_of_all)
+        with self._averaged():
+            save_weights(self.weights_path, self.codec.state_dict())
 
-
-@dataclass(frozen=True, eq=False)
-class CodecOutput:
-    """What a training step compares; T frames."""
-
-    samples: Tensor  # [B, S] float32
-    phoneme_logits: Tensor | None  # [B, T, labels per frame, classes]; None from the decoder alone
-    commitment: Tensor  # scalar
-    penalty: Tensor  # scalar
-    latent: Tensor  # [B, T, C_sem]
-    codes: Tensor  # [B, T] semantic
-
-
-class TrainableCodec(nn.Module):
-    """Encoder, quantisers with straight-through gradients, decoder, and a phoneme classifier to train by."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.encoder = CodecEncoder(config.codec)
-        self.decoder = CodecDecoder(config.codec, config.codebooks)
-        self.codebook = SemanticCodebook(config.codebooks.semantic_size, config.codec.semantic_dim)
-        self.phoneme_head = nn.Linear(config.codec.semantic_dim, LABELS_PER_FRAME * PHONEME_CLASSES)
-        self.half_levels = (config.codebooks.acoustic_size - 1) / 2
-
-    @property
-    def head(self) -> SpectralProjection:
-        """What makes the samples: nano has a spectral head (train/shape.py)."""
-        return cast("SpectralProjection", self.decoder.output_proj)
-
-    def encode(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Map [B, S] to the semantic latent [B, T, C_sem] and the acoustic values in (-1, 1) [B, T, A], float32."""
-        latent = self.encoder(samples).float().transpose(1, 2)
-        size = self.config.codec.semantic_dim
-        return latent[..., :size], latent[..., size:]
-
-    def decode(self, semantic: Tensor, acoustic: Tensor) -> Tensor:
-        """Map quantised values [B, T, C_sem] and [B, T, A] to samples [B, S] float32."""
-        padded = pad_reflect_left(self.hidden_states(semantic, acoustic), self.config.codec.patch_kernel - 1)
-        # The runtime's head is float32 whatever the rest is.
-        with torch.autocast(padded.device.type, enabled=False):
-            return self.head(padded).transpose(1, 2).flatten(1)
-
-    def hidden_states(self, semantic: Tensor, acoustic: Tensor) -> Tensor:
-        """Map quantised values as `decode` takes them to what the waveform head reads, [B, D, steps]."""
-        latent = torch.cat((semantic, acoustic), dim=-1).transpose(1, 2)
-        return last(self.decoder.block_outputs(latent, CodecState.fresh(self.decoder)))
-
-    def quantise_acoustic(self, values: Tensor) -> Tensor:
-        """Round values in (-1, 1) to the levels, with the gradient of the identity."""
-        rounded = torch.round(values * self.half_levels) / self.half_levels
-        return values + (rounded - values).detach()
-
-    def disturb(self, values: Tensor, drop: float) -> Tensor:
-        """Quantise half of the utterances, disturb a quarter more, leave a quarter; a share `drop` loses everything.
-
-        What the flow draws later is never exact, so the decoder must bear errors.
-        """
-        rows = (len(values), 1, 1)
-        kind = torch.rand(rows, device=values.device)
-        noisy = self.quantise_acoustic(values) + torch.randn_like(values) * 0.15
-        uniform = values + (torch.rand_like(values) * 2 - 1) / (2 * self.half_levels)
-        mixed = torch.where(kind < 0.5, self.quantise_acoustic(values), torch.where(kind < 0.75, noisy, uniform))
-        return mixed * (torch.rand(rows, device=values.device) > drop)
-
-    def forward(self, samples: Tensor, *, training: bool) -> CodecOutput:
-        """Run a whole training step's computation on [B, S]."""
-        latent, acoustic = self.encode(samples)
-        codes = self.codebook.nearest(latent.detach())
-        entries = F.embedding(codes, self.codebook.table)
-        semantic = latent + (entries - latent).detach()
-        values = torch.tanh(acoustic)
-        if training:
-            keep = torch.rand(len(latent), 1, 1, device=latent.device) < 0.25
-            semantic = torch.where(keep, latent, semantic)
-            disturbed = self.disturb(values, _DROP_ACOUSTIC)
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        if self.mean is None:
+            yield
         else:
-            disturbed = self.quantise_acoustic(values)
-        logits = self.phoneme_head(semantic).unflatten(-1, (LABELS_PER_FRAME, PHONEME_CLASSES))
-        return CodecOutput(
-            samples=self.decode(semantic, disturbed),
-            phoneme_logits=logits,
-            commitment=F.mse_loss(latent, entries.detach()),
-            penalty=acoustic.pow(2).mean(),
-            latent=latent.detach(),
-            codes=codes,
-        )
+            with self.mean.applied():
+                yield
 
+    # Steps.
 
-@dataclass(frozen=True, eq=False)
-class Crop:
-    """B pieces of the corpus, S samples or T frames each."""
-
-    samples: Tensor  # [B, S] float32, what the encoder hears
-    target: Tensor  # [B, S] float32, what the decoder has to say: the same, later
-    labels: Tensor  # [B, T, labels per frame] int64
-
-
-class Crops:
-    """Random pieces of the corpus, across the borders of utterances."""
-
-    def __init__(self, parts: list[Part], seed: int) -> None:
-        self._parts = parts
-        self._rng = np.random.default_rng(seed)
-
-    def draw(self, count: int, device: torch.device) -> Crop:
-        """Cut B = `count` pieces."""
-        size = _FRAMES_PER_CROP * 1920
-        pieces, labels = [], []
-        for _ in range(count):
-            part = self._parts[self._rng.integers(len(self._parts))]
-            # One label from the start at least, so that the delay has samples to take.
-            first = 1 + int(self._rng.integers((len(part.samples) - size) // SAMPLES_PER_LABEL - 1))
-            start = first * SAMPLES_PER_LABEL
-            pieces.append(part.samples[start - DELAY : start + size])
-            labels.append(part.labels[first : first + _FRAMES_PER_CROP * LABELS_PER_FRAME])
-        audio = torch.from_numpy(np.stack(pieces).astype(np.float32) / 32768).to(device)
-        targets = torch.from_numpy(np.stack(labels).astype(np.int64)).unflatten(1, (-1, LABELS_PER_FRAME))
-        return Crop(audio[:, DELAY:], audio[:, :-DELAY], targets.to(device))
-
-
-@torch.no_grad()
-def initialise(codec: TrainableCodec, samples: Tensor) -> None:
-    """Start from known transforms, scaled by what the samples [B, S] hold in each band."""
-    initialise_layers(codec, (codec.encoder.encoder_blocks, codec.decoder.decoder_blocks))
-    initialise_input(codec.encoder, samples, codec.config.sample_rate)
-    initialise_output(codec, samples)
-
-
-@torch.no_grad()
-def initialise_output(codec: TrainableCodec, samples: Tensor) -> None:
-    """Start the spectral head at the mean level that each frequency has in the samples [B, S], at any phase."""
-    head = codec.head
-    length, hop = head.config.synthesis_window, head.config.patch_size
-    spectrum = torch.stft(samples, length, hop, window=torch.hann_window(length), return_complex=True)
-    level = (spectrum.abs() + 1e-3).log().mean((0, 2))  # [bins]
-    hidden = codec.hidden_states(*codec.encode(samples)).float()
-    scale = hidden.pow(2).mean((0, 2), keepdim=True).sqrt().mean() * hidden.shape[1] ** 0.5
-    nn.init.normal_(head.linear.weight[: len(level)], 0, 0.3 / float(scale))
-    nn.init.normal_(head.linear.weight[len(level) :], 0, 2.0 / float(scale))
-    head.linear.bias[: len(level)] = level
-    nn.init.uniform_(head.linear.bias[len(level) :], -math.pi, math.pi)
-
-
-def train(world: World, folder: Path, options: argparse.Namespace) -> None:
-    """Train one process of the stage; see the module."""
-    torch.manual_seed(options.seed + world.rank)
-    config = nano_config()
-    parts = open_corpus(folder / "data").read_parts()
-    crops = Crops(parts, options.seed + 10 + world.rank)
-    probe = Crops(parts, 123).draw(16, world.device)
-    codec = TrainableCodec(config)
-    path = folder / "codec.safetensors"
-    if path.is_file():
-        codec.load_state_dict(load_weights(path))
-    else:
-        initialise(codec, Crops(parts, 5).draw(64, torch.device("cpu")).samples)
-    codec.to(world.device)
-    world.share([*codec.parameters(), *codec.buffers()])
-    loss = SpectralLoss().to(world.device)
-    trained = codec.decoder if options.decoder_only else codec
-    parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
-    judges = Discriminators(world, options.rate) if options.adversarial > 0 else None
-    optimisers = make_optimisers(trained, options.rate)
-    mean = RunningMean(parameters) if options.mean else None
-    clock = Clock(world, options.minutes * 60, options.steps)
-    step = 0
-    while (progress := clock.progress()) < 1:
-        for optimiser in optimisers:
+    def step(self, progress: float) -> str:
+        """Make a step; return its figures in words."""
+        options, world, number = self.options, self.world, self.standing.step
+        # All that is drawn follows from the number of the step.
+        seed = [options.seed, world.rank, number]
+        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint32)[0]))
+        crop = self.crops.draw(options.batch, seed).to(world.device)
+        scale = trapezoid(0.0 if options.mean else progress, number, decay=options.decay)
+        for optimiser in self.optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = options.rate * cosine(0.0 if options.mean else progress, step)
+                group["lr"] = options.rate * scale
             optimiser.zero_grad()
-        crop = crops.draw(options.batch, world.device)
+        is_own = progress >= _OWN_PITCH_FROM and float(torch.rand(())) < _OWN_PITCH
+        pitch = None if is_own else crop.pitch
+        frozen = options.decoder_only
         with torch.autocast(world.device.type, torch.bfloat16):
-            output = _decode_only(codec, crop.samples) if options.decoder_only else codec(crop.samples, training=True)
-        distance, mel = loss(output.samples, crop.target)
-        total = distance
+            output = self.codec(crop.samples, pitch, number, training=True, is_frozen=frozen)
+        total, mel, octaves = self._total(output, crop)
+        total.backward()
+        world.average([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+        norm = nn.utils.clip_grad_norm_(self.parameters, 2.0)
+        if math.isfinite(float(norm)):
+            for optimiser in self.optimisers:
+                optimiser.step()
+            if self.mean is not None:
+                self.mean.update()
+            if not frozen:
+                self.codec.codebook.update(output.latent.flatten(0, 1), output.codes.flatten(), world, number)
+        return f"loss {total.detach():.3f} norm {norm:.2f} mel {mel:.3f} pitch {12 * octaves.detach():.2f} st"
+
+    def _total(self, output: CodecOutput, crop: Crop) -> tuple[Tensor, Tensor, Tensor]:
+        """Add up the losses; also give the log-mel distance and the octaves of pitch error."""
+        distance, mel = self.loss(output.samples, crop.target)
+        octaves, voicing = pitch_losses(output, crop.pitch)
+        total = distance + _PITCH_WEIGHT * octaves + _VOICING_WEIGHT * voicing
         if output.phoneme_logits is not None:
             phonemes = F.cross_entropy(output.phoneme_logits.float().flatten(0, 2), crop.labels.flatten())
             total = total + _PHONEME_WEIGHT * phonemes + _COMMIT_WEIGHT * output.commitment
             total = total + _ACOUSTIC_PENALTY * output.penalty
-        if judges is not None:
-            total = total + options.adversarial * judges.generator_loss(output.samples, crop.target)
-        total.backward()
-        world.average([parameter.grad for parameter in parameters if parameter.grad is not None])
-        norm = nn.utils.clip_grad_norm_(parameters, 2.0)
-        for optimiser in optimisers:
-            optimiser.step()
-        if mean is not None:
-            mean.update()
-        if not options.decoder_only:
-            codec.codebook.update(output.latent.flatten(0, 1), output.codes.flatten(), world, step)
-        step += 1
-        if clock.is_time_to_report():
-            head = f"{clock.elapsed:5.0f} s step {step} loss {total:.3f} norm {norm:.2f} mel {mel:.3f}"
-            _report_and_save(path, codec, mean, loss, probe, head)
-    if world.is_first:
-        _report_and_save(path, codec, mean, loss, probe, f"{clock.elapsed:5.0f} s step {step} end")
+        if self.judges is not None:
+            firsts = torch.randint(output.samples.shape[1] - _JUDGED_SAMPLES, (len(output.samples),)).tolist()
+            made, target = (
+                torch.stack([row[first : first + _JUDGED_SAMPLES] for row, first in zip(rows, firsts, strict=True)])
+                for rows in (output.samples, crop.target)
+            )
+            total = total + self.options.adversarial * self.judges.generator_loss(made, target)
+        return total, mel, octaves
+
+    @torch.no_grad()
+    def report(self, figures: str) -> None:
+        """Print how the run goes: on the last batch, and on the same crops each time, at the pitch of their codes."""
+        codec, probe = self.codec, self.probe
+        with self._averaged(), torch.autocast(probe.samples.device.type, torch.bfloat16):
+            output = codec(probe.samples, None, 0, training=False)
+        distance, mel = self.loss(output.samples, probe.target)
+        octaves, voicing = pitch_losses(output, probe.pitch)
+        right = float("nan")
+        if output.phoneme_logits is not None:
+            right = float((output.phoneme_logits.argmax(-1) == probe.labels).float().mean())
+        usage = codec.codebook.get_buffer("cluster_usage")
+        share = usage / usage.sum()
+        bits = -(share * share.clamp(min=1e-9).log2()).sum()
+        standing = self.standing
+        print(
+            f"{standing.seconds:6.0f} s step {standing.step} {figures} hours {self.crops.hours:.1f} | held: "
+            f"spectral {distance:.3f} mel {mel:.3f} pitch {12 * octaves:.2f} st voicing {voicing:.3f} "
+            f"phonemes {right:.3f} codes {output.codes.unique().numel()} bits {bits:.2f} "
+            f"commit {output.commitment:.3f}",
+            flush=True,
+        )
+
+    def run(self) -> None:
+        """Train to the end; the first process reports once a minute and saves every few."""
+        options = self.options
+        clock = StepClock(self.world, options.minutes * 60, options.steps, self.standing)
+        figures = "nothing to do"
+        while (progress := clock.progress()) < 1:
+            figures = self.step(progress)
+            clock.count()
+            if self.standing.step % _STEPS_BETWEEN_LOOKS == 0:
+                self.crops.refresh()
+            if self.world.is_first and clock.is_time("report", _SECONDS_BETWEEN_REPORTS):
+                self.report(figures)
+            if self.world.is_first and clock.is_time("save", _SECONDS_BETWEEN_SAVES):
+                self.save()
+        if self.world.is_first:
+            self.report(f"end {figures}")
+            self.save()
+            # It is over: another run goes on from the weights, for the whole of its own length.
+            self.state_path.unlink()
 
 
-def _decode_only(codec: TrainableCodec, samples: Tensor) -> CodecOutput:
-    with torch.no_grad():
-        latent, acoustic = codec.encode(samples)
-        codes = codec.codebook.nearest(latent)
-        semantic = F.embedding(codes, codec.codebook.table)
-        values = codec.disturb(codec.quantise_acoustic(torch.tanh(acoustic)), _DECODER_DROP_ACOUSTIC)
-    zero = samples.new_zeros(())
-    return CodecOutput(codec.decode(semantic, values), None, zero, zero, latent, codes)
+def train(world: World, folder: Path, options: argparse.Namespace) -> None:
+    """Train one process of the stage; see the module."""
+    CodecTraining(world, folder, options).run()
 
 
-def _report_and_save(
-    path: Path,
-    codec: TrainableCodec,
-    mean: RunningMean | None,
-    loss: SpectralLoss,
-    probe: Crop,
-    head: str,
-) -> None:
-    with mean.applied() if mean is not None else nullcontext():
-        _report(codec, loss, probe, head)
-        save_weights(path, codec.state_dict())
-
-
-@torch.no_grad()
-def _report(codec: TrainableCodec, loss: SpectralLoss, probe: Crop, head: str) -> None:
-    with torch.autocast(probe.samples.device.type, torch.bfloat16):
-        output = codec(probe.samples, training=False)
-    distance, mel = loss(output.samples, probe.target)
-    right = float("nan")
-    if output.phoneme_logits is not None:
-        right = float((output.phoneme_logits.argmax(-1) == probe.labels).float().mean())
-    usage = codec.codebook.get_buffer("cluster_usage")
-    share = usage / usage.sum()
-    bits = -(share * share.clamp(min=1e-9).log2()).sum()
-    print(
-        f"{head} | same crops: spectral {distance:.3f} mel {mel:.3f} phonemes {right:.3f} "
-        f"codes {output.codes.unique().numel()} bits {bits:.2f} commit {output.commitment:.3f}",
-        flush=True,
-    )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train or go on training."""
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the options."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path, help="the corpus; FOLDER/data by default")
     add_length_options(parser, minutes=45.0)
     add_mean_option(parser)
-    parser.add_argument("--batch", type=int, default=6, help="crops of 1.92 s for each process")
+    parser.add_argument("--batch", type=int, default=4, help="crops of 1.92 s for each process")
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--decay", type=float, default=0.3, help="last share of the run in which the rate falls")
+    parser.add_argument("--tape", type=float, default=0.3, help="share of the crops at another speed")
+    parser.add_argument("--start", type=Path, help="a checkpoint whose codec gives the first weights, where they fit")
     parser.add_argument(
         "--decoder-only", action="store_true", help="freeze the codes, so that models of them stay valid"
     )
     parser.add_argument("--adversarial", type=float, default=0.0, help="weight of the STFT discriminators")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train or go on training."""
+    options = parse(arguments)
+    options.folder.mkdir(parents=True, exist_ok=True)
     run(train, options.processes, options.folder, options)
 
 

@@ -2,27 +2,33 @@
 
     python -m train.encode build/nano
 
-Needs a codec that is final: the language model learns these codes. Writes `codes-k.safetensors` for each
-part. About 200 times real time on one core. Read next: `train.language_model`.
+Needs a codec that is final: the language model learns these codes. Writes a file into `codes` for each part, which says
+which codec made it: parts that have come since are encoded, and all of them for another codec. About 200 times real
+time on one core. Read next: `train.examples`.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from train.codec import LABELS_PER_FRAME, TrainableCodec
-from train.corpus import open_corpus
+from train.codec_network import TrainableCodec
+from train.crops import LABELS_PER_FRAME, SAMPLES_PER_FRAME
 from train.data import SAMPLE_RATE, Item
-from train.loop import World, load_weights, run, save_weights
+from train.loop import World, group_by_length, load_weights, run
 from train.shape import nano_config
+from train.speech import open_speech
 from train.tokenizer import LetterTokenizer, build_vocabulary
 
-SAMPLES_PER_FRAME = 1920
 _FRAMES_PER_BATCH = 3000
 
 
@@ -46,64 +52,103 @@ def align(item: Item, num_frames: int, starts: list[int]) -> np.ndarray:
     return aligned
 
 
+def codes_path(folder: Path, name: str) -> Path:
+    """Name the file of the codes of a part."""
+    return folder / "codes" / f"{name}.safetensors"
+
+
+def codec_digest(path: Path) -> str:
+    """Name the codec that made some codes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def made_by(path: Path) -> str | None:
+    """Tell which codec made a file of codes; None where there is no file."""
+    if not path.is_file():
+        return None
+    opened: Any = safe_open(path, framework="pt")
+    with opened as file:
+        return (file.metadata() or {}).get("codec")
+
+
 @torch.inference_mode()
-def encode_part(world: World, folder: Path) -> None:
-    """Encode the parts that fall to this process."""
-    corpus = open_corpus(folder / "data")
+def encode_parts(world: World, folder: Path, options: argparse.Namespace) -> None:
+    """Encode the parts that fall to this process and that this codec has not encoded yet."""
+    speech = open_speech(options.data or folder / "data")
+    weights = folder / "codec.safetensors"
     codec = TrainableCodec(nano_config())
-    codec.load_state_dict(load_weights(folder / "codec.safetensors"))
+    codec.load_state_dict(load_weights(weights))
     codec.to(world.device).eval()
+    digest = codec_digest(weights)
     tokenizer = LetterTokenizer(build_vocabulary())
-    for part in range(world.rank, corpus.num_parts, world.size):
-        data = corpus.read_part(part)
-        order = sorted(range(len(data.items)), key=lambda index: data.items[index].num_samples)
-        lengths = [-(-item.num_samples // SAMPLES_PER_FRAME) for item in data.items]
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        semantic = np.zeros(offsets[-1], np.int16)
-        acoustic = np.zeros((offsets[-1], codec.config.codebooks.num_acoustic), np.uint8)
+    (folder / "codes").mkdir(exist_ok=True)
+    for name in list(speech.names)[world.rank :: world.size]:
+        path = codes_path(folder, name)
+        if made_by(path) == digest:
+            continue
+        data = speech.read_part(name)
+        tensors = encode_items(codec, data.samples, data.items, world.device)
+        offsets = tensors["offsets"]
         aligned = np.zeros(offsets[-1], np.int16)
         labels = np.zeros((offsets[-1], LABELS_PER_FRAME), np.uint8)
-        batch: list[int] = []
-        for position, index in enumerate(order):
-            batch.append(index)
-            is_last = position + 1 == len(order)
-            if not is_last and lengths[index] * (len(batch) + 1) < _FRAMES_PER_BATCH:
-                continue
-            samples = np.zeros((len(batch), lengths[index] * SAMPLES_PER_FRAME), np.float32)
-            for row, member in enumerate(batch):
-                item = data.items[member]
-                piece = data.samples[item.start : item.start + item.num_samples]
-                samples[row, : item.num_samples] = piece.astype(np.float32) / 32768
-            with torch.autocast(world.device.type, torch.bfloat16):
-                latent, values = codec.encode(torch.from_numpy(samples).to(world.device))
-            codes = codec.codebook.nearest(latent).cpu().numpy()
-            levels = torch.round((torch.tanh(values) + 1) * codec.half_levels).cpu().numpy()
-            for row, member in enumerate(batch):
-                place = slice(offsets[member], offsets[member + 1])
-                semantic[place] = codes[row, : lengths[member]]
-                acoustic[place] = levels[row, : lengths[member]]
-            batch = []
         for index, item in enumerate(data.items):
             _, starts = tokenizer.encode(item.text)
             place = slice(offsets[index], offsets[index + 1])
-            aligned[place] = align(item, lengths[index], starts)
-            heard = corpus.phonemes.labels(item.phonemes, item.num_samples)
+            aligned[place] = align(item, int(offsets[index + 1] - offsets[index]), starts)
+            heard = speech.phonemes.labels(item.phonemes, item.num_samples)
             labels[place].reshape(-1)[: len(heard)] = heard
-        tensors = {"semantic": semantic, "acoustic": acoustic, "aligned": aligned, "labels": labels, "offsets": offsets}
-        save_weights(
-            folder / f"codes-{part}.safetensors", {name: torch.from_numpy(array) for name, array in tensors.items()}
-        )
-        used = len(np.unique(semantic))
-        print(f"part {part}: {len(data.items)} items, {offsets[-1]} frames, {used} semantic codes in use", flush=True)
+        tensors |= {"aligned": aligned, "labels": labels}
+        partial = path.with_suffix(".partial")
+        save_file({key: torch.from_numpy(array) for key, array in tensors.items()}, partial, {"codec": digest})
+        os.replace(partial, path)
+        used = len(np.unique(tensors["semantic"]))
+        print(f"part {name}: {len(data.items)} items, {offsets[-1]} frames, {used} semantic codes in use", flush=True)
+
+
+def encode_items(
+    codec: TrainableCodec, samples: np.ndarray, items: Sequence[Item], device: torch.device
+) -> dict[str, np.ndarray]:
+    """Encode items, those of like length side by side.
+
+    Args:
+        codec: on its device.
+        samples: [S] int16, of a part.
+        items: of it.
+        device: of the codec.
+
+    Returns:
+        semantic [T] int16 and acoustic [T, A] uint8 of all frames, and offsets [items + 1] of the items in them.
+    """
+    order = sorted(range(len(items)), key=lambda index: items[index].num_samples)
+    lengths = [-(-item.num_samples // SAMPLES_PER_FRAME) for item in items]
+    offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    semantic = np.zeros(offsets[-1], np.int16)
+    acoustic = np.zeros((offsets[-1], codec.config.codebooks.num_acoustic), np.uint8)
+    for batch in group_by_length(order, lengths.__getitem__, _FRAMES_PER_BATCH):
+        heard = np.zeros((len(batch), lengths[batch[-1]] * SAMPLES_PER_FRAME), np.float32)
+        for row, member in enumerate(batch):
+            item = items[member]
+            piece = samples[item.start : item.start + item.num_samples]
+            heard[row, : item.num_samples] = piece.astype(np.float32) / 32768
+        with torch.autocast(device.type, torch.bfloat16):
+            latent, values = codec.encode(torch.from_numpy(heard).to(device))
+        codes = codec.codebook.nearest(latent).cpu().numpy()
+        levels = torch.round((torch.tanh(values) + 1) * codec.half_levels).cpu().numpy()
+        for row, member in enumerate(batch):
+            place = slice(offsets[member], offsets[member + 1])
+            semantic[place] = codes[row, : lengths[member]]
+            acoustic[place] = levels[row, : lengths[member]]
+    return {"semantic": semantic, "acoustic": acoustic, "offsets": offsets}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Encode the whole corpus."""
+    """Encode what has not been encoded."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path, help="the corpus; FOLDER/data by default")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args(arguments)
-    run(encode_part, options.processes, options.folder)
+    run(encode_parts, options.processes, options.folder, options)
 
 
 if __name__ == "__main__":

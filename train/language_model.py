@@ -4,47 +4,49 @@
 
 A sample is a reference of the same voice, a text, and the frames of that text, laid out as the runtime lays out
 its prompt; the loss is on the frames. Two heads of one layer are guided to the letter that sounds, which
-aligns in minutes what else takes hours. Read next: `train.export`.
+aligns in minutes what else takes hours. Goes on where it was stopped, from `language_model-state.safetensors`. Read
+next: `train.examples`, `train.export`.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.codec import LABELS_PER_FRAME, PHONEME_CLASSES
-from train.corpus import open_corpus
+from train.codec_network import PHONEME_CLASSES
+from train.crops import LABELS_PER_FRAME
+from train.examples import SHORT_REFERENCES, Batch, ExampleSource, lay_out, load_examples, split_examples
 from train.loop import (
-    Clock,
     RunningMean,
+    Standing,
+    StepClock,
     World,
     add_length_options,
     add_mean_option,
-    group_by_length,
     load_weights,
     run,
     save_weights,
     trapezoid,
 )
 from train.shape import NUM_SPECIAL_TOKENS, nano_config
-from train.tokenizer import LetterTokenizer, build_vocabulary
-from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES, ModelConfig
+from train.speech import open_speech
+from train.state import load_state, restore_optimisers, save_state, take
+from train.tokenizer import build_vocabulary
+from voxtral.config import NUM_SPECIAL_CODES, ModelConfig
 from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, embed_time
 from voxtral.model.backbone import Backbone, BackboneLayer
 from voxtral.model.layers import rope_rotation, split_heads
-
-_SPACE = NUM_SPECIAL_TOKENS + ord(" ")  # bytes come first in the vocabulary
-_BOS, _AUDIO, _BEGIN_AUDIO, _TEXT_TO_AUDIO, _AUDIO_TO_TEXT, _PAD = 1, 24, 25, 36, 35, 11
 
 _GUIDED_LAYER, _GUIDED_HEADS = 3, 2
 _GUIDED_REACH = (-1, 0, 1, 2)  # letters around the right one that count as right
@@ -55,49 +57,7 @@ _JITTER_SHARE = 0.25
 
 _PHONEME_WEIGHT = 0.5
 
-_FIRST_FRAMES = 20  # the curriculum begins with items this short
-_CURRICULUM = 0.25  # share of the time until all lengths are in
-_SHORT_REFERENCES = 0.45  # share of the time in which references stay short, since they cost most
-_OTHER_LANGUAGE = 0.1  # references in another language than the text
-_LONG_REFERENCES = 0.1
-_JOINED_SHARE, _MAX_JOINED = 0.15, 4  # items in a row, since the corpus has few that last as long as a segment may
-_MAX_FRAMES = 150
-_POOL = 3000
-
-
-@dataclass(frozen=True, eq=False)
-class Example:
-    """One item of the corpus as codes; T frames."""
-
-    voice: int
-    language: str
-    text_ids: list[int]
-    codes: np.ndarray  # [T, K] int16, codec alphabet
-    aligned: np.ndarray  # [T] int16, text token that sounds
-    labels: np.ndarray  # [T, labels per frame] uint8, phonemes
-
-    @property
-    def num_frames(self) -> int:
-        """T."""
-        return len(self.codes)
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """B padded sequences of T positions."""
-
-    text_ids: Tensor  # [B, T] int64, PAD where a frame or nothing stands
-    frames: Tensor  # [B, T, K] int64 audio tokens; valid where is_frame
-    is_frame: Tensor  # [B, T] bool
-    semantic_target: Tensor  # [B, T] int64 audio tokens, -100 where nothing is predicted
-    acoustic_target: Tensor  # [B, T, A] int64 codes; valid where is_speech
-    is_speech: Tensor  # [B, T] bool, where the hidden state makes a frame that is not the end
-    aligned: Tensor  # [B, T] int64, position of the text token that sounds
-    labels: Tensor  # [B, T, labels per frame] int64 phonemes; valid where is_speech
-
-    def to(self, device: torch.device) -> Batch:
-        """Move all of it."""
-        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+_SECONDS_BETWEEN_REPORTS, _SECONDS_BETWEEN_SAVES = 60.0, 150.0
 
 
 class SpeechModel(nn.Module):
@@ -280,219 +240,130 @@ def _even_times(rows: Tensor) -> Tensor:
     return (torch.arange(len(rows), device=rows.device) + 0.5) / len(rows)
 
 
-class ExampleSource:
-    """Examples of the corpus and references for them."""
+class LanguageTraining:
+    """One process of the stage.
 
-    def __init__(self, examples: list[Example], rng: random.Random) -> None:
-        self._examples = examples
-        self._rng = rng
-        self._by_voice: dict[tuple[int, str], list[Example]] = {}
-        self._languages: dict[int, set[str]] = {}
-        for example in examples:
-            self._by_voice.setdefault((example.voice, example.language), []).append(example)
-            self._languages.setdefault(example.voice, set()).add(example.language)
+    Args:
+        world: all processes.
+        folder: of the run.
+        options: as `main` reads them.
+    """
 
-    def reference(self, example: Example, low: int, high: int) -> np.ndarray | None:
-        """Join other items of the voice into `low` to `high` frames: [N, K] codes; None if it has no others."""
-        wanted = self._rng.randint(low, high)
-        language = example.language
-        if self._rng.random() < _OTHER_LANGUAGE:
-            language = self._rng.choice(sorted(self._languages.get(example.voice, {language})))
-        pool = self._by_voice.get((example.voice, language), [])
-        parts: list[np.ndarray] = []
-        for _ in range(12 if pool else 0):
-            other = self._rng.choice(pool)
-            if other is not example:
-                parts.append(other.codes)
-            if sum(map(len, parts)) >= wanted:
-                break
-        if not parts:
-            return None
-        joined = np.concatenate(parts)
-        start = self._rng.randint(0, max(0, len(joined) - wanted))
-        return joined[start : start + wanted]
+    def __init__(self, world: World, folder: Path, options: argparse.Namespace) -> None:
+        self.world = world
+        self.options = options
+        self.weights_path = folder / "language_model.safetensors"
+        self.state_path = folder / "language_model-state.safetensors"
+        config = nano_config(len(build_vocabulary()) + NUM_SPECIAL_TOKENS)
+        self.num_codebooks = config.codebooks.num_codebooks
+        examples = load_examples(folder, open_speech(options.data or folder / "data"))
+        held, self.examples = split_examples(examples, options.held)
+        judge = ExampleSource(self.examples, random.Random(5))
+        judged = ((example, judge.reference(example, 40, 60)) for example in held)
+        pairs = [(example, reference) for example, reference in judged if reference is not None]
+        self.held = lay_out(pairs, self.num_codebooks).to(world.device)
+        torch.manual_seed(options.seed)
+        self.model, skip = _load_model(self.weights_path, config, options.skip)
+        self.model.to(world.device)
+        self.parameters = list(self.model.parameters())
+        self.optimiser = _make_optimiser(self.model, options.rate)
+        self.mean = RunningMean(self.parameters) if options.mean else None
+        self.standing = Standing(skip=skip)
+        found = load_state(self.state_path)
+        if found is not None:
+            self._restore(*found)
+        world.share(self.model.parameters())
 
-    def lengthen(self, example: Example, limit: int) -> Example:
-        """Follow an example with others of its voice and language, up to `limit` frames."""
-        parts = [example]
-        pool = self._by_voice[(example.voice, example.language)]
-        for _ in range(_MAX_JOINED - 1):
-            other = self._rng.choice(pool)
-            if sum(part.num_frames for part in parts) + other.num_frames <= limit:
-                parts.append(other)
-        return join_examples(parts)
+    # The state.
 
-    def draw(self, progress: float) -> tuple[Example, np.ndarray] | None:
-        """Draw an example and a reference as they are due at this progress of the training, 0 to 1."""
-        limit = _FIRST_FRAMES + int((_MAX_FRAMES - _FIRST_FRAMES) * min(1.0, progress / _CURRICULUM))
-        example = self._rng.choice(self._examples)
-        if example.num_frames > limit:
-            return None
-        if progress >= _CURRICULUM and self._rng.random() < _JOINED_SHARE:
-            example = self.lengthen(example, _MAX_FRAMES)
-        low, high = (10, 30) if progress < _SHORT_REFERENCES else (25, 80)
-        if progress >= _SHORT_REFERENCES and self._rng.random() < _LONG_REFERENCES:
-            low, high = 80, 125
-        reference = self.reference(example, low, high)
-        return None if reference is None else (example, reference)
+    def _restore(self, numbers: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        self.standing = Standing(**numbers)
+        self.model.load_state_dict(take(tensors, "model."))
+        restore_optimisers([self.optimiser], tensors)
+        means = take(tensors, "mean.")
+        if self.mean is not None and means:
+            self.mean.restore([means[str(index)] for index in range(len(means))], self.standing.mean_steps)
 
-    def batches(self, clock_progress: list[float], max_positions: int) -> Iterator[list[tuple[Example, np.ndarray]]]:
-        """Yield batches of similar length for ever, short items first; `clock_progress[0]` is read as it moves."""
-        while True:
-            drawn: list[tuple[Example, np.ndarray]] = []
-            while len(drawn) < _POOL:
-                pair = self.draw(clock_progress[0])
-                if pair is not None:
-                    drawn.append(pair)
-            drawn.sort(key=_length)
-            groups = group_by_length(drawn, _length, max_positions)
-            self._rng.shuffle(groups)
-            # A pool is left early, or the curriculum would lag behind the clock.
-            yield from groups[: max(1, len(groups) // 2)]
+    def save(self) -> None:
+        """Write the state, and the weights that the next stages read."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        if self.mean is not None:
+            tensors |= {f"mean.{index}": value for index, value in enumerate(self.mean.means)}
+            self.standing.mean_steps = self.mean.num_steps
+        save_state(self.state_path, asdict(self.standing), tensors, [self.optimiser])
+        with self._averaged():
+            save_weights(self.weights_path, self.model.state_dict())
 
+    def _averaged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.mean is None else self.mean.applied()
 
-def join_examples(parts: list[Example]) -> Example:
-    """Make one example of several of one voice and language, their texts with a space between."""
-    text_ids: list[int] = []
-    aligned: list[np.ndarray] = []
-    for part in parts:
-        if text_ids:
-            text_ids.append(_SPACE)
-        aligned.append(np.minimum(part.aligned, len(part.text_ids) - 1) + len(text_ids))
-        text_ids += part.text_ids
-    return Example(
-        voice=parts[0].voice,
-        language=parts[0].language,
-        text_ids=text_ids,
-        codes=np.concatenate([part.codes for part in parts]),
-        aligned=np.concatenate(aligned),
-        labels=np.concatenate([part.labels for part in parts]),
-    )
+    # Steps.
 
+    def step(self, batch: Batch, progress: float) -> str:
+        """Make a step; return its figures in words."""
+        options, world, number = self.options, self.world, self.standing.step
+        torch.manual_seed(int(np.random.SeedSequence([options.seed, world.rank, number]).generate_state(1)[0]))
+        scale = trapezoid(0.0 if options.mean else progress, number, decay=options.decay)
+        for group in self.optimiser.param_groups:
+            group["lr"] = options.rate * scale
+        with torch.autocast(world.device.type, torch.bfloat16):
+            losses = compute_losses(self.model, batch, training=True)
+        total = losses.semantic + losses.flow + options.guided * losses.guidance + _PHONEME_WEIGHT * losses.phonemes
+        self.optimiser.zero_grad()
+        total.backward()
+        world.average([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+        norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        if math.isfinite(float(norm)):
+            self.optimiser.step()
+            if self.mean is not None:
+                self.mean.update()
+        return f"norm {norm:.2f} {describe(losses)}"
 
-def _length(pair: tuple[Example, np.ndarray]) -> int:
-    example, reference = pair
-    return len(reference) + len(example.text_ids) + example.num_frames + 7
+    @torch.no_grad()
+    def report(self, figures: str) -> None:
+        """Print how the run goes: on the last batch, and on the same examples each time."""
+        device = self.world.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), self._averaged():
+            torch.manual_seed(1)
+            with torch.autocast(device.type, torch.bfloat16):
+                losses = compute_losses(self.model, self.held, training=False)
+        standing = self.standing
+        print(
+            f"{standing.seconds:6.0f} s step {standing.step} {figures} | held: {describe(losses)} "
+            f"accuracy {losses.accuracy:.3f}",
+            flush=True,
+        )
 
-
-def lay_out(pairs: list[tuple[Example, np.ndarray]], num_codebooks: int) -> Batch:
-    """Write sequences as the runtime's prompt has them, then their frames; see `voxtral.text.prompt`."""
-    size = (len(pairs), max(map(_length, pairs)))
-    text_ids = np.full(size, _PAD, np.int64)
-    frames = np.full((*size, num_codebooks), EMPTY_AUDIO, np.int64)
-    is_frame, is_speech = np.zeros(size, bool), np.zeros(size, bool)
-    semantic_target = np.full(size, -100, np.int64)
-    acoustic_target = np.zeros((*size, num_codebooks - 1), np.int64)
-    aligned = np.zeros(size, np.int64)
-    labels = np.zeros((*size, LABELS_PER_FRAME), np.int64)
-    for row, (example, reference) in enumerate(pairs):
-        voice_stop = 2 + len(reference) + 1
-        text_start = voice_stop + 1
-        text_stop = text_start + len(example.text_ids)
-        text_ids[row, :2] = (_BOS, _BEGIN_AUDIO)
-        frames[row, 2 : voice_stop - 1] = reference + NUM_SPECIAL_CODES
-        frames[row, voice_stop - 1, 0] = END_AUDIO
-        is_frame[row, 2:voice_stop] = True
-        text_ids[row, voice_stop] = _TEXT_TO_AUDIO
-        text_ids[row, text_start:text_stop] = example.text_ids
-        text_ids[row, text_stop : text_stop + 2] = (_AUDIO_TO_TEXT, _BEGIN_AUDIO)
-        # The last position of the prompt makes frame 0, frame t makes frame t + 1, the last one the end.
-        first = text_stop + 1
-        speech = slice(first, first + example.num_frames)
-        semantic_target[row, speech] = example.codes[:, 0] + NUM_SPECIAL_CODES
-        semantic_target[row, first + example.num_frames] = END_AUDIO
-        acoustic_target[row, speech] = example.codes[:, 1:]
-        is_speech[row, speech] = True
-        aligned[row, speech] = text_start + np.minimum(example.aligned, len(example.text_ids) - 1)
-        labels[row, speech] = example.labels
-        shifted = slice(first + 1, first + 1 + example.num_frames)
-        frames[row, shifted] = example.codes + NUM_SPECIAL_CODES
-        is_frame[row, shifted] = True
-    arrays = (text_ids, frames, is_frame, semantic_target, acoustic_target, is_speech, aligned, labels)
-    return Batch(*(torch.from_numpy(array) for array in arrays))
-
-
-def load_examples(folder: Path) -> list[Example]:
-    """Read the codes of the whole corpus."""
-    corpus = open_corpus(folder / "data")
-    tokenizer = LetterTokenizer(build_vocabulary())
-    examples: list[Example] = []
-    for part in range(corpus.num_parts):
-        arrays = {name: tensor.numpy() for name, tensor in load_weights(folder / f"codes-{part}.safetensors").items()}
-        codes = np.concatenate((arrays["semantic"][:, None], arrays["acoustic"].astype(np.int16)), axis=1)
-        for index, item in enumerate(corpus.read_items(part)):
-            place = slice(arrays["offsets"][index], arrays["offsets"][index + 1])
-            ids, _ = tokenizer.encode(item.text)
-            if ids:
-                examples.append(
-                    Example(
-                        item.voice, item.language, ids, codes[place], arrays["aligned"][place], arrays["labels"][place]
-                    )
-                )
-    return examples
-
-
-def split_examples(examples: list[Example], num_held: int) -> tuple[list[Example], list[Example]]:
-    """Keep some examples from training, the same ones in every run: those held, and the rest."""
-    shuffled = list(examples)
-    random.Random(0).shuffle(shuffled)
-    return shuffled[:num_held], shuffled[num_held:]
+    def run(self) -> None:
+        """Train to the end; the first process reports once a minute and saves every few."""
+        options, world, standing = self.options, self.world, self.standing
+        if world.is_first:
+            count = sum(parameter.numel() for parameter in self.parameters) / 1e6
+            print(f"{len(self.examples)} examples, {count:.2f} M parameters, from step {standing.step} on", flush=True)
+        # A run that goes on draws others than it would have drawn, and none that it has had.
+        rng = random.Random(f"{options.seed} {world.rank} {standing.step}")
+        clock = StepClock(world, options.minutes * 60, options.steps, standing)
+        seen = [standing.skip]
+        batches = ExampleSource(self.examples, rng).batches(seen, options.positions)
+        figures = "nothing to do"
+        while (progress := clock.progress()) < 1:
+            seen[0] = standing.skip + (1 - standing.skip) * progress
+            figures = self.step(lay_out(next(batches), self.num_codebooks).to(world.device), progress)
+            clock.count()
+            if world.is_first and clock.is_time("report", _SECONDS_BETWEEN_REPORTS):
+                self.report(figures)
+            if world.is_first and clock.is_time("save", _SECONDS_BETWEEN_SAVES):
+                self.save()
+        if world.is_first:
+            self.report(f"end {figures}")
+            self.save()
+            # It is over: another run goes on from the weights, for the whole of its own length.
+            self.state_path.unlink()
 
 
 def train(world: World, folder: Path, options: argparse.Namespace) -> None:
     """Train one process of the stage; see the module."""
-    torch.manual_seed(options.seed + world.rank)
-    rng = random.Random(options.seed + 100 + world.rank)
-    config = nano_config(len(build_vocabulary()) + NUM_SPECIAL_TOKENS)
-    examples = load_examples(folder)
-    held, examples = split_examples(examples, options.held)
-    source = ExampleSource(examples, rng)
-    judge = ExampleSource(examples, random.Random(5))
-    judged = ((example, judge.reference(example, 40, 60)) for example in held)
-    pairs = [(example, reference) for example, reference in judged if reference is not None]
-    held_batch = lay_out(pairs, config.codebooks.num_codebooks).to(world.device)
-
-    path = folder / "language_model.safetensors"
-    model, skip = _load_model(path, config, options.skip)
-    model.to(world.device)
-    world.share(model.parameters())
-    optimiser = _make_optimiser(model, options.rate)
-    parameters = list(model.parameters())
-    if world.is_first:
-        print(f"{len(examples)} examples, {sum(p.numel() for p in parameters) / 1e6:.2f} M parameters", flush=True)
-
-    mean = RunningMean(parameters) if options.mean else None
-    clock = Clock(world, options.minutes * 60, options.steps)
-    progress_seen = [skip]
-    batches = source.batches(progress_seen, options.positions)
-    step, positions = 0, 0
-    while (progress := clock.progress()) < 1:
-        progress_seen[0] = skip + (1 - skip) * progress
-        for group in optimiser.param_groups:
-            group["lr"] = options.rate * trapezoid(0.0 if options.mean else progress, step, decay=options.decay)
-        batch = lay_out(next(batches), config.codebooks.num_codebooks).to(world.device)
-        with torch.autocast(world.device.type, torch.bfloat16):
-            losses = compute_losses(model, batch, training=True)
-        total = losses.semantic + losses.flow + options.guided * losses.guidance + _PHONEME_WEIGHT * losses.phonemes
-        optimiser.zero_grad()
-        total.backward()
-        world.average([parameter.grad for parameter in parameters if parameter.grad is not None])
-        norm = nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        if mean is not None:
-            mean.update()
-        step += 1
-        positions += batch.text_ids.numel()
-        if clock.is_time_to_report():
-            rate = positions * world.size / clock.elapsed
-            now = f"{clock.elapsed:5.0f} s step {step} {rate:6.0f} positions/s norm {norm:.2f} {describe(losses)}"
-            with mean.applied() if mean is not None else nullcontext():
-                _report(model, held_batch, now)
-                save_weights(path, model.state_dict())
-    if world.is_first:
-        with mean.applied() if mean is not None else nullcontext():
-            _report(model, held_batch, f"{clock.elapsed:5.0f} s step {step} end")
-            save_weights(path, model.state_dict())
+    LanguageTraining(world, folder, options).run()
 
 
 def _load_model(path: Path, config: ModelConfig, skip: float | None) -> tuple[SpeechModel, float]:
@@ -501,7 +372,7 @@ def _load_model(path: Path, config: ModelConfig, skip: float | None) -> tuple[Sp
     if path.is_file():
         model.load_state_dict(load_weights(path))
         # The curriculum is for the beginning; a run that goes on starts behind it.
-        return model, _SHORT_REFERENCES if skip is None else skip
+        return model, SHORT_REFERENCES if skip is None else skip
     model.initialise()
     return model, skip or 0.0
 
@@ -513,26 +384,17 @@ def _make_optimiser(model: SpeechModel, rate: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
 
 
-@torch.no_grad()
-def _report(model: SpeechModel, held: Batch, head: str) -> None:
-    device = held.text_ids.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(1)
-        with torch.autocast(device.type, torch.bfloat16):
-            losses = compute_losses(model, held, training=False)
-    print(f"{head} | held: {describe(losses)} accuracy {losses.accuracy:.3f}", flush=True)
-
-
 def describe(losses: Losses) -> str:
     """Write the losses on a line."""
     parts = ("semantic", "flow", "guidance", "phonemes")
-    return " ".join(f"{name} {float(getattr(losses, name)):.3f}" for name in parts)
+    return " ".join(f"{name} {float(getattr(losses, name).detach()):.3f}" for name in parts)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train or go on training."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path, help="the corpus; FOLDER/data by default")
     add_length_options(parser, minutes=60.0)
     add_mean_option(parser)
     parser.add_argument("--positions", type=int, default=2500, help="padded positions in a batch, for each process")

@@ -11,7 +11,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 _SECONDS_BETWEEN_REPORTS = 60.0
 _MEAN_ORDER = 5.0
+_LONGEST_STEP_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,69 @@ class Clock:
         return time.monotonic() - self.started
 
 
+@dataclass
+class Standing:
+    """Where a run stands that goes on where it was stopped, beside its tensors.
+
+    Attributes:
+        step: how many have been made.
+        seconds: that they took.
+        mean_steps: that are in the running mean.
+        skip: share of the curriculum that was behind at the start.
+        held: parts of the corpus that are kept from training.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    mean_steps: int = 0
+    skip: float = 0.0
+    held: list[str] = field(default_factory=list[str])
+
+
+class StepClock:
+    """How much of a run that may be stopped and goes on is behind; all processes see the same.
+
+    What a process spends stopped between two steps is not counted.
+
+    Args:
+        world: all processes.
+        seconds: of the run.
+        num_steps: of the run, in place of seconds.
+        standing: counts steps and seconds.
+    """
+
+    def __init__(self, world: World, seconds: float, num_steps: int | None, standing: Standing) -> None:
+        self.standing = standing
+        self._world = world
+        self._seconds = seconds
+        self._num_steps = num_steps
+        self._counted = time.monotonic()
+        self._told: dict[str, float] = {}
+
+    def progress(self) -> float:
+        """Fraction of the run that is behind; 1 or more ends it."""
+        if self._num_steps is not None:
+            return self.standing.step / self._num_steps
+        now = torch.tensor(self.standing.seconds / self._seconds)
+        self._world.share([now])
+        return float(now)
+
+    def count(self) -> None:
+        """Count a step, and what it took."""
+        now = time.monotonic()
+        self.standing.step += 1
+        self.standing.seconds += min(now - self._counted, _LONGEST_STEP_SECONDS)
+        self._counted = now
+
+    def is_time(self, what: str, seconds: float) -> bool:
+        """Tell every so many seconds that it is time for something."""
+        now = time.monotonic()
+        if now - self._told.setdefault(what, now) < seconds:
+            return False
+        self._told[what] = now
+        return True
+
+
 def cosine(progress: float, step: int, *, warmup: int = 100, floor: float = 0.03) -> float:
     """Scale of the learning rate: a linear start, then half a cosine down to `floor`."""
     return min(1.0, (step + 1) / warmup) * (0.5 * (1 + math.cos(math.pi * min(1.0, progress))) * (1 - floor) + floor)
@@ -128,6 +192,22 @@ class RunningMean:
         share = _MEAN_ORDER / (self._num_steps + _MEAN_ORDER)
         for mean, parameter in zip(self._means, self._parameters, strict=True):
             mean.lerp_(parameter, share)
+
+    @property
+    def means(self) -> list[Tensor]:
+        """The mean of each weight."""
+        return self._means
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps are in it."""
+        return self._num_steps
+
+    def restore(self, means: Sequence[Tensor], num_steps: int) -> None:
+        """Go on from the means of so many steps."""
+        for mean, value in zip(self._means, means, strict=True):
+            mean.copy_(value)
+        self._num_steps = num_steps
 
     @contextmanager
     def applied(self) -> Iterator[None]:

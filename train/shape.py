@@ -78,8 +78,9 @@ def make_params(vocab_size: int, voices: dict[str, int]) -> dict[str, Any]:
                 "acoustic_codebook_size": 21,
                 "acoustic_dim": 36,
                 "conv_weight_norm": True,
-                # The one key that changes the computation: docs/MODEL.md, "Spectral head".
-                "spectral_head": True,
+                # The keys that change the computation: docs/MODEL.md, "Source-filter head" and "Mel input".
+                "source_filter_head": {"harmonic_knots": 72, "noise_knots": 40, "pitch_frames": 3, "pitch_dim": 256},
+                "mel_input": 80,
                 "causal": True,
                 "attn_sliding_window_size": 16,
                 "half_attn_window_upon_downsampling": True,

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from voxtral.cloning.spectra import SpectralDistance
-from voxtral.cloning.spectra import mel_filters as mel_filters_at
+from voxtral.model.mel import mel_filters as mel_filters_at
 
 SAMPLE_RATE = 24000
 
 
 def mel_filters(num_bands: int, window: int, *, low: float = 0.0, high: float = 12000.0) -> Tensor:
-    """Make triangular filters at the rate of the corpus; see `voxtral.cloning.spectra.mel_filters`."""
+    """Make triangular filters at the rate of the corpus; see `voxtral.model.mel.mel_filters`."""
     return mel_filters_at(num_bands, window, sample_rate=SAMPLE_RATE, low=low, high=high)
 
 

@@ -153,6 +153,7 @@ class Stage:
             prompt=prompt,
             voice_rows=voice.rows,
             noise=SeededNoise(job.seed, 0, self.config.codebooks.num_acoustic),
+            noise_key=(job.seed, 0),
             guidance_scale=generation.guidance_scale,
             noise_scale=generation.noise_scale,
             num_euler_steps=generation.num_euler_steps,

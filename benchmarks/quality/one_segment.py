@@ -116,6 +116,7 @@ class WholeSpeaker:
             prompt=build_prompt(self._tokenizer, text.text, voice.rows.shape[0]),
             voice_rows=voice.rows,
             noise=SeededNoise(seed, 0, config.codebooks.num_acoustic),
+            noise_key=(seed, 0),
             guidance_scale=config.generation.guidance_scale,
             noise_scale=config.generation.noise_scale,
             num_euler_steps=config.generation.num_euler_steps,

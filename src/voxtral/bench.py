@@ -236,6 +236,7 @@ def forced_request(
         voice_rows=voice.rows,
         voice_key=voice.key,
         noise=SeededNoise(seed, 0, config.codebooks.num_acoustic),
+        noise_key=(seed, 0),
         guidance_scale=generation.guidance_scale,
         noise_scale=generation.noise_scale,
         num_euler_steps=generation.num_euler_steps,

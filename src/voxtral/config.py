@@ -137,6 +137,28 @@ CodecBlock = TransformerBlockConfig | ConvBlockConfig
 
 
 @dataclass(frozen=True)
+class SourceFilterConfig:
+    """Sizes of the source-filter head; see docs/MODEL.md, "Source-filter head".
+
+    Attributes:
+        harmonic_knots: frequencies at which the filter of the pulses is given.
+        noise_knots: the same of the noise.
+        pitch_frames: whose codes tell the pitch of a frame: its own and those before it.
+        pitch_dim: width of the network that tells it.
+    """
+
+    harmonic_knots: int
+    noise_knots: int
+    pitch_frames: int = 3
+    pitch_dim: int = 256
+
+    @property
+    def outputs_per_step(self) -> int:
+        """Log magnitudes that a step writes: of both filters, in each of its halves."""
+        return 2 * (self.harmonic_knots + self.noise_knots)
+
+
+@dataclass(frozen=True)
 class CodecConfig:
     """The codec: frames of codes to samples, and samples to codes where there is an encoder.
 
@@ -162,6 +184,8 @@ class CodecConfig:
     spectral_head: bool
     decoder_blocks: tuple[CodecBlock, ...]
     encoder_blocks: tuple[CodecBlock, ...]
+    source_filter_head: SourceFilterConfig | None = None
+    mel_bands: int | None = None  # that the encoder hears in place of samples; params.json calls it mel_input
 
     @property
     def latent_dim(self) -> int:

@@ -137,6 +137,31 @@ def test_every_path_is_invariant(nano: VoxtralModel, maker: RequestMaker, change
         assert np.array_equal(got[number], speak(number)), number
 
 
+@pytest.mark.parametrize("changes", [{}, {"cuda_graphs": True}], ids=["reference", "static"])
+def test_a_source_filter_head_is_invariant(
+    source_filter_checkpoint: Checkpoint, source_filter_model: VoxtralModel, changes: dict[str, Any]
+) -> None:
+    maker, chosen = RequestMaker(source_filter_checkpoint), options(4, **changes)
+
+    def request(number: int) -> GenerationRequest:
+        return numbered(maker, number, noise_key=(number, 1))
+
+    engine = Engine(source_filter_model, chosen)
+    try:
+        handles = {number: engine.submit(request(number)) for number in range(5)}
+        got = {number: collect(handle) for number, handle in handles.items()}
+    finally:
+        engine.close()
+    for number in (0, 2, 4):
+        assert np.array_equal(got[number], speak_alone(source_filter_model, chosen, lambda n=number: request(n))), (
+            number
+        )
+    # The same codes, with noise of another key.
+    other = speak_alone(source_filter_model, chosen, lambda: replace(request(2), noise_key=(2, 0)))
+    assert other.shape == got[2].shape
+    assert not np.array_equal(other, got[2])
+
+
 @pytest.mark.parametrize(
     "config",
     [QuantizationConfig("int8", "int8", "int8", 64), QuantizationConfig("int4", "int8", "int8", 64)],

@@ -1208,7 +1208,10 @@ ENCODER = (
         "Codec encoder",
         edit(
             CodecEncoder.block_outputs,
-            ("pad_reflect_left(x, self.config.patch_kernel - 1)", "F.pad(x, (self.config.patch_kernel - 1, 0))"),
+            (
+                "pad_reflect_left(x.to(self.dtype), self.config.patch_kernel - 1)",
+                "F.pad(x.to(self.dtype), (self.config.patch_kernel - 1, 0))",
+            ),
         ),
         f"{_ENCODE}/input_proj",
     ),
@@ -1218,8 +1221,8 @@ ENCODER = (
         edit(
             CodecEncoder.block_outputs,
             (
-                "pad_reflect_left(x, self.config.patch_kernel - 1)",
-                'F.pad(x, (self.config.patch_kernel - 1, 0), mode="replicate")',
+                "pad_reflect_left(x.to(self.dtype), self.config.patch_kernel - 1)",
+                'F.pad(x.to(self.dtype), (self.config.patch_kernel - 1, 0), mode="replicate")',
             ),
         ),
         f"{_ENCODE}/input_proj",

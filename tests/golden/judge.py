@@ -32,6 +32,7 @@ from voxtral.loading.files import TOKENIZER_FILE
 from voxtral.loading.load import load_model
 from voxtral.model.acoustic import embed_time, time_inverse_frequencies
 from voxtral.model.codec import ConvBlock
+from voxtral.model.codec_encoder import CodecEncoder
 from voxtral.model.layers import apply_rope, rope_inverse_frequencies, rope_rotation
 from voxtral.model.voxtral import VoxtralModel
 from voxtral.text.prompt import build_prompt, prompt_from_ids
@@ -630,7 +631,8 @@ def _flow_case(context: _Context, case: str) -> _Yield:
 
 
 _NO_ENCODER = "the checkpoint holds no encoder"
-_SPECTRAL_HEAD = "the checkpoint has a spectral head"
+_OTHER_HEAD = "the checkpoint has another head"
+_OTHER_INPUT = "the checkpoint's encoder has another input"
 _BIAS_NAME = re.compile(r"codec/attn_bias/block(\d+)_window(\d+)")
 _WEIGHT_NAME = re.compile(r"codec/(decoder|encoder)_block(\d+)_weight")
 
@@ -639,9 +641,9 @@ def _codec_tables(context: _Context) -> _Yield:
     codec, vectors = context.model.codec, context.vectors
     yield "codec/alibi_slopes", torch.tensor(codec.config.alibi_slopes)
     head = codec.output_proj
-    yield "codec/output_proj_weight", head.conv.weight if isinstance(head, ConvBlock) else _Skip(_SPECTRAL_HEAD)
+    yield "codec/output_proj_weight", head.conv.weight if isinstance(head, ConvBlock) else _Skip(_OTHER_HEAD)
     encoder = context.model.codec_encoder
-    yield "codec/input_proj_weight", encoder.input_proj.conv.weight if encoder else _Skip(_NO_ENCODER)
+    yield "codec/input_proj_weight", _input_weight(encoder)
     yield "codec/semantic_table_row_ids", _Input()
     if vectors.has("codec/semantic_table_row_ids"):
         rows = codec.quantizer.semantic_table[context.get("codec/semantic_table_row_ids")]
@@ -654,6 +656,13 @@ def _codec_tables(context: _Context) -> _Yield:
     for name in vectors.under("codec/"):
         if match := _WEIGHT_NAME.fullmatch(name):
             yield name, _conv_weight(context.model, match[1], match[2])
+
+
+def _input_weight(encoder: CodecEncoder | None) -> Tensor | _Skip:
+    if encoder is None:
+        return _Skip(_NO_ENCODER)
+    entry = encoder.input_proj
+    return entry.conv.weight if isinstance(entry, ConvBlock) else _Skip(_OTHER_INPUT)
 
 
 def _conv_weight(model: VoxtralModel, side: str, index: str) -> Tensor | _Skip:

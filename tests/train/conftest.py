@@ -10,7 +10,7 @@ from torch import Tensor
 from exported import Exported
 from stand_in_teacher import STAND_IN, StandInTeacher
 from train import export
-from train.codec import TrainableCodec
+from train.codec_network import TrainableCodec
 from train.data import trim
 from train.language_model import SpeechModel
 from train.shape import NUM_SPECIAL_TOKENS, nano_config

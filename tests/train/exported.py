@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from train.codec import TrainableCodec
+from train.codec_network import TrainableCodec
 from train.language_model import SpeechModel
 from voxtral.model.voxtral import VoxtralModel
 

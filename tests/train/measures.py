@@ -12,11 +12,13 @@ import torch
 
 from train.corpus import Corpus, open_corpus
 from train.data import make_part
-from train.language_model import ExampleSource, SpeechModel, compute_losses, lay_out, load_examples, split_examples
+from train.examples import ExampleSource, lay_out, load_examples, split_examples
+from train.language_model import SpeechModel, compute_losses
 from train.loop import load_weights
 from train.recogniser import Recogniser, draw_batches
 from train.shape import NUM_SPECIAL_TOKENS, nano_config
 from train.spectra import SpectralLoss
+from train.speech import open_speech
 from train.teacher import TeacherSource
 from train.tokenizer import build_vocabulary
 from voxtral.loading.checkpoint import open_checkpoint
@@ -85,7 +87,7 @@ def semantic_cross_entropy(trained: Path, num_held: int) -> tuple[Compared, floa
         Trained and untrained model, and what knowing the frequency of each code alone would give.
     """
     config = nano_config(len(build_vocabulary()) + NUM_SPECIAL_TOKENS)
-    held, rest = split_examples(load_examples(trained), num_held)
+    held, rest = split_examples(load_examples(trained, open_speech(trained / "data")), num_held)
     references = ExampleSource(rest, random.Random(1))
     pairs = [(example, references.reference(example, 40, 60)) for example in held]
     batch = lay_out(pairs, config.codebooks.num_codebooks)

@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 from exported import Exported
 from stand_in_teacher import STAND_IN, StandInTeacher
 from train import export
-from train.codec import TrainableCodec
+from train.codec_network import TrainableCodec
 from train.data import list_voices
-from train.export import checkpoint_tensors, reference_clip, split_checkpoint
+from train.export import checkpoint_tensors, split_checkpoint
 from train.language_model import SpeechModel
 from train.loop import load_weights
+from train.presets import reference_clip
 from train.shape import nano_config
 from train.teacher import Speaker, Utterance
 from voxtral.loading.checkpoint import open_checkpoint

@@ -11,15 +11,8 @@ from torch import Tensor
 
 from exported import Exported
 from golden.judge import PagedSequence
-from train.language_model import (
-    Example,
-    ExampleSource,
-    compute_losses,
-    join_examples,
-    lay_out,
-    predict_velocity,
-    split_examples,
-)
+from train.examples import Example, ExampleSource, join_examples, lay_out, split_examples
+from train.language_model import compute_losses, predict_velocity
 from train.tokenizer import LetterTokenizer, build_vocabulary
 from voxtral.config import END_AUDIO, NUM_SPECIAL_CODES
 from voxtral.model.acoustic import embed_time

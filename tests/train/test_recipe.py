@@ -67,6 +67,21 @@ def test_all_stages_run_in_order_with_their_lengths(recipe: Recipe) -> None:
     assert recipe.done() == STAGES
 
 
+def test_a_corpus_of_shards_takes_the_place_of_the_data(recipe: Recipe) -> None:
+    result = recipe.run(SPEECH="/shards", CHECK_STATUS="1")
+    assert result.returncode == 0, result.stderr
+    assert recipe.calls() == [
+        "-m train.codec OUT --data /shards --minutes 48 --processes 2",
+        "-m train.encode OUT --data /shards --processes 2",
+        "-m train.language_model OUT --data /shards --minutes 65 --processes 2",
+        "-m train.codec OUT --data /shards --decoder-only --minutes 60 --processes 2 --mean --rate 7e-4",
+        "-m train.export OUT --data /shards --output OUT/export",
+        "-m voxtral align calibrate --model OUT/export --output OUT/export/alignment.json",
+    ]
+    assert recipe.done() == [stage for stage in STAGES if stage not in ("data", "recogniser", "quality")]
+    assert "quality is left out" in result.stdout
+
+
 def test_a_run_that_failed_goes_on_with_the_stage_that_failed(recipe: Recipe) -> None:
     assert recipe.run(FAILING="train.encode").returncode == 3
     assert recipe.done() == STAGES[:3]
@@ -97,12 +112,14 @@ def test_named_stages_run_again_and_what_depends_on_them_is_no_longer_done(recip
 
 def test_weights_that_would_go_on_from_what_is_gone_are_put_aside(recipe: Recipe) -> None:
     recipe.output.mkdir()
-    for name in ("recogniser", "language_model"):
+    for name in ("recogniser", "language_model", "language_model-state"):
         (recipe.output / f"{name}.safetensors").write_text(name)
     said = recipe.run("data", "codec").stdout
     assert "recogniser.old.safetensors" in said
     assert "language_model.old.safetensors" in said
     assert not (recipe.output / "recogniser.safetensors").exists()
+    # Nor does it go on where the old one was stopped.
+    assert not (recipe.output / "language_model-state.safetensors").exists()
     assert (recipe.output / "language_model.old.safetensors").read_text() == "language_model"
 
 

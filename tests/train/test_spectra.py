@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from train.spectra import SAMPLE_RATE, SpectralLoss, mel_filters
-from voxtral.cloning.spectra import mel_points
 from voxtral.cloning.start import filter_bank
+from voxtral.model.mel import mel_points
 
 
 def test_the_filter_bank_measures_energy_whatever_the_phase() -> None:

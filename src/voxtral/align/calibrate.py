@@ -339,6 +339,7 @@ def _submit(speaking: Speaking, sentence: Sentence) -> tuple[Prompt, GenerationH
         prompt=prompt,
         voice_rows=voice.rows,
         noise=SeededNoise(sentence.seed, 0, config.codebooks.num_acoustic),
+        noise_key=(sentence.seed, 0),
         guidance_scale=generation.guidance_scale,
         noise_scale=generation.noise_scale,
         num_euler_steps=generation.num_euler_steps,

@@ -15,15 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxtral.cloning.augment import Disturbance, draw_disturbance, vary_codes
+from voxtral.cloning.pitch import measure_pitch, places_of_steps
 from voxtral.cloning.prior import as_levels
-from voxtral.cloning.spectra import SpectralDistance
+from voxtral.cloning.spectra import SpectralDistance, pitch_distance
 from voxtral.config import ModelConfig
 from voxtral.errors import TrainingError
 from voxtral.model.codec import CodecDecoder
 from voxtral.model.codec_encoder import CodecEncoder
+from voxtral.model.source import Pitch
 
 _CE_WEIGHT, _COMMITMENT_WEIGHT, _LEVEL_WEIGHT, _SOUND_WEIGHT = 0.3, 0.3, 6.0, 0.3
 _LEVEL_BETA = 0.1
+# Of the pitch that a source-filter head is told, in spectral distances: an octave, and a nat of voicing.
+_PITCH_WEIGHT, _VOICING_WEIGHT = 1.0, 0.1
 # How sharply entries are told apart at first, in units of the spread of the table.
 _SHARPNESS = 8.0
 # Entries that were used less in the codec's own training may lie anywhere.
@@ -158,13 +162,30 @@ class Distiller(nn.Module):
         Returns:
             What an encoder hears of T frames, [B, S], and the same where the decoder says it, late, [B, S].
         """
-        late = self.decode(self.decoder.quantizer.codes_to_latent(codes.to(self.device), self.decoder.dtype))
+        late = self.decode(self.decoder.quantizer.codes_to_latent(codes.to(self.device), self.decoder.latent_dtype))
         size = (codes.shape[-1] - self.num_extra) * self.config.samples_per_frame
         return late[:, self.lateness : self.lateness + size], late[:, :size]
 
-    def decode(self, latent: Tensor) -> Tensor:
-        """Decode a latent [B, C, T] at once."""
-        return self.decoder.decode_latent(latent.to(self.decoder.dtype), frames_per_pass=latent.shape[-1])
+    def decode(self, latent: Tensor, pitch: Pitch | None = None) -> Tensor:
+        """Decode a latent [B, C, T] at once; a pitch drives a source-filter head in place of its own."""
+        latent = latent.to(self.decoder.latent_dtype)
+        return self.decoder.decode_latent(latent, frames_per_pass=latent.shape[-1], pitch=pitch)
+
+    @torch.no_grad()
+    def pitch_of_codes(self, codes: Tensor, num_frames: int) -> Pitch | None:
+        """Tell the pitch of codes [B, K, T], of their first frames; None where the head has no source."""
+        said = self.decoder.predict_pitch(self.decoder.quantizer.codes_to_latent(codes.to(self.device), torch.float32))
+        return None if said is None else said.resolve().split(num_frames * self.config.codec.steps_per_frame)[0]
+
+    def pitch_of_sound(self, late: Tensor) -> Pitch | None:
+        """Measure the pitch of sound as the decoder is to say it, [B, S]; None where the head has no source."""
+        codec = self.config.codec
+        if codec.source_filter_head is None:
+            return None
+        places = places_of_steps(late.shape[-1] // codec.patch_size, codec.patch_size)
+        read = [measure_pitch(row.cpu().numpy(), codec.sample_rate).at(places) for row in late]
+        f0, gate = (torch.from_numpy(np.stack(column)).float() for column in zip(*read, strict=True))
+        return Pitch(f0.to(self.device), gate.to(self.device))
 
     def encode(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Encode [B, S] to what stands for the semantic code, [B, T, C], and levels in (-1, 1), [B, T, A]; float32."""
@@ -189,7 +210,8 @@ class Distiller(nn.Module):
             count = max(0, min(rows.stop, step.num_sounding) - rows.start)
             if count:
                 sounding = slice(rows.start, rows.start + count)
-                distance = self._sound_loss(step, sounding, semantic[:count], levels[:count], late[:count])
+                pitch = self.pitch_of_codes(step.codes[sounding], semantic.shape[1])
+                distance = self._sound_loss(step, sounding, semantic[:count], levels[:count], late[:count], pitch)
                 loss = loss + _SOUND_WEIGHT * distance / num_sounding
                 totals[4] += distance.detach() / num_sounding
             loss.backward()
@@ -199,7 +221,7 @@ class Distiller(nn.Module):
             samples = step.speech[rows].to(self.device)
             late = F.pad(samples, (self.lateness, 0))[:, : samples.shape[-1]]
             behind = slice(rows.start + step.num_sounding, rows.stop + step.num_sounding)
-            distance = self._sound_loss(step, behind, *self.encode(samples), late)
+            distance = self._sound_loss(step, behind, *self.encode(samples), late, self.pitch_of_sound(late))
             loss = _SOUND_WEIGHT * distance / num_sounding
             loss.backward()
             totals[0] += loss.detach()
@@ -231,8 +253,13 @@ class Distiller(nn.Module):
             num_levels = (levels - target).abs().mean((1, 2)).sum() * (self.config.codebooks.acoustic_size - 1) / 2
         return torch.stack((loss, entropy, is_right, num_levels)), semantic, levels, late
 
-    def _sound_loss(self, step: StepInput, rows: slice, semantic: Tensor, levels: Tensor, late: Tensor) -> Tensor:
-        """Compare the sound of what was found with what was heard, summed over rows; semantic codes get no gradient."""
+    def _sound_loss(
+        self, step: StepInput, rows: slice, semantic: Tensor, levels: Tensor, late: Tensor, pitch: Pitch | None
+    ) -> Tensor:
+        """Compare the sound of what was found with what was heard, summed over rows; semantic codes get no gradient.
+
+        A source-filter head sounds at the pitch that was heard, and that the codes tell it is wanted besides.
+        """
         half = (self.config.codebooks.acoustic_size - 1) / 2
         table = self.decoder.quantizer.semantic_table
         with torch.no_grad():
@@ -241,11 +268,16 @@ class Distiller(nn.Module):
         rounded = levels + (torch.round(levels * half) / half - levels).detach()
         beside = levels + step.beside[rows].to(self.device) / half
         levels = torch.where(kinds < _ROUNDED, rounded, torch.where(kinds < _BESIDE, beside, levels))
-        made = self.decode(torch.cat((entries, levels), dim=-1).transpose(1, 2))
+        latent = torch.cat((entries, levels), dim=-1).transpose(1, 2)
+        made = self.decode(latent, pitch)
         with torch.no_grad():
             wanted = self.distance.spectra(late)
         distance, _ = self.distance(made, wanted)
-        return distance.sum()
+        said = self.decoder.predict_pitch(latent)
+        if said is None or pitch is None:
+            return distance.sum()
+        octaves, voicing = pitch_distance(said, pitch, torch.ones_like(pitch.gate, dtype=torch.bool))
+        return (distance + _PITCH_WEIGHT * octaves + _VOICING_WEIGHT * voicing).sum()
 
 
 def draw_step(

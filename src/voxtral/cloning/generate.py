@@ -164,6 +164,7 @@ class SpeakingModel:
             prompt=prompt,
             voice_rows=rows,
             noise=SeededNoise(item.seed, 0, config.codebooks.num_acoustic),
+            noise_key=(item.seed, 0),
             guidance_scale=max(_LEAST_GUIDANCE, generation.guidance_scale + item.guidance_step),
             noise_scale=generation.noise_scale * item.noise_factor,
             num_euler_steps=generation.num_euler_steps,

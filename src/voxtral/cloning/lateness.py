@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from voxtral.cloning.prior import as_levels
-from voxtral.cloning.spectra import mel_filters
 from voxtral.model.codec import CodecDecoder
+from voxtral.model.mel import mel_filters
 
 # In tenths of a frame's samples: what is tried, and how many steps of spectrum an encoder is taken to have heard.
 _FIRST, _LAST, _STEPS_HEARD = -4, 8, 14

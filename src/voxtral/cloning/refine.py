@@ -2,7 +2,8 @@
 
 The decoder has a gradient, so its input is moved until its output sounds like the clip: levels through tanh and
 rounding, the semantic code as a free vector that stands for the nearest entry of the table; both pass the gradient on
-as if nothing had been rounded. What is compared is always the sound of whole codes, so the best step can be kept.
+as if nothing had been rounded. What is compared is always the sound of whole codes, so the best step can be kept; with
+a source-filter head, their sound at the pitch of the clip, and the pitch that they tell beside it.
 
 Everything runs in steps: the functions here are generators, which are advanced where the model may be used, such as
 between two frames of somebody's speech. Read next: `voxtral.cloning.search`, which does that.
@@ -16,21 +17,26 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from voxtral.cloning.options import RefineOptions
+from voxtral.cloning.pitch import PitchCurve, measure_pitch, places_of_steps
 from voxtral.cloning.prior import CodePrior, as_levels, start_codes
-from voxtral.cloning.spectra import SpectralDistance, Spectrum
+from voxtral.cloning.spectra import SpectralDistance, Spectrum, pitch_distance
 from voxtral.errors import NumericsError
 from voxtral.model.codec import FRAMES_PER_PASS, CodecDecoder
+from voxtral.model.source import Pitch
 
 # The rate of what stands for the semantic code, in spreads of the table for each unit of the rate of levels.
 _SEMANTIC_RATE = 4.0
 _BETAS = (0.9, 0.98)
 _LAST_RATE = 0.05  # of the first, at the end of the cosine
 _MAX_GRADIENT = 1.0
+# Of the pitch that a source-filter head is told, in spectral distances: an octave, and a nat of voicing.
+_PITCH_WEIGHT, _VOICING_WEIGHT = 1.0, 0.1
 # Steps after which the best of several starts goes on, and without a better one after which a row is done.
 _TRIAL_STEPS, _PATIENCE, _LEAST_GAIN = 60, 60, 0.005
 # The largest level, of 1, that a search begins with: tanh has no gradient beyond.
@@ -84,6 +90,7 @@ class _Job:
     is_frame: Tensor  # [B, T]
     prior: CodePrior | None
     options: RefineOptions
+    pitch: Pitch | None  # [B, steps] of the clips, for a head that has a source
     held: Tensor  # [B, K, T] codes of an encoder, whose semantic codes stay; without one empty
     anchor: Tensor | None  # [B, T, A] the levels of those
 
@@ -96,6 +103,7 @@ class _Job:
             self.is_frame[rows],
             self.prior,
             self.options,
+            None if self.pitch is None else Pitch(self.pitch.f0[rows], self.pitch.gate[rows]),
             self.held[rows] if len(self.held) else self.held,
             None if self.anchor is None else self.anchor[rows],
         )
@@ -141,6 +149,7 @@ def refine_codes(
     options: RefineOptions,
     steps: int,
     codes: Sequence[Tensor] | None = None,
+    curves: Sequence[PitchCurve] | None = None,
 ) -> Generator[float, None, list[Refined]]:
     """Search for the codes of clips, side by side; a clip gets the same codes whatever lies beside it.
 
@@ -154,12 +163,13 @@ def refine_codes(
         options: rates and weights.
         steps: how many to make at most.
         codes: [K, T] of an encoder for each clip, to refine; None starts from nothing.
+        curves: the pitch of each clip; None measures it, where the head has a source that it drives.
 
     Raises:
         NumericsError: the distance of a clip is no number from the first step on.
     """
     codec = _with_gradient(codec)
-    job = _make_job(codec, clips, speechlike, options, codes)
+    job = _make_job(codec, clips, speechlike, options, codes, curves)
     starts = 1 if codes is not None else options.starts
     each = torch.arange(len(clips), device=job.lengths.device).repeat_interleave(starts)
     tried = job.take(each)
@@ -210,6 +220,7 @@ def _make_job(
     speechlike: Speechlike,
     options: RefineOptions,
     codes: Sequence[Tensor] | None,
+    curves: Sequence[PitchCurve] | None,
 ) -> _Job:
     config, device = codec.config, codec.quantizer.semantic_table.device
     frame = config.samples_per_frame
@@ -231,7 +242,18 @@ def _make_job(
         spectra = distance.spectra(target.to(device))
     is_frame = torch.arange(most) < torch.tensor(num_frames)[:, None]
     prior = None if speechlike.prior is None else speechlike.prior.to(device)
-    return _Job(codec, distance, spectra, lengths.to(device), is_frame.to(device), prior, options, held, anchor)
+    pitch = None
+    if config.source_filter_head is not None:
+        known = curves or [measure_pitch(clip.float().cpu().numpy(), config.sample_rate) for clip in clips]
+        places = places_of_steps(most * config.steps_per_frame, config.patch_size, speechlike.lateness)
+        pitch = _read_pitch(known, places, device)
+    return _Job(codec, distance, spectra, lengths.to(device), is_frame.to(device), prior, options, pitch, held, anchor)
+
+
+def _read_pitch(curves: Sequence[PitchCurve], places: np.ndarray, device: torch.device) -> Pitch:
+    read = [curve.at(places) for curve in curves]
+    f0, gate = (torch.from_numpy(np.stack(column)).float().to(device) for column in zip(*read, strict=True))
+    return Pitch(f0, gate)
 
 
 def _beginning(
@@ -301,9 +323,11 @@ def _optimise(
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * fall
         codes, latent, smooth = _round(job, levels, semantic)
-        samples = job.codec.decode_latent(latent.to(job.codec.dtype), frames_per_pass=passes)
+        # At the pitch of the clip: harmonics beside those of the clip would tell nothing of levels, and pulses pass no
+        # gradient on. That the codes say this pitch is wanted besides.
+        samples = job.codec.decode_latent(latent.to(job.codec.latent_dtype), frames_per_pass=passes, pitch=job.pitch)
         distance, _ = job.distance(samples, job.target, job.lengths)
-        score = distance.to(levels.device)
+        score = distance.to(levels.device) + _pitch_score(job, latent)
         if job.prior is not None:
             score = score + job.options.prior * job.prior.distance(smooth, job.is_frame)
         best.look(codes, score.detach(), distance.detach().to(levels.device))
@@ -320,6 +344,16 @@ def _optimise(
         if bool(best.is_done.all()):
             break
     return levels.detach(), None if semantic is None else semantic.detach()
+
+
+def _pitch_score(job: _Job, latent: Tensor) -> Tensor | float:
+    """Judge the pitch that a latent [B, C, T] says, [B]; 0 where the head has none."""
+    made = job.codec.predict_pitch(latent)
+    if made is None or job.pitch is None:
+        return 0.0
+    counts = job.is_frame.repeat_interleave(job.codec.config.steps_per_frame, dim=1)
+    octaves, voicing = pitch_distance(made, job.pitch, counts)
+    return _PITCH_WEIGHT * octaves + _VOICING_WEIGHT * voicing
 
 
 def _tame(variables: Sequence[Tensor], is_done: Tensor) -> None:

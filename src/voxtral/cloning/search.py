@@ -18,6 +18,7 @@ from torch import Tensor
 from voxtral.cloning.codes import codes_of_rows
 from voxtral.cloning.lateness import find_lateness
 from voxtral.cloning.options import RefineOptions, RefineProgress, with_steps
+from voxtral.cloning.pitch import PitchCurve, measure_pitch
 from voxtral.cloning.prior import CodePrior
 from voxtral.cloning.refine import Refined, Speechlike, refine_codes
 from voxtral.model.voxtral import CodecModel
@@ -105,7 +106,17 @@ class CodeSearch:
                 elapsed = time.perf_counter() - started
                 on_progress(RefineProgress(num_done, steps, distances[-1], elapsed))
 
-        return self._in_slices(lambda model: refine_codes(model.codec, clips, speechlike, options, steps, codes), tell)
+        curves = self._measure(clips)
+        return self._in_slices(
+            lambda model: refine_codes(model.codec, clips, speechlike, options, steps, codes, curves), tell
+        )
+
+    def _measure(self, clips: Sequence[Tensor]) -> list[PitchCurve] | None:
+        """Measure the pitch of clips in this thread, for no one waits for it, where the decoder has a source."""
+        config = self._call(lambda model: model.config.codec)
+        if config.source_filter_head is None:
+            return None
+        return [measure_pitch(clip.float().cpu().numpy(), config.sample_rate) for clip in clips]
 
     def _in_slices(self, begin: Callable[[CodecModel], Generator[Y, None, T]], tell: Callable[[list[Y]], None]) -> T:
         """Run a generator to its end, a slice at a time; tell what it yielded in each."""

@@ -1,8 +1,7 @@
-"""How far one sound is from another by its spectra, in a way that has a gradient."""
+"""How far one sound is from another by its spectra, and one pitch from another, in a way that has a gradient."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -10,26 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from voxtral.model.mel import mel_filters
+from voxtral.model.source import MIDDLE_PITCH, Pitch
+from voxtral.model.source_filter import PitchOutput
+
 # Window, hop, mel bands.
 _RESOLUTIONS = ((2048, 480, 80), (1024, 240, 80), (512, 120, 64), (256, 60, 32))
 _REPORTED_WINDOW = 1024
 _MEL_FLOOR, _STFT_FLOOR = 1e-3, 3e-3
 _STFT_WEIGHT, _CONVERGENCE_WEIGHT = 0.3, 0.5
-
-
-def mel_filters(num_bands: int, window: int, *, sample_rate: int, low: float = 0.0, high: float) -> Tensor:
-    """Make triangular filters that are even on the mel scale: [bands, window / 2 + 1]."""
-    edges = mel_points(num_bands + 2, low, high)
-    bins = torch.linspace(0, sample_rate / 2, window // 2 + 1)
-    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
-    return torch.minimum(rising, falling).clamp(min=0)
-
-
-def mel_points(count: int, low: float, high: float) -> Tensor:
-    """Place `count` frequencies in Hz evenly on the mel scale from `low` to `high`."""
-    low_mel, high_mel = (2595 * math.log10(1 + frequency / 700) for frequency in (low, high))
-    return 700 * (10 ** (torch.linspace(low_mel, high_mel, count) / 2595) - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +99,25 @@ class SpectralDistance(nn.Module):
             if window == _REPORTED_WINDOW:
                 reported = mel.detach()
         return total / len(_RESOLUTIONS), reported
+
+
+def pitch_distance(made: PitchOutput, wanted: Pitch, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Compare what a pitch network says with a pitch, for each row.
+
+    Args:
+        made: of B rows, T steps.
+        wanted: of these.
+        counts: [B, T] bool, steps that count.
+
+    Returns:
+        Octaves of error where it is voiced, 0 where it never is, and the cross-entropy of voicing in nats; [B] each.
+    """
+    voiced = (wanted.gate > 0.5).float()
+    error = (made.octaves.float() - torch.log2(wanted.f0 / MIDDLE_PITCH)).abs()
+    entropy = F.binary_cross_entropy_with_logits(made.voicing.float(), voiced, reduction="none")
+    heard = voiced * counts
+    octaves = (error * heard).sum(1) / heard.sum(1).clamp(min=1)
+    return octaves, (entropy * counts).sum(1) / counts.sum(1).clamp(min=1)
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from voxtral.cloning.spectra import mel_points
 from voxtral.model.codec import CodecLayer, CodecTransformer, ConvBlock
-from voxtral.model.codec_encoder import CodecEncoder
+from voxtral.model.codec_encoder import CodecEncoder, MelProjection
 from voxtral.model.layers import FeedForward
+from voxtral.model.mel import mel_points
 
 # What layers add at first. The .01 of checkpoints is for long trainings.
 _LAYER_SCALE = 0.3
@@ -67,6 +67,9 @@ def initialise_layers(network: nn.Module, stacks: Iterable[nn.ModuleList]) -> No
 @torch.no_grad()
 def initialise_input(encoder: CodecEncoder, samples: Tensor, sample_rate: int) -> None:
     """Let an encoder begin with the energy of bands, scaled by what samples [B, S] hold in each."""
+    if isinstance(encoder.input_proj, MelProjection):
+        _initialise_mel_input(encoder.input_proj, samples)
+        return
     weight = encoder.input_proj.conv.weight  # [D, patch, kernel]
     patch, kernel = weight.shape[1:]
     first = cast(FeedForward, encoder.encoder_blocks[0].get_submodule("layers.0.feed_forward"))
@@ -92,6 +95,16 @@ def initialise_input(encoder: CodecEncoder, samples: Tensor, sample_rate: int) -
         down[:, rows] = 0
         energies = torch.arange(bands) + 2 * bands
         down[energies, torch.arange(bands) + phase * bands] = 1.0
+
+
+def _initialise_mel_input(entry: MelProjection, samples: Tensor) -> None:
+    """Let a mel input begin with random mixtures of its bands, each brought to mean 0 and variance 1."""
+    patch = entry.config.patch_size
+    whole = samples[:, : samples.shape[-1] // patch * patch]
+    bands = entry.bands(whole.unflatten(-1, (-1, patch)).transpose(1, 2)).flatten(0, 1)
+    mixtures = torch.randn(entry.linear.weight.shape) * entry.num_bands**-0.5
+    entry.linear.weight.copy_(mixtures / (bands.std(0) + 1e-2))
+    entry.linear.bias.copy_(-(entry.linear.weight @ bands.mean(0)))
 
 
 def filter_bank(

@@ -173,6 +173,7 @@ class Talker:
             prompt=build_prompt(self.tokenizer, line.text, line.voice.rows.shape[0]),
             voice_rows=line.voice.rows,
             noise=SeededNoise(self.seed, line.number, self.config.codebooks.num_acoustic),
+            noise_key=(self.seed, line.number),
             guidance_scale=generation.guidance_scale,
             noise_scale=generation.noise_scale,
             num_euler_steps=generation.num_euler_steps,

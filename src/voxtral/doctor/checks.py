@@ -213,7 +213,10 @@ def check_codec(model: VoxtralModel) -> Check:
     if not torch.isfinite(samples).all():
         return Check("codec", "failed", "random codes decode to values that are not finite")
     peak, rms = float(samples.abs().max()), float(samples.square().mean().sqrt())
-    return Check("codec", "ok", f"random codes decode to finite samples, peak {peak:.2f}, rms {rms:.3f}")
+    codec = model.config.codec
+    head = "" if not codec.spectral_head else " through a spectral head"
+    head = head if codec.source_filter_head is None else " through a source-filter head"
+    return Check("codec", "ok", f"random codes decode to finite samples{head}, peak {peak:.2f}, rms {rms:.3f}")
 
 
 def check_speech(
@@ -232,6 +235,7 @@ def check_speech(
         prompt=build_prompt(tokenizer, _SENTENCE, rows.shape[0]),
         voice_rows=rows,
         noise=SeededNoise(0, 0, config.codebooks.num_acoustic),
+        noise_key=(0, 0),
         guidance_scale=config.generation.guidance_scale,
         noise_scale=config.generation.noise_scale,
         num_euler_steps=config.generation.num_euler_steps,

@@ -2,7 +2,8 @@
 
 What `frame_maker` and `graphs` are to frames, this is to audio. A call has as many frames of each row as a chunk may
 have, and one of a few numbers of rows; it is filled up with rows that nobody hears. What changes from call to call is
-one copy from the host: whose states are read and written, and where the frames lie. Read next:
+one copy from the host: whose states are read and written, and where the frames lie; and a second one where the codec
+draws noise. Read next:
 `voxtral.model.codec_step`, which computes.
 """
 
@@ -29,7 +30,7 @@ from voxtral.engine.graphs import (
 from voxtral.engine.options import EngineOptions
 from voxtral.engine.paths import Paths
 from voxtral.engine.row import FrameTokens
-from voxtral.model.codec_protocol import StaticCodec, StreamState
+from voxtral.model.codec_protocol import NoiseKey, StaticCodec, StreamState
 
 # Samples [rows, S] float32, and whether those of each row are all finite.
 Audio = tuple[Tensor, Tensor]
@@ -42,6 +43,7 @@ class Part:
     slot: int
     num_before: int  # frames that the row has had
     frames: Sequence[FrameTokens]  # at least one, at most those of the call
+    noise_key: NoiseKey = (0, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,7 @@ class _Buffers:
 
     plan: Tensor  # int64: slots to read, slots to write, frames before, of each row; then places of frames
     tokens: Tensor  # [rows, T, K] int64
+    noise: Tensor  # [rows, N] float32; N is 0 where the codec draws none
     num_rows: int
 
     @property
@@ -83,7 +86,7 @@ class _Call:
     def __call__(self, buffers: _Buffers) -> Audio:
         """Decode, and renew the states."""
         packed = self.states.index_select(0, buffers.reads)
-        samples, renewed = self.codec(buffers.tokens, packed, buffers.before)
+        samples, renewed = self.codec(buffers.tokens, packed, buffers.before, buffers.noise)
         # The largest magnitude; what is no number stays none, and is not below infinity.
         is_finite = samples.abs().amax(dim=1) < torch.inf
         # Last, so that a call that fails has changed nothing.
@@ -151,10 +154,10 @@ class AudioMaker:
         """Copy a state back into a slot."""
         self._call.states[slot] = packed.to(self._device)
 
-    def unpack(self, packed: Tensor | int, num_frames: int) -> StreamState:
+    def unpack(self, packed: Tensor | int, num_frames: int, noise_key: NoiseKey) -> StreamState:
         """Make the state of a stream that is decoded by itself, from a slot or from what `save` gave."""
         row = self._call.states[packed] if isinstance(packed, int) else packed.to(self._device)
-        return self._call.codec.unpack(row, num_frames)
+        return self._call.codec.unpack(row, num_frames, noise_key)
 
     # Calls.
 
@@ -203,7 +206,7 @@ class AudioMaker:
         return {size: recording is not None for size, (_, recording) in self._made.items()}
 
     def _fill(self, buffers: _Buffers, parts: Sequence[Part], num_frames: int) -> None:
-        """Say whose states and which frames; one copy from the host, and two launches."""
+        """Say whose states and which frames; one copy from the host, one more of noise, and two launches."""
         sources: dict[int, tuple[Tensor, int]] = {}  # by identity: the tokens of a step, and how many are before them
         num_tokens, padding = 0, buffers.num_rows - len(parts)
         places: list[int] = []
@@ -222,8 +225,10 @@ class AudioMaker:
                 places + [places[-1]] * (padding * num_frames),
             )
         )
-        host = torch.as_tensor(plan)
-        buffers.plan.copy_(host.pin_memory() if self._device.type == "cuda" else host, non_blocking=True)
+        self._send(torch.as_tensor(plan), buffers.plan)
+        if buffers.noise.numel():
+            streams = [(part.noise_key, part.num_before) for part in parts]
+            self._send(self._call.codec.draw_noise(streams, num_frames), buffers.noise[: len(parts)])
         steps = [step for step, _ in sources.values()]
         if self._device.type == "cuda":
             # Another stream made them, and must not give their memory to anything else before this one has read them.
@@ -231,6 +236,9 @@ class AudioMaker:
                 step.record_stream(torch.cuda.current_stream(self._device))
         tokens = steps[0] if len(steps) == 1 else torch.cat(steps)
         torch.index_select(tokens, 0, buffers.places, out=buffers.tokens.view(-1, self._num_codebooks))
+
+    def _send(self, host: Tensor, target: Tensor) -> None:
+        target.copy_(host.pin_memory() if self._device.type == "cuda" else host, non_blocking=True)
 
     def _buffers_for(self, num_frames: int, num_rows: int) -> tuple[_Buffers, Recording[Audio] | None]:
         made = self._made.get((num_frames, num_rows))
@@ -250,7 +258,8 @@ class AudioMaker:
         plan = torch.zeros(num_rows * (3 + num_frames), dtype=torch.int64, device=self._device)
         shape = (num_rows, num_frames, self._num_codebooks)
         tokens = torch.full(shape, NUM_SPECIAL_CODES, dtype=torch.int64, device=self._device)
-        buffers = _Buffers(plan, tokens, num_rows)
+        noise = torch.zeros(num_rows, num_frames * self._call.codec.noise_per_frame, device=self._device)
+        buffers = _Buffers(plan, tokens, noise, num_rows)
         buffers.reads.fill_(self._blank)
         buffers.writes.fill_(self._scratch)
         return buffers

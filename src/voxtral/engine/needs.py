@@ -136,9 +136,21 @@ class Needs:
         # States three times: those of all streams, those of the rows of a call, and what becomes of them. Two more
         # are for rows that only fill a call up.
         states = 3 * num_rows + 2
-        together = num_rows * max(EngineOptions.chunk_frames) * width + states * _STATE_BYTES
+        num_frames = num_rows * max(EngineOptions.chunk_frames)
+        together = num_frames * width + self._source(num_frames) + states * _STATE_BYTES
         return max(together, self._whole_audio(self.codec_dtype.itemsize))
 
     def _whole_audio(self, itemsize: int) -> int:
         codec = self.config.codec
-        return FRAMES_PER_PASS * codec.steps_per_frame * (3 * codec.hidden_dim + 8 * codec.dim) * itemsize
+        layers = FRAMES_PER_PASS * codec.steps_per_frame * (3 * codec.hidden_dim + 8 * codec.dim) * itemsize
+        return max(layers, self._source(FRAMES_PER_PASS))
+
+    def _source(self, num_frames: int) -> int:
+        """What a source-filter head holds: spectra of each half step, pulses, and the weights of the pitch, wide."""
+        codec, head = self.config.codec, self.config.codec.source_filter_head
+        if head is None:
+            return 0
+        spectrum = 4 * codec.patch_size * 4  # at least as long as the transform, in float32
+        each = codec.steps_per_frame * (2 * 5 * spectrum + codec.patch_size * 8 * 8)
+        weights = head.pitch_dim * (head.pitch_frames * codec.latent_dim + 2 * codec.steps_per_frame)
+        return num_frames * each + 2 * weights * 8

@@ -321,6 +321,7 @@ class ModelRig:
             prompt=Prompt(ids, 2, 2 + num_rows),
             voice_rows=torch.as_tensor(rows),
             noise=SeededNoise(0, 0, config.codebooks.num_acoustic),
+            noise_key=(0, 0),
             guidance_scale=config.generation.guidance_scale,
             noise_scale=config.generation.noise_scale,
             num_euler_steps=config.generation.num_euler_steps,

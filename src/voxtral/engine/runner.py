@@ -132,7 +132,8 @@ class Runner(RunnerProtocol[Row, Step]):
             return None
         try:
             prompt = self.model.embed_prompt(torch.tensor(request.prompt.token_ids), request.voice_rows)
-            row = Row(request, trace, room.reservation, room.slot, self.model.init_codec_state(), prompt)
+            state = self.model.init_codec_state(request.noise_key)
+            row = Row(request, trace, room.reservation, room.slot, state, prompt)
             memory.begin_with_prefix(row, room.prefix)
             if row.is_prefilled:
                 self._finish_prompt(memory, row)

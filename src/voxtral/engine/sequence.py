@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from voxtral.engine.following import TextFollower
     from voxtral.engine.noise import NoiseSource
     from voxtral.engine.protocol import RowProtocol
+    from voxtral.model.codec_protocol import NoiseKey
     from voxtral.types import AudioChunk
 
 Stop = Literal["end", "length", "over", "lost"]
@@ -38,6 +39,7 @@ class GenerationRequest:
         prompt: token ids and the place of the voice.
         voice_rows: [N, D], one for each placeholder.
         noise: called with the index of each frame, in order.
+        noise_key: seed and segment, for a codec that draws noise of its own.
         guidance_scale: weight of the conditional velocity.
         noise_scale: factor on the noise.
         num_euler_steps: steps of the flow.
@@ -60,6 +62,7 @@ class GenerationRequest:
     num_euler_steps: int
     max_frames: int
     min_frames: int = 0
+    noise_key: NoiseKey = (0, 0)
     voice_key: str | None = None
     is_voice_stored: bool = False
     max_buffered_frames: int | None = None

@@ -276,7 +276,8 @@ class Vocoder:
                 if row.audio_state is not None:
                     maker.restore(row.audio_slot, row.audio_state)
                     row.audio_state = None
-            parts.append(Part(row.audio_slot, row.codec_state.num_frames, member.frames))
+            state = row.codec_state
+            parts.append(Part(row.audio_slot, state.num_frames, member.frames, state.noise_key))
         samples, is_finite = (to_host(values[: len(members)]) for values in maker.make(parts))
         for member in members:
             member.row.codec_state.num_frames += len(member.frames)
@@ -297,7 +298,8 @@ class Vocoder:
         """Let a stream that was decoded in static shapes go on by itself."""
         packed = row.audio_state if row.audio_slot is None else row.audio_slot
         if self._maker is not None and packed is not None:
-            row.codec_state = self._maker.unpack(packed, row.codec_state.num_frames)
+            state = row.codec_state
+            row.codec_state = self._maker.unpack(packed, state.num_frames, state.noise_key)
             self.release(row)
 
     def _decode_frames(self, members: list[Due], *, is_last: bool) -> Tensor:

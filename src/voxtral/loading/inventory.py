@@ -92,7 +92,11 @@ def expected_tensors(config: ModelConfig, *, with_encoder: bool) -> dict[str, tu
 def encoder_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """List names and shapes of the codec's encoder; the 4B has 114 of them."""
     codec = config.codec
-    shapes = _conv(codec, "audio_tokenizer.input_proj.conv", (codec.dim, codec.patch_size, codec.patch_kernel))
+    name = "audio_tokenizer.input_proj"
+    if codec.mel_bands is None:
+        shapes = _conv(codec, f"{name}.conv", (codec.dim, codec.patch_size, codec.patch_kernel))
+    else:
+        shapes = _linear(f"{name}.linear", codec.dim, codec.mel_bands)
     return shapes | _codec_blocks(codec, "audio_tokenizer.encoder_blocks.", codec.encoder_blocks)
 
 
@@ -142,11 +146,21 @@ def _codec_layer(codec: CodecConfig, prefix: str) -> dict[str, tuple[int, ...]]:
 
 
 def _output_projection(codec: CodecConfig) -> dict[str, tuple[int, ...]]:
-    name = "audio_tokenizer.output_proj"
-    if not codec.spectral_head:
-        return _conv(codec, f"{name}.conv", (codec.patch_size, codec.dim, codec.patch_kernel))
-    rows = 2 * codec.num_bins
-    return {f"{name}.linear.weight": (rows, codec.dim), f"{name}.linear.bias": (rows,)}
+    name, source_filter = "audio_tokenizer.output_proj", codec.source_filter_head
+    if source_filter is not None:
+        inputs = source_filter.pitch_frames * codec.latent_dim
+        return (
+            _linear(f"{name}.linear", source_filter.outputs_per_step, codec.dim)
+            | _linear(f"{name}.pitch_in", source_filter.pitch_dim, inputs)
+            | _linear(f"{name}.pitch_out", 2 * codec.steps_per_frame, source_filter.pitch_dim)
+        )
+    if codec.spectral_head:
+        return _linear(f"{name}.linear", 2 * codec.num_bins, codec.dim)
+    return _conv(codec, f"{name}.conv", (codec.patch_size, codec.dim, codec.patch_kernel))
+
+
+def _linear(name: str, num_outputs: int, num_inputs: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (num_outputs, num_inputs), f"{name}.bias": (num_outputs,)}
 
 
 def _conv(codec: CodecConfig, name: str, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:

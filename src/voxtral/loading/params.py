@@ -24,6 +24,7 @@ from voxtral.config import (
     ModelConfig,
     Precision,
     QuantizationConfig,
+    SourceFilterConfig,
     TransformerBlockConfig,
 )
 from voxtral.disk import ABSENT, UnfitFileError, read_regular
@@ -38,8 +39,9 @@ _MAX_LAYERS = 1000
 _MAX_FILE_BYTES = 2**20
 
 # What no tensor of the file vouches for and memory or time is set aside for: twice the longest context, the
-# highest sample rate and the widest window that anybody uses.
+# highest sample rate and the widest window that anybody uses; and the tables of transforms, which grow with the square.
 _MAX_POSITIONS, _MAX_SAMPLE_RATE, _MAX_WINDOW, _MAX_SEGMENT_CHARS = 2**17, 384_000, 2**14, 100_000
+_MAX_SOURCE_PATCH = 1024
 
 # Name and version of the layout of matrices of few bits (docs/QUANTIZATION.md, "The file").
 QUANTIZATION_FORMAT = "voxtral-1"
@@ -222,8 +224,11 @@ def _parse_codec(args: Section) -> CodecConfig:
         spectral_head=args.flag("spectral_head", False),
         decoder_blocks=_decoder_blocks(args, dim, semantic_dim + acoustic_dim, inner_window, halve),
         encoder_blocks=encoder_blocks,
+        source_filter_head=_parse_source_filter(args),
+        mel_bands=None if args.get("mel_input") is None else args.integer("mel_input", maximum=_MAX_WINDOW),
     )
     _check_heads("audio_tokenizer_args", config.num_heads, config.num_kv_heads)
+    _check_source_filter(config)
     if config.spectral_head and (config.synthesis_window % 2 or config.patch_kernel < 2):
         raise ConfigError(
             f"audio_tokenizer_args: spectral_head with {config.patch_kernel} patches of {config.patch_size}; it needs "
@@ -236,6 +241,42 @@ def _parse_codec(args: Section) -> CodecConfig:
             "both must make the same frame"
         )
     return config
+
+
+def _parse_source_filter(args: Section) -> SourceFilterConfig | None:
+    if args.get("source_filter_head") is None:
+        return None
+    head = args.section("source_filter_head")
+    head.refuse_others(("harmonic_knots", "noise_knots", "pitch_frames", "pitch_dim"))
+    return SourceFilterConfig(
+        harmonic_knots=head.integer("harmonic_knots", minimum=2, maximum=_MAX_WINDOW),
+        noise_knots=head.integer("noise_knots", minimum=2, maximum=_MAX_WINDOW),
+        pitch_frames=head.integer("pitch_frames", SourceFilterConfig.pitch_frames, maximum=_MAX_WINDOW),
+        pitch_dim=head.integer("pitch_dim", SourceFilterConfig.pitch_dim),
+    )
+
+
+def _check_source_filter(config: CodecConfig) -> None:
+    """Refuse what contradicts a source-filter head or a mel input.
+
+    Raises:
+        ConfigError: the contradiction.
+    """
+    if config.source_filter_head is not None and config.spectral_head:
+        raise ConfigError(
+            "audio_tokenizer_args: spectral_head and source_filter_head are both there; a codec has one head; "
+            "use the params.json that came with the weights"
+        )
+    if config.source_filter_head is not None and (config.patch_size % 2 or config.patch_size > _MAX_SOURCE_PATCH):
+        raise ConfigError(
+            f"audio_tokenizer_args: source_filter_head with patches of {config.patch_size} samples; each is made in "
+            f"two halves, so the number must be even, and at most {_MAX_SOURCE_PATCH}"
+        )
+    if config.mel_bands is not None and (config.synthesis_window % 2 or config.synthesis_window > _MAX_WINDOW):
+        raise ConfigError(
+            f"audio_tokenizer_args: mel_input with {config.patch_kernel} patches of {config.patch_size}; together they "
+            f"must have an even number of samples, and at most {_MAX_WINDOW}"
+        )
 
 
 def _stage_lists(args: Section, side: str, kernels: str, strides: str) -> list[tuple[int, int, int]]:

@@ -5,7 +5,7 @@ Knows kinds and ranges of values, and nothing of what they mean. Read next: `vox
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar, cast
 
 from voxtral.errors import ConfigError, quoted
@@ -49,6 +49,15 @@ class Section:
                 f"{self._path}: {key} is {quoted(value)}; it must be an object; use the checkpoint's own file"
             )
         return cast(dict[str, Any], value)
+
+    def refuse_others(self, keys: Collection[str]) -> None:
+        """Refuse keys that are not among some; for objects of this project's own, in which all of them count."""
+        others = sorted(set(self._values) - set(keys))
+        if others:
+            raise ConfigError(
+                f"{self._path}: {quoted(others[0])} is no key; there are {', '.join(keys)}; use the params.json that "
+                "came with the weights, or a newer voxtral-tts"
+            )
 
     def integer(self, key: str, default: int | None = None, *, minimum: int = 1, maximum: int = 2**31) -> int:
         """Give a whole number in a range; without a default the key must be there."""

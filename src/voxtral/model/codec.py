@@ -17,9 +17,12 @@ from torch import Tensor, nn
 
 from voxtral.config import CodebookConfig, CodecConfig, ConvBlockConfig, TransformerBlockConfig
 from voxtral.model.codebooks import Quantizer
+from voxtral.model.codec_protocol import NoiseKey
 from voxtral.model.kernels.window import attend_in_window, window_bias
 from voxtral.model.layers import FeedForward, RMSNorm, last, split_heads
 from voxtral.model.linear import concatenate_linears
+from voxtral.model.source import NoisePlace, Pitch, draw_source_noise
+from voxtral.model.source_filter import PitchOutput, SourceFilterProjection, SourceState
 
 # Frames decoded at once when a whole signal is asked for: bounds the memory of the attention masks.
 FRAMES_PER_PASS = 25
@@ -47,11 +50,13 @@ class CodecState:
     layer_caches: dict[int, list[LayerCache]]  # by block
     output_tail: Tensor | None = None  # [B, D, kernel - 1], last inputs of output_proj
     pending: Tensor | None = None  # [B, D, n], inputs of output_proj that still wait for the reflection
+    source: SourceState | None = None  # of a source-filter head
+    noise: tuple[NoisePlace, ...] = (NoisePlace(),)  # of each row, or one for all of them
     num_frames: int = field(default=0)
 
     @classmethod
-    def fresh(cls, codec: CodecDecoder) -> CodecState:
-        """Make the state of a stream that has not begun."""
+    def fresh(cls, codec: CodecDecoder, noise_key: NoiseKey = (0, 0)) -> CodecState:
+        """Make the state of a stream that has not begun; a source-filter head makes its noise of the key."""
         tails: dict[int, Tensor | None] = {}
         caches: dict[int, list[LayerCache]] = {}
         for block in codec.config.decoder_blocks:
@@ -59,7 +64,12 @@ class CodecState:
                 tails[block.index] = None
             else:
                 caches[block.index] = [LayerCache() for _ in range(block.num_layers)]
-        return cls(conv_tails=tails, layer_caches=caches)
+        return cls(conv_tails=tails, layer_caches=caches, noise=(NoisePlace(noise_key),))
+
+    @property
+    def noise_key(self) -> NoiseKey:
+        """What the state of a single stream was begun with."""
+        return self.noise[0].key
 
     @property
     def shape(self) -> tuple[object, ...]:
@@ -89,6 +99,10 @@ class CodecState:
             },
             output_tail=_stack([state.output_tail for state in states]),
             pending=_stack([state.pending for state in states]),
+            source=SourceState.stack([state.source for state in states if state.source is not None])
+            if first.source is not None
+            else None,
+            noise=tuple(place for state in states for place in state.noise),
             # The decoder only asks whether it is 0.
             num_frames=min(state.num_frames for state in states),
         )
@@ -106,6 +120,8 @@ class CodecState:
             for block, caches in stacked.layer_caches.items()
         }
         self.output_tail, self.pending = cut(stacked.output_tail), cut(stacked.pending)
+        self.source = None if stacked.source is None else stacked.source.row(row)
+        self.noise = (stacked.noise[row],)
         self.num_frames += num_frames
 
 
@@ -344,11 +360,13 @@ class CodecDecoder(nn.Module):
                     ConvBlock(block.in_channels, block.out_channels, block.kernel, block.stride, transposed=transposed)
                 )
         self.decoder_blocks = nn.ModuleList(blocks)
-        self.output_proj: ConvBlock | SpectralProjection = (
-            SpectralProjection(config)
-            if config.spectral_head
-            else ConvBlock(config.dim, config.patch_size, config.patch_kernel, 1)
-        )
+        self.output_proj: ConvBlock | SpectralProjection | SourceFilterProjection
+        if config.source_filter_head is not None:
+            self.output_proj = SourceFilterProjection(config)
+        elif config.spectral_head:
+            self.output_proj = SpectralProjection(config)
+        else:
+            self.output_proj = ConvBlock(config.dim, config.patch_size, config.patch_kernel, 1)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -380,15 +398,27 @@ class CodecDecoder(nn.Module):
         Returns:
             [B, S] float32 samples, not clipped.
         """
-        return self.advance(self.quantizer.codes_to_latent(codes, self.dtype), state, is_last=is_last)
+        return self.advance(self.quantizer.codes_to_latent(codes, self.latent_dtype), state, is_last=is_last)
 
-    def advance(self, latent: Tensor, state: CodecState, *, is_last: bool) -> Tensor:
-        """Decode the latent [B, C, T] of T more frames; as `forward`."""
+    @property
+    def latent_dtype(self) -> torch.dtype:
+        """Dtype of the latent: a pitch is told from it in float32, whatever the rest computes in."""
+        return torch.float32 if isinstance(self.output_proj, SourceFilterProjection) else self.dtype
+
+    def predict_pitch(self, latent: Tensor) -> PitchOutput | None:
+        """Tell the pitch of whole signals from their latent [B, C, T], with a gradient; None from other heads."""
+        head = self.output_proj
+        return head.predict_pitch(latent.float()) if isinstance(head, SourceFilterProjection) else None
+
+    def advance(self, latent: Tensor, state: CodecState, *, is_last: bool, pitch: Pitch | None = None) -> Tensor:
+        """Decode the latent [B, C, T] of T more frames; as `forward`. A pitch drives a source in place of its own."""
         num_rows, num_frames = latent.shape[0], latent.shape[-1]
         x = torch.zeros(num_rows, self.config.dim, 0, device=latent.device, dtype=self.dtype)
         if num_frames:
             state.num_frames += num_frames
-            x = last(self.block_outputs(latent, state))
+            x = last(self.block_outputs(latent.to(self.dtype), state))
+        if isinstance(self.output_proj, SourceFilterProjection):
+            return self._excite(self.output_proj, latent, x, state, pitch)
         if state.pending is not None:
             x = torch.cat((state.pending, x), dim=-1)
         reach = self.config.patch_kernel - 1
@@ -403,11 +433,25 @@ class CodecDecoder(nn.Module):
         patches = self.output_proj(padded)  # [B, patch, steps]
         return patches.transpose(1, 2).flatten(1).float()
 
+    def _excite(
+        self, head: SourceFilterProjection, latent: Tensor, hidden: Tensor, state: CodecState, pitch: Pitch | None
+    ) -> Tensor:
+        num_rows, num_frames = latent.shape[0], latent.shape[-1]
+        if num_frames == 0:
+            return torch.zeros(num_rows, 0, device=latent.device)
+        noise = draw_source_noise(state.noise, num_frames, self.config.samples_per_frame).to(latent.device)
+        source = head.fresh(num_rows) if state.source is None else state.source
+        samples, state.source = head(hidden, latent, noise, source, pitch)
+        state.noise = tuple(place.after(num_frames) for place in state.noise)
+        return samples
+
     def decode(self, codes: Tensor) -> Tensor:
         """Decode a whole signal, [B, K, T] to [B, T * samples_per_frame] float32."""
-        return self.decode_latent(self.quantizer.codes_to_latent(codes, self.dtype))
+        return self.decode_latent(self.quantizer.codes_to_latent(codes, self.latent_dtype))
 
-    def decode_latent(self, latent: Tensor, *, frames_per_pass: int = FRAMES_PER_PASS) -> Tensor:
+    def decode_latent(
+        self, latent: Tensor, *, frames_per_pass: int = FRAMES_PER_PASS, pitch: Pitch | None = None
+    ) -> Tensor:
         """Decode a whole signal from its latent, [B, C, T] to [B, T * samples_per_frame] float32.
 
         Where a gradient is wanted, it flows back to the latent through all passes.
@@ -415,10 +459,16 @@ class CodecDecoder(nn.Module):
         Args:
             latent: as `Quantizer.codes_to_latent` makes it; what lies between two codes is decoded, too.
             frames_per_pass: more need fewer operations, and memory for attention that grows with the square.
+            pitch: of each step, [B, T * steps_per_frame]; drives a source-filter head in place of the codes' own.
         """
         state = CodecState.fresh(self)
         passes = latent.split(frames_per_pass, dim=-1)
-        parts = [self.advance(part, state, is_last=n == len(passes) - 1) for n, part in enumerate(passes)]
+        steps = frames_per_pass * self.config.steps_per_frame
+        pitches = [None] * len(passes) if pitch is None else pitch.split(steps)
+        parts = [
+            self.advance(part, state, is_last=n == len(passes) - 1, pitch=driving)
+            for n, (part, driving) in enumerate(zip(passes, pitches, strict=True))
+        ]
         return torch.cat(parts, dim=-1)
 
     def block_outputs(self, latent: Tensor, state: CodecState) -> Iterator[Tensor]:

@@ -12,11 +12,19 @@ from typing import Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
+# Seed and number of a segment: what a codec that draws noise makes it of, with the number of each sample.
+NoiseKey = tuple[int, int]
+
 
 class StreamState(Protocol):
     """What a codec remembers of one stream, or of several whose rows advance together."""
 
     num_frames: int
+
+    @property
+    def noise_key(self) -> NoiseKey:
+        """What the state of a single stream was begun with."""
+        ...
 
     @property
     def shape(self) -> Hashable:
@@ -45,20 +53,34 @@ class StaticCodec(Protocol):
     width: int
     dtype: torch.dtype
 
-    def __call__(self, audio_tokens: Tensor, packed: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def noise_per_frame(self) -> int:
+        """Samples of noise that a frame takes; 0 where none is drawn."""
+        ...
+
+    def draw_noise(self, streams: Sequence[tuple[NoiseKey, int]], num_frames: int) -> Tensor:
+        """Make the noise of the next frames of streams, in CPU memory, from the key of each and its frames so far.
+
+        Returns:
+            [B, T * noise_per_frame] float32.
+        """
+        ...
+
+    def __call__(self, audio_tokens: Tensor, packed: Tensor, before: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Decode T frames of each of B streams, without waiting for the device.
 
         Args:
             audio_tokens: [B, T, K] int64, no END_AUDIO.
             packed: [B, width], the states.
             before: [B] int64, frames that each stream has had.
+            noise: [B, T * noise_per_frame] float32, of `draw_noise`.
 
         Returns:
             Samples [B, S] float32, and the states after these frames.
         """
         ...
 
-    def unpack(self, packed: Tensor, num_frames: int) -> StreamState:
+    def unpack(self, packed: Tensor, num_frames: int, noise_key: NoiseKey) -> StreamState:
         """Make the state that `StreamingCodec.decode_rows` goes on from, of one stream [width] after some frames."""
         ...
 
@@ -66,8 +88,8 @@ class StaticCodec(Protocol):
 class StreamingCodec(Protocol[StateT]):
     """Audio tokens to samples, exactly streaming: any cutting of the frames gives the samples of the whole."""
 
-    def init_codec_state(self) -> StateT:
-        """Make the state of a stream that has not begun."""
+    def init_codec_state(self, noise_key: NoiseKey = (0, 0)) -> StateT:
+        """Make the state of a stream that has not begun; a codec that draws noise makes it of the key."""
         ...
 
     def decode_rows(self, audio_tokens: Tensor, state: StateT, *, is_last: bool = False) -> Tensor:

@@ -22,6 +22,7 @@ from voxtral.model.backbone import Backbone, BackboneLayer
 from voxtral.model.codebooks import check_codes
 from voxtral.model.codec import CodecDecoder, CodecState
 from voxtral.model.codec_encoder import CodecEncoder
+from voxtral.model.codec_protocol import NoiseKey
 from voxtral.model.codec_step import CodecStep
 from voxtral.model.kernels.float8 import check_float8
 from voxtral.model.kernels.tokens import sum_embeddings
@@ -76,9 +77,9 @@ class CodecModel(nn.Module):
         closing[0] = END_AUDIO
         return self.embed_frames(torch.cat((codes + NUM_SPECIAL_CODES, closing), dim=1).T)
 
-    def init_codec_state(self) -> CodecState:
-        """Make the codec state of a stream that has not begun."""
-        return CodecState.fresh(self.codec)
+    def init_codec_state(self, noise_key: NoiseKey = (0, 0)) -> CodecState:
+        """Make the codec state of a stream that has not begun; see StreamingCodec."""
+        return CodecState.fresh(self.codec, noise_key)
 
     def flush_codec(self, state: CodecState) -> Tensor:
         """End a stream: return the samples that still waited for frames to come, if any, [S] float32."""

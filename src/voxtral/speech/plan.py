@@ -145,10 +145,12 @@ def generation_request(
         follower: of the text.
     """
     template = plan.template
+    seed = derive_seed(plan.seed, attempt)
     return GenerationRequest(
         prompt=segment.prompt,
         voice_rows=template.voice.rows,
-        noise=SeededNoise(derive_seed(plan.seed, attempt), index, template.num_noise_values),
+        noise=SeededNoise(seed, index, template.num_noise_values),
+        noise_key=(seed, index),
         guidance_scale=template.guidance_scale,
         noise_scale=template.noise_scale,
         num_euler_steps=template.num_euler_steps,

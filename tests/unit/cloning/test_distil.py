@@ -13,7 +13,7 @@ from checkpoints import TINY
 from voxtral.cloning.distil import Distiller, Pairs, StepInput, draw_step
 from voxtral.cloning.start import start_encoder
 from voxtral.errors import TrainingError
-from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
 from voxtral.loading.load import load_codec
 from voxtral.model.voxtral import CodecModel
 
@@ -82,6 +82,34 @@ def test_gradients_do_not_depend_on_the_rows_at_a_time(model: CodecModel, pairs:
         assert all(torch.allclose(*each, atol=2e-4 * scale) for each in zip(other, found[0], strict=True))
         assert vars(result) == pytest.approx(vars(results[0]), rel=1e-3)
     assert results[0].sound > 0
+
+
+def test_a_source_filter_head_is_learned_from_at_the_pitch_of_the_codes(
+    source_filter_checkpoint: Checkpoint, pairs: Pairs
+) -> None:
+    dtype = torch.float32
+    model = load_codec(source_filter_checkpoint, device=torch.device("cpu"), dtype=dtype, codec_dtype=dtype)
+    distiller = make(model)
+    codes = pairs.draw(2, FRAMES, np.random.default_rng(0))
+    pitch = distiller.pitch_of_codes(codes, FRAMES - 2)
+    assert pitch is not None
+    said = model.codec.predict_pitch(model.codec.quantizer.codes_to_latent(codes, torch.float32))
+    assert said is not None
+    assert torch.equal(pitch.f0, said.resolve().f0[:, : 8 * (FRAMES - 2)])
+    # True codes sound as they should, and say the pitch that they have.
+    late = distiller.decode(model.codec.quantizer.codes_to_latent(codes, torch.float32))
+    measured = distiller.pitch_of_sound(late)
+    assert measured is not None
+    assert measured.f0.shape == (2, 8 * FRAMES)
+    torch.manual_seed(0)
+    start_encoder(distiller.encoder, 0.1 * torch.randn(4, 24000), 24000)
+    step = step_of(distiller, pairs, num_speech=1)
+    step = replace(step, speech=late[:1, : FRAMES * 1920])
+    result = distiller.add_gradients(step, rows_at_once=2)
+    assert np.isfinite(result.loss)
+    assert result.sound > 0
+    gradients = [parameter.grad for parameter in distiller.encoder.parameters()]
+    assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients)
 
 
 def test_sound_is_compared_only_where_it_is_wanted(model: CodecModel, pairs: Pairs) -> None:

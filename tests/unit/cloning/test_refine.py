@@ -19,13 +19,15 @@ from voxtral.cloning import search as search_module
 from voxtral.cloning.codes import codes_of_rows
 from voxtral.cloning.lateness import find_lateness
 from voxtral.cloning.options import RefineOptions, RefineProgress, parse_refine
+from voxtral.cloning.pitch import measure_pitch, places_of_steps
 from voxtral.cloning.prior import CodePrior, as_levels
 from voxtral.cloning.refine import Refined, Speechlike, refine_codes
 from voxtral.cloning.search import CodeSearch, study_presets
-from voxtral.cloning.spectra import SpectralDistance
+from voxtral.cloning.spectra import SpectralDistance, pitch_distance
 from voxtral.errors import EncoderMissingError, NumericsError, OptionError, ReferenceAudioError
-from voxtral.loading.checkpoint import open_checkpoint
+from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
 from voxtral.loading.load import load_codec
+from voxtral.model.source import Pitch
 from voxtral.model.voxtral import CodecModel
 from voxtral.speech.codec import open_codec
 
@@ -38,6 +40,12 @@ LEVELS = 21
 @pytest.fixture(scope="module")
 def model() -> CodecModel:
     return load_codec(open_checkpoint(TINY), device=CPU, dtype=torch.float32, codec_dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def source_model(source_filter_checkpoint: Checkpoint) -> CodecModel:
+    dtype = torch.float32
+    return load_codec(source_filter_checkpoint, device=CPU, dtype=dtype, codec_dtype=dtype)
 
 
 def draw_codes(model: CodecModel, num_frames: int, seed: int = 0) -> Tensor:
@@ -94,6 +102,42 @@ def test_it_finds_its_way_back_to_codes_that_were_disturbed(model: CodecModel) -
     distance = SpectralDistance(model.config.sample_rate)
     said, _ = distance(model.decode_codes(found.codes)[None], distance.spectra(clip[None]))
     assert float(said) == pytest.approx(found.distance, rel=1e-4)
+
+
+def test_a_source_filter_head_is_searched_at_the_pitch_of_the_clip(source_model: CodecModel) -> None:
+    clip = torch.from_numpy(spoken(0.5)).float()
+    start = draw_codes(source_model, -(-len(clip) // 1920))
+    codec = source_model.codec
+
+    def off(codes: Tensor) -> float:
+        """Give the octaves between what codes say and what the clip is."""
+        said = codec.predict_pitch(codec.quantizer.codes_to_latent(codes[None], torch.float32))
+        assert said is not None
+        f0, gate = measure_pitch(clip.numpy(), 24000).at(places_of_steps(said.octaves.shape[1], 240))
+        wanted = Pitch(torch.from_numpy(f0)[None].float(), torch.from_numpy(gate)[None].float())
+        return float(pitch_distance(said, wanted, torch.ones_like(wanted.gate, dtype=torch.bool))[0])
+
+    (found,) = run(source_model, [clip], codes=[start], steps=30, pull=0.0, prior=0.0)
+    assert found.distance < found.first
+    assert off(found.codes) < 0.8 * off(start)
+
+
+def test_a_clip_of_a_source_gets_the_same_codes_whatever_lies_beside_it(source_model: CodecModel) -> None:
+    clips = [source_model.decode_codes(draw_codes(source_model, frames, frames))[:-700] for frames in (4, 3)]
+    together = run(source_model, clips, steps=4)
+    for clip, found in zip(clips, together, strict=True):
+        (alone,) = run(source_model, [clip], steps=4)
+        assert (alone.codes == found.codes).float().mean() > 0.99
+        assert alone.distance == pytest.approx(found.distance, rel=1e-3)
+
+
+def test_a_search_on_an_engine_measures_the_pitch_of_its_clips(source_model: CodecModel) -> None:
+    clip = source_model.decode_codes(draw_codes(source_model, 2))
+    search = CodeSearch(Engine(source_model).call, list)
+    (found,) = search.find([clip], RefineOptions(steps=2))
+    assert found.codes.shape == (37, 2)
+    (again,) = search.find([clip], RefineOptions(steps=2))
+    assert torch.equal(found.codes, again.codes)
 
 
 def test_a_clip_gets_the_same_codes_whatever_lies_beside_it(model: CodecModel) -> None:

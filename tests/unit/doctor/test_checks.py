@@ -107,6 +107,16 @@ def test_a_sound_checkpoint_passes_every_check(checkpoint: Checkpoint, model: Vo
     assert "closes with END_AUDIO" in checks["voice casual_male"].detail
 
 
+def test_a_checkpoint_with_the_extensions_passes_and_says_so(
+    source_filter_checkpoint: Checkpoint, source_filter_model: VoxtralModel
+) -> None:
+    with torch.inference_mode():
+        assert check_tensors(source_filter_checkpoint).status == "ok"
+        found = check_codec(source_filter_model)
+    assert found.status == "ok"
+    assert "source-filter head" in found.detail
+
+
 def test_the_inventory_is_stated(checkpoint: Checkpoint) -> None:
     assert "284 as params.json implies" in check_tensors(checkpoint).detail
     assert "not the sizes of the published 4B, with codec encoder" in check_tensors(checkpoint).detail

@@ -23,6 +23,7 @@ from voxtral.engine.paths import Paths
 from voxtral.engine.row import FrameTokens
 from voxtral.model.codec_step import CodecStep
 from voxtral.model.kernels import dispatch
+from voxtral.model.source_filter import SourceFilterProjection
 from voxtral.model.voxtral import VoxtralModel
 
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -73,20 +74,35 @@ def draw_frames(model: VoxtralModel, num_rows: int, num_frames: int) -> list[tor
     ]
 
 
+def key_of(row: int) -> tuple[int, int]:
+    return 7 + row, row
+
+
 def whole(model: VoxtralModel, steps: list[torch.Tensor], row: int) -> torch.Tensor:
-    return model.decode_rows(torch.stack(steps)[None, :, row], model.init_codec_state(), is_last=True)[0]
+    return model.decode_rows(torch.stack(steps)[None, :, row], model.init_codec_state(key_of(row)), is_last=True)[0]
+
+
+def assert_near(made: torch.Tensor, expected: torch.Tensor) -> None:
+    # Magnitudes of filters are exponentials: random ones are loud, and errors as much larger.
+    torch.testing.assert_close(made, expected, atol=1e-5 * max(1.0, float(expected.abs().max())), rtol=0)
+
+
+@pytest.fixture(params=["patches", "source"])
+def model(request: pytest.FixtureRequest, tiny_model: VoxtralModel, source_filter_model: VoxtralModel) -> VoxtralModel:
+    return tiny_model if request.param == "patches" else source_filter_model
 
 
 @pytest.mark.parametrize(
-    "recorder", [None, ReplayingRecorder(), FailingRecorder()], ids=lambda made: type(made).__name__
+    "kind", [None, ReplayingRecorder, FailingRecorder], ids=lambda kind: getattr(kind, "__name__", "none")
 )
 @torch.inference_mode()
 def test_rows_come_and_go_and_each_hears_itself(
-    recorder: Any, tiny_model: VoxtralModel, caplog: pytest.LogCaptureFixture
+    kind: type[Any] | None, model: VoxtralModel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    maker = make_maker(tiny_model, recorder, chunk_frames=(1, 2, 4))
-    steps = draw_frames(tiny_model, 3, 11)
-    hop = tiny_model.config.samples_per_frame
+    recorder = None if kind is None else kind()
+    maker = make_maker(model, recorder, chunk_frames=(1, 2, 4))
+    steps = draw_frames(model, 3, 11)
+    hop = model.config.samples_per_frame
     slots = {row: maker.take_slot() for row in range(3)}
     heard: dict[int, list[torch.Tensor]] = {row: [] for row in range(3)}
     num_had = dict.fromkeys(range(3), 0)
@@ -97,6 +113,7 @@ def test_rows_come_and_go_and_each_hears_itself(
                 slots[row],
                 num_had[row],
                 [FrameTokens(steps[number], row) for number in range(num_had[row], num_had[row] + num_frames)],
+                key_of(row),
             )
             for row in rows
         ]
@@ -113,8 +130,8 @@ def test_rows_come_and_go_and_each_hears_itself(
     call(0, num_frames=3)  # a last chunk, filled up
     call(2, 1, num_frames=4)
     for row, parts in heard.items():
-        expected = whole(tiny_model, steps[: num_had[row]], row)
-        torch.testing.assert_close(torch.cat(parts), expected, atol=1e-5, rtol=0)
+        expected = whole(model, steps[: num_had[row]], row)
+        assert_near(torch.cat(parts), expected)
     is_recorded = isinstance(recorder, ReplayingRecorder)
     assert maker.sizes == dict.fromkeys([(1, 1), (1, 2), (2, 4), (4, 1), (4, 2)], is_recorded)
     # Each size is tried once, and each failure told once.
@@ -124,27 +141,27 @@ def test_rows_come_and_go_and_each_hears_itself(
 
 
 @torch.inference_mode()
-def test_a_slot_that_is_given_on_begins_anew_and_a_state_survives_a_while_elsewhere(tiny_model: VoxtralModel) -> None:
-    maker, steps = make_maker(tiny_model), draw_frames(tiny_model, 2, 4)
+def test_a_slot_that_is_given_on_begins_anew_and_a_state_survives_a_while_elsewhere(model: VoxtralModel) -> None:
+    maker, steps = make_maker(model), draw_frames(model, 2, 4)
     slot = maker.take_slot()
 
     def call(row: int, number: int) -> torch.Tensor:
-        return maker.make([Part(slot, number, [FrameTokens(steps[number], row)])])[0][0].clone()
+        return maker.make([Part(slot, number, [FrameTokens(steps[number], row)], key_of(row))])[0][0].clone()
 
     first = [call(0, number) for number in range(2)]
     saved = maker.save(slot)
     maker.give_back(slot)
     assert (maker.num_taken, maker.take_slot(), maker.num_taken) == (0, slot, 1)
     other = torch.cat([call(1, number) for number in range(2)])
-    torch.testing.assert_close(other, whole(tiny_model, steps[:2], 1), atol=1e-5, rtol=0)
+    assert_near(other, whole(model, steps[:2], 1))
     maker.restore(slot, saved)
     rest = [call(0, number) for number in range(2, 4)]
-    torch.testing.assert_close(torch.cat(first + rest), whole(tiny_model, steps, 0), atol=1e-5, rtol=0)
+    assert_near(torch.cat(first + rest), whole(model, steps, 0))
 
 
 @torch.inference_mode()
-def test_what_is_not_finite_is_told_of_its_row_alone(tiny_model: VoxtralModel) -> None:
-    maker, (step,) = make_maker(tiny_model), draw_frames(tiny_model, 2, 1)
+def test_what_is_not_finite_is_told_of_its_row_alone(model: VoxtralModel) -> None:
+    maker, (step,) = make_maker(model), draw_frames(model, 2, 1)
     slots = [maker.take_slot() for _ in range(2)]
     maker.make([Part(slot, 0, [FrameTokens(step, row)]) for row, slot in enumerate(slots)])
     for broken in (torch.nan, torch.inf):
@@ -180,18 +197,19 @@ def test_the_same_switch_as_for_frames_turns_graphs_off(monkeypatch: pytest.Monk
     assert graphs.usual_recorder(CPU, EngineOptions()) is None
 
 
-def test_a_call_never_waits_for_the_device(tiny_model: VoxtralModel) -> None:
+def test_a_call_never_waits_for_the_device(model: VoxtralModel) -> None:
     # Fake tensors hold no values: any branch, index, size or loop on a value raises.
-    maker = make_maker(tiny_model)
+    maker = make_maker(model)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         buffers = audio_maker._Buffers(
             mode.from_tensor(torch.zeros(3 * 7, dtype=torch.int64)),
-            mode.from_tensor(torch.full((3, 4, tiny_model.config.codebooks.num_codebooks), 2)),
+            mode.from_tensor(torch.full((3, 4, model.config.codebooks.num_codebooks), 2)),
+            mode.from_tensor(torch.zeros(3, 4 * maker._call.codec.noise_per_frame)),
             3,
         )
         states = mode.from_tensor(maker._call.states)
         samples, is_finite = audio_maker._Call(maker._call.codec, states)(buffers)
-    assert samples.shape == (3, 4 * tiny_model.config.samples_per_frame)
+    assert samples.shape == (3, 4 * model.config.samples_per_frame)
     assert is_finite.shape == (3,)
 
 
@@ -264,3 +282,19 @@ def test_a_call_holds_what_is_planned_and_no_more_for_an_older_stream(published:
         peaks.clear()
         needs = Needs(CONFIG, torch.bfloat16, torch.bfloat16, "cuda", has_kernels)
         assert peak <= needs._audio(num_rows) <= 3 * peak
+
+
+def test_a_source_holds_what_is_planned(source_filter_model: VoxtralModel) -> None:
+    config = source_filter_model.config
+    head = SourceFilterProjection(config.codec).requires_grad_(False).to("meta")
+    for name, table in list(head.named_buffers()):
+        setattr(head, name, table.to("meta"))
+    needs = Needs(config, torch.float32, torch.float32, "cpu", has_kernels=False)
+    steps, patch = config.codec.steps_per_frame, config.codec.patch_size
+    for num_rows, num_frames in ((1, 1), (4, 8), (1, 25)):
+        hidden = torch.zeros(num_rows, config.codec.dim, num_frames * steps, device=META)
+        latent = torch.zeros(num_rows, config.codec.latent_dim, num_frames, device=META)
+        noise = torch.zeros(num_rows, num_frames * steps * patch, device=META)
+        with LiveMemory() as live, torch.inference_mode():
+            head(hidden, latent, noise, head.fresh(num_rows))
+        assert live.peak <= needs._source(num_rows * num_frames) <= 3 * live.peak

@@ -30,6 +30,7 @@ class CountingState:
 
     kind: str = ""
     num_frames: int = 0
+    noise_key: tuple[int, int] = (0, 0)
 
     @property
     def shape(self) -> str:
@@ -49,8 +50,8 @@ class EchoCodec:
     def __init__(self) -> None:
         self.passes: list[list[list[int]]] = []  # first codes, by pass and stream
 
-    def init_codec_state(self) -> CountingState:
-        return CountingState()
+    def init_codec_state(self, noise_key: tuple[int, int] = (0, 0)) -> CountingState:
+        return CountingState(noise_key=noise_key)
 
     def decode_rows(self, audio_tokens: torch.Tensor, state: CountingState, *, is_last: bool = False) -> torch.Tensor:
         self.passes.append(audio_tokens[..., 0].tolist())
@@ -68,8 +69,9 @@ def make_vocoder(codec: EchoCodec, **options: Any) -> Vocoder:
     return Vocoder(codec, EngineOptions(**options), CPU, torch.float32, SAMPLE_RATE)
 
 
-def make_row(kind: str = "", max_frames: int = 100) -> Row:
-    return Row(fake_request(max_frames=max_frames), None, Reservation(), 0, CountingState(kind), torch.zeros(0, 1))
+def make_row(kind: str = "", max_frames: int = 100, noise_key: tuple[int, int] = (0, 0)) -> Row:
+    state = CountingState(kind, noise_key=noise_key)
+    return Row(fake_request(max_frames=max_frames), None, Reservation(), 0, state, torch.zeros(0, 1))
 
 
 def add(vocoder: Vocoder, row: Row, *codes: int) -> list[Due]:
@@ -179,24 +181,32 @@ class EchoStep:
 
     width = 1
     dtype = torch.float32
+    noise_per_frame = 1
 
     def __init__(self, refused: int = 13) -> None:
         self.refused = refused
         self.passes: list[list[list[int]]] = []
+        self.noises: list[list[float]] = []  # first noise, by pass and stream
+
+    def draw_noise(self, streams: Sequence[tuple[tuple[int, int], int]], num_frames: int) -> torch.Tensor:
+        first = [100.0 * seed + 10 * segment + frame for (seed, segment), frame in streams]
+        return torch.tensor(first)[:, None] + torch.arange(num_frames)
 
     def __call__(
-        self, audio_tokens: torch.Tensor, packed: torch.Tensor, before: torch.Tensor
+        self, audio_tokens: torch.Tensor, packed: torch.Tensor, before: torch.Tensor, noise: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        assert noise.shape == audio_tokens.shape[:2]
         self.passes.append(audio_tokens[..., 0].tolist())
+        self.noises.append(noise[:, 0].tolist())
         assert torch.equal(packed[:, 0], before.float())
         if (audio_tokens == self.refused).any():
             raise RuntimeError("refused in static shapes")
         said = audio_tokens[..., 0].float().repeat_interleave(SAMPLES_PER_FRAME, dim=1)
         return said, packed + audio_tokens.shape[1]
 
-    def unpack(self, packed: torch.Tensor, num_frames: int) -> CountingState:
+    def unpack(self, packed: torch.Tensor, num_frames: int, noise_key: tuple[int, int]) -> CountingState:
         assert packed.tolist() == [num_frames]
-        return CountingState("unpacked", num_frames)
+        return CountingState("unpacked", num_frames, noise_key)
 
 
 class Event:
@@ -262,16 +272,25 @@ def test_streams_of_any_age_share_a_call_and_a_last_chunk_is_cut_to_what_is_said
     assert vocoder.num_slots == 0
 
 
+def test_each_stream_has_the_noise_of_its_key_from_the_frame_on_where_it_is() -> None:
+    step = EchoStep()
+    vocoder, old, new = make_static(step), make_row(noise_key=(5, 2)), make_row(noise_key=(6, 0))
+    decode(vocoder, add(vocoder, old, 1))
+    decode(vocoder, add(vocoder, old, 2, 3))
+    decode(vocoder, [*add(vocoder, new, 4), *add(vocoder, old, 5, 6)])
+    assert step.noises == [[520], [521], [600], [523]]
+
+
 def test_where_static_shapes_fail_each_stream_goes_on_by_itself() -> None:
-    paths, codec = Paths(), EchoCodec()
-    vocoder, rows = make_static(EchoStep(refused=7), paths, codec=codec), [make_row(), make_row()]
+    paths, codec, keys = Paths(), EchoCodec(), [(3, 0), (4, 1)]
+    vocoder, rows = make_static(EchoStep(refused=7), paths, codec=codec), [make_row(noise_key=key) for key in keys]
     decode(vocoder, [part for row in rows for part in add(vocoder, row, 1)])
     outputs = decode(vocoder, [*add(vocoder, rows[0], 2, 7), *add(vocoder, rows[1], 2, 3)])
     assert [said(outputs[row]) for row in rows] == [[2, 7], [2, 3]]
     assert paths.closed == {"codec_step": "RuntimeError: refused in static shapes"}
     outputs = decode(vocoder, [part for row in rows for part in add(vocoder, row, 4, 5)])
     assert [said(outputs[row]) for row in rows] == [[4, 5], [4, 5]]
-    assert [row.codec_state for row in rows] == [CountingState("unpacked", 5)] * 2
+    assert [row.codec_state for row in rows] == [CountingState("unpacked", 5, key) for key in keys]
     assert vocoder.num_slots == 0
     # And nobody begins there any more.
     before = len(codec.passes)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from checkpoints import tiny_params
+from checkpoints import source_filter_params, tiny_params
 from voxtral.config import ModelConfig
 from voxtral.loading.inventory import ENCODER_PREFIXES, expected_tensors
 from voxtral.loading.params import parse_config
@@ -114,3 +114,27 @@ def test_a_spectral_head_has_two_numbers_for_each_frequency() -> None:
     dim = params["multimodal"]["audio_tokenizer_args"]["dim"]
     assert shapes["audio_tokenizer.output_proj.linear.weight"] == (2 * 481, dim)
     assert shapes["audio_tokenizer.output_proj.linear.bias"] == (2 * 481,)
+
+
+def test_a_source_filter_head_and_a_mel_input_take_the_place_of_the_two_projections() -> None:
+    plain = expected_tensors(parse_config(tiny_params()), with_encoder=True)
+    extended = expected_tensors(parse_config(source_filter_params()), with_encoder=True)
+    parts = ("input_proj", "output_proj")
+    assert {name for name in plain if name not in extended} == {
+        f"audio_tokenizer.{part}.conv.parametrizations.weight.original{number}" for part in parts for number in (0, 1)
+    }
+    codec = parse_config(source_filter_params()).codec
+    assert {name: shape for name, shape in extended.items() if name not in plain} == {
+        "audio_tokenizer.input_proj.linear.weight": (codec.dim, 20),
+        "audio_tokenizer.input_proj.linear.bias": (codec.dim,),
+        "audio_tokenizer.output_proj.linear.weight": (2 * (24 + 12), codec.dim),
+        "audio_tokenizer.output_proj.linear.bias": (2 * (24 + 12),),
+        "audio_tokenizer.output_proj.pitch_in.weight": (32, 3 * codec.latent_dim),
+        "audio_tokenizer.output_proj.pitch_in.bias": (32,),
+        "audio_tokenizer.output_proj.pitch_out.weight": (2 * 8, 32),
+        "audio_tokenizer.output_proj.pitch_out.bias": (2 * 8,),
+    }
+    assert expected_tensors(parse_config(source_filter_params()), with_encoder=False).keys() & {
+        "audio_tokenizer.output_proj.pitch_in.weight",
+        "audio_tokenizer.input_proj.linear.weight",
+    } == {"audio_tokenizer.output_proj.pitch_in.weight"}

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from checkpoints import TINY, WEIGHTS, tiny_params, tiny_tensors, write_checkpoint
+import voxtral
+from checkpoints import TINY, WEIGHTS, tiny_params, tiny_tensors, write_checkpoint, write_source_filter
+from voxtral.errors import CheckpointError
 from voxtral.loading.checkpoint import open_checkpoint
 from voxtral.loading.inventory import ENCODER_PREFIXES, TEXT_EMBEDDINGS, TIME_TABLE
 from voxtral.loading.load import load_model
@@ -120,3 +123,64 @@ def test_data_that_is_not_aligned_is_read_all_the_same(tmp_path: Path, tiny_mode
     odd = (length + 1).to_bytes(8, "little") + content[8 : 8 + length] + b" " + content[8 + length :]
     (folder / WEIGHTS).write_bytes(odd)
     assert_same_weights(load(folder), tiny_model)
+
+
+# The extensions for nano.
+
+
+def test_a_source_filter_head_and_a_mel_input_are_loaded_whole(tmp_path: Path) -> None:
+    folder = write_source_filter(tmp_path / "source")
+    stored = load_file(folder / WEIGHTS)
+    for codec_dtype in (torch.float32, torch.bfloat16):
+        model = load(folder, codec_dtype=codec_dtype)
+        weights = dict(model.named_parameters())
+        for name in ("output_proj.linear.weight", "output_proj.pitch_in.weight", "output_proj.pitch_out.bias"):
+            assert torch.equal(weights[f"codec.{name}"].float(), stored[f"audio_tokenizer.{name}"].float())
+        assert torch.equal(
+            weights["codec_encoder.input_proj.linear.bias"].float(),
+            stored["audio_tokenizer.input_proj.linear.bias"].float(),
+        )
+        # Tables are computed, float32 whatever the weights are, and nowhere in the file.
+        assert {value.dtype for value in model.buffers() if value.is_floating_point()} == {torch.float32}
+        assert not any(buffer.is_meta for buffer in model.buffers())
+        codes = model.encode_audio(0.1 * torch.randn(5000, generator=torch.Generator().manual_seed(0)))
+        assert torch.isfinite(model.decode_codes(codes)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("output_proj.pitch_in.weight", None, "lacks audio_tokenizer.output_proj.pitch_in.weight"),
+        ("output_proj.linear.weight", (7, 64), "output_proj.linear.weight has shape"),
+        ("input_proj.linear.weight", (64, 21), "input_proj.linear.weight has shape"),
+        ("output_proj.conv.weight", (3,), "holds audio_tokenizer.output_proj.conv.weight"),
+    ],
+)
+def test_tensors_of_another_head_are_refused_by_name(
+    tmp_path: Path, name: str, change: tuple[int, ...] | None, told: str
+) -> None:
+    folder = write_source_filter(tmp_path / "source")
+    tensors = load_file(folder / WEIGHTS)
+    if change is None:
+        del tensors[f"audio_tokenizer.{name}"]
+    else:
+        tensors[f"audio_tokenizer.{name}"] = torch.zeros(change)
+    save_file(tensors, folder / WEIGHTS)
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(folder)
+    assert told in str(caught.value)
+
+
+def test_a_pitch_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    folder = write_source_filter(tmp_path / "source")
+    tensors = load_file(folder / WEIGHTS)
+    tensors["audio_tokenizer.output_proj.pitch_out.bias"][0] = torch.nan
+    save_file(tensors, folder / WEIGHTS)
+    with pytest.raises(CheckpointError, match=r"output_proj\.pitch_out\.bias"):
+        load(folder)
+
+
+def test_the_nano_that_the_package_ships_still_loads() -> None:
+    model = load(Path(voxtral.__file__).parent / "data" / "nano")
+    assert model.codec_encoder is not None
+    assert torch.isfinite(model.decode_codes(torch.zeros(37, 3, dtype=torch.int64))).all()

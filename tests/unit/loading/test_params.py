@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from checkpoints import tiny_params
 from voxtral.config import (
     CodebookConfig,
+    CodecConfig,
     ConvBlockConfig,
     GenerationDefaults,
     ModelConfig,
+    SourceFilterConfig,
     TransformerBlockConfig,
 )
 from voxtral.errors import ConfigError
@@ -253,6 +255,59 @@ def test_a_spectral_head_needs_whole_halves_of_a_window(patch: int, kernel: int)
     codec |= {"spectral_head": True, "pretransform_patch_size": patch, "patch_proj_kernel_size": kernel}
     with pytest.raises(ConfigError, match=f"{kernel} patches of {patch}"):
         parse_config(params)
+
+
+# Of a source-filter head and a mel input, the extensions for nano.
+
+HEAD = {"harmonic_knots": 24, "noise_knots": 12}
+
+
+def parse_extended(**keys: Any) -> CodecConfig:
+    params = tiny_params()
+    params["multimodal"]["audio_tokenizer_args"] |= keys
+    return parse_config(params).codec
+
+
+def test_absent_extensions_are_the_published_computation() -> None:
+    for codec in (parse_extended(), parse_extended(source_filter_head=None, mel_input=None, spectral_head=None)):
+        assert (codec.source_filter_head, codec.mel_bands, codec.spectral_head) == (None, None, False)
+
+
+def test_a_source_filter_head_has_its_sizes_and_two_that_may_be_left_out() -> None:
+    codec = parse_extended(source_filter_head=HEAD, mel_input=80)
+    assert codec.source_filter_head == SourceFilterConfig(24, 12, pitch_frames=3, pitch_dim=256)
+    assert codec.source_filter_head.outputs_per_step == 2 * 36
+    assert codec.mel_bands == 80
+    codec = parse_extended(source_filter_head=HEAD | {"pitch_frames": 1, "pitch_dim": 8})
+    assert codec.source_filter_head == SourceFilterConfig(24, 12, 1, 8)
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"source_filter_head": HEAD, "spectral_head": True}, "spectral_head and source_filter_head"),
+        ({"source_filter_head": True}, "source_filter_head is True; it must be an object"),
+        ({"source_filter_head": [72, 40]}, "source_filter_head is [72, 40]"),
+        ({"source_filter_head": {"harmonic_knots": 24}}, "noise_knots is None"),
+        ({"source_filter_head": HEAD | {"noise_knots": 1}}, "noise_knots is 1"),
+        ({"source_filter_head": HEAD | {"harmonic_knots": 2.5}}, "harmonic_knots is 2.5"),
+        ({"source_filter_head": HEAD | {"harmonic_knots": 10**6}}, "harmonic_knots is 1000000"),
+        ({"source_filter_head": HEAD | {"pitch_dim": 0}}, "pitch_dim is 0"),
+        ({"source_filter_head": HEAD | {"pitch_frames": -1}}, "pitch_frames is -1"),
+        ({"source_filter_head": HEAD | {"knots": 3}}, "'knots' is no key; there are harmonic_knots"),
+        ({"source_filter_head": HEAD, "pretransform_patch_size": 241}, "patches of 241 samples"),
+        ({"source_filter_head": HEAD, "pretransform_patch_size": 4096}, "at most 1024"),
+        ({"mel_input": 0}, "mel_input is 0"),
+        ({"mel_input": True}, "mel_input is True"),
+        ({"mel_input": 80, "pretransform_patch_size": 241}, "mel_input with 7 patches of 241"),
+        ({"mel_input": 80, "pretransform_patch_size": 10**6}, "mel_input with 7 patches"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_extensions_that_contradict_themselves_are_refused_by_name(keys: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_extended(**keys)
+    assert named in str(caught.value)
 
 
 def test_an_odd_width_is_refused() -> None:

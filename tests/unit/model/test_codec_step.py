@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voxtral.config import CodebookConfig, CodecConfig, ConvBlockConfig, TransformerBlockConfig
+from voxtral.config import CodebookConfig, CodecConfig, ConvBlockConfig, SourceFilterConfig, TransformerBlockConfig
 from voxtral.model.codec import CodecDecoder, CodecState, ConvBlock
-from voxtral.model.codec_step import CodecStep
+from voxtral.model.codec_step import CodecStep, pack_source, unpack_source
+from voxtral.model.source_filter import SourceFilterProjection, SourceState
 
 BOOKS = CodebookConfig(semantic_size=50, acoustic_size=5, num_acoustic=3)
 CONFIG = CodecConfig(
@@ -46,6 +47,7 @@ CONFIG = CodecConfig(
 VARIANTS = {
     "patches": CONFIG,
     "spectra": replace(CONFIG, spectral_head=True),
+    "source": replace(CONFIG, source_filter_head=SourceFilterConfig(8, 6, pitch_frames=3, pitch_dim=12)),
     "bare": replace(CONFIG, qk_norm=False, layer_scale=False, use_biases=True, patch_kernel=1),
 }
 
@@ -71,9 +73,14 @@ def draw_tokens(num_rows: int, num_frames: int) -> torch.Tensor:
     return torch.cat((semantic, acoustic), dim=-1)
 
 
-def decode(codec: CodecDecoder, tokens: torch.Tensor, state: CodecState | None = None) -> torch.Tensor:
+KEYS = ((5, 1), (7, 0))
+
+
+def decode(
+    codec: CodecDecoder, tokens: torch.Tensor, state: CodecState | None = None, *, key: tuple[int, int] = KEYS[0]
+) -> torch.Tensor:
     """Decode the rest of a stream in one pass, as the reference does."""
-    return codec((tokens - 2).transpose(1, 2), state or CodecState.fresh(codec), is_last=True)
+    return codec((tokens - 2).transpose(1, 2), state or CodecState.fresh(codec, key), is_last=True)
 
 
 def assert_near(made: torch.Tensor, expected: torch.Tensor) -> None:
@@ -101,13 +108,14 @@ def test_streams_of_any_age_side_by_side_are_those_of_one_pass(
             packed[1] = 0
         second = max(0, start - late)
         given_tokens = torch.stack((tokens[0, start : start + size], tokens[1, second : second + size]))
-        samples, packed = step(given_tokens, packed, before)
+        noise = step.draw_noise(list(zip(KEYS, before.tolist(), strict=True)), size)
+        samples, packed = step(given_tokens, packed, before, noise)
         parts.append(samples)
         start += size
     made = torch.cat(parts, dim=1)
     assert_near(made[:1], decode(codec, tokens[:1]))
     hop = codec.config.samples_per_frame
-    assert_near(made[1:, late * hop :], decode(codec, tokens[1:, : start - late]))
+    assert_near(made[1:, late * hop :], decode(codec, tokens[1:, : start - late], key=KEYS[1]))
 
 
 @pytest.mark.parametrize("is_fused", [False, True])
@@ -120,9 +128,10 @@ def test_a_stream_goes_on_by_itself(codec: CodecDecoder, num_before: int, *, is_
     step, tokens = CodecStep(used), draw_tokens(1, num_before + 5)
     packed = torch.zeros(1, step.width)
     for number in range(num_before):
-        _, packed = step(tokens[:, number : number + 1], packed, torch.tensor([number]))
-    state = step.unpack(packed[0], num_before)
-    assert state.num_frames == num_before
+        noise = step.draw_noise([(KEYS[0], number)], 1)
+        _, packed = step(tokens[:, number : number + 1], packed, torch.tensor([number]), noise)
+    state = step.unpack(packed[0], num_before, KEYS[0])
+    assert (state.num_frames, state.noise_key) == (num_before, KEYS[0])
     rest = decode(used, tokens[:, num_before:], state)
     assert_near(rest, decode(codec, tokens)[:, num_before * codec.config.samples_per_frame :])
 
@@ -131,6 +140,26 @@ def test_a_codec_whose_frames_wait_for_others_cannot_step() -> None:
     assert CodecStep.can_step(make_codec(CONFIG))
     # Four steps a frame, and a reflection of four, for which the fifth is needed.
     assert not CodecStep.can_step(make_codec(replace(CONFIG, patch_kernel=5)))
+    assert CodecStep.can_step(make_codec(replace(VARIANTS["source"], patch_kernel=5)))
+
+
+def test_a_packed_source_keeps_every_bit_in_numbers_of_any_size() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        codec = make_codec(VARIANTS["source"])
+        for parameter in codec.parameters():
+            parameter.data = parameter.data.to(dtype)
+        step, tokens = CodecStep(codec), draw_tokens(2, 6)
+        noise = step.draw_noise([(key, 0) for key in KEYS], 6)
+        zeros = torch.zeros(2, step.width, dtype=dtype)
+        _, packed = step(tokens, zeros, torch.zeros(2, dtype=torch.int64), noise)
+        head = codec.output_proj
+        assert isinstance(head, SourceFilterProjection)
+        sources = [step.unpack(row, 6, key).source for row, key in zip(packed, KEYS, strict=True)]
+        both = SourceState.stack([source for source in sources if source is not None])
+        again = unpack_source(pack_source(both).view(dtype), head)
+        for made, kept in zip(again.tensors(), both.tensors(), strict=True):
+            assert torch.equal(made, kept)
+        assert int(both.phase.max()) >= 2**31  # a number whose sign would be lost
 
 
 @given(kernel=st.integers(1, 7), stride=st.integers(1, 4), channels=st.integers(1, 4), length=st.integers(1, 9))
