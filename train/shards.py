@@ -22,8 +22,8 @@ corpus.json
         teacher     kokoro, hibari, pico or espeak-ng
         sex         f or m
         timbre      {style: weight}, weights sum to 1: Kokoro's style files; {} for other teachers
-        prosody     {style: weight} likewise, {} where the language's own style of that sex is taken
-        variant     of espeak-ng, else ""
+        prosody     {style: weight} likewise; {} where it is .6 of the language's native speaker of that sex and .4 of timbre
+        variant     of espeak-ng; of pico the factor that its sound is played at, which moves pitch and formants; else ""
         pitch       factor (pico), 0..99 (espeak-ng), else 0
         rate        words a minute (espeak-ng), else factor of speed
 
@@ -31,7 +31,8 @@ items.jsonl, each line
     start           first sample in audio.i16, a multiple of 2400; what lies between items is zeros
     num_samples     of the utterance: .05 s before the first sound and .1 s after the last
     text            as written: punctuation, capitals, digits and all
-    spoken          what our own front-end made of it, which the teacher was given (equal to text for most)
+    spoken          what our own front-end made of it (equal to text for most); the teacher was given this, with what is
+                    in capitals to be loud in small letters
     kind            sentence, question, list, dialogue, long, short, odd, capitals, letters, numbers or words (a list of words)
     language        two letters
     voice           index into voices
