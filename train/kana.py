@@ -63,8 +63,6 @@ def say_kana(phrase: str) -> str:
     for index, char in enumerate(kana):
         before = kana[index - 1] if index else ""
         is_ending = char == "う" and index == len(kana) - 1 and len(kana) <= 3 and before in "もおと"
-        is_long = before and (
-            _LONG.get(before) == char or (char in _VOWELS and before in _SAME[_VOWELS.index(char)])
-        )
+        is_long = before and (_LONG.get(before) == char or (char in _VOWELS and before in _SAME[_VOWELS.index(char)]))
         said += "ー" if is_long and not is_ending else char
     return said

@@ -25,19 +25,20 @@ MAX_SYMBOLS = 400  # a style has 510 rows, one for each number of symbols; long 
 _DURATIONS, _PITCH = "/encoder/Clip_output_0", "/encoder/F0_proj/Conv_output_0"
 _MIN_PITCH = 50.0  # Hz, below which its source is off
 
+
 class Kokoro:
     """One model in one process, on one thread.
 
     Args:
         folder: what `train.packages` made.
-        english: phonemes of English, from a dictionary; espeak-ng's without.
+        phonemizers: by language, of those that espeak-ng does not serve.
 
     Raises:
         ImportError: onnxruntime is not installed.
     """
 
     def __init__(self, folder: Path, phonemizers: dict[str, Phonemizer] | None = None) -> None:
-        import onnxruntime
+        import onnxruntime  # pyright: ignore[reportMissingImports]
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -53,7 +54,7 @@ class Kokoro:
         return np.concatenate([self._mix(timbre)[:, :128], self._mix(prosody)[:, 128:]], axis=1)
 
     def _mix(self, weights: dict[str, float]) -> np.ndarray:
-        return sum((weight * self._read_style(name) for name, weight in weights.items()), np.float32(0))  # type: ignore[return-value]
+        return np.asarray(sum(weight * self._read_style(name) for name, weight in weights.items()), np.float32)
 
     def _read_style_file(self, name: str) -> np.ndarray:
         return np.fromfile(self._folder / f"{name}.bin", np.float32).reshape(-1, 256)
@@ -92,15 +93,16 @@ class Kokoro:
             },
         )
         samples = np.asarray(samples, np.float32).ravel()
-        edges = np.concatenate([[0], np.cumsum(np.asarray(durations).ravel().round().astype(int))]) * SAMPLES_PER_DURATION
+        ends = np.cumsum(np.asarray(durations).ravel().round().astype(int))
+        edges = [int(end) * SAMPLES_PER_DURATION for end in (0, *ends)]
         curve = np.asarray(pitch, np.float32).ravel()
         return Spoken(
             samples=samples,
             pitch=np.where(curve > _MIN_PITCH, curve, 0).astype(np.float32),
             phonemes=said.ids,
-            phoneme_starts=[int(edge) for edge in edges[1 : count + 1]],
-            phoneme_end=int(edges[count + 1]),
-            words=time_words(said, [int(edge) for edge in edges[1 : count + 2]]),
+            phoneme_starts=edges[1 : count + 1],
+            phoneme_end=edges[count + 1],
+            words=time_words(said, edges[1 : count + 2]),
             times="teacher",
             pitch_kind="source",
         )

@@ -1,8 +1,9 @@
-"""Phonemes in Kokoro's alphabet, and which word each belongs to: espeak-ng's for most languages, from kana for Japanese.
+"""Phonemes in Kokoro's alphabet, and which word each belongs to, by espeak-ng's rules for most languages.
 
 All teachers' phonemes are written in this alphabet of 114 symbols, so that a codec and a recogniser have one
 numbering for everything. How espeak-ng's IPA is written in it follows what Kokoro was trained with, as
-`docs/QUALITY.md` says. English has a dictionary of its own (`train.hibari`). Read next: `train.kokoro`.
+`docs/QUALITY.md` says. English has a dictionary of its own (`train.english`), Japanese a table of kana
+(`train.kana`). Read next: `train.kokoro`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Protocol
 
 from train.teacher import TEACHER_VOICES, TeacherError, load_espeak
 
-PUNCTUATION = ";:,.!?—…\"()“”"
+PUNCTUATION = ';:,.!?—…"()“”'
 STRESS = "ˈˌ"
 MODIFIERS = "ːʰʲ\u0303ᵝ"
 
@@ -43,9 +44,9 @@ _TIED = (
 
 # What the alphabet lacks, by its nearest.
 _NEAREST = {
-    "g": "ɡ", "ħ": "h", "ʕ": "ʔ", "ˤ": "", "ʏ": "y", "ɵ": "ø", "ɫ": "l", "ʉ": "u", "ɘ": "ə", "ɱ": "m", 
-    "ɦ": "h", "ɭ": "l", "ɺ": "ɾ", "ʀ": "ʁ", "ɝ": "ɜ", "ʑ": "ʒ", "ɬ": "l", "ʍ": "w", "'": "", "^": "", "-": "", "\u0329": "",
-    "\u200d": "", "\u032a": "", "|": "",
+    "g": "ɡ", "ħ": "h", "ʕ": "ʔ", "ˤ": "", "ʏ": "y", "ɵ": "ø", "ɫ": "l", "ʉ": "u", "ɘ": "ə", "ɱ": "m",
+    "ɦ": "h", "ɭ": "l", "ɺ": "ɾ", "ʀ": "ʁ", "ɝ": "ɜ", "ʑ": "ʒ", "ɬ": "l", "ʍ": "w", "'": "", "^": "",
+    "-": "", "\u0329": "", "\u200d": "", "\u032a": "", "|": "",
 }  # fmt: skip
 
 _MARKS = {
@@ -54,7 +55,10 @@ _MARKS = {
     "›": "”", "[": "(", "]": ")", "~": "—", "〜": "—", "・": ",",
 }  # fmt: skip
 _PAUSES = {mark: mark for mark in PUNCTUATION} | _MARKS
-_WORD = re.compile(r"[^\W_]+(?:[^\W_]|['’\-\u0300-\u036f\u0900-\u0963\u200c\u200d\u064b-\u0652ー・](?=[^\W_])|[\u0900-\u0903\u093a-\u094f\u064b-\u0652])*")
+# Letters and digits; within a word also apostrophes, hyphens, and the signs of Hindi, Arabic and kana.
+_INNER = "'’\\-\u0300-\u036f\u0900-\u0963\u200c\u200d\u064b-\u0652ー・"
+_ENDING = "\u0900-\u0903\u093a-\u094f\u064b-\u0652"
+_WORD = re.compile(rf"[^\W_]+(?:[^\W_]|[{_INNER}](?=[^\W_])|[{_ENDING}])*")
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def clean_marks(between: str) -> str:
     found = "".join(kept)
     strongest = next((mark for mark in "!?.…:;—," if mark in found), "")
     opening = "“" if re.search("[“(]$", found) or re.search(r"\s[\"'‘]$", between) else ""
-    closing = "”" if re.match("[”)\"]", found.lstrip(".,!?")) and between[:1] != " " else ""
+    closing = "”" if re.match('[”)"]', found.lstrip(".,!?")) and between[:1] != " " else ""
     return strongest + closing + (" " + opening if opening else " ")
 
 
@@ -134,8 +138,7 @@ class EspeakPhonemizer:
 
     Args:
         language: of the texts, a code.
-        table: more replacements, for a language whose phonemes Kokoro was not taught.
-        speaks_numbers: unused words of digits are left to espeak-ng.
+        table: more replacements, for phonemes that Kokoro was not taught.
 
     Raises:
         TeacherError: espeak-ng is not installed.

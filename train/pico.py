@@ -73,7 +73,7 @@ class _Carry:
 
 
 def warp(source: np.ndarray, target: np.ndarray) -> _Carry:
-    """Align two utterances of the same words by their spectra; what is returned maps samples of the first to the second."""
+    """Align two utterances of the same words by their spectra; the answer maps samples of the first to the second."""
     first, second = _spectra(source), _spectra(target)
     distance = 1 - first @ second.T
     rows, columns = distance.shape

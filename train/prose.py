@@ -1,4 +1,4 @@
-"""Texts with prosody for the teachers: sentences, questions, lists, dialogue, odd punctuation, capitals, letters, words.
+"""Texts with prosody for the teachers: sentences, questions, lists, dialogue, odd punctuation, capitals, words.
 
 Sentences are put together from the parts in `prose/CODE.txt`, and taken from `voxtral.cloning.texts`; both are this
 project's own. A fifth are lists of words, everyday ones and those of the system's list, for spelling. Every kind of
@@ -178,7 +178,9 @@ class Prose:
         spelled = joint.join(letters)
         if joint == ".":
             spelled += "."
-        return rng.choice((f"{capitalise(self.source.draw_word(rng))}: {spelled}", spelled, rng.choice(_ACRONYMS) + "."))
+        return rng.choice(
+            (f"{capitalise(self.source.draw_word(rng))}: {spelled}", spelled, rng.choice(_ACRONYMS) + ".")
+        )
 
     def _numbers(self, rng: random.Random) -> str:
         if self.language == "ja":
@@ -229,11 +231,13 @@ def _dash(text: str, prose: Prose, rng: random.Random) -> str:
 
 
 def _mark(text: str, prose: Prose, rng: random.Random) -> str:
-    return _between(text, rng.choice((",, ", " , ", "; ", " ; ", ": ", " : ", " | ", " / ", "! ", "? ", "?! ", ".. ")), rng)
+    return _between(
+        text, rng.choice((",, ", " , ", "; ", " ; ", ": ", " : ", " | ", " / ", "! ", "? ", "?! ", ".. ")), rng
+    )
 
 
 def _ending(text: str, prose: Prose, rng: random.Random) -> str:
-    ends = ("?!", "!!!", "?!?!", "...", "…", "..", "??", "!?", " !", " ?", ",", ";", ":", " -", ".\"", "!!1", "~")
+    ends = ("?!", "!!!", "?!?!", "...", "…", "..", "??", "!?", " !", " ?", ",", ";", ":", " -", '."', "!!1", "~")
     return text.rstrip(".。।!?？！؟ ") + rng.choice(ends)
 
 

@@ -22,8 +22,8 @@ corpus.json
         teacher     kokoro, hibari, pico or espeak-ng
         sex         f or m
         timbre      {style: weight}, weights sum to 1: Kokoro's style files; {} for other teachers
-        prosody     {style: weight} likewise; {} where it is .6 of the language's native speaker of that sex and .4 of timbre
-        variant     of espeak-ng; of pico the factor that its sound is played at, which moves pitch and formants; else ""
+        prosody     {style: weight} likewise; {} where it is .6 of the language's own speaker of that sex, .4 of timbre
+        variant     of espeak-ng; of pico the factor that its sound is played at, which moves pitch and formants
         pitch       factor (pico), 0..99 (espeak-ng), else 0
         rate        words a minute (espeak-ng), else factor of speed
 
@@ -33,7 +33,7 @@ items.jsonl, each line
     text            as written: punctuation, capitals, digits and all
     spoken          what our own front-end made of it (equal to text for most); the teacher was given this, with what is
                     in capitals to be loud in small letters
-    kind            sentence, question, list, dialogue, long, short, odd, capitals, letters, numbers or words (a list of words)
+    kind            sentence, question, list, dialogue, long, short, odd, capitals, letters, numbers or words (a list)
     language        two letters
     voice           index into voices
     teacher         as its voice's
@@ -44,8 +44,8 @@ items.jsonl, each line
     phoneme_end     sample
     words           [[start, end, spoken_first, spoken_length, text_first, text_length], ...]: samples from the item's
                     first, and the characters in spoken and in text; words that the teacher ran together share times
-    times           "teacher" (Kokoro and hibari: their own durations; espeak-ng: its events) or "warped" (Pico: those of
-                    espeak-ng, carried over by dynamic time warping; good to about 30 ms)
+    times           "teacher" (Kokoro and hibari: their own durations; espeak-ng: its events) or "warped" (Pico: those
+                    of espeak-ng, carried over by dynamic time warping)
     pitch           "source" or "measured", see below
 
 Pitch: value i of pitch.f32 is the fundamental in Hz at sample 300 i of audio.i16; 0 where there is none. "source"
@@ -58,10 +58,7 @@ Times of Kokoro are multiples of 600 samples (25 ms), shifted by the trim, which
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np

@@ -93,7 +93,9 @@ def list_voices(styles: Sequence[str], seed: int = SEED) -> list[ShardVoice]:
     for language, pairs in _ESPEAK_PRESETS.items():
         for sex, (variant, pitch) in zip("fm", pairs, strict=True):
             voices.append(
-                ShardVoice(f"{language}_{sex}1", "preset", language, "espeak-ng", sex, variant=variant, pitch=pitch, rate=165)
+                ShardVoice(
+                    f"{language}_{sex}1", "preset", language, "espeak-ng", sex, variant=variant, pitch=pitch, rate=165
+                )
             )
     voices += [_kokoro(name, "train", "en", name[1], {name: 1.0}, {name: 1.0}) for name in _NAMED]
     voices.append(ShardVoice("hibari", "train", "en", "hibari", "f"))
@@ -103,10 +105,13 @@ def list_voices(styles: Sequence[str], seed: int = SEED) -> list[ShardVoice]:
             count = rng.choice((2, 2, 3))
             weights = [rng.uniform(0.2, 1) for _ in range(count)]
             mixed = {
-                name: round(weight / sum(weights), 3) for name, weight in zip(rng.sample(known, count), weights, strict=True)
+                name: round(weight / sum(weights), 3)
+                for name, weight in zip(rng.sample(known, count), weights, strict=True)
             }
             split = "held" if number < _NUM_HELD_BLENDS // 2 else "train"
-            voices.append(_kokoro(f"{'held' if split == 'held' else 'blend'}_{sex}{number:02d}", split, None, sex, mixed, {}))
+            voices.append(
+                _kokoro(f"{'held' if split == 'held' else 'blend'}_{sex}{number:02d}", split, None, sex, mixed, {})
+            )
     voices += [_kokoro(f"held_{name}", "held", None, name[1], {name: 1.0}, {}) for name in HELD_STYLES]
     for number in range(_NUM_PICO):
         tape = round(rng.uniform(0.8, 1.12), 3)
@@ -131,7 +136,7 @@ def _kokoro(
 
 
 def melody(voice: ShardVoice, language: str) -> dict[str, float]:
-    """Say whose melody a voice speaks a language with: its own, or that of a native speaker with some of its timbre's."""
+    """Say whose melody a voice speaks with: its own, or that of the language's speaker with some of its timbre's."""
     if voice.prosody:
         return voice.prosody
     native = _native_melody(language, voice.sex)
@@ -200,11 +205,11 @@ class Studio:
 
             return Kokoro(self._folder, {"en": self._get("english"), "ja": KanaPhonemizer(ja.JAG2P(), ja.Word)})
         if name == "english":
-            from train.hibari import EnglishPhonemizer
+            from train.english import EnglishPhonemizer
 
             return EnglishPhonemizer()
         if name == "hibari":
-            from train.hibari import Hibari
+            from train.english import Hibari
 
             return Hibari(self._folder)
         if name == "pico":
@@ -246,12 +251,17 @@ class ShardMaker:
         place = self._folder / "shards" / name
         if place.exists():
             return 0.0
+        # What a process that was killed has left of it.
+        for left in (self._folder / "shards").glob(f"{name}.partial.*"):
+            shutil.rmtree(left)
         partial = self._folder / "shards" / f"{name}.partial.{os.getpid()}"
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         position, index = 0, 0
         curves = []
-        with (partial / "audio.i16").open("wb") as audio, (partial / "items.jsonl").open("w", encoding="utf-8") as items:
+        with (
+            (partial / "audio.i16").open("wb") as audio,
+            (partial / "items.jsonl").open("w", encoding="utf-8") as items,
+        ):
             while position < SHARD_SECONDS * SAMPLE_RATE:
                 made = self.make_item(number, index, language, teacher)
                 index += 1
@@ -274,7 +284,9 @@ class ShardMaker:
         speed = round(rng.uniform(0.94, 1.06) if self._voices[voice].split == "preset" else rng.uniform(0.88, 1.12), 3)
         written, read = write_out(text, language, rng)
         try:
-            said = self._studio.say(lower_capitals(read.text, language), language, self._voices[voice], speed, rng.getrandbits(31))
+            said = self._studio.say(
+                lower_capitals(read.text, language), language, self._voices[voice], speed, rng.getrandbits(31)
+            )
         except SilentTextError:
             return None
         said = level(trim(said))
@@ -307,7 +319,7 @@ class ShardMaker:
 
 
 def write_out(text: str, language: str, rng: random.Random) -> tuple[str, NormalizedText]:
-    """Make of a text what is written and what our own front-end reads; Japanese is written without spaces half the time."""
+    """Make of a text what is written and what our front-end reads; half of the Japanese is written without spaces."""
     read = normalize(text, language)
     if language == "ja" and rng.random() < 0.5:
         return text.replace(" ", ""), read

@@ -73,7 +73,7 @@ def trim(spoken: Spoken) -> Spoken:
 
 def measure_pitch(samples: np.ndarray) -> np.ndarray:
     """Measure the pitch by WORLD: [ceil(S / 300)] float32, Hz at sample 300 i, 0 where unvoiced."""
-    import pyworld
+    import pyworld  # pyright: ignore[reportMissingImports]
 
     wave = samples.astype(np.float64)
     period = 1000 * SAMPLES_PER_PITCH / SAMPLE_RATE

@@ -1,4 +1,4 @@
-"""hibari as a teacher: English at 45 times real time, by a small student of one Kokoro voice; and its dictionary.
+"""English: hibari as a teacher, a student of one Kokoro voice at 45 times real time; and its dictionary for Kokoro.
 
 hibari (Apache-2.0) is a tool of training, installed by `train.packages`; the product never loads it. Its dictionary
 and rules of English are misaki's, which Kokoro was trained with, so they serve Kokoro too.
@@ -57,7 +57,7 @@ class Hibari:
     """
 
     def __init__(self, folder: Path) -> None:
-        import onnxruntime
+        import onnxruntime  # pyright: ignore[reportMissingImports]
         from hibari import dsp  # pyright: ignore[reportMissingImports]
 
         options = onnxruntime.SessionOptions()
@@ -88,7 +88,8 @@ class Hibari:
         )
         curve = np.asarray(pitch[0], np.float32)
         samples = self._sound.synth(*(each[0] for each in spectra), curve, np.random.default_rng(seed))
-        edges = [int(edge) * _SAMPLES_PER_DURATION for edge in np.concatenate([[0], np.cumsum(np.asarray(durations).ravel())])]
+        ends = np.cumsum(np.asarray(durations).ravel())
+        edges = [int(end) * _SAMPLES_PER_DURATION for end in (0, *ends)]
         return Spoken(
             samples=np.asarray(samples, np.float32),
             pitch=np.where(curve > _VOICED, curve, 0).astype(np.float32),
