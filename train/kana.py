@@ -58,9 +58,11 @@ def say_kana(phrase: str) -> str:
     if kana not in _WHOLE:
         kana = re.sub(r"は$|(?<=に)は(?=[^は]*$)", "わ", kana) if kana.endswith("は") else kana
         kana = re.sub(r"へ$", "え", kana)
-    kana = kana.replace("を", "お")
     said = ""
     for index, char in enumerate(kana):
+        if char == "を":  # begins a sound of its own, whatever is before it
+            said += "お"
+            continue
         before = kana[index - 1] if index else ""
         is_ending = char == "う" and index == len(kana) - 1 and len(kana) <= 3 and before in "もおと"
         is_long = before and (_LONG.get(before) == char or (char in _VOWELS and before in _SAME[_VOWELS.index(char)]))

@@ -125,12 +125,12 @@ def clean_marks(between: str) -> str:
     if re.search(r"\.\s*\.|…", between):
         return "… "
     marks = re.sub(r"(?<=\s)[-\u2010-\u2012](?=\s)|--+", "—", between)
-    kept = [_PAUSES.get(char, "") for char in marks]
-    found = "".join(kept)
+    found = "".join(" " if char.isspace() else _PAUSES.get(char, "") for char in marks)
     strongest = next((mark for mark in "!?.…:;—," if mark in found), "")
-    opening = "“" if re.search("[“(]$", found) or re.search(r"\s[\"'‘]$", between) else ""
-    closing = "”" if re.match('[”)"]', found.lstrip(".,!?")) and between[:1] != " " else ""
-    return strongest + closing + (" " + opening if opening else " ")
+    # A straight quote, or the German one, ends what is quoted where it stands right behind a word.
+    ends = re.match(r"[.,!?;:]*(?:[”)\"“]|\s*”)", found)
+    begins = re.search(r"\s[“(\"]\s*$|[“(]\s*$", found[ends.end() :] if ends else found)
+    return strongest + ("”" if ends else "") + (" “" if begins else " ")
 
 
 class EspeakPhonemizer:
