@@ -131,6 +131,7 @@ class Teacher:
 
     def __init__(self, *, in_ipa: bool = False) -> None:
         self._library = load_espeak()
+        self._encoding = "utf-8" if in_ipa else "latin1"
         # The library reads a variant each time that it is asked for, so the folder has to stay as long.
         folder = Path(tempfile.mkdtemp(prefix="nano-teacher-"))
         weakref.finalize(self, shutil.rmtree, folder)
@@ -152,7 +153,7 @@ class Teacher:
             start = event.sample / self.sample_rate
             if event.type == _EVENT_PHONEME:
                 raw = ctypes.string_at(ctypes.addressof(event.id), 8)
-                self._phonemes.append((start, raw.split(b"\0")[0].decode("latin1")))
+                self._phonemes.append((start, raw.split(b"\0")[0].decode(self._encoding, "ignore")))
             elif event.type == _EVENT_WORD:
                 self._words.append((start, event.text_position - 1, event.length))
             index += 1
