@@ -1,4 +1,4 @@
-"""Texts for the teachers: nothing of the tests is in them, every kind and every oddity occurs, and they are the same again."""
+"""Texts for the teachers: nothing of the tests is in them, and every kind and every oddity occurs."""
 
 from __future__ import annotations
 

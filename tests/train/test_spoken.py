@@ -18,8 +18,9 @@ def utterance(before: int, sound: int, after: int) -> Spoken:
     samples = np.zeros(before + sound + after, np.float32)
     samples[before : before + sound] = 0.5 * np.sin(np.arange(sound) * 0.1) + 0.01
     pitch = np.arange(-(-len(samples) // SAMPLES_PER_PITCH), dtype=np.float32) + 1
-    return Spoken(samples, pitch, [43, 44], [before, before + sound // 2], before + sound, [(before, before + sound, 0, 2)],
-                  "teacher", "source")  # fmt: skip
+    words = [(before, before + sound, 0, 2)]
+    starts = [before, before + sound // 2]
+    return Spoken(samples, pitch, [43, 44], starts, before + sound, words, "teacher", "source")
 
 
 @given(st.integers(0, 9000), st.integers(600, 9000), st.integers(0, 9000))
