@@ -158,7 +158,6 @@ def main(arguments: Sequence[str] | None = None, *, source: TeacherSource = ESPE
     config = parse_config(make_params(len(vocabulary) + NUM_SPECIAL_TOKENS, {"en_f1": 0}))
     torch.manual_seed(0)
     codec, model = TrainableCodec(config), SpeechModel(config)
-    model.initialise()
     if options.from_checkpoint is not None:
         split_checkpoint(load_file(options.from_checkpoint / WEIGHTS_FILE), codec, model)
         options.folder.mkdir(parents=True, exist_ok=True)
@@ -166,6 +165,7 @@ def main(arguments: Sequence[str] | None = None, *, source: TeacherSource = ESPE
         save_weights(options.folder / "language_model.safetensors", model.state_dict())
         return
     if options.untrained:
+        model.initialise()
         initialise(codec, torch.randn(8, 48000) * 0.1)
         codec.codebook.get_buffer("embedding_sum").normal_()
         codec.codebook.get_buffer("cluster_usage").fill_(1.0)
