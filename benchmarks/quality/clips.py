@@ -206,6 +206,19 @@ def _teachers(folder: Path) -> Say:
     return say
 
 
+def _espeak() -> Say:
+    from train.data import list_voices, trim
+    from train.teacher import Teacher
+
+    speakers = {voice.name: voice.speaker for voice in list_voices()}
+    teacher = Teacher()
+
+    def say(text: str, language: str, voice: str, seed: int) -> np.ndarray:
+        return trim(teacher.say(text, language, speakers[voice]))[0]
+
+    return say
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Speak the sentences of a split with a model or with the teachers."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
@@ -214,12 +227,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", help="a checkpoint")
     source.add_argument("--teachers", type=Path, help="what train.packages made")
+    source.add_argument(
+        "--espeak", action="store_true", help="espeak-ng in the presets of train.data, who taught nano 3"
+    )
     parser.add_argument("--split", choices=("test", "dev"), default="test")
     parser.add_argument("--languages", nargs="+", choices=LANGUAGES, default=LANGUAGES)
     parser.add_argument("--limit", type=int, help="sentences of a language")
     parser.add_argument("--controls", action="store_true", help="make the negative controls as well")
     options = parser.parse_args(arguments)
-    say = _product(options.model) if options.model else _teachers(options.teachers)
+    if options.espeak:
+        say = _espeak()
+    else:
+        say = _product(options.model) if options.model else _teachers(options.teachers)
     clips = write_clips(
         options.folder, options.system, say, split=options.split, languages=options.languages, limit=options.limit
     )
