@@ -2,8 +2,9 @@
 
     python -m benchmarks.quality.clips OUT --model src/voxtral/data/nano --system nano
     python -m benchmarks.quality.clips OUT --teachers build/nano4/teachers --system teacher
+    python -m benchmarks.quality.clips OUT --espeak --system espeak-ng
 
-The first runs where the product is installed, the second in the environment of the teachers; both write 24 kHz wave
+The first runs where the product is installed, the others in the environment of the teachers; all write 24 kHz wave
 files and a line for each into OUT/SYSTEM.jsonl. Presets of a language speak in turn. With `--controls`, clips that a
 judge must not understand are made of a model's: see `CONTROLS`. Read next: `outside.py`.
 """
@@ -219,6 +220,12 @@ def _espeak() -> Say:
     return say
 
 
+def _choose(options: argparse.Namespace) -> Say:
+    if options.model:
+        return _product(options.model)
+    return _espeak() if options.espeak else _teachers(options.teachers)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Speak the sentences of a split with a model or with the teachers."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
@@ -227,18 +234,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", help="a checkpoint")
     source.add_argument("--teachers", type=Path, help="what train.packages made")
-    source.add_argument(
-        "--espeak", action="store_true", help="espeak-ng in the presets of train.data, who taught nano 3"
-    )
+    source.add_argument("--espeak", action="store_true", help="who taught nano 3, in its presets")
     parser.add_argument("--split", choices=("test", "dev"), default="test")
     parser.add_argument("--languages", nargs="+", choices=LANGUAGES, default=LANGUAGES)
     parser.add_argument("--limit", type=int, help="sentences of a language")
     parser.add_argument("--controls", action="store_true", help="make the negative controls as well")
     options = parser.parse_args(arguments)
-    if options.espeak:
-        say = _espeak()
-    else:
-        say = _product(options.model) if options.model else _teachers(options.teachers)
+    say = _choose(options)
     clips = write_clips(
         options.folder, options.system, say, split=options.split, languages=options.languages, limit=options.limit
     )
