@@ -62,6 +62,8 @@ HELD_STYLES = ("af_nova", "am_eric", "bf_lily", "bm_daniel", "jf_nezumi", "pm_sa
 _UNSUITABLE = ("af_nicole", "am_santa", "em_santa")
 _NUM_BLENDS, _NUM_HELD_BLENDS = 150, 10
 _OWN_MELODY = 0.4  # share of a blend's own melody; the rest is a native speaker's
+# Languages that blends are hardly understood in without a share of the preset's timbre (docs/QUALITY.md).
+_HARD, _PRESET_TIMBRE = ("fr", "nl"), 0.35
 
 _NUM_PICO, _NUM_ESPEAK = 24, 24
 _PRESET_SHARE, _NAMED_SHARE = 0.5, 0.15
@@ -135,15 +137,27 @@ def _kokoro(
     return ShardVoice(name, split, language, "kokoro", sex, timbre, prosody)
 
 
+def timbre(voice: ShardVoice, language: str) -> dict[str, float]:
+    """Say how a voice sounds in a language: as ever, but French and Dutch need some of who is understood in them."""
+    if voice.language is not None or language not in _HARD:
+        return voice.timbre
+    own = (_FRENCH_WOMAN if voice.sex == "f" else _FRENCH_MAN)["timbre"] if language == "fr" else None
+    return mix(voice.timbre, own or _native_melody(language, voice.sex), _PRESET_TIMBRE)
+
+
+def mix(first: dict[str, float], second: dict[str, float], share: float) -> dict[str, float]:
+    """Mix two blends, the second by its share."""
+    mixed = {name: (1 - share) * weight for name, weight in first.items()}
+    for name, weight in second.items():
+        mixed[name] = mixed.get(name, 0) + share * weight
+    return mixed
+
+
 def melody(voice: ShardVoice, language: str) -> dict[str, float]:
     """Say whose melody a voice speaks with: its own, or that of the language's speaker with some of its timbre's."""
     if voice.prosody:
         return voice.prosody
-    native = _native_melody(language, voice.sex)
-    mixed = {name: (1 - _OWN_MELODY) * weight for name, weight in native.items()}
-    for name, weight in voice.timbre.items():
-        mixed[name] = mixed.get(name, 0) + _OWN_MELODY * weight
-    return mixed
+    return mix(_native_melody(language, voice.sex), voice.timbre, _OWN_MELODY)
 
 
 def _native_melody(language: str, sex: str) -> dict[str, float]:
@@ -183,7 +197,7 @@ class Studio:
         """
         if voice.teacher == "kokoro":
             kokoro = self._get("kokoro")
-            return kokoro.say(text, language, kokoro.style(voice.timbre, melody(voice, language)), speed)
+            return kokoro.say(text, language, kokoro.style(timbre(voice, language), melody(voice, language)), speed)
         if voice.teacher == "hibari":
             return self._get("hibari").say_phonemes(self._get("english").pronounce(text), speed, seed)
         if voice.teacher == "pico":

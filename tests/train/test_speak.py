@@ -15,7 +15,7 @@ from stand_in_teacher import StandInTeacher
 from train import speak
 from train.phonemes import SYMBOLS
 from train.shards import ITEM_ALIGNMENT, SAMPLES_PER_PITCH, ShardError, ShardVoice, open_shards
-from train.speak import HELD_STYLES, SHARES, ShardMaker, list_voices, melody, plan, write_corpus, write_out
+from train.speak import HELD_STYLES, SHARES, ShardMaker, list_voices, melody, plan, timbre, write_corpus, write_out
 from train.spoken import Spoken
 from train.teacher import SilentTextError, Speaker
 from train.texts import LANGUAGES
@@ -88,6 +88,11 @@ def test_voices_are_the_same_again_and_weights_sum_to_one() -> None:
     for voice in blends:
         assert sum(voice.timbre.values()) == pytest.approx(1, abs=0.01)
         assert sum(melody(voice, "fr").values()) == pytest.approx(1, abs=0.01)
+        assert timbre(voice, "es") == voice.timbre
+        assert timbre(voice, "fr")["ff_siwis"] >= 0.35 * 0.4
+        assert sum(timbre(voice, "fr").values()) == pytest.approx(1, abs=0.01)
+    for preset in (voice for voice in VOICES if voice.split == "preset"):
+        assert timbre(preset, str(preset.language)) == preset.timbre
 
 
 def test_what_is_held_out_is_in_no_voice_of_training() -> None:
