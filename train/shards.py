@@ -21,7 +21,8 @@ corpus.json
         language    of a preset or of a voice that has one, else null: a blend speaks every language of its teacher
         teacher     kokoro, hibari, pico or espeak-ng
         sex         f or m
-        timbre      {style: weight}, weights sum to 1: Kokoro's style files; {} for other teachers
+        timbre      {style: weight}, weights sum to 1: Kokoro's style files; {} for other teachers. In French and
+                    Dutch .35 of a voice without a language is the timbre of the preset of its sex
         prosody     {style: weight} likewise; {} where it is .6 of the language's own speaker of that sex, .4 of timbre
         variant     of espeak-ng; of pico the factor that its sound is played at, which moves pitch and formants
         pitch       factor (pico), 0..99 (espeak-ng), else 0

@@ -26,6 +26,7 @@ from voxtral.errors import VoxtralError
 
 _SYNCHRONOUS = 2
 _PHONEME_EVENTS = 1
+_IPA_NAMES = 2
 _UTF8 = 1
 _EVENT_END, _EVENT_WORD, _EVENT_PHONEME = 0, 1, 7
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
@@ -121,17 +122,21 @@ class SpeakingTeacher(Protocol):
 class Teacher:
     """One espeak-ng per process: the library keeps its state in globals.
 
+    Args:
+        in_ipa: phonemes are named in IPA, not by espeak-ng's mnemonics.
+
     Raises:
         TeacherError: the library is not installed.
     """
 
-    def __init__(self) -> None:
-        self._library = _load_library()
+    def __init__(self, *, in_ipa: bool = False) -> None:
+        self._library = load_espeak()
+        self._encoding = "utf-8" if in_ipa else "latin1"
         # The library reads a variant each time that it is asked for, so the folder has to stay as long.
         folder = Path(tempfile.mkdtemp(prefix="nano-teacher-"))
         weakref.finalize(self, shutil.rmtree, folder)
         link_data(_system_data(), folder / "espeak-ng-data", draw_variants(_NUM_MADE, _MADE_SEED))
-        self.sample_rate = _initialise(self._library, folder)
+        self.sample_rate = _initialise(self._library, folder, in_ipa=in_ipa)
         self._parts: list[np.ndarray] = []
         self._phonemes: list[tuple[float, str]] = []
         self._words: list[tuple[float, int, int]] = []
@@ -148,7 +153,7 @@ class Teacher:
             start = event.sample / self.sample_rate
             if event.type == _EVENT_PHONEME:
                 raw = ctypes.string_at(ctypes.addressof(event.id), 8)
-                self._phonemes.append((start, raw.split(b"\0")[0].decode("latin1")))
+                self._phonemes.append((start, raw.split(b"\0")[0].decode(self._encoding, "ignore")))
             elif event.type == _EVENT_WORD:
                 self._words.append((start, event.text_position - 1, event.length))
             index += 1
@@ -188,7 +193,13 @@ def list_variants() -> list[str]:
     return installed + list(draw_variants(_NUM_MADE, _MADE_SEED))
 
 
-def _load_library() -> ctypes.CDLL:
+@cache
+def load_espeak() -> ctypes.CDLL:
+    """Load the library and start it on the system's data.
+
+    Raises:
+        TeacherError: espeak-ng or its data is not installed.
+    """
     name = ctypes.util.find_library("espeak-ng") or "libespeak-ng.so.1"
     try:
         library = ctypes.CDLL(name)
@@ -197,13 +208,14 @@ def _load_library() -> ctypes.CDLL:
             f"{name} cannot be loaded ({error}); training needs the teacher; install espeak-ng"
         ) from error
     library.espeak_Info.restype = ctypes.c_char_p
+    _initialise(library, None)
     return library
 
 
-def _initialise(library: ctypes.CDLL, folder: Path | None) -> int:
+def _initialise(library: ctypes.CDLL, folder: Path | None, *, in_ipa: bool = False) -> int:
     """Start the library on the data below a folder, the system's by default; return its sample rate."""
     path = None if folder is None else os.fsencode(folder)
-    rate = library.espeak_Initialize(_SYNCHRONOUS, 500, path, _PHONEME_EVENTS)
+    rate = library.espeak_Initialize(_SYNCHRONOUS, 500, path, _PHONEME_EVENTS | (_IPA_NAMES if in_ipa else 0))
     if rate <= 0:
         raise TeacherError("espeak-ng finds no data; training needs it; install the package espeak-ng-data")
     return rate
@@ -212,7 +224,7 @@ def _initialise(library: ctypes.CDLL, folder: Path | None) -> int:
 @cache
 def _system_data() -> Path:
     """Find the data that the system has; only once, since asking takes the made-up variants from a teacher."""
-    library = _load_library()
+    library = load_espeak()
     _initialise(library, None)
     path = ctypes.c_char_p()
     library.espeak_Info(ctypes.byref(path))

@@ -42,13 +42,13 @@ _LETTERS = {
 _MAX_WORD_CHARS = 14
 
 
-def load_texts(language: str, *, with_word_list: bool = False) -> TextSource:
-    """Read the material of a language; the system's word list only if asked for, since few need it.
+def load_texts(language: str, *, with_word_list: bool = False, root: Path = Path("/")) -> TextSource:
+    """Read the material of a language; the system's word list, below `root`, only if asked for, since few need it.
 
     Raises:
         TextSourceError: a file is missing, or lacks a section.
     """
-    return texts.load_texts(language, _read_word_list(language) if with_word_list else ())
+    return texts.load_texts(language, _read_word_list(language, root) if with_word_list else ())
 
 
 def missing_word_lists() -> list[Path]:
@@ -56,10 +56,10 @@ def missing_word_lists() -> list[Path]:
     return [Path(path) for path in _WORD_LISTS.values() if not Path(path).is_file()]
 
 
-def _read_word_list(language: str) -> tuple[str, ...]:
+def _read_word_list(language: str, root: Path) -> tuple[str, ...]:
     if language not in _WORD_LISTS:
         return ()
-    path = Path(_WORD_LISTS[language])
+    path = root / _WORD_LISTS[language].lstrip("/")
     if not path.is_file():
         raise TextSourceError(f"{path} is missing; training needs the word list; install its package (recipes/nano.sh)")
     pattern = re.compile(f"[{_LETTERS[language]}]{{2,{_MAX_WORD_CHARS}}}", re.IGNORECASE)

@@ -21,5 +21,12 @@ Whether all of a text is said, odd texts first of all, is measured apart from th
     blends.py         whether two voices can be blended, by several ways
     one_segment.py    texts too long for one segment, and good sentences, for who checks speech
 
-`python -m benchmarks.quality` runs it all; docs/QUALITY.md says what the figures mean.
+What strangers' instruments hear, in an environment of its own:
+
+    clips.py        who says what, in files; the controls that must not be understood
+    instruments.py  whisper-base, DNSMOS, pitch
+    heard.py        errors in words and characters
+    outside.py      judges and reports
+
+`python -m benchmarks.quality` runs all of the first list; docs/QUALITY.md says what the figures mean.
 """

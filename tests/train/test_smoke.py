@@ -42,7 +42,6 @@ def run_recipe(folder: Path, *, hours: float, recogniser_steps: int, codec_steps
     language_model.main([where, "--steps", str(language_steps), *sizes, *alone])
     codec.main([where, "--steps", "1", "--batch", "2", "--decoder-only", "--adversarial", "0.1", *alone])
     export.main([where], source=STAND_IN)
-    export.main([where, "--untrained", "--output", f"{where}/control"], source=STAND_IN)
     return folder
 
 
@@ -55,9 +54,10 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recipe in as many steps as it takes to beat random weights."""
-    return run_recipe(
-        tmp_path_factory.mktemp("many"), hours=0.1, recogniser_steps=60, codec_steps=80, language_steps=70
-    )
+    folder = tmp_path_factory.mktemp("many")
+    run_recipe(folder, hours=0.1, recogniser_steps=60, codec_steps=80, language_steps=70)
+    export.main([str(folder), "--untrained", "--output", str(folder / "control")], source=STAND_IN)
+    return folder
 
 
 @pytest.fixture(scope="module")
