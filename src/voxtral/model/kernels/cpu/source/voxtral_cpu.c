@@ -1,0 +1,218 @@
+/* Products of matrices of few bits with a few rows of activations, on the instructions that a processor has.
+ *
+ * Nothing is kept between calls and nothing is allocated: any number of threads may call at once. Compiled as one file,
+ * by any C compiler that knows GNU attributes: cc -O3 -shared -fPIC, see ../building.py. */
+#include "shapes.h"
+#include "team.h"
+
+#if defined(__clang__)
+#define PRAGMA(text) _Pragma(#text)
+#define UNROLL _Pragma("unroll")
+#define BEGIN_TARGET(features) PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define END_TARGET _Pragma("clang attribute pop")
+#else
+#define PRAGMA(text) _Pragma(#text)
+#define UNROLL _Pragma("GCC unroll 16")
+#define BEGIN_TARGET(features) _Pragma("GCC push_options") PRAGMA(GCC target(features))
+#define END_TARGET _Pragma("GCC pop_options")
+#endif
+
+#if defined(_WIN32)
+#define PUBLIC __declspec(dllexport)
+#else
+#define PUBLIC __attribute__((visibility("default")))
+#endif
+
+#if defined(__x86_64__)
+#include "forms_x86.h"
+#elif defined(__aarch64__)
+#include "forms_arm.h"
+#else
+#error "there is no form for this processor"
+#endif
+
+#define NUM_FORMS ((int)(sizeof FORMS / sizeof *FORMS))
+
+/* Raised when a structure or a meaning changes: the caller refuses another. */
+PUBLIC int voxtral_version(void) { return 1; }
+
+PUBLIC int voxtral_num_forms(void) { return NUM_FORMS; }
+
+PUBLIC const char *voxtral_form_name(int number) { return FORMS[number].name; }
+
+PUBLIC int voxtral_form_is_supported(int number) { return FORMS[number].is_supported(); }
+
+/* Bytes of a packed matrix. */
+PUBLIC int64_t voxtral_packed_bytes(int64_t num_outputs, int64_t num_inputs, int group, int bits) {
+    const int64_t groups = (num_inputs + group - 1) / group;
+    return pad(num_outputs, BLOCK) * groups * pad(group, GROUP_STEP) * bits / 8;
+}
+
+/* Packs the numbers of outputs [0, n), a byte each in [n][k]: int8, or 0 .. 15 of int4. `packed` holds zeros. */
+PUBLIC void voxtral_pack(
+    int number, const uint8_t *numbers, int64_t num_outputs, int64_t num_inputs, int group, int bits, uint8_t *packed
+) {
+    const form *f = &FORMS[number];
+    const int64_t groups = (num_inputs + group - 1) / group, padded_group = pad(group, GROUP_STEP);
+    const int64_t padded = groups * padded_group, unit = f->unit, half = BLOCK / 2;
+    const uint8_t offset = bits == 8 && f->adds_128 ? 128 : 0;
+    for (int64_t n = 0; n < pad(num_outputs, BLOCK); n++) {
+        uint8_t *block = packed + n / BLOCK * BLOCK * padded * bits / 8;
+        const int64_t lane = n % BLOCK;
+        for (int64_t i = 0; i < padded; i++) {
+            const int64_t at = i % padded_group, k = i / padded_group * group + at;
+            const int inside = n < num_outputs && at < group && k < num_inputs;
+            const uint8_t value = inside ? numbers[n * num_inputs + k] : 0;
+            if (bits == 8)
+                block[i / unit * BLOCK * unit + lane * unit + i % unit] = (uint8_t)(value + offset);
+            else
+                block[i / unit * half * unit + lane % half * unit + i % unit] |= (uint8_t)(value << (lane < half ? 0 : 4));
+        }
+    }
+}
+
+/* The inverse of `voxtral_pack`. */
+PUBLIC void voxtral_unpack(
+    int number, const uint8_t *packed, int64_t num_outputs, int64_t num_inputs, int group, int bits, uint8_t *numbers
+) {
+    const form *f = &FORMS[number];
+    const int64_t groups = (num_inputs + group - 1) / group, padded_group = pad(group, GROUP_STEP);
+    const int64_t padded = groups * padded_group, unit = f->unit, half = BLOCK / 2;
+    const uint8_t offset = bits == 8 && f->adds_128 ? 128 : 0;
+    for (int64_t n = 0; n < num_outputs; n++) {
+        const uint8_t *block = packed + n / BLOCK * BLOCK * padded * bits / 8;
+        const int64_t lane = n % BLOCK;
+        for (int64_t k = 0; k < num_inputs; k++) {
+            const int64_t i = k / group * padded_group + k % group;
+            uint8_t value;
+            if (bits == 8)
+                value = (uint8_t)(block[i / unit * BLOCK * unit + lane * unit + i % unit] - offset);
+            else
+                value = block[i / unit * half * unit + lane % half * unit + i % unit] >> (lane < half ? 0 : 4) & 15;
+            numbers[n * num_inputs + k] = value;
+        }
+    }
+}
+
+static int planes_of(const form *f, const product *p) { return f->has_planes ? p->num_bytes : 1; }
+
+/* Sizes of the parts of the scratch memory for the activations of one product. */
+static int64_t scratch_parts(const form *f, const product *p, int64_t rows, int64_t sizes[3]) {
+    const int64_t groups = groups_of(p->weights), padded = groups * pad(p->weights->group, GROUP_STEP);
+    const int64_t planes = planes_of(f, p);
+    sizes[0] = pad(rows * padded * (f->has_planes ? planes : 2), 64);
+    sizes[1] = pad(rows * groups * 4, 64);
+    sizes[2] = pad(rows * planes * groups * 4, 64);
+    return sizes[0] + sizes[1] + sizes[2];
+}
+
+/* Bytes of scratch memory that a call needs; it is aligned to 64. */
+PUBLIC int64_t voxtral_scratch_bytes(int number, const product *products, int count, int64_t rows) {
+    int64_t most = 0, sizes[3];
+    for (int i = 0; i < count; i++) {
+        const int64_t bytes = scratch_parts(&FORMS[number], &products[i], rows, sizes);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
+typedef struct {
+    const form *f;
+    const team *threads;
+    const product *products;
+    int64_t rows;
+    uint8_t *scratch;
+    int64_t next[2]; /* block of outputs that nobody has taken yet; of this product and the one after it */
+    int count;
+    int is_team;
+} call;
+
+/* Blocks that a thread takes at a time: enough for the processor to see what is read next. */
+#define BLOCKS_AT_A_TIME 2
+
+static quantized lay_out(const call *c, const product *p) {
+    int64_t sizes[3];
+    scratch_parts(c->f, p, c->rows, sizes);
+    quantized a;
+    a.codes = (int8_t *)c->scratch;
+    a.steps = (float *)(c->scratch + sizes[0]);
+    a.sums = (int32_t *)(c->scratch + sizes[0] + sizes[1]);
+    a.num_groups = groups_of(p->weights);
+    a.group = (int32_t)pad(p->weights->group, GROUP_STEP);
+    a.padded = a.num_groups * a.group;
+    a.planes = planes_of(c->f, p);
+    return a;
+}
+
+/* Each thread rounds rows; of one row some groups, where there are fewer rows than threads. */
+static void quantize_inputs(const call *c, const product *p, const quantized *a, int thread, int threads) {
+    const int64_t slices = c->rows >= threads ? 1 : threads;
+    for (int64_t item = thread; item < c->rows * slices; item += threads) {
+        const int64_t row = item / slices, slice = item % slices;
+        const int64_t first = a->num_groups * slice / slices, last = a->num_groups * (slice + 1) / slices;
+        if (first == last) continue;
+        float scale = 1;
+        if (p->norm) {
+            const int64_t at = row * p->input_stride * (p->input_type == FLOAT32 ? 4 : 2);
+            scale = c->f->inverse_rms((const char *)p->inputs + at, p->input_type, p->weights->num_inputs, p->eps);
+        }
+        c->f->quantize(p, a, row, first, last, scale);
+    }
+}
+
+static void store_block(const product *p, int64_t first_row, int rows, int64_t block, const float *out) {
+    const int64_t start = block * BLOCK, rest = p->weights->num_outputs - start;
+    const int64_t count = rest < BLOCK ? rest : BLOCK;
+    for (int64_t row = first_row; row < first_row + rows; row++, out += BLOCK) {
+        float values[BLOCK];
+        memcpy(values, out, sizeof values);
+        if (p->bias)
+            for (int64_t i = 0; i < count; i++) values[i] += load_number(p->bias, p->bias_type, start + i);
+        if (p->residual)
+            for (int64_t i = 0; i < count; i++)
+                values[i] += load_number(p->residual, p->residual_type, row * p->residual_stride + start + i);
+        for (int64_t i = 0; i < count; i++)
+            store_number(p->outputs, p->output_type, row * p->output_stride + start + i, values[i]);
+    }
+}
+
+static void multiply(call *c, const product *p, const quantized *a, int64_t *next) {
+    const int64_t blocks = pad(p->weights->num_outputs, BLOCK) / BLOCK;
+    float out[MAX_TILE * BLOCK];
+    for (;;) {
+        const int64_t first = __atomic_fetch_add(next, BLOCKS_AT_A_TIME, __ATOMIC_RELAXED);
+        if (first >= blocks) return;
+        const int64_t last = first + BLOCKS_AT_A_TIME < blocks ? first + BLOCKS_AT_A_TIME : blocks;
+        for (int64_t block = first; block < last; block++)
+            for (int64_t row = 0; row < c->rows; row += MAX_TILE) {
+                const int rows = c->rows - row < MAX_TILE ? (int)(c->rows - row) : MAX_TILE;
+                c->f->tile(p->weights, block, a, row, rows, out);
+                store_block(p, row, rows, block, out);
+            }
+    }
+}
+
+static void work_on(void *data) {
+    call *c = (call *)data;
+    const int thread = c->is_team ? c->threads->thread_number() : 0;
+    const int threads = c->is_team ? c->threads->team_size() : 1;
+    for (int i = 0; i < c->count; i++) {
+        const product *p = &c->products[i];
+        const quantized a = lay_out(c, p);
+        quantize_inputs(c, p, &a, thread, threads);
+        if (threads > 1) wait_for_team(c->threads);
+        if (thread == 0) c->next[(i + 1) % 2] = 0;
+        multiply(c, p, &a, &c->next[i % 2]);
+        if (threads > 1 && i + 1 < c->count) wait_for_team(c->threads);
+    }
+}
+
+/* Computes products one after the other, each of which may read what those before it wrote.
+ *
+ * outputs = residual + bias + weights @ (norm or gate of inputs), in float32, rounded once. */
+PUBLIC void voxtral_products(
+    const team *t, int number, const product *products, int count, int64_t rows, uint8_t *scratch, int threads
+) {
+    call c = {&FORMS[number], t, products, rows, scratch, {0, 0}, count, threads > 1 && t && (t->gnu_parallel || t->llvm_fork)};
+    run_in_team(t, c.is_team ? threads : 1, work_on, &c);
+}
