@@ -65,21 +65,24 @@ class FusedMemory(Protocol):
 class BackboneAttention(AttentionProjections):
     """Grouped-query causal attention with rotary positions."""
 
-    def forward(self, x: Tensor, rotation: Rotation, memory: AttentionMemory, layer: int) -> Tensor:
+    def forward(
+        self, x: Tensor, rotation: Rotation, memory: AttentionMemory, layer: int, norm: RMSNorm | None = None
+    ) -> Tensor:
         """Attend from T new positions to all that `memory` lets them see, themselves included.
 
         Args:
-            x: [B, T, D], normalised.
+            x: [B, T, D], normalised if there is no `norm`.
             rotation: of the T new positions.
             memory: gets the new keys and values.
             layer: index of this layer in it.
+            norm: of the positions.
 
         Returns:
-            [B, T, D].
+            [B, T, D], heads side by side, before `wo`.
         """
-        query, key, value = (split_heads(part, self.head_dim) for part in self.project(x))
+        query, key, value = (split_heads(part, self.head_dim) for part in self.project(x, norm=norm))
         query, key = apply_rope(query, rotation), apply_rope(key, rotation)
-        return self.wo(memory.attend(layer, query, key, value))
+        return memory.attend(layer, query, key, value)
 
 
 class BackboneLayer(nn.Module):
@@ -94,8 +97,13 @@ class BackboneLayer(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation, memory: AttentionMemory, layer: int) -> Tensor:
         """Map the residual stream [B, T, D]; arguments as in BackboneAttention."""
-        x = x + self.attention(self.attention_norm(x), rotation, memory, layer)
-        return x + self.feed_forward(self.ffn_norm(x))
+        attention = self.attention
+        # Not joined where it learns; and on a GPU a product may write over its residual, which may be a caller's here.
+        if attention.wqkv is None or x.is_cuda:
+            x = x + attention.wo(attention(self.attention_norm(x), rotation, memory, layer))
+            return x + self.feed_forward(self.ffn_norm(x))
+        mixed = attention(x, rotation, memory, layer, norm=self.attention_norm)
+        return self.feed_forward.add_to(product(attention.wo, mixed, residual=x), self.ffn_norm)
 
 
 class Backbone(nn.Module):

@@ -48,25 +48,41 @@ PUBLIC int64_t voxtral_packed_bytes(int64_t num_outputs, int64_t num_inputs, int
     return pad(num_outputs, BLOCK) * groups * pad(group, GROUP_STEP) * bits / 8;
 }
 
+/* Where one output's numbers of a unit of inputs are within a block. */
+typedef struct {
+    int64_t step;  /* bytes from a unit to the next */
+    int64_t start; /* of the output's first unit */
+    int shift;     /* of a number within its byte */
+} place;
+
+static place find_place(const form *f, int64_t output, int bits) {
+    const int64_t lane = output % BLOCK, half = BLOCK / 2;
+    if (bits == 8) return (place){BLOCK * f->unit, lane * f->unit, 0};
+    return (place){half * f->unit, lane % half * f->unit, lane < half ? 0 : 4};
+}
+
 /* Packs the numbers of outputs [0, n), a byte each in [n][k]: int8, or 0 .. 15 of int4. `packed` holds zeros. */
 PUBLIC void voxtral_pack(
     int number, const uint8_t *numbers, int64_t num_outputs, int64_t num_inputs, int group, int bits, uint8_t *packed
 ) {
     const form *f = &FORMS[number];
     const int64_t groups = (num_inputs + group - 1) / group, padded_group = pad(group, GROUP_STEP);
-    const int64_t padded = groups * padded_group, unit = f->unit, half = BLOCK / 2;
+    const int64_t block_bytes = BLOCK * groups * padded_group * bits / 8;
     const uint8_t offset = bits == 8 && f->adds_128 ? 128 : 0;
     for (int64_t n = 0; n < pad(num_outputs, BLOCK); n++) {
-        uint8_t *block = packed + n / BLOCK * BLOCK * padded * bits / 8;
-        const int64_t lane = n % BLOCK;
-        for (int64_t i = 0; i < padded; i++) {
-            const int64_t at = i % padded_group, k = i / padded_group * group + at;
-            const int inside = n < num_outputs && at < group && k < num_inputs;
-            const uint8_t value = inside ? numbers[n * num_inputs + k] : 0;
-            if (bits == 8)
-                block[i / unit * BLOCK * unit + lane * unit + i % unit] = (uint8_t)(value + offset);
-            else
-                block[i / unit * half * unit + lane % half * unit + i % unit] |= (uint8_t)(value << (lane < half ? 0 : 4));
+        const place to = find_place(f, n, bits);
+        uint8_t *unit = packed + n / BLOCK * block_bytes + to.start;
+        for (int64_t g = 0; g < groups; g++) {
+            const int64_t rest = num_inputs - g * group, count = n >= num_outputs ? 0 : rest < group ? rest : group;
+            const uint8_t *from = numbers + n * num_inputs + g * group;
+            for (int64_t i = 0; i < padded_group; unit += to.step)
+                for (int u = 0; u < f->unit; u++, i++) {
+                    const uint8_t value = i < count ? from[i] : 0;
+                    if (bits == 8)
+                        unit[u] = (uint8_t)(value + offset);
+                    else
+                        unit[u] |= (uint8_t)(value << to.shift);
+                }
         }
     }
 }
@@ -77,19 +93,15 @@ PUBLIC void voxtral_unpack(
 ) {
     const form *f = &FORMS[number];
     const int64_t groups = (num_inputs + group - 1) / group, padded_group = pad(group, GROUP_STEP);
-    const int64_t padded = groups * padded_group, unit = f->unit, half = BLOCK / 2;
+    const int64_t block_bytes = BLOCK * groups * padded_group * bits / 8;
     const uint8_t offset = bits == 8 && f->adds_128 ? 128 : 0;
     for (int64_t n = 0; n < num_outputs; n++) {
-        const uint8_t *block = packed + n / BLOCK * BLOCK * padded * bits / 8;
-        const int64_t lane = n % BLOCK;
+        const place from = find_place(f, n, bits);
+        const uint8_t *block = packed + n / BLOCK * block_bytes + from.start;
         for (int64_t k = 0; k < num_inputs; k++) {
             const int64_t i = k / group * padded_group + k % group;
-            uint8_t value;
-            if (bits == 8)
-                value = (uint8_t)(block[i / unit * BLOCK * unit + lane * unit + i % unit] - offset);
-            else
-                value = block[i / unit * half * unit + lane % half * unit + i % unit] >> (lane < half ? 0 : 4) & 15;
-            numbers[n * num_inputs + k] = value;
+            const uint8_t value = block[i / f->unit * from.step + i % f->unit];
+            numbers[n * num_inputs + k] = bits == 8 ? (uint8_t)(value - offset) : value >> from.shift & 15;
         }
     }
 }
