@@ -278,6 +278,12 @@ def describe_products(device: torch.device, dtype: torch.dtype = torch.bfloat16)
     return f"{int8}; {int4} (not by own kernels: {choice.reason})"
 
 
+def describe_form(device: torch.device) -> str:
+    """Name what rounds products on a device alike: a form of our own C, or torch's own ways."""
+    form = kernel_choice().form if device.type == "cpu" else None
+    return "own" if form is not None else "torch"
+
+
 _PRECISIONS: tuple[Precision, ...] = ("int8", "int4")
 
 

@@ -13,7 +13,8 @@
     ((bits) == 8 ? ((pass) * VECTORS + (v)) * LANES                                                               \
                  : ((v) < VECTORS / 2 ? 0 : BLOCK / 2) + ((pass) * (VECTORS / 2) + (v) % (VECTORS / 2)) * LANES)
 
-#define AHEAD 2048 /* bytes that are asked for ahead of their use */
+/* Bytes that are asked for ahead of their use; of none, 2048, 8192 and 16384 the best here by up to a half (Zen 5). */
+#define AHEAD 8192
 
 INLINE void NAME(rows_by_block)(
     const int rows, const int planes, const int bits, const matrix *w, int64_t block, const quantized *a, int64_t row,

@@ -1,7 +1,7 @@
 /* One block of outputs times pairs of rows, by an instruction that adds 8 products to each of 2 x 2 sums. The two bytes
  * of a row are a pair; of one byte, two rows are, and the last of an odd number is taken twice. Otherwise as tile.h. */
 
-#define AHEAD 2048
+#define AHEAD 8192
 
 /* Outputs at a time: two for each sum of four. */
 #define OUTPUTS 8
