@@ -79,7 +79,7 @@ INLINE void NAME(pairs_by_block)(
                 }
             }
         }
-        UNROLL for (int m = 0; m < (planes == 2 ? pairs : 2 * pairs); m++) {
+        UNROLL for (int m = 0; m < 2 * pairs; m++) {
             if (m >= count) continue;
             UNROLL for (int half = 0; half < 2; half++) {
                 const int at = half ? second : first;
