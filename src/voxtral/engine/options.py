@@ -92,7 +92,7 @@ class EngineOptions:
             and what they multiply to 8 bits (E4M3), in place: fewer bytes and twice the multiplications a second on Ada
             and Hopper GPUs, at a cost in exactness. Unmeasured; refused on a GPU without float8.
         activations: "exact", or "int8", which rounds what the flow's matrices of few bits multiply to 8 bits, in groups
-            of 64: faster on a CPU, at a cost in exactness (docs/QUANTIZATION.md). Refused where they do not have few bits.
+            of 64: faster on a CPU, at a cost in exactness (docs/QUANTIZATION.md). Refused where they have more bits.
         cuda_graphs: replay each frame as one CUDA graph; None does so on CUDA, unless VOXTRAL_CUDA_GRAPHS is 0. False
             runs the same static step without capture. True elsewhere does that too, which only tests want.
         max_buffered_frames: audio that a sequence may make ahead of its reader, in frames, unless its

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxtral.config import Precision
-from voxtral.model.kernels.cpu.products import multiply, takes
+from voxtral.model.kernels.cpu.products import multiply, readable
 from voxtral.model.kernels.dispatch import KERNELS, one_line, uses_triton
 from voxtral.model.kernels.elementwise import silu_multiply
 from voxtral.model.kernels.float8 import float8_product, quantize_rows
@@ -139,7 +139,7 @@ def _kernel_product(
 
 def _rows(x: Tensor) -> Tensor:
     """Give [..., K] as rows that our own C reads."""
-    return (x if takes(x.dtype) else x.float()).reshape(-1, x.shape[-1]).contiguous()
+    return readable(x).reshape(-1, x.shape[-1]).contiguous()
 
 
 def feed_forward_by_kernel(

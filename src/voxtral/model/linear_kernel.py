@@ -23,7 +23,7 @@ from voxtral.model.kernels.cpu.products import (
     PackedMatrix,
     Part,
     multiply,
-    takes,
+    readable,
 )
 from voxtral.model.linear_weights import ROWS_PER_BLOCK, Int4Weight, Int8Weight, QuantizedWeight
 
@@ -68,12 +68,16 @@ class KernelWeight:
         bias: Tensor | None = None,
         residual: Tensor | None = None,
     ) -> Part:
-        """Describe a product with this matrix; arguments as of `Part`."""
+        """Describe a product with this matrix; arguments as of `Part`, norm and bias of any dtype."""
+        if norm is not None:
+            norm = (readable(norm[0]), norm[1])
+        if bias is not None:
+            bias = readable(bias)
         return Part(self.matrix, inputs, self.num_bytes_of_activation, norm, bias=bias, residual=residual)
 
     def matmul(self, x: Tensor) -> Tensor:
         """See LinearWeight."""
-        rows = (x if takes(x.dtype) else x.float()).contiguous()
+        rows = readable(x).contiguous()
         return multiply([self.part(rows)]).to(x.dtype)
 
     def dense(self) -> Tensor:

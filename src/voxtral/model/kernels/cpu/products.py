@@ -150,9 +150,9 @@ def multiply(parts: Sequence[Part], num_threads: int | None = None) -> Tensor:
     return outputs[-1]
 
 
-def takes(dtype: torch.dtype) -> bool:
-    """Tell whether activations of a dtype are read as they are."""
-    return dtype in _TYPES
+def readable(x: Tensor) -> Tensor:
+    """Give numbers in a dtype that is read: as they are, or in float32."""
+    return x if x.dtype in _TYPES else x.float()
 
 
 def _outputs_of(part: Part) -> Tensor:
