@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from voxtral.config import BackboneConfig
+from voxtral.model.by_kernel import layers_for_kernel, sizes_of
+from voxtral.model.kernels.cpu.products import TYPES
+from voxtral.model.kernels.cpu.whole import PagedPositions, run_steps
 from voxtral.model.layers import (
     AttentionProjections,
     FeedForward,
@@ -59,6 +62,19 @@ class FusedMemory(Protocol):
         Returns:
             [B, H * Dh].
         """
+        ...
+
+
+@runtime_checkable
+class PagedMemory(Protocol):
+    """Keys and values in pages, which a call may read and write by itself."""
+
+    def single_positions(self) -> PagedPositions | None:
+        """Say where new positions go and what they see; None if a sequence has more than one."""
+        ...
+
+    def hear(self, queries: Tensor) -> None:
+        """Take the rotated queries of all layers, [L, N, H * Dh] float32, where they were wanted."""
         ...
 
 
@@ -137,10 +153,28 @@ class Backbone(nn.Module):
         if embeds.is_cuda and isinstance(memory, FusedMemory):
             return self.step(embeds.clone(), positions, memory)
         rotation = rope_rotation(positions, self.inverse_frequencies)
+        if embeds.device.type == "cpu" and isinstance(memory, PagedMemory):
+            hidden = self._step_by_kernel(embeds, rotation, memory)
+            if hidden is not None:
+                return hidden
         x = embeds[None]
         for index, layer in enumerate(self.layers):
             x = layer(x, rotation, memory, index)
         return self.norm(x)[0]
+
+    def _step_by_kernel(self, embeds: Tensor, rotation: Rotation, memory: PagedMemory) -> Tensor | None:
+        """Run one new position of each sequence in one call of our own C; None where that cannot."""
+        positions = memory.single_positions()
+        if positions is None:
+            return None
+        sizes = sizes_of(self.config)
+        layers, num_bytes = layers_for_kernel(self.layers, sizes)
+        if layers is None or num_bytes != 2 or positions.keys.dtype not in TYPES:
+            return None
+        x, queries = run_steps(layers, sizes, embeds, rotation, positions)
+        if queries is not None:
+            memory.hear(queries)
+        return self.norm(x.to(embeds.dtype))
 
     def step(self, embeds: Tensor, positions: Tensor, memory: FusedMemory) -> Tensor:
         """Run new positions by the fused operations of `voxtral.model.kernels`.

@@ -27,7 +27,7 @@ FORM_VARIABLE = "VOXTRAL_CPU_FORM"
 # All that there are, on any processor; what the library has is in it, the best last.
 FORM_NAMES = ("avx2", "avxvnni", "avx512vnni", "dotprod", "i8mm")
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Matrix(ctypes.Structure):
@@ -63,6 +63,94 @@ class Product(ctypes.Structure):
         ("output_type", ctypes.c_int32),
         ("is_gated", ctypes.c_int32),
         ("num_bytes", ctypes.c_int32),
+        ("eps", ctypes.c_float),
+    )
+
+
+class Paged(ctypes.Structure):
+    """`paged` of source/shapes.h."""
+
+    _fields_ = (
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                "projections",
+                "cosines",
+                "sines",
+                "slots",
+                "tables",
+                "lengths",
+                "keys",
+                "values",
+                "outputs",
+                "rotated",
+            )
+        ),
+        *((name, ctypes.c_int64) for name in ("max_pages", "page_size", "num_heads", "num_kv_heads")),
+        ("head_dim", ctypes.c_int32),
+        ("page_type", ctypes.c_int32),
+    )
+
+
+class Layer(ctypes.Structure):
+    """`layer` of source/shapes.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("wqkv", "wo", "w13", "w2", "attention_norm", "ffn_norm")),
+        ("biases", ctypes.c_void_p * 4),
+        ("keys", ctypes.c_void_p),
+        ("values", ctypes.c_void_p),
+    )
+
+
+class Steps(ctypes.Structure):
+    """`steps` of source/shapes.h."""
+
+    _fields_ = (
+        ("layers", ctypes.c_void_p),
+        ("x", ctypes.c_void_p),
+        ("positions", Paged),
+        *((name, ctypes.c_int64) for name in ("num_layers", "num_rows", "dim", "hidden_dim")),
+        *((name, ctypes.c_int32) for name in ("norm_type", "bias_type", "num_bytes")),
+        ("eps", ctypes.c_float),
+    )
+
+
+class FlowCall(ctypes.Structure):
+    """`flow` of source/shapes.h."""
+
+    _fields_ = (
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                "layers",
+                "state_table",
+                "biases",
+                "time_tokens",
+                "time_projected",
+                "llm_tokens",
+                "llm_projected",
+                "output",
+                "norm",
+                "step_sizes",
+                "guidance",
+                "state",
+            )
+        ),
+        *(
+            (name, ctypes.c_int64)
+            for name in (
+                "num_layers",
+                "num_steps",
+                "num_rows",
+                "dim",
+                "hidden_dim",
+                "num_acoustic",
+                "num_heads",
+                "num_kv_heads",
+            )
+        ),
+        *((name, ctypes.c_int32) for name in ("head_dim", "norm_type", "bias_type", "num_bytes")),
         ("eps", ctypes.c_float),
     )
 
@@ -168,6 +256,10 @@ def _declare(library: ctypes.CDLL) -> None:
         "voxtral_unpack": (None, (number, pointer, size, size, number, number, pointer)),
         "voxtral_scratch_bytes": (size, (number, pointer, number, size)),
         "voxtral_products": (None, (pointer, number, pointer, number, size, pointer, number)),
+        "voxtral_steps_scratch": (size, (number, pointer, number)),
+        "voxtral_steps": (None, (pointer, number, pointer, pointer, number)),
+        "voxtral_flow_scratch": (size, (number, pointer)),
+        "voxtral_flow": (None, (pointer, number, pointer, pointer, number)),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(library, name)

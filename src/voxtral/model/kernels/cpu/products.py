@@ -25,7 +25,7 @@ MAX_GROUP = 4096
 # Bytes of weights and rows that are worth a thread: below it waking one takes longer than it helps.
 _BYTES_PER_THREAD = 2**16
 
-_TYPES = {torch.float32: 0, torch.bfloat16: 1}
+TYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 NumBytes = Literal[1, 2]
 
@@ -152,7 +152,7 @@ def multiply(parts: Sequence[Part], num_threads: int | None = None) -> Tensor:
 
 def readable(x: Tensor) -> Tensor:
     """Give numbers in a dtype that is read: as they are, or in float32."""
-    return x if x.dtype in _TYPES else x.float()
+    return x if x.dtype in TYPES else x.float()
 
 
 def _outputs_of(part: Part) -> Tensor:
@@ -164,7 +164,7 @@ def _outputs_of(part: Part) -> Tensor:
 def _describe(part: Part, outputs: Tensor) -> Product:
     norm, eps = part.norm or (None, 0.0)
     bias, residual, inputs = part.bias, part.residual, part.inputs
-    types = _TYPES
+    types = TYPES
     return Product(
         ctypes.addressof(part.matrix.described),
         inputs.data_ptr(),

@@ -70,6 +70,7 @@ BEGIN_TARGET(TARGET_DOTPROD)
 #define SPREAD(p) vreinterpretq_s8_s32(vdupq_n_s32(load_int32(p)))
 #define DOT(sum, w, a) vdotq_s32(sum, w, a)
 #include "rows.h"
+#include "attend.h"
 #include "tile.h"
 #undef NAME
 #undef UNIT
@@ -77,16 +78,21 @@ BEGIN_TARGET(TARGET_DOTPROD)
 #undef AHEAD
 #undef LANES_OF_SUM
 #undef ROUNDING
+#undef ATTEND_LANES
+#undef PLACE
 END_TARGET
 
 BEGIN_TARGET(TARGET_I8MM)
 #define NAME(x) i8mm_##x
 #include "rows.h"
+#include "attend.h"
 #include "tile_i8mm.h"
 END_TARGET
 
 /* The best last. */
 static const form FORMS[] = {
-    {"dotprod", 4, 1, 0, has_dotprod, dotprod_tile, dotprod_quantize, dotprod_inverse_rms},
-    {"i8mm", 8, 1, 0, has_i8mm, i8mm_tile, i8mm_quantize, i8mm_inverse_rms},
+    {"dotprod", 4, 1, 0, has_dotprod, dotprod_tile, dotprod_quantize, dotprod_inverse_rms, dotprod_attend_pages, dotprod_attend_tokens,
+     dotprod_table_product},
+    {"i8mm", 8, 1, 0, has_i8mm, i8mm_tile, i8mm_quantize, i8mm_inverse_rms, i8mm_attend_pages, i8mm_attend_tokens,
+     i8mm_table_product},
 };

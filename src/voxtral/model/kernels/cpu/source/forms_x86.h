@@ -72,6 +72,7 @@ INLINE __m256i pairs_256(__m256i sum, __m256i w, __m256i a) {
 #define DOT(sum, w, a) pairs_256(sum, w, a)
 #include "vectors_256.h"
 #include "rows.h"
+#include "attend.h"
 #include "tile.h"
 #include "undefine.h"
 END_TARGET
@@ -106,6 +107,7 @@ INLINE __m256i dot_256(__m256i sum, __m256i w, __m256i a) {
 #define DOT(sum, w, a) dot_256(sum, w, a)
 #include "vectors_256.h"
 #include "rows.h"
+#include "attend.h"
 #include "tile.h"
 #include "undefine.h"
 END_TARGET
@@ -154,13 +156,17 @@ INLINE __m512i dot_512(__m512i sum, __m512i w, __m512i a) {
     _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(p))), 16))
 #define LOAD_HALF(p) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p)))
 #include "rows.h"
+#include "attend.h"
 #include "tile.h"
 #include "undefine.h"
 END_TARGET
 
 /* The best last. */
 static const form FORMS[] = {
-    {"avx2", 2, 0, 0, has_avx2, avx2_tile, avx2_quantize, avx2_inverse_rms},
-    {"avxvnni", 4, 1, 1, has_avxvnni, avxvnni_tile, avxvnni_quantize, avxvnni_inverse_rms},
-    {"avx512vnni", 4, 1, 1, has_avx512vnni, avx512vnni_tile, avx512vnni_quantize, avx512vnni_inverse_rms},
+    {"avx2", 2, 0, 0, has_avx2, avx2_tile, avx2_quantize, avx2_inverse_rms, avx2_attend_pages, avx2_attend_tokens,
+     avx2_table_product},
+    {"avxvnni", 4, 1, 1, has_avxvnni, avxvnni_tile, avxvnni_quantize, avxvnni_inverse_rms, avxvnni_attend_pages, avxvnni_attend_tokens,
+     avxvnni_table_product},
+    {"avx512vnni", 4, 1, 1, has_avx512vnni, avx512vnni_tile, avx512vnni_quantize, avx512vnni_inverse_rms, avx512vnni_attend_pages, avx512vnni_attend_tokens,
+     avx512vnni_table_product},
 };

@@ -57,6 +57,65 @@ typedef struct {
     float eps;            /* added to the mean square */
 } product;
 
+/* Tokens of the flow: state, time, hidden state. */
+#define NUM_TOKENS 3
+
+#define MAX_HEAD_DIM 256
+#define MAX_HEADS_OF_GROUP 16
+
+/* One new position of each row, its keys and values to be kept, and the pages that it sees. */
+typedef struct {
+    const float *projections; /* [rows, (heads + 2 kv heads) * head_dim]: queries, keys, values, not rotated */
+    const float *cosines;     /* [rows, head_dim / 2] */
+    const float *sines;
+    const int64_t *slots;     /* [rows], where the new position goes */
+    const int32_t *tables;    /* [rows, max_pages], pages in order */
+    const int64_t *lengths;   /* [rows], positions that are seen, the new one included; 0 pads the pass */
+    void *keys;               /* [pages, page_size, kv heads, head_dim], written to */
+    void *values;
+    float *outputs;           /* [rows, heads * head_dim] */
+    float *rotated;           /* [rows, heads * head_dim], where the queries are wanted, or null */
+    int64_t max_pages, page_size, num_heads, num_kv_heads;
+    int32_t head_dim, page_type;
+} paged;
+
+/* One layer of the backbone or of the flow. */
+typedef struct {
+    const matrix *wqkv, *wo, *w13, *w2;
+    const void *attention_norm, *ffn_norm;
+    const void *biases[4]; /* of the matrices in their order, or null */
+    void *keys, *values;   /* pages of the layer, of a backbone */
+} layer;
+
+/* A decode step of the backbone: one new position of each row through all layers, `x` in place. */
+typedef struct {
+    const layer *layers;
+    float *x;              /* [rows, dim] */
+    paged positions;       /* without projections, pages and outputs */
+    int64_t num_layers, num_rows, dim, hidden_dim;
+    int32_t norm_type, bias_type, num_bytes;
+    float eps;
+} steps;
+
+/* The folded flow (voxtral.model.folded) of some rows, `state` in place. */
+typedef struct {
+    const layer *layers;
+    const float *state_table;    /* [dim + width, acoustic] */
+    const float *biases;         /* [width], of the first layer's projections */
+    const float *time_tokens;    /* [steps, dim] */
+    const float *time_projected; /* [steps, width] */
+    const float *llm_tokens;     /* [2 rows, dim], the conditional rows first */
+    const float *llm_projected;  /* [2 rows, width] */
+    const float *output;         /* [acoustic, dim] */
+    const void *norm;            /* [dim], of the last norm */
+    const float *step_sizes;     /* [steps] */
+    const float *guidance;       /* [rows] */
+    float *state;                /* [rows, acoustic] */
+    int64_t num_layers, num_steps, num_rows, dim, hidden_dim, num_acoustic, num_heads, num_kv_heads;
+    int32_t head_dim, norm_type, bias_type, num_bytes;
+    float eps;
+} flow;
+
 /* Rows of activations as whole numbers. */
 typedef struct {
     int8_t *codes;    /* [rows][planes][inputs padded]; in forms without planes int16_t [rows][inputs padded] */
@@ -79,6 +138,9 @@ typedef struct {
     void (*tile)(const matrix *w, int64_t block, const quantized *a, int64_t row, int count, float *out);
     void (*quantize)(const product *p, const quantized *a, int64_t row, int64_t first, int64_t last, float scale);
     float (*inverse_rms)(const void *x, int type, int64_t count, float eps);
+    void (*attend_pages)(const paged *p, int64_t row, int64_t head, float *scores);
+    void (*attend_tokens)(const float *qkv, int heads, int kv_heads, int dim, int queries, int head, float *outputs);
+    void (*table_product)(const float *table, int64_t first, int64_t last, int64_t inputs, const float *x, float *y);
 } form;
 
 #define MAX_TILE 12

@@ -36,3 +36,4 @@
 #undef LANES_OF_SUM
 #undef ROUNDING
 #undef PLACE
+#undef ATTEND_LANES

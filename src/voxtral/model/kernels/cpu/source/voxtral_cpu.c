@@ -34,7 +34,7 @@
 #define NUM_FORMS ((int)(sizeof FORMS / sizeof *FORMS))
 
 /* Raised when a structure or a meaning changes: the caller refuses another. */
-PUBLIC int voxtral_version(void) { return 1; }
+PUBLIC int voxtral_version(void) { return 2; }
 
 PUBLIC int voxtral_num_forms(void) { return NUM_FORMS; }
 
@@ -137,6 +137,7 @@ typedef struct {
     int64_t next[2]; /* block of outputs that nobody has taken yet; of this product and the one after it */
     int count;
     int is_team;
+    int64_t *shared; /* `next` of the call whose copy this is */
 } call;
 
 /* Blocks that a thread takes at a time: enough for the processor to see what is read next. */
@@ -204,19 +205,34 @@ static void multiply(call *c, const product *p, const quantized *a, int64_t *nex
     }
 }
 
+static int thread_of(const call *c) { return c->is_team ? c->threads->thread_number() : 0; }
+
+static int threads_of(const call *c) { return c->is_team ? c->threads->team_size() : 1; }
+
+static void meet(const call *c, int threads) {
+    if (threads > 1) wait_for_team(c->threads);
+}
+
+/* One product by all threads, who meet at its end; `number` counts products from 0. */
+static void compute(call *c, const product *p, int number, int thread, int threads) {
+    const quantized a = lay_out(c, p);
+    quantize_inputs(c, p, &a, thread, threads);
+    meet(c, threads);
+    int64_t *next = c->shared ? c->shared : c->next;
+    if (thread == 0) next[(number + 1) % 2] = 0;
+    multiply(c, p, &a, &next[number % 2]);
+    meet(c, threads);
+}
+
 static void work_on(void *data) {
     call *c = (call *)data;
-    const int thread = c->is_team ? c->threads->thread_number() : 0;
-    const int threads = c->is_team ? c->threads->team_size() : 1;
-    for (int i = 0; i < c->count; i++) {
-        const product *p = &c->products[i];
-        const quantized a = lay_out(c, p);
-        quantize_inputs(c, p, &a, thread, threads);
-        if (threads > 1) wait_for_team(c->threads);
-        if (thread == 0) c->next[(i + 1) % 2] = 0;
-        multiply(c, p, &a, &c->next[i % 2]);
-        if (threads > 1 && i + 1 < c->count) wait_for_team(c->threads);
-    }
+    const int thread = thread_of(c), threads = threads_of(c);
+    for (int i = 0; i < c->count; i++) compute(c, &c->products[i], i, thread, threads);
+}
+
+static call start(const team *t, int number, const product *products, int count, int64_t rows, uint8_t *scratch, int threads) {
+    const int is_team = threads > 1 && t && (t->gnu_parallel || t->llvm_fork);
+    return (call){&FORMS[number], t, products, rows, scratch, {0, 0}, count, is_team, 0};
 }
 
 /* Computes products one after the other, each of which may read what those before it wrote.
@@ -225,6 +241,8 @@ static void work_on(void *data) {
 PUBLIC void voxtral_products(
     const team *t, int number, const product *products, int count, int64_t rows, uint8_t *scratch, int threads
 ) {
-    call c = {&FORMS[number], t, products, rows, scratch, {0, 0}, count, threads > 1 && t && (t->gnu_parallel || t->llvm_fork)};
+    call c = start(t, number, products, count, rows, scratch, threads);
     run_in_team(t, c.is_team ? threads : 1, work_on, &c);
 }
+
+#include "whole.h"
