@@ -5,8 +5,8 @@
 
 One process holds a model of random weights for each side (`benchmarks.cpu_forms_worker`), and rounds go to them in
 turn, so that a machine that slows down slows down all. Timed are the parts of a frame: a step of the backbone, the
-flow, a prompt of 115 positions, and the codec's first chunk; and from them a frame of one stream and of two, its eighth
-of a chunk of eight frames excepted, and the first audio: prompt, flow and codec. Of each the ratio other / this is
+flow, a prompt of 115 positions, and the codec's first chunk; and from them a frame of one stream and of two, without
+the codec, and the first audio: prompt, flow and codec. Of each the ratio other / this is
 taken within a round, and given as the median with the interval in which it lies by chance (95 %, bootstrap).
 
 With one thread, the default, time is what that thread computed: what others do on the machine then matters little, and
@@ -41,6 +41,10 @@ _FIGURES = {
     "frame of two streams": (("step", 2), ("flow", 2)),
     "first audio": (("prompt", 1), ("flow", 1), ("codec", 1)),
 }
+
+
+# What is timed, and of how many streams.
+Part = tuple[str, int]
 
 
 class Side:
@@ -113,10 +117,20 @@ def main(words: Sequence[str] | None = None) -> None:
             for side, found in times.items()
         }
         add_cells(report, figure, sums)
+    add_cells(report, "two streams in sum, against one", in_sum(times))
     report.finish()
 
 
-Part = tuple[str, int]
+def in_sum(times: dict[str, dict[Part, list[float]]]) -> dict[str, list[float]]:
+    """Give what a frame takes where two streams share: of the first side one stream alone, of the others half of two."""
+    sides = iter(times.items())
+    first, found = next(sides)
+    one = {first: [step + flow for step, flow in zip(found["step", 1], found["flow", 1], strict=True)]}
+    two = {
+        side: [(step + flow) / 2 for step, flow in zip(found["step", 2], found["flow", 2], strict=True)]
+        for side, found in sides
+    }
+    return one | two
 
 
 def measure(sides: dict[str, Side], parts: Sequence[Part], num_rounds: int) -> dict[str, dict[Part, list[float]]]:

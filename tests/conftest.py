@@ -86,11 +86,12 @@ def kept_kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     if kept.is_dir():
         shutil.copytree(kept, here)
     yield
-    if here.is_dir() and not kept.is_dir():
-        # Other processes may do the same; the first is as good as any.
+    if here.is_dir() and sorted(os.listdir(here)) != (sorted(os.listdir(kept)) if kept.is_dir() else []):
+        # Of the present source alone. Other processes may do the same; any of them is as good.
         with contextlib.suppress(OSError):
             partial = kept.with_name(f"kernels-{os.getpid()}")
             shutil.copytree(here, partial)
+            shutil.rmtree(kept, ignore_errors=True)
             partial.rename(kept)
 
 
