@@ -122,7 +122,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def in_sum(times: dict[str, dict[Part, list[float]]]) -> dict[str, list[float]]:
-    """Give what a frame takes where two streams share: of the first side one stream alone, of the others half of two."""
+    """Give what a frame takes: of the first side of one stream alone, of the others of two that share."""
     sides = iter(times.items())
     first, found = next(sides)
     one = {first: [step + flow for step, flow in zip(found["step", 1], found["flow", 1], strict=True)]}

@@ -20,7 +20,7 @@ from voxtral.errors import DeviceError, OptionError
 from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, Flow, FlowSchedule, FrameStep
 from voxtral.model.backbone import Backbone, BackboneLayer
 from voxtral.model.codebooks import check_codes
-from voxtral.model.codec import CodecDecoder, CodecState
+from voxtral.model.codec import CodecDecoder, CodecState, ConvBlock
 from voxtral.model.codec_encoder import CodecEncoder
 from voxtral.model.codec_step import CodecStep
 from voxtral.model.kernels.cpu.products import NumBytes
@@ -225,9 +225,14 @@ def prepare_for_inference(part: nn.Module) -> None:
     conversion want a model that is not prepared.
 
     Args:
-        part: a VoxtralModel or a part of it, such as a layer that has just been loaded. The codec stays as it is.
+        part: a VoxtralModel or a part of it, such as a layer that has just been loaded. Of the codec only convolutions
+            in bfloat16 on a CPU change.
     """
     dtype = _dtype_of(part)
+    for module in part.modules():
+        # For each of them torch reorders the whole weight in every call, which takes longer than its product does.
+        if isinstance(module, ConvBlock) and module.is_in(torch.bfloat16, "cpu"):
+            module.fuse()
     for module in part.modules():
         if isinstance(module, BackboneLayer | AcousticLayer):
             module.attention.fuse()
