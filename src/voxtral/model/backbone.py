@@ -81,21 +81,24 @@ class PagedMemory(Protocol):
 class BackboneAttention(AttentionProjections):
     """Grouped-query causal attention with rotary positions."""
 
-    def forward(
-        self, x: Tensor, rotation: Rotation, memory: AttentionMemory, layer: int, norm: RMSNorm | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation, memory: AttentionMemory, layer: int) -> Tensor:
         """Attend from T new positions to all that `memory` lets them see, themselves included.
 
         Args:
-            x: [B, T, D], normalised if there is no `norm`.
+            x: [B, T, D], normalised.
             rotation: of the T new positions.
             memory: gets the new keys and values.
             layer: index of this layer in it.
-            norm: of the positions.
 
         Returns:
-            [B, T, D], heads side by side, before `wo`.
+            [B, T, D].
         """
+        return self.wo(self.mix(x, rotation, memory, layer))
+
+    def mix(
+        self, x: Tensor, rotation: Rotation, memory: AttentionMemory, layer: int, norm: RMSNorm | None = None
+    ) -> Tensor:
+        """Attend as `forward`, and leave `wo` to the caller: [B, T, H * Dh]. Without `norm` `x` is normalised."""
         query, key, value = (split_heads(part, self.head_dim) for part in self.project(x, norm=norm))
         query, key = apply_rope(query, rotation), apply_rope(key, rotation)
         return memory.attend(layer, query, key, value)
@@ -116,9 +119,9 @@ class BackboneLayer(nn.Module):
         attention = self.attention
         # Not joined where it learns; and on a GPU a product may write over its residual, which may be a caller's here.
         if attention.wqkv is None or x.is_cuda:
-            x = x + attention.wo(attention(self.attention_norm(x), rotation, memory, layer))
+            x = x + self.attention(self.attention_norm(x), rotation, memory, layer)
             return x + self.feed_forward(self.ffn_norm(x))
-        mixed = attention(x, rotation, memory, layer, norm=self.attention_norm)
+        mixed = attention.mix(x, rotation, memory, layer, norm=self.attention_norm)
         return self.feed_forward.add_to(product(attention.wo, mixed, residual=x), self.ffn_norm)
 
 
