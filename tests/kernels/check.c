@@ -259,6 +259,88 @@ static void check(const setting *s, int with_callers) {
     release(&q);
 }
 
+/* A stack of random layers; 8 bits for one, 4 for the next. */
+typedef struct {
+    problem parts[2][4];
+    layer layers[2];
+} stack;
+
+static void fill_stack(stack *t, int number, int dim, int hidden, int width, int out_width, void **pages) {
+    const int64_t shapes[4][2] = {{width, dim}, {dim, out_width}, {2 * hidden, dim}, {dim, hidden}};
+    for (int i = 0; i < 2; i++) {
+        const matrix *matrices[4];
+        for (int m = 0; m < 4; m++) {
+            setting s = {.bits = i ? 4 : 8, .group = 16, .num_bytes = 2, .n = shapes[m][0], .k = shapes[m][1], .rows = 1};
+            fill(&t->parts[i][m], &s);
+            pack_for(&t->parts[i][m], &s, number);
+            matrices[m] = &t->parts[i][m].w;
+        }
+        t->layers[i] = (layer){matrices[0], matrices[1], matrices[2], matrices[3], t->parts[i][0].norm,
+                               t->parts[i][2].norm, {t->parts[i][0].bias, 0, 0, t->parts[i][3].bias}, pages[0], pages[1]};
+    }
+}
+
+/* A step and a flow in every form, in one thread and in two: the same bits. Memory is sized to the byte. */
+static void check_wholes(void) {
+    enum { DIM = 48, HIDDEN = 80, HEADS = 4, KV = 2, HEAD = 16, ROWS = 3, PAGE = 4, ACOUSTIC = 5, STEPS = 2 };
+    const int width = (HEADS + 2 * KV) * HEAD;
+    const uint64_t start_seed = seed;
+    float first[2][ROWS * DIM];
+    int seen = 0;
+    for (int number = 0; number < NUM_FORMS; number++) {
+        if (!voxtral_form_is_supported(number)) continue;
+        for (int threads = 1; threads <= 2; threads++, seen++) {
+            seed = start_seed;
+            const size_t page_bytes = 8 * PAGE * KV * HEAD * 2;
+            void *pages[2] = {take(page_bytes), take(page_bytes)};
+            stack t;
+            fill_stack(&t, number, DIM, HIDDEN, width, HEADS * HEAD, pages);
+            float *x = take(ROWS * DIM * 4), *turns = take(ROWS * HEAD / 2 * 4), *rotated = take(2 * ROWS * HEADS * HEAD * 4);
+            for (int i = 0; i < ROWS * DIM; i++) x[i] = draw_float();
+            for (int i = 0; i < ROWS * HEAD / 2; i++) turns[i] = 0.6f;
+            int64_t *slots = take(ROWS * 8), *lengths = take(ROWS * 8);
+            int32_t *tables = take(ROWS * 2 * 4);
+            for (int i = 0; i < ROWS; i++) { /* the last row pads the pass */
+                tables[2 * i] = 1 + 2 * i, tables[2 * i + 1] = 2 + 2 * i;
+                lengths[i] = i == ROWS - 1 ? 0 : 3 + 3 * i;
+                slots[i] = lengths[i] ? tables[2 * i + (lengths[i] - 1) / PAGE] * PAGE + (lengths[i] - 1) % PAGE : 0;
+            }
+            steps s = {t.layers, x, {0, turns, turns, slots, tables, lengths, 0, 0, 0, rotated, 2, PAGE, HEADS, KV, HEAD,
+                                     BFLOAT16}, 2, ROWS, DIM, HIDDEN, FLOAT32, FLOAT32, 2, 1e-5f};
+            uint8_t *scratch = take((size_t)voxtral_steps_scratch(number, &s, threads));
+            voxtral_steps(&TEAM, number, &s, scratch, threads);
+            free(scratch);
+            const size_t rows = 2 * ROWS;
+            float *memory[8] = {take((DIM + width) * ACOUSTIC * 4), take(width * 4), take(STEPS * DIM * 4),
+                                take(STEPS * width * 4), take(rows * DIM * 4), take(rows * width * 4),
+                                take(ACOUSTIC * DIM * 4), take(ROWS * ACOUSTIC * 4)};
+            const size_t sizes[8] = {(DIM + width) * ACOUSTIC, width, STEPS * DIM, STEPS * width, rows * DIM, rows * width,
+                                     ACOUSTIC * DIM, ROWS * ACOUSTIC};
+            for (int m = 0; m < 8; m++)
+                for (size_t i = 0; i < sizes[m]; i++) memory[m][i] = draw_float();
+            float euler[STEPS] = {0.5f, 0.5f}, guidance[ROWS] = {1.0f, 1.2f, 2.0f};
+            flow f = {t.layers, memory[0], memory[1], memory[2], memory[3], memory[4], memory[5], memory[6],
+                      t.parts[0][0].norm, euler, guidance, memory[7], 2, STEPS, ROWS, DIM, HIDDEN, ACOUSTIC, HEADS, KV,
+                      HEAD, FLOAT32, FLOAT32, 1, 1e-5f};
+            scratch = take((size_t)voxtral_flow_scratch(number, &f));
+            voxtral_flow(&TEAM, number, &f, scratch, threads);
+            free(scratch);
+            if (!seen) {
+                memcpy(first[0], x, ROWS * DIM * 4);
+                memcpy(first[1], memory[7], ROWS * ACOUSTIC * 4);
+            }
+            if (memcmp(first[0], x, ROWS * DIM * 4) || memcmp(first[1], memory[7], ROWS * ACOUSTIC * 4))
+                failures++, printf("  %s, %d threads: a whole gives other bits\n", voxtral_form_name(number), threads);
+            for (int i = 0; i < ROWS * DIM; i++)
+                if (x[i] - x[i] != 0) failures++, i = ROWS * DIM, printf("  a step is not finite\n");
+            for (int m = 0; m < 8; m++) free(memory[m]);
+            for (int i = 0; i < 8; i++) release(&t.parts[i / 4][i % 4]);
+            free(x), free(turns), free(rotated), free(slots), free(lengths), free(tables), free(pages[0]), free(pages[1]);
+        }
+    }
+    printf("%d steps and flows\n", seen);
+}
+
 int main(int count, char **words) {
     const int rounds = count > 1 ? atoi(words[1]) : 200;
     printf("forms:");
@@ -281,6 +363,7 @@ int main(int count, char **words) {
         s.type = draw() % 2;
         check(&s, i % 20 == 0);
     }
+    check_wholes();
     printf("%d problems, %d failures\n", rounds, failures);
     return failures != 0;
 }
