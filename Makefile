@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 
-.PHONY: help speak test clients check format soak bench nano docs wheel clean
+.PHONY: help speak test clients check format soak bench nano docs wheel kernels clean
 
 help:
 	@echo "make speak   set up, then speak a sentence into hello.wav"
@@ -19,7 +19,8 @@ help:
 	@echo "make bench   the benchmarks, in their short form"
 	@echo "make nano    train the small model from nothing (about three hours on two cores)"
 	@echo "make docs    write docs/CLI.md and docs/OPTIONS.md from the code"
-	@echo "make wheel   build the wheel into dist/"
+	@echo "make wheel   build the wheel for this platform into dist/, and the pure one"
+	@echo "make kernels check the C of the CPU products: sanitizers, and 64-bit ARM in an emulator"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -71,6 +72,10 @@ docs: $(READY)
 
 wheel: $(READY_DEV)
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+	VOXTRAL_PURE_WHEEL=1 $(BIN)/python -m build --wheel --no-isolation --outdir dist .
+
+kernels:
+	tests/kernels/check.sh
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis

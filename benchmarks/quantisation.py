@@ -37,8 +37,8 @@ from voxtral.loading.load import load_model
 from voxtral.loading.locate import locate_model
 from voxtral.loading.params import parse_config
 from voxtral.model.kernels.flow import round_to_codes
-from voxtral.model.linear import QuantizedLinear
-from voxtral.model.voxtral import VoxtralModel, prepare_for_inference
+from voxtral.model.linear import QuantizedLinear, describe_products
+from voxtral.model.voxtral import VoxtralModel, prepare_for_inference, set_flow_activations
 from voxtral.quantization.fit import fit_int4, fit_int8
 from voxtral.quantization.recipes import choose_recipe, stored_precision
 from voxtral.quantization.schemes import SCHEMES
@@ -85,7 +85,7 @@ def main(words: Sequence[str] | None = None) -> None:
         write_page(options.page)
         return
     report = Report("quantisation", options)
-    report.note(limits=LIMITS)
+    report.note(limits=LIMITS, products=describe_products(CPU))
     with torch.inference_mode():
         if "fit" in options.parts:
             for cell in measure_fits(options.model):
@@ -219,9 +219,12 @@ def measure_agreement(checkpoint: Checkpoint) -> Iterator[dict[str, Any]]:
         is_quantised = precision in LIMITS
         recipe = choose_recipe(precision, checkpoint.config) if is_quantised else None
         model = _load(checkpoint, torch.float32 if is_quantised else torch.bfloat16, recipe)
-        yield {"part": "agreement", "weights": "nano", "precision": precision, "frames": sum(lengths)} | _compare(
-            _follow(model, whole, inputs, lengths), expected
-        )
+        cell = {"part": "agreement", "weights": "nano", "precision": precision, "frames": sum(lengths)}
+        yield cell | _compare(_follow(model, whole, inputs, lengths), expected)
+        if is_quantised:
+            set_flow_activations(model, 1)
+            found = _compare(_follow(model, whole, inputs, lengths), expected)
+            yield cell | {"precision": f"{precision}, activations int8"} | found
 
 
 def measure_published_shape(num_layers: int) -> dict[str, Any]:

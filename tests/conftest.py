@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +60,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
         "VOXTRAL_LOG",
         "VOXTRAL_ENCODER",
         "VOXTRAL_TRITON",
+        "VOXTRAL_CPU_KERNELS",
+        "VOXTRAL_CPU_FORM",
         "VOXTRAL_CUDA_GRAPHS",
         "VOXTRAL_SELF_CHECK",
         "VOXTRAL_CALIBRATION",
@@ -72,6 +76,23 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("VOXTRAL_CACHE", str(tmp_path_factory.getbasetemp() / "voices-on-disk"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.getbasetemp() / "empty-data"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what was compiled of the CPU's products between runs: nothing but compiling it is saved."""
+    kept = request.config.cache.mkdir("voxtral") / "kernels"
+    here = tmp_path_factory.getbasetemp() / "voices-on-disk" / "kernels"
+    if kept.is_dir():
+        shutil.copytree(kept, here)
+    yield
+    if here.is_dir() and sorted(os.listdir(here)) != (sorted(os.listdir(kept)) if kept.is_dir() else []):
+        # Of the present source alone. Other processes may do the same; any of them is as good.
+        with contextlib.suppress(OSError):
+            partial = kept.with_name(f"kernels-{os.getpid()}")
+            shutil.copytree(here, partial)
+            shutil.rmtree(kept, ignore_errors=True)
+            partial.rename(kept)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,6 +13,9 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
+# Names the folder of what can be made again.
+CACHE_VARIABLE = "VOXTRAL_CACHE"
+
 # What the system says of a name that leads nowhere; every other error leaves open what is there.
 ABSENT = (FileNotFoundError, NotADirectoryError)
 
@@ -142,3 +145,11 @@ def temporary_beside(target: Path, suffix: str = "") -> Path:
     """
     # Not the target's name, which may already be as long as a name can be.
     return target.with_name(f".voxtral-{secrets.token_hex(8)}.part{suffix}")
+
+
+def cache_folder() -> Path | None:
+    """Return where things are kept that can be made again, by VOXTRAL_CACHE; None where it is empty: keep nothing."""
+    folder = os.environ.get(CACHE_VARIABLE)
+    if folder == "":
+        return None
+    return Path(folder) if folder else Path.home() / ".cache" / "voxtral"

@@ -37,6 +37,11 @@ SWITCHES: Mapping[str, Switch] = {
     "triton": Switch(
         "VOXTRAL_TRITON", "--no-triton", "On a GPU, do without Triton kernels: plain operations compute, slower."
     ),
+    "cpu_kernels": Switch(
+        "VOXTRAL_CPU_KERNELS",
+        "--no-cpu-kernels",
+        "On a CPU, multiply matrices of few bits by torch's own products: right, and slower.",
+    ),
     "self_check": Switch(
         "VOXTRAL_SELF_CHECK",
         "--no-self-check",

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import kernels, latency, memory, official, profile_frame, throughput
+from benchmarks import cpu_forms, kernels, latency, memory, official, profile_frame, throughput
 from benchmarks.loops import Round, make_loop
 from benchmarks.options import make_parser, make_variants, read_engine_options
 from benchmarks.report import ROOT, Report
@@ -275,3 +275,14 @@ def test_a_report_is_whole_after_every_cell(tmp_path: Path) -> None:
         assert [cell["number"] for cell in content["cells"]] == list(range(number + 1))
         assert not content["is_complete"]
     assert [one.name for one in path.parent.iterdir()] == ["report.json"]
+
+
+@pytest.mark.slow
+def test_products_on_a_cpu_are_timed_against_another_checkout(capsys: pytest.CaptureFixture[str]) -> None:
+    cpu_forms.main(["--against", str(ROOT), "--model", "tiny-random", "--precision", "int4", "--rounds", "2"])
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    sides = {cell["side"] for cell in report["cells"]}
+    assert sides == {"other", "exact", "int8"}
+    figures = {cell["figure"] for cell in report["cells"]}
+    assert {"frame of one stream", "first audio", "two streams in sum, against one"} <= figures
+    assert all(cell["median_ms"] > 0 for cell in report["cells"])

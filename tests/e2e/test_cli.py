@@ -1173,22 +1173,31 @@ def test_a_switch_is_its_variable_while_the_command_runs(monkeypatch: pytest.Mon
     monkeypatch.setenv("VOXTRAL_TRITON", "1")
     monkeypatch.delenv("VOXTRAL_CALIBRATION")
     assert run(["speak", "Hello.", "--model", str(BRIEF), "--no-graphs", "--no-triton"]) == 1
-    assert seen == {"cuda_graphs": True, "triton": True, "self_check": False, "calibration": False}
+    others = {"cpu_kernels": False, "self_check": False, "calibration": False}
+    assert seen == {"cuda_graphs": True, "triton": True} | others
     assert os.environ["VOXTRAL_TRITON"] == "1"
     assert "VOXTRAL_CUDA_GRAPHS" not in os.environ
 
 
-@pytest.mark.parametrize(("given", "expected"), [([], "model"), (["--flow-dtype", "float8"], "float8")])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], ("model", "exact")),
+        (["--flow-dtype", "float8"], ("float8", "exact")),
+        (["--activations", "int8"], ("model", "int8")),
+    ],
+    ids=["nothing", "float8", "int8"],
+)
 @pytest.mark.parametrize(
     "command", [["speak", "Hello."], ["batch", "text.txt", "-o", "out"], ["bench"]], ids=lambda words: str(words[0])
 )
-def test_the_dtype_of_the_flow_reaches_the_engine(
-    command: list[str], given: list[str], expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_how_the_flow_computes_reaches_the_engine(
+    command: list[str], given: list[str], expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    seen: list[str] = []
+    seen: list[tuple[str, str]] = []
 
     def load(*_: Any, options: EngineOptions, **__: Any) -> None:
-        seen.append(options.flow_dtype)
+        seen.append((options.flow_dtype, options.activations))
         raise EngineStoppedError("seen")
 
     monkeypatch.setattr(VoxtralTTS, "from_pretrained", load)
@@ -1201,6 +1210,8 @@ def test_the_dtype_of_the_flow_reaches_the_engine(
 def test_a_dtype_of_the_flow_that_is_none_is_refused_before_any_work(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["speak", "Hello.", "--model", str(BRIEF), "--flow-dtype", "float4"]) == 1
     assert "flow_dtype is 'float4'; it must be one of model, float8" in capsys.readouterr().err
+    assert run(["speak", "Hello.", "--model", str(BRIEF), "--activations", "int3"]) == 1
+    assert "activations is 'int3'; it must be one of exact, int8" in capsys.readouterr().err
 
 
 def test_a_switch_that_says_neither_is_refused_before_any_work(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from voxtral.model.kernels.cpu import building
 from voxtral.text.language import LANGUAGES
 
 ROOT = Path(__file__).parents[2]
@@ -64,9 +65,23 @@ def test_the_wheel_holds_package_model_and_licences(wheel: Path) -> None:
     assert not [name for name in names if "tests" in name or "benchmarks" in name or "__pycache__" in name]
     assert {name.split("/")[2] for name in names if name.startswith("voxtral/data/")} == {"nano"}
     assert wheel.stat().st_size < 30e6
+    assert [name for name in names if "/prebuilt/" in name] == [
+        f"voxtral/model/kernels/cpu/prebuilt/{building.prebuilt_name()}"
+    ]
+    # Neither a version of Python nor one of torch is asked for.
+    assert "-py3-none-manylinux_2_" in wheel.name
 
 
-def test_it_speaks_in_an_empty_environment_without_network(wheel: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def pure_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pure")
+    build = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT)
+    run(*build, cwd=folder, VOXTRAL_PURE_WHEEL="1")
+    return next(folder.glob("*-py3-none-any.whl"))
+
+
+def install(wheel: Path, tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """Install a wheel in an empty environment; returns its folder, and variables without compiler and network."""
     home = tmp_path / "env"
     venv.create(home)
     python = home / "bin" / "python"
@@ -78,8 +93,52 @@ def test_it_speaks_in_an_empty_environment_without_network(wheel: Path, tmp_path
     block.mkdir()
     (block / "sitecustomize.py").write_text(NO_NETWORK)
     paths = os.pathsep.join((str(block), sysconfig.get_path("purelib")))
-    env = {"PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "none")}
-    where = run(python, "-c", "import voxtral; print(voxtral.__file__)", cwd=tmp_path, **env)
-    assert where.strip().startswith(str(home))
-    run(home / "bin" / "voxtral", "speak", "It speaks.", "--max-frames", "12", "-o", "out.wav", cwd=tmp_path, **env)
+    env = {"PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "none"), "PATH": str(block)}
+    return home, env | {"VOXTRAL_CACHE": str(tmp_path / "cache")}
+
+
+SAY_WHERE = """
+import voxtral, torch
+from voxtral.model.linear import describe_products
+print(voxtral.__file__, describe_products(torch.device("cpu")), sep="\\n")
+"""
+
+
+def speak(home: Path, tmp_path: Path, env: dict[str, str]) -> None:
+    command = (home / "bin" / "voxtral", "speak", "It speaks.", "--quantize", "int8", "--max-frames", "12")
+    run(*command, "-o", "out.wav", cwd=tmp_path, **env)
     assert soundfile.info(str(tmp_path / "out.wav")).frames >= 1920
+    (tmp_path / "out.wav").unlink()
+
+
+def test_it_speaks_in_an_empty_environment_without_network_and_compiler(wheel: Path, tmp_path: Path) -> None:
+    home, env = install(wheel, tmp_path)
+    where, products = run(home / "bin" / "python", "-c", SAY_WHERE, cwd=tmp_path, **env).splitlines()
+    assert where.startswith(str(home))
+    assert "by own kernels" in products
+    assert "came with the package; torch's threads" in products
+    speak(home, tmp_path, env)
+    assert not (tmp_path / "cache" / "kernels").exists()
+
+
+@pytest.mark.slow
+def test_a_pure_wheel_speaks_with_a_compiler_without_one_and_with_a_broken_cache(
+    pure_wheel: Path, tmp_path: Path
+) -> None:
+    home, env = install(pure_wheel, tmp_path)
+    python = home / "bin" / "python"
+    products = run(python, "-c", SAY_WHERE, cwd=tmp_path, **env)
+    assert "not by own kernels: no C compiler is here" in products
+    speak(home, tmp_path, env)
+    with_compiler = env | {"PATH": os.environ["PATH"]}
+    assert "compiled here by" in run(python, "-c", SAY_WHERE, cwd=tmp_path, **with_compiler)
+    speak(home, tmp_path, with_compiler)
+    assert "compiled here before" in run(python, "-c", SAY_WHERE, cwd=tmp_path, **env)
+    (kept,) = (tmp_path / "cache" / "kernels").iterdir()
+    data = kept.read_bytes()
+    for broken in (b"", data[: len(data) // 2], bytes(len(data))):
+        kept.write_bytes(broken)
+        assert "not by own kernels: no C compiler is here" in run(python, "-c", SAY_WHERE, cwd=tmp_path, **env)
+        speak(home, tmp_path, env)
+    (tmp_path / "cache" / "kernels").chmod(0o777)
+    speak(home, tmp_path, with_compiler)

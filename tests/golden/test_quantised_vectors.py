@@ -10,15 +10,23 @@ import pytest
 import torch
 
 from checkpoints import TINY
+from cpu_forms import TORCH, use_form
 from golden import judge
 from golden.judge import VectorReport, load_vectors, run_vectors
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
 from voxtral.loading.load import load_model
+from voxtral.model.kernels.cpu.library import FORM_NAMES
 from voxtral.model.voxtral import VoxtralModel, prepare_for_inference
 from voxtral.quantization.recipes import choose_recipe
 
 GOLDEN = Path(__file__).parent / "data"
 ODD = Path(__file__).parent / "odd"
+
+AS_STORED = "as stored"
+
+# Forms give the same bits (tests/unit/model/test_linear_kernel.py), so one of a kind of processor is quick.
+_QUICK = ("avx512vnni", "dotprod")
+_FORMS = [pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow) for name in FORM_NAMES]
 
 # Of the largest number of an entry. Tiny has groups of 32 in matrices 64 wide, of random weights: larger models are
 # closer (docs/QUANTIZATION.md).
@@ -52,10 +60,12 @@ def test_joined_matrices_give_the_official_numbers(folder: Path, golden: Path, m
     assert report.ok
 
 
-@pytest.mark.parametrize("prepared", [False, True])
+@pytest.mark.parametrize("form", [AS_STORED, TORCH, *_FORMS])
 @pytest.mark.parametrize("recipe", ["int8", "int4"])
-def test_quantised_numbers_stay_within_bounds(recipe: str, prepared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    report = run(TINY, GOLDEN, monkeypatch, recipe=recipe, prepared=prepared)
+def test_quantised_numbers_stay_within_bounds(recipe: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if form != AS_STORED:
+        use_form(form, monkeypatch)
+    report = run(TINY, GOLDEN, monkeypatch, recipe=recipe, prepared=form != AS_STORED)
     expected = load_vectors(GOLDEN).tensors
     outputs = [result for result in report.results if result.kind == "output"]
     failed = {result.name for result in outputs if not result.ok}

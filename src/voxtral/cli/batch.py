@@ -22,6 +22,7 @@ from voxtral.audio.join import Joined, join_audio
 from voxtral.cli.files import check_target
 from voxtral.cli.join import describe_joined
 from voxtral.cli.loading import (
+    ActivationsOption,
     DeviceOption,
     DtypeOption,
     FlowDtypeOption,
@@ -34,7 +35,7 @@ from voxtral.cli.loading import (
 from voxtral.cli.options import JsonOption, QuietOption, with_speech_options
 from voxtral.cli.progress import batch_line, clock, show_line
 from voxtral.cli.terminal import deferred_interrupts, reporter, say, show
-from voxtral.engine.options import EngineOptions, parse_flow_dtype
+from voxtral.engine.options import EngineOptions, parse_activations, parse_flow_dtype
 from voxtral.errors import AudioError, RequestError, VoxtralError
 from voxtral.jobs.inputs import (
     KEYS,
@@ -88,6 +89,7 @@ def batch(  # noqa: PLR0913 - each parameter is an option
     quantize: QuantizeOption = None,
     max_memory: MaxMemoryOption = None,
     flow_dtype: FlowDtypeOption = "model",
+    activations: ActivationsOption = "exact",
     in_flight: Annotated[
         int | None,
         typer.Option(
@@ -164,7 +166,11 @@ def batch(  # noqa: PLR0913 - each parameter is an option
     with deferred_interrupts(lambda: None) as check_interrupt, open_folder(output) as manifest:
         _check_folder(manifest, files, is_overwriting=overwrite)
         check_interrupt()
-    engine = EngineOptions(batch_invariant=batch_invariant, flow_dtype=parse_flow_dtype(flow_dtype))
+    engine = EngineOptions(
+        batch_invariant=batch_invariant,
+        flow_dtype=parse_flow_dtype(flow_dtype),
+        activations=parse_activations(activations),
+    )
     load = LoadOptions(device, dtype, quantize, max_memory)
     with open_model(model, load, tell, options=engine) as loaded, ExitStack() as stack:
         cancel = _Cancel()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from voxtral.cli.loading import (
+    ActivationsOption,
     DeviceOption,
     DtypeOption,
     FlowDtypeOption,
@@ -40,6 +41,7 @@ def bench(  # noqa: PLR0913 - they are the options of the command
     quantize: QuantizeOption = None,
     max_memory: MaxMemoryOption = None,
     flow_dtype: FlowDtypeOption = "model",
+    activations: ActivationsOption = "exact",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No lines about progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of a table.")] = False,
 ) -> None:
@@ -61,10 +63,10 @@ def bench(  # noqa: PLR0913 - they are the options of the command
     if price_per_hour is not None:
         _check("price-per-hour", price_per_hour, 0, 1e9)
     tell = reporter(is_quiet=quiet)
-    from voxtral.engine.options import EngineOptions, parse_flow_dtype
+    from voxtral.engine.options import EngineOptions, parse_activations, parse_flow_dtype
 
     load = LoadOptions(device, dtype, quantize, max_memory)
-    engine = EngineOptions(flow_dtype=parse_flow_dtype(flow_dtype))
+    engine = EngineOptions(flow_dtype=parse_flow_dtype(flow_dtype), activations=parse_activations(activations))
     with open_model(model, load, tell, options=engine) as loaded:
         report = _measure(loaded, (1, streams), seconds, rounds, quiet)
     if price_per_hour is not None:

@@ -55,6 +55,12 @@ MaxMemoryOption = Annotated[
         show_default=False,
     ),
 ]
+ActivationsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="HOW", help="int8: the flow's matrices of few bits multiply 8 bits on a CPU, faster and less exact."
+    ),
+]
 FlowDtypeOption = Annotated[
     str,
     typer.Option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voxtral.cli.loading import (
+    ActivationsOption,
     DeviceOption,
     DtypeOption,
     EncoderOption,
@@ -36,6 +37,7 @@ def serve(  # noqa: PLR0913 - each parameter is an option
     quantize: QuantizeOption = None,
     max_memory: MaxMemoryOption = None,
     flow_dtype: FlowDtypeOption = "model",
+    activations: ActivationsOption = "exact",
     encoder: EncoderOption = None,
     api_key_file: Annotated[
         Path | None,
@@ -142,6 +144,7 @@ def serve(  # noqa: PLR0913 - each parameter is an option
         quantize=quantize,
         max_memory=max_memory,
         flow_dtype=None if flow_dtype == "model" else flow_dtype,
+        activations=None if activations == "exact" else activations,
         encoder=encoder,
         api_key_file=api_key_file,
         insecure=insecure,

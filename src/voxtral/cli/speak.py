@@ -22,6 +22,7 @@ import typer
 
 from voxtral.cli.files import check_clip, check_target, read_pieces, read_text
 from voxtral.cli.loading import (
+    ActivationsOption,
     DeviceOption,
     DtypeOption,
     EncoderOption,
@@ -34,7 +35,7 @@ from voxtral.cli.loading import (
 )
 from voxtral.cli.options import ForcedTextOption, JsonOption, QuietOption, TextArgument, with_speech_options
 from voxtral.cli.terminal import deferred_interrupts, reporter, say, show, writing_output
-from voxtral.engine.options import EngineOptions, parse_flow_dtype
+from voxtral.engine.options import EngineOptions, parse_activations, parse_flow_dtype
 from voxtral.errors import AudioError, TextError
 from voxtral.types import worst_verdict
 
@@ -99,6 +100,7 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     max_memory: MaxMemoryOption = None,
     encoder: EncoderOption = None,
     flow_dtype: FlowDtypeOption = "model",
+    activations: ActivationsOption = "exact",
     play: Annotated[bool, typer.Option("--play", help="Play the audio as it is made.")] = False,
     as_json: JsonOption = False,
     is_quiet: QuietOption = False,
@@ -144,7 +146,9 @@ def speak(  # noqa: PLR0913 - each parameter is an option
     check_options(request)
     if options["reference_audio"] is not None:
         check_clip(options["reference_audio"])
-    engine = EngineOptions(max_batch=_MAX_BATCH, flow_dtype=parse_flow_dtype(flow_dtype))
+    engine = EngineOptions(
+        max_batch=_MAX_BATCH, flow_dtype=parse_flow_dtype(flow_dtype), activations=parse_activations(activations)
+    )
     with open_model(model, LoadOptions(device, dtype, quantize, max_memory, encoder), tell, options=engine) as loaded:
         feed = TextFeed() if is_piecewise else None
         if feed is not None:

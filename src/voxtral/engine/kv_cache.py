@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from voxtral.config import BackboneConfig
 from voxtral.engine.blocks import SCRATCH_BLOCK
 from voxtral.model.attention import attend_causally
+from voxtral.model.kernels.cpu.whole import PagedPositions
 from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
 from voxtral.model.kernels.text import PagedTexts, TextHeads, weigh_text
 from voxtral.model.layers import Rotation
@@ -180,6 +181,39 @@ class SpanMemory:
         if num_padding:
             outputs.append(outputs[0].new_zeros(1, num_padding, outputs[0].shape[2]))
         return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
+
+    def single_positions(self) -> PagedPositions | None:
+        """See PagedMemory."""
+        if any(span.stop - span.start != 1 for span in self._spans):
+            return None
+        num_rows = len(self._slot_mapping)
+        lengths = torch.zeros(num_rows, dtype=torch.int64)
+        lengths[: len(self._spans)] = torch.tensor([span.num_seen for span in self._spans])
+        tables = torch.zeros(num_rows, max(len(span.blocks) for span in self._spans), dtype=torch.int32)
+        for row, span in enumerate(self._spans):
+            tables[row, : len(span.blocks)] = span.blocks
+        return PagedPositions(
+            slots=self._slot_mapping.contiguous(),
+            tables=tables,
+            lengths=lengths,
+            keys=self._pages.keys,
+            values=self._pages.values,
+            wants_queries=self._text_heads is not None,
+        )
+
+    def hear(self, queries: Tensor) -> None:
+        """See PagedMemory: listen, layer by layer, to what the heads see of the texts."""
+        head_dim = self._pages.keys.shape[-1]
+        for layer in sorted(self._text_layers):
+            of_layer = queries[layer].view(len(queries[layer]), -1, head_dim)  # [N, H, Dh]
+            asking = self._asking_heads(layer, of_layer.transpose(0, 1)[None])
+            scores: list[npt.NDArray[np.float32]] = []
+            for span in self._spans:
+                if span.text is not None:
+                    keys = self._pages.keys[layer][span.blocks].flatten(0, 1)[slice(*span.text)]
+                    text_keys = keys.transpose(0, 1).float().numpy()
+                    scores += [text_keys[head].dot(queries[span.start]) for head, queries in asking]
+            self._listen(scores)
 
     @property
     def text_weights(self) -> Tensor | None:

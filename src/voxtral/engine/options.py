@@ -13,6 +13,9 @@ from voxtral.errors import OptionError, quoted
 FlowDtype = Literal["model", "float8"]
 FLOW_DTYPES: tuple[FlowDtype, ...] = ("model", "float8")
 
+Activations = Literal["exact", "int8"]
+ACTIVATIONS: tuple[Activations, ...] = ("exact", "int8")
+
 # Room for each sequence of a batch where nothing else is said: 500 characters with a long voice, or 2.5 minutes of
 # speech (docs/MODEL.md, "Habits"). What a model needs of memory is planned with the same number.
 POSITIONS_PER_SEQUENCE = 2048
@@ -58,6 +61,17 @@ def parse_flow_dtype(text: str) -> FlowDtype:
     return text
 
 
+def parse_activations(text: str) -> Activations:
+    """Read how exactly the flow's products take their inputs.
+
+    Raises:
+        OptionError: there is no such way.
+    """
+    if text not in ACTIVATIONS:
+        raise OptionError(f"activations is {quoted(text)}; it must be one of {', '.join(ACTIVATIONS)}")
+    return text
+
+
 @dataclass(frozen=True)
 class EngineOptions:
     """What an engine is set up with.
@@ -77,6 +91,8 @@ class EngineOptions:
         flow_dtype: "model", the dtype of the other weights, or "float8", which rounds the matrices of the flow's layers
             and what they multiply to 8 bits (E4M3), in place: fewer bytes and twice the multiplications a second on Ada
             and Hopper GPUs, at a cost in exactness. Unmeasured; refused on a GPU without float8.
+        activations: "exact", or "int8", which rounds what the flow's matrices of few bits multiply to 8 bits, in groups
+            of 64: faster on a CPU, at a cost in exactness (docs/QUANTIZATION.md). Refused where they have more bits.
         cuda_graphs: replay each frame as one CUDA graph; None does so on CUDA, unless VOXTRAL_CUDA_GRAPHS is 0. False
             runs the same static step without capture. True elsewhere does that too, which only tests want.
         max_buffered_frames: audio that a sequence may make ahead of its reader, in frames, unless its
@@ -94,7 +110,7 @@ class EngineOptions:
         num_threads: CPU threads for one operation of torch on the engine's thread; None leaves torch's choice.
 
     Raises:
-        OptionError: `flow_dtype` is neither.
+        OptionError: `flow_dtype` or `activations` is none of its values.
     """
 
     max_batch: int | None = None
@@ -104,6 +120,7 @@ class EngineOptions:
     batch_invariant: bool = False
     flow: Literal["plain", "folded"] = "folded"
     flow_dtype: FlowDtype = "model"
+    activations: Activations = "exact"
     cuda_graphs: bool | None = None
     max_buffered_frames: int = 64
     # One frame first for the lowest TTFA; then slow growth, so that even at RTF 0.8 the next chunk is
@@ -118,6 +135,7 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         parse_flow_dtype(self.flow_dtype)
+        parse_activations(self.activations)
 
     def frames_in_chunk(self, index: int) -> int:
         """Return the frames of chunk `index`.

@@ -34,7 +34,7 @@ from voxtral.engine.sequence import GenerationRequest, GenerationTrace
 from voxtral.engine.transfer import mark, to_host
 from voxtral.engine.vocoder import Outcome, Vocoder
 from voxtral.errors import OptionError
-from voxtral.model.voxtral import VoxtralModel, round_flow_to_float8
+from voxtral.model.voxtral import VoxtralModel, round_flow_to_float8, set_flow_activations
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,7 +70,8 @@ class Runner(RunnerProtocol[Row, Step]):
 
     Raises:
         DeviceError: the options want float8 of a GPU that has none.
-        OptionError: they want it of a flow that is quantised already, or name heads that the model has not.
+        OptionError: they want it of a flow that is quantised already, or activations of 8 bits of one that is not, or
+            name heads that the model has not.
     """
 
     def __init__(self, model: VoxtralModel, options: EngineOptions, paths: Paths | None = None) -> None:
@@ -82,6 +83,7 @@ class Runner(RunnerProtocol[Row, Step]):
         check_text_heads(options.text_heads, model.config.backbone)
         if options.flow_dtype == "float8":
             round_flow_to_float8(model)
+        set_flow_activations(model, 1 if options.activations == "int8" else 2)
         folder = options.prefix_folder
         self._stored = None if folder is None else PrefixStore(folder, options.prefix_fingerprint)
 

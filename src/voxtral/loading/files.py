@@ -1,11 +1,12 @@
-"""The names of what a checkpoint folder holds, and the folder of what is kept between processes."""
+"""The names of what a checkpoint folder holds, and the folders of what is kept between processes."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-CACHE_VARIABLE = "VOXTRAL_CACHE"
+from voxtral.disk import cache_folder as cache_folder
+
 # Names an encoder file, as `--encoder` does.
 ENCODER_VARIABLE = "VOXTRAL_ENCODER"
 
@@ -19,14 +20,6 @@ ALIGNMENT_FILE = "alignment.json"
 ENCODER_FILE = "codec_encoder.safetensors"
 
 REQUIRED_FILES = (PARAMS_FILE, TOKENIZER_FILE, WEIGHTS_FILE)
-
-
-def cache_folder() -> Path | None:
-    """Return where things are kept that can be made again, by VOXTRAL_CACHE; None where it is empty: keep nothing."""
-    folder = os.environ.get(CACHE_VARIABLE)
-    if folder == "":
-        return None
-    return Path(folder) if folder else Path.home() / ".cache" / "voxtral"
 
 
 def data_folder() -> Path:

@@ -38,7 +38,7 @@ from voxtral.model.codebooks import semantic_table
 from voxtral.model.codec_encoder import CodecEncoder
 from voxtral.model.kernels.dispatch import one_line
 from voxtral.model.kernels.float8 import check_float8
-from voxtral.model.linear import QuantizedLinear
+from voxtral.model.linear import QuantizedLinear, describe_form
 from voxtral.model.linear_weights import QuantizedWeight
 from voxtral.model.voxtral import CodecModel, VoxtralModel, init_tables, prepare_for_inference
 from voxtral.quantization.recipes import stored_precision
@@ -335,5 +335,7 @@ def keep_voices_on_disk(options: EngineOptions, checkpoint: Checkpoint, compute:
     base = cache_folder()
     if options.prefix_folder is not None or not is_slow or base is None:
         return options
-    made_by = f"{__version__} {compute.quantization} {fingerprint(checkpoint)}"
+    # Products of another form round otherwise.
+    products = "" if compute.quantization is None else describe_form(compute.device)
+    made_by = f"{__version__} {compute.quantization} {products} {fingerprint(checkpoint)}"
     return replace(options, prefix_folder=base / "voices", prefix_fingerprint=made_by)

@@ -52,6 +52,10 @@ class Flow(Protocol):
         """Yield the state before each step, then the last; see `AcousticTransformer.flow_states`."""
         ...
 
+    def end_state(self, hidden: Tensor, noise: Tensor, guidance_scale: Tensor, schedule: FlowSchedule) -> Tensor:
+        """Return the last of `flow_states`, [B, A] float32, perhaps without the others having been anywhere."""
+        ...
+
 
 def time_inverse_frequencies(dim: int) -> Tensor:
     """Compute exp(-ln(10000) i / (dim / 2)) for i in 0 .. dim / 2 - 1, float32 on the CPU.
@@ -188,6 +192,10 @@ class AcousticTransformer(nn.Module):
             state = state + velocity * step
         yield state
 
+    def end_state(self, hidden: Tensor, noise: Tensor, guidance_scale: Tensor, schedule: FlowSchedule) -> Tensor:
+        """See Flow."""
+        return last(self.flow_states(hidden, noise, guidance_scale, schedule))
+
     def forward(
         self,
         hidden: Tensor,
@@ -216,7 +224,7 @@ class AcousticTransformer(nn.Module):
         books = self.codebooks
         may_end = _for_each_row(may_end, hidden)
         semantic = choose_semantic(self.semantic_logits(hidden), may_end, books.semantic_vocab)
-        state = last((flow or self).flow_states(hidden, noise, guidance_scale, schedule))
+        state = (flow or self).end_state(hidden, noise, guidance_scale, schedule)
         return FrameStep(audio_tokens=finish_frame(state, semantic, books.acoustic_size), flow_state=state)
 
 

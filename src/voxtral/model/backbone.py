@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from voxtral.config import BackboneConfig
+from voxtral.model.by_kernel import layers_for_kernel, sizes_of
+from voxtral.model.kernels.cpu.products import TYPES
+from voxtral.model.kernels.cpu.whole import PagedPositions, run_steps
 from voxtral.model.layers import (
     AttentionProjections,
     FeedForward,
@@ -62,6 +65,19 @@ class FusedMemory(Protocol):
         ...
 
 
+@runtime_checkable
+class PagedMemory(Protocol):
+    """Keys and values in pages, which a call may read and write by itself."""
+
+    def single_positions(self) -> PagedPositions | None:
+        """Say where new positions go and what they see; None if a sequence has more than one."""
+        ...
+
+    def hear(self, queries: Tensor) -> None:
+        """Take the rotated queries of all layers, [L, N, H * Dh] float32, where they were wanted."""
+        ...
+
+
 class BackboneAttention(AttentionProjections):
     """Grouped-query causal attention with rotary positions."""
 
@@ -77,9 +93,15 @@ class BackboneAttention(AttentionProjections):
         Returns:
             [B, T, D].
         """
-        query, key, value = (split_heads(part, self.head_dim) for part in self.project(x))
+        return self.wo(self.mix(x, rotation, memory, layer))
+
+    def mix(
+        self, x: Tensor, rotation: Rotation, memory: AttentionMemory, layer: int, norm: RMSNorm | None = None
+    ) -> Tensor:
+        """Attend as `forward`, and leave `wo` to the caller: [B, T, H * Dh]. Without `norm` `x` is normalised."""
+        query, key, value = (split_heads(part, self.head_dim) for part in self.project(x, norm=norm))
         query, key = apply_rope(query, rotation), apply_rope(key, rotation)
-        return self.wo(memory.attend(layer, query, key, value))
+        return memory.attend(layer, query, key, value)
 
 
 class BackboneLayer(nn.Module):
@@ -94,8 +116,13 @@ class BackboneLayer(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation, memory: AttentionMemory, layer: int) -> Tensor:
         """Map the residual stream [B, T, D]; arguments as in BackboneAttention."""
-        x = x + self.attention(self.attention_norm(x), rotation, memory, layer)
-        return x + self.feed_forward(self.ffn_norm(x))
+        attention = self.attention
+        # Not joined where it learns; and on a GPU a product may write over its residual, which may be a caller's here.
+        if attention.wqkv is None or x.is_cuda:
+            x = x + self.attention(self.attention_norm(x), rotation, memory, layer)
+            return x + self.feed_forward(self.ffn_norm(x))
+        mixed = attention.mix(x, rotation, memory, layer, norm=self.attention_norm)
+        return self.feed_forward.add_to(product(attention.wo, mixed, residual=x), self.ffn_norm)
 
 
 class Backbone(nn.Module):
@@ -129,10 +156,28 @@ class Backbone(nn.Module):
         if embeds.is_cuda and isinstance(memory, FusedMemory):
             return self.step(embeds.clone(), positions, memory)
         rotation = rope_rotation(positions, self.inverse_frequencies)
+        if embeds.device.type == "cpu" and isinstance(memory, PagedMemory):
+            hidden = self._step_by_kernel(embeds, rotation, memory)
+            if hidden is not None:
+                return hidden
         x = embeds[None]
         for index, layer in enumerate(self.layers):
             x = layer(x, rotation, memory, index)
         return self.norm(x)[0]
+
+    def _step_by_kernel(self, embeds: Tensor, rotation: Rotation, memory: PagedMemory) -> Tensor | None:
+        """Run one new position of each sequence in one call of our own C; None where that cannot."""
+        positions = memory.single_positions()
+        if positions is None:
+            return None
+        sizes = sizes_of(self.config)
+        layers, num_bytes = layers_for_kernel(self.layers, sizes)
+        if layers is None or num_bytes != 2 or positions.keys.dtype not in TYPES:
+            return None
+        x, queries = run_steps(layers, sizes, embeds, rotation, positions)
+        if queries is not None:
+            memory.hear(queries)
+        return self.norm(x.to(embeds.dtype))
 
     def step(self, embeds: Tensor, positions: Tensor, memory: FusedMemory) -> Tensor:
         """Run new positions by the fused operations of `voxtral.model.kernels`.

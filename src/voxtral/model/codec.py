@@ -162,6 +162,11 @@ class ConvBlock(nn.Module):
             self.matrix = nn.Parameter(self.as_matrix().contiguous(), requires_grad=False)
             del self.conv
 
+    def is_in(self, dtype: torch.dtype, device_type: str) -> bool:
+        """Tell whether the weights have a dtype and are on a kind of device."""
+        weight = self.conv.weight if self.matrix is None else self.matrix
+        return weight.dtype is dtype and weight.device.type == device_type
+
     def as_matrix(self) -> Tensor:
         """Give the matrix [N, taps * C], the oldest input first; N is C', or stride * C', the earliest output first."""
         if self.matrix is not None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from voxtral.config import AcousticConfig, BackboneConfig
 from voxtral.model.kernels.elementwise import silu_multiply
-from voxtral.model.linear import concatenate_linears, product
+from voxtral.model.linear import concatenate_linears, feed_forward_by_kernel, product
 
 # Cosines and sines, [T, Dh / 2] float32 each.
 Rotation = tuple[Tensor, Tensor]
@@ -69,13 +69,17 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., dim] to [..., dim]."""
         if self.w13 is not None:
-            return self.w2(silu_multiply(self.w13(x)))
+            outputs = feed_forward_by_kernel(self.w13, self.w2, x)
+            return outputs if outputs is not None else self.w2(silu_multiply(self.w13(x)))
         return self.w2(F.silu(self.w1(x)) * self.w3(x))
 
     def add_to(self, x: Tensor, norm: RMSNorm) -> Tensor:
         """Compute x + forward(norm(x)) with as few launches as there can be; `x` may be written over on a GPU."""
         if self.w13 is None:
             return x + self(norm(x))
+        outputs = feed_forward_by_kernel(self.w13, self.w2, x, norm=norm.parts, residual=x)
+        if outputs is not None:
+            return outputs
         return product(self.w2, product(self.w13, x, norm=norm.parts, is_gated=True), residual=x)
 
 

@@ -7,6 +7,7 @@ this machine multiplies fast (`voxtral.model.linear_cpu`, `voxtral.model.linear_
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Literal, cast
 
 import torch
@@ -14,12 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxtral.config import Precision
+from voxtral.model.kernels.cpu.products import multiply, readable
 from voxtral.model.kernels.dispatch import KERNELS, one_line, uses_triton
 from voxtral.model.kernels.elementwise import silu_multiply
 from voxtral.model.kernels.float8 import float8_product, quantize_rows
 from voxtral.model.kernels.matmul import Matrix, Norm, fused_product
 from voxtral.model.linear_cpu import CpuInt4Weight, CpuInt8Weight, cpu_kernels, prepare_weight
 from voxtral.model.linear_cuda import cuda_products, prepare_for_cuda
+from voxtral.model.linear_kernel import KernelInt4Weight, KernelInt8Weight, KernelWeight, kernel_choice
 from voxtral.model.linear_weights import (
     KERNEL_ROWS,
     ROWS_PER_BLOCK,
@@ -71,6 +74,8 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., K] to [..., N]."""
+        if isinstance(self.quantized_weight, KernelWeight):
+            return _kernel_product(self, x)
         outputs = self.quantized_weight.matmul(x.reshape(-1, x.shape[-1])).unflatten(0, x.shape[:-1])
         return outputs if self.bias is None else outputs + self.bias
 
@@ -98,6 +103,10 @@ def product(
     Returns:
         [..., N], or [..., N / 2] of gated ones.
     """
+    if isinstance(linear, QuantizedLinear) and isinstance(linear.quantized_weight, KernelWeight):
+        outputs = _kernel_product(linear, x, norm=norm, residual=residual if not is_gated else None)
+        outputs = silu_multiply(outputs) if is_gated else outputs
+        return outputs if residual is None or not is_gated else residual + outputs
     if isinstance(linear, QuantizedLinear) and isinstance(linear.quantized_weight, Float8Weight):
         matrix, bias = linear.quantized_weight.parts, linear.bias
         return float8_product(quantize_rows(x, norm), matrix, x.dtype, bias=bias, is_gated=is_gated, residual=residual)
@@ -117,6 +126,52 @@ def product(
     if is_gated:
         outputs = silu_multiply(outputs)
     return outputs if residual is None else residual + outputs
+
+
+def _kernel_product(
+    linear: QuantizedLinear, x: Tensor, *, norm: Norm | None = None, residual: Tensor | None = None
+) -> Tensor:
+    """Compute residual + linear(norm(x)) in one call of our own C; arguments as of `product`."""
+    weight = cast(KernelWeight, linear.quantized_weight)
+    part = weight.part(_rows(x), norm=norm, bias=linear.bias, residual=None if residual is None else _rows(residual))
+    return multiply([part]).view(*x.shape[:-1], -1).to(x.dtype)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Give [..., K] as rows that our own C reads."""
+    return readable(x).reshape(-1, x.shape[-1]).contiguous()
+
+
+def feed_forward_by_kernel(
+    w13: nn.Module, w2: nn.Module, x: Tensor, *, norm: Norm | None = None, residual: Tensor | None = None
+) -> Tensor | None:
+    """Compute residual + w2(silu(gate) * up), gate and up being w13(norm(x)), in one call of our own C.
+
+    Args:
+        w13: K inputs to 2 F outputs, gates first.
+        w2: F inputs to K outputs.
+        x: [..., K].
+        norm: of the input, as in `product`.
+        residual: [..., K].
+
+    Returns:
+        [..., K]; None where the matrices are in other forms.
+    """
+    if not (isinstance(w13, QuantizedLinear) and isinstance(w2, QuantizedLinear)):
+        return None
+    first, second = w13.quantized_weight, w2.quantized_weight
+    if not (isinstance(first, KernelWeight) and isinstance(second, KernelWeight)):
+        return None
+    rows = _rows(x)
+    gates = torch.empty(len(rows), first.shape[0])
+    residual_rows = None if residual is None else _rows(residual)
+    outputs = multiply(
+        [
+            replace(first.part(rows, norm=norm, bias=w13.bias), outputs=gates),
+            replace(second.part(gates, bias=w2.bias, residual=residual_rows), is_gated=True, dtype=rows.dtype),
+        ]
+    )
+    return outputs.view(*x.shape[:-1], -1).to(x.dtype)
 
 
 def _matrix_for_kernel(linear: nn.Module, x: Tensor) -> Matrix | None:
@@ -194,6 +249,8 @@ def product_way(precision: Precision, device: torch.device, dtype: torch.dtype) 
         return "library" if getattr(cuda_products(device, dtype), precision) is None else "none"
     if device.type != "cpu":
         return "none"
+    if kernel_choice().form is not None:
+        return "kernel"
     kernels = cpu_kernels()
     return "library" if (kernels.has_int8 if precision == "int8" else kernels.int4_block) else "none"
 
@@ -211,10 +268,20 @@ def describe_products(device: torch.device, dtype: torch.dtype = torch.bfloat16)
         return "; ".join(f"{precision} {_on_cuda(precision, device, dtype)}" for precision in _PRECISIONS)
     if device.type != "cpu":
         return "dequantised, slow"
+    choice = kernel_choice()
+    if choice.form is not None:
+        names = f"{KernelInt8Weight.name}, {KernelInt4Weight.name}"
+        return f"{names}: {choice.form.name}, activations in two bytes ({choice.reason})"
     kernels = cpu_kernels()
     int8 = CpuInt8Weight.name if kernels.has_int8 else "int8 dequantised, slow: the processor has no VNNI"
     int4 = CpuInt4Weight.name if kernels.int4_block else "int4 dequantised, slow"
-    return f"{int8}; {int4}"
+    return f"{int8}; {int4} (not by own kernels: {choice.reason})"
+
+
+def describe_form(device: torch.device) -> str:
+    """Name what rounds products on a device alike: a form of our own C, or torch's own ways."""
+    form = kernel_choice().form if device.type == "cpu" else None
+    return "own" if form is not None else "torch"
 
 
 _PRECISIONS: tuple[Precision, ...] = ("int8", "int4")

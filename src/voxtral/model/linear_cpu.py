@@ -1,7 +1,8 @@
 """The forms in which a CPU multiplies matrices of few bits fast, each tried here before it is used.
 
 `prepare_weight` swaps a canonical form (`voxtral.model.linear_weights`) for one that this machine multiplies fast, if
-there is one that agrees with exact arithmetic here and now. What they cost and how exact they are is in
+there is one that agrees with exact arithmetic here and now: that of our own C (`voxtral.model.linear_kernel`), else
+one of torch's, which are here. What they cost and how exact they are is in
 docs/QUANTIZATION.md.
 """
 
@@ -14,6 +15,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from voxtral.model.linear_kernel import pack_for_kernel
 from voxtral.model.linear_weights import ROWS_PER_BLOCK, Int4Weight, Int8Weight, LinearWeight, QuantizedWeight
 
 # Inputs to a group that the packed product knows.
@@ -210,6 +212,8 @@ def prepare_weight(weight: QuantizedWeight) -> LinearWeight:
     """Choose the fastest form that is known to be right here; the canonical form where there is none."""
     if weight.parts[0].device.type != "cpu":
         return weight
+    if (own := pack_for_kernel(weight)) is not None:
+        return own
     kernels = cpu_kernels()
     if isinstance(weight, Int8Weight) and kernels.has_int8:
         return CpuInt8Weight.pack(weight)

@@ -20,14 +20,16 @@ from voxtral.errors import DeviceError, OptionError
 from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, Flow, FlowSchedule, FrameStep
 from voxtral.model.backbone import Backbone, BackboneLayer
 from voxtral.model.codebooks import check_codes
-from voxtral.model.codec import CodecDecoder, CodecState
+from voxtral.model.codec import CodecDecoder, CodecState, ConvBlock
 from voxtral.model.codec_encoder import CodecEncoder
 from voxtral.model.codec_protocol import NoiseKey
 from voxtral.model.codec_step import CodecStep
+from voxtral.model.kernels.cpu.products import NumBytes
 from voxtral.model.kernels.float8 import check_float8
 from voxtral.model.kernels.tokens import sum_embeddings
 from voxtral.model.layers import Embedding
 from voxtral.model.linear import QuantizedLinear, round_to_float8
+from voxtral.model.linear_kernel import KernelWeight
 from voxtral.model.linear_weights import Float8Weight
 
 
@@ -224,9 +226,14 @@ def prepare_for_inference(part: nn.Module) -> None:
     conversion want a model that is not prepared.
 
     Args:
-        part: a VoxtralModel or a part of it, such as a layer that has just been loaded. The codec stays as it is.
+        part: a VoxtralModel or a part of it, such as a layer that has just been loaded. Of the codec only convolutions
+            in bfloat16 on a CPU change.
     """
     dtype = _dtype_of(part)
+    for module in part.modules():
+        # For each of them torch reorders the whole weight in every call, which takes longer than its product does.
+        if isinstance(module, ConvBlock) and module.is_in(torch.bfloat16, "cpu"):
+            module.fuse()
     for module in part.modules():
         if isinstance(module, BackboneLayer | AcousticLayer):
             module.attention.fuse()
@@ -259,6 +266,31 @@ def round_flow_to_float8(model: VoxtralModel) -> None:
             "model with quantize='none', or leave flow_dtype out"
         )
     round_to_float8(layers)
+
+
+def set_flow_activations(model: VoxtralModel, num_bytes: NumBytes) -> None:
+    """Choose how many bytes the activations have that the flow's matrices of few bits multiply, in place.
+
+    Where torch's own products compute they stay as they are: exact, and slower.
+
+    Raises:
+        OptionError: one byte is asked for, and the flow's matrices do not have few bits, or are not on a CPU.
+    """
+    layers = model.acoustic_transformer.layers
+    linears = [
+        module
+        for module in layers.modules()
+        if isinstance(module, QuantizedLinear) and not isinstance(module.quantized_weight, Float8Weight)
+    ]
+    if num_bytes == 1 and (not linears or model.device.type != "cpu"):
+        found = f"they are {model.dtype}" if not linears else f"the model is on {model.device}"
+        raise OptionError(
+            f"activations is int8, which matrices of few bits take on a CPU, and {found}; load the model with "
+            "quantize='int8' or 'int4' on a CPU, or leave activations out"
+        )
+    for linear in linears:
+        if isinstance(weight := linear.quantized_weight, KernelWeight):
+            linear.quantized_weight = weight.with_activations(num_bytes)
 
 
 def is_quantized(model: VoxtralModel) -> bool:

@@ -248,6 +248,7 @@ class ModelHost:
                     max_batch=options.max_batch,
                     batch_invariant=options.batch_invariant,
                     flow_dtype=options.flow_dtype,
+                    activations=options.activations,
                 ),
             )
         # The first request for word times must not make all others wait.

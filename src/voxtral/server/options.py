@@ -44,6 +44,7 @@ class ServerOptions:
         quantize: see `VoxtralTTS.from_pretrained`.
         max_memory: see `VoxtralTTS.from_pretrained`.
         flow_dtype: see `EngineOptions`.
+        activations: see `EngineOptions`.
         encoder: a file of the codec encoder; None looks for one as every command does.
         max_batch: sequences that make frames side by side; None takes the engine's own number.
         batch_invariant: the same samples under any load; costs speed.
@@ -87,6 +88,7 @@ class ServerOptions:
     quantize: str | None = None
     max_memory: str | None = None
     flow_dtype: Literal["model", "float8"] = "model"
+    activations: Literal["exact", "int8"] = "exact"
     encoder: Path | None = None
     max_batch: int | None = None
     batch_invariant: bool = False
@@ -124,6 +126,7 @@ class ServerOptions:
                 raise OptionError(f"{name} is {quoted(value)}; it must be from {low} to {high}; {_where(name)}")
         for name, choices in (
             ("flow_dtype", ("model", "float8")),
+            ("activations", ("exact", "int8")),
             ("normalize", NORMALIZE.choices),
             ("log_format", ("text", "json")),
         ):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cpu_forms import TORCH, use_form
 from voxtral.model import linear_cpu
 from voxtral.model.linear_cpu import CpuInt4Weight, CpuInt8Weight, CpuKernels, cpu_kernels, prepare_weight
 from voxtral.model.linear_weights import QuantizedWeight
@@ -15,6 +16,12 @@ from voxtral.quantization.fit import fit_int4, fit_int8
 
 needs_int8 = pytest.mark.skipif(not cpu_kernels().has_int8, reason="this processor has no fast int8 product")
 needs_int4 = pytest.mark.skipif(cpu_kernels().int4_block is None, reason="this processor has no packed int4 product")
+
+
+@pytest.fixture(autouse=True)
+def by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These are torch's own products, for who has no library."""
+    use_form(TORCH, monkeypatch)
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:

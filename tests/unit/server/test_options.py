@@ -21,6 +21,7 @@ VARIABLES: dict[str, tuple[str, Any]] = {
     "max_memory": ("4GB", "4GB"),
     "max_batch": ("3", 3),
     "flow_dtype": ("float8", "float8"),
+    "activations": ("int8", "int8"),
     "encoder": ("/srv/codec_encoder.safetensors", Path("/srv/codec_encoder.safetensors")),
     "batch_invariant": ("Yes", True),
     "data_dir": ("/srv/voices", Path("/srv/voices")),
