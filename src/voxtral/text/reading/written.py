@@ -41,7 +41,8 @@ class Written:
         self.language = language
         self.region = region
         # Quantities by place, as far as rules have looked: several ask for the same ones.
-        self.quantities: dict[tuple[bool, int], tuple[Any, ...]] = {}
+        # Without scales that count for money alone, and with them.
+        self.quantities: tuple[dict[int, tuple[Any, ...]], dict[int, tuple[Any, ...]]] = ({}, {})
 
     @cached_property
     def taken(self) -> bytearray:
@@ -119,7 +120,7 @@ class Written:
         if start == 0:
             return True
         before = self.text[start - 1]
-        if self.is_prefix(start - 1):
+        if before == " " or before == "\n" or self.is_prefix(start - 1):
             return True
         return not (self.ties(before) or before in "_@#\\" or unicodedata.category(before) in _BOUND)
 
