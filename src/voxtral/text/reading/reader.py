@@ -52,6 +52,17 @@ RULES: tuple[Rule, ...] = (
     sign_claims,
 )
 
+# Those that claim something where there is neither a digit nor a sign: "XIV a. C.", "5 Euro pro kg", "Dr. Who".
+WORD_RULES: tuple[Rule, ...] = (year_claims, measure_claims, roman_claims, shorthand_claims)
+
+
+def find_word_claims(written: Written) -> list[Claim]:
+    """List what is to be said otherwise in a text without digits and signs."""
+    claims: list[Claim] = []
+    for rule in WORD_RULES:
+        claims += rule(written)
+    return settle(claims, len(written.text))
+
 
 def find_claims(written: Written, given: Iterable[Claim] = ()) -> list[Claim]:
     """List what is to be said otherwise than it is written, in the order of the text and without overlap.
