@@ -44,10 +44,10 @@ _SPACE = re.compile(r"\s{2,}|[^\S ]|\A | \Z")
 _MAY_BE_LEFT = re.compile(r"[\d²³½⅓⅔¼¾&@#%/*+=<>°§$€£¥₹|_~^№×÷±≥≤™®.:A-ZÀ-Þ]")
 _SIGN_LEFT = r"[\d²³½⅓⅔¼¾&@#%/*+=<>°§$€£¥₹|_~^№×÷±≥≤™®]|(?<=\w)[.:](?=\w)"
 _LEFT = re.compile(_SIGN_LEFT)
-# Beside what was changed also abbreviations, initials and Roman numerals.
-_LEFT_BESIDE = re.compile(rf"{_SIGN_LEFT}|(?<=[^\s\d.])\.|(?<!\w)[A-ZÀ-Þ]")
+# Beside what was changed also abbreviations, initials and Roman numerals, but not words with a capital.
+_LEFT_BESIDE = re.compile(rf"{_SIGN_LEFT}|(?<=[^\s\d.])\.|(?<!\w)[A-ZÀ-Þ](?![a-zß-ÿ]{{4}})")
 # How far from what is left something may be claimed with it, and how far rules look around what they claim.
-_NEAR, _FARTHEST = 100, 400
+_NEAR, _FARTHEST = 40, 110
 # Each reading leaves less than the one before; two are enough for all but made-up texts.
 _MOST_READINGS = 4
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
@@ -218,7 +218,8 @@ def _claims_left(written: Written, places: list[int] | None, *, is_changed: bool
     signs = [found.start() for found in _MAY_BE_LEFT.finditer(text) if _LEFT.match(text, found.start())]
     if places is not None:
         signs = _close_to(signs, places, _FARTHEST)
-    windows = _windows(text, signs)
+    # The sign for inches is one by the quotes in the whole paragraph.
+    windows = _windows(text, signs) if '"' not in text else [(0, len(text))] * bool(signs)
     if len(windows) == 1 and windows[0][0] == 0 and windows[0][1] == len(text):
         return find_claims(written)
     claims: list[Claim] = []
@@ -227,14 +228,28 @@ def _claims_left(written: Written, places: list[int] | None, *, is_changed: bool
         claims += (each.moved(start) for each in find_claims(part))
     if windows:
         # What stands at the edge of a window was read without its neighbours.
-        claims = [each for each in claims if _close_to([each.start], signs, _NEAR) or _close_to([each.end], signs, _NEAR)]
-    if is_changed and _is_left(text, _LEFT_BESIDE):
+        claims = [each for each in claims if _is_close(each, signs)]
+    if is_changed:
         taken = bytearray(len(text))
         for each in claims:
             taken[each.start : each.end] = b"\1" * (each.end - each.start)
-        claims += (each for each in find_word_claims(written) if taken.find(1, each.start, each.end) < 0)
+        for start, end in _windows(text, places) if places is not None else [(0, len(text))]:
+            part = Written(text[start:end], written.language, written.region)
+            if _is_left(part.text, _LEFT_BESIDE):
+                found = (each.moved(start) for each in find_word_claims(part))
+                claims += (
+                    each
+                    for each in found
+                    if taken.find(1, each.start, each.end) < 0 and (places is None or _is_close(each, places))
+                )
         claims.sort(key=lambda each: each.start)
     return claims
+
+
+def _is_close(found: Claim, places: list[int]) -> bool:
+    """Tell whether one of some places, which are in order, is in a claim or beside it."""
+    index = bisect_left(places, found.start - _NEAR)
+    return index < len(places) and places[index] <= found.end + _NEAR
 
 
 def _close_to(places: list[int], others: list[int], distance: int) -> list[int]:
