@@ -500,10 +500,11 @@ def _runs(starts: array[int], ends: array[int]) -> Iterator[Run]:
     while position < length:
         start, end = starts[position], ends[position]
         following = position + 1
+        is_lone = following < length and (ends[following] != end + 1 or starts[following] != start + 1)
         # The first character of a replacement is no character of the source.
         if end == start + 1 and (following == length or starts[following] > start):
             size = 16
-            while following < length and ends[following] == start + following - position + 1:
+            while not is_lone and following < length and ends[following] == start + following - position + 1:
                 stop = min(following + size, length)
                 if _goes_on(starts, ends, following, stop, start + following - position):
                     following, size = stop, min(2 * size, 4096)
@@ -513,7 +514,12 @@ def _runs(starts: array[int], ends: array[int]) -> Iterator[Run]:
                     break
             yield Run(position, start, end + following - position - 1, True)
         else:
-            following = min(bisect_right(starts, start, following), bisect_right(ends, end, following))
+            # Most replacements are short, and a text is long.
+            near = min(following + 64, length)
+            if near == length or (starts[near] > start and ends[near] > end):
+                following = min(bisect_right(starts, start, following, near), bisect_right(ends, end, following, near))
+            else:
+                following = min(bisect_right(starts, start, following), bisect_right(ends, end, following))
             yield Run(position, start, end, False)
         position = following
 
