@@ -268,16 +268,16 @@ def _windows(text: str, places: list[int]) -> list[tuple[int, int]]:
     """Cut out what stands around places, at spaces; windows that meet are one, and one of most of the text is all."""
     windows: list[tuple[int, int]] = []
     for place in places:
-        if windows and place + _NEAR < windows[-1][1] - _FARTHEST:
+        start, end = place - _NEAR - _FARTHEST, place + _NEAR + _FARTHEST
+        if windows and end <= windows[-1][1]:
             continue
-        start, end = place - _NEAR - _FARTHEST, place + 2 * (_NEAR + _FARTHEST)
         start = text.rfind(" ", 0, start) + 1 if start > 0 else 0
         end = text.find(" ", end) if end < len(text) else len(text)
         end = len(text) if end < 0 else end
         if windows and start <= windows[-1][1]:
             start = windows.pop()[0]
         windows.append((start, end))
-    return [(0, len(text))] if sum(end - start for start, end in windows) > len(text) / 2 else windows
+    return [(0, len(text))] if sum(end - start for start, end in windows) > 0.7 * len(text) else windows
 
 
 def _is_left(text: str, pattern: re.Pattern[str]) -> bool:

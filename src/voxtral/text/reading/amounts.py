@@ -59,7 +59,7 @@ class Amount(NamedTuple):
     @property
     def is_code(self) -> bool:
         """Tell whether a number of it is none that is counted, such as 007."""
-        return any(numeral.is_code for numeral in self.numerals)
+        return bool(self.numerals) and (self.numerals[0].is_code or any(each.is_code for each in self.numerals[1:]))
 
     @property
     def is_ascending(self) -> bool:

@@ -35,7 +35,8 @@ _NO_LETTER_AFTER = r"(?![^\W\d_]|[\u0900-\u0903\u093a-\u094f])"
 def date_claims(written: Written) -> Iterator[Claim]:
     """Claim the dates of a text that have the name of a month, and ranges of weekdays."""
     words = written.data.dates
-    if words is None or not written.has_number_words:
+    is_possible = written.has_digits or "-" in written.text or "–" in written.text
+    if words is None or not (written.has_number_words and is_possible):
         return
     finder = _Finder(written, words)
     claims = [*finder.day_first(), *finder.month_first()]

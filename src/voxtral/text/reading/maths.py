@@ -161,6 +161,7 @@ def _scores(written: Written, words: MathsWords) -> Iterator[Claim]:
     if not (written.has_number_words and _MAY_BE_SCORE.search(written.text)):
         return
     text, cues = written.text, words.score_cues
+    has_cues = any(word.lower() in cues for word in _WORDS_AROUND.findall(text))
     for start in written.number_starts:
         found = _SCORE.match(text, start)
         if found is None or not written.begins_apart(start):
@@ -178,7 +179,7 @@ def _scores(written: Written, words: MathsWords) -> Iterator[Claim]:
             and len(first) <= 2
             and not any(word[0].isupper() for word in name)
         )
-        if is_ratio or _has_cue(text, start, found.end(), cues):
+        if is_ratio or has_cues and _has_cue(text, start, found.end(), cues):
             said = [written.speller.cardinal(int(each)) for each in (first, second)]
             yield claim(start, found.end(), f"{said[0]} {words.score} {said[1]}", "score")
 

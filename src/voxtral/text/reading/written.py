@@ -18,6 +18,7 @@ _BOUND = frozenset({"Mn", "Mc", "Me", "No", "Nl"})
 _NUMBER_START = re.compile(
     r"(?P<address>(?:https?|ftp)://\S+|www\.\S+)|(?<![\w.,])[.](?=\d)|(?<!\d)(?<![\d.][.,'’٫٬:])[\d½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]"
 )
+_DIGIT = re.compile(r"[\d½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]")
 # Numbers and dates in a row, and a mark, the end of the line or another number behind them: no part of anything.
 _ONE = r"\d++(?:/\d++/\d++)?+"
 _BARE = re.compile(
@@ -59,6 +60,11 @@ class Written:
         """Months, units and currencies of the language."""
         return load_cldr(self.language)
 
+    @cached_property
+    def has_digits(self) -> bool:
+        """Tell whether there is any digit, or a fraction of one character."""
+        return _DIGIT.search(self.text) is not None
+
     @property
     def has_number_words(self) -> bool:
         """Tell whether numbers are written in words; in Japanese they stay digits."""
@@ -86,6 +92,8 @@ class Written:
     @cached_property
     def number_starts(self) -> tuple[int, ...]:
         """Where numbers may begin, in order: found once, for all rules that read numbers."""
+        if not self.has_digits:
+            return ()
         return tuple(found.start() for found in _NUMBER_START.finditer(self.text) if not found.lastgroup)
 
     @cached_property
