@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from voxtral.text.clean import DRAWN_BLANKS, JOINERS, LINE_ENDS, UNSEEN, clean_unless_off, kept_joiner, unify
 from voxtral.text.dictionary import Dictionary
@@ -47,14 +47,15 @@ _LEFT = re.compile(_SIGN_LEFT)
 # Beside what was changed also abbreviations, initials and Roman numerals, but not words with a capital.
 _LEFT_BESIDE = re.compile(rf"{_SIGN_LEFT}|(?<=[^\s\d.])\.|(?<!\w)[A-ZÀ-Þ](?![a-zß-ÿ]{{4}})")
 # How far from what is left something may be claimed with it, and how far rules look around what they claim.
-_NEAR, _FARTHEST = 40, 110
+_NEAR, _FARTHEST = 30, 80
+_LETTER = re.compile(r"[^\W\d_]")
 # Each reading leaves less than the one before; two are enough for all but made-up texts.
 _MOST_READINGS = 4
+_PARAGRAPHS = "\n\n"
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """What is said for a span of a text.
 
     Attributes:
@@ -189,7 +190,8 @@ def _read_again(
             first, last = part.source_starts[0], part.source_ends[-1]
             near = changed[bisect_left(changed, first) : bisect_right(changed, last)]
             claims: list[Claim] = []
-            if near or not is_known:
+            # Without letters, neighbours beyond a blank line change nothing.
+            if near or not (is_known or _LETTER.search(part.text) is None):
                 places = [bisect_left(part.source_starts, place) for place in near] if is_known else None
                 written = Written(part.text, language, region)
                 claims = _claims_left(written, places, is_changed=_has_change(claimed, first, last))
@@ -223,13 +225,13 @@ def _claims_left(written: Written, places: list[int] | None, *, is_changed: bool
     if len(windows) == 1 and windows[0][0] == 0 and windows[0][1] == len(text):
         return find_claims(written)
     claims: list[Claim] = []
-    for start, end in windows:
-        part = Written(text[start:end], written.language, written.region)
-        claims += (each.moved(start) for each in find_claims(part))
     if windows:
+        # As paragraphs of one text, because each text that is read costs something for itself.
+        parts = Written(_PARAGRAPHS.join(text[start:end] for start, end in windows), written.language, written.region)
+        claims = _back_in_place(find_claims(parts), windows)
         # What stands at the edge of a window was read without its neighbours.
         claims = [each for each in claims if _is_close(each, signs)]
-    if is_changed:
+    if is_changed and _is_left(text, _LEFT_BESIDE):
         taken = bytearray(len(text))
         for each in claims:
             taken[each.start : each.end] = b"\1" * (each.end - each.start)
@@ -244,6 +246,20 @@ def _claims_left(written: Written, places: list[int] | None, *, is_changed: bool
                 )
         claims.sort(key=lambda each: each.start)
     return claims
+
+
+def _back_in_place(claims: list[Claim], windows: list[tuple[int, int]]) -> list[Claim]:
+    """Move claims from the text of some windows to where these were cut out."""
+    moved: list[Claim] = []
+    index = offset = 0
+    for each in claims:
+        while each.start >= offset + windows[index][1] - windows[index][0] + len(_PARAGRAPHS):
+            offset += windows[index][1] - windows[index][0] + len(_PARAGRAPHS)
+            index += 1
+        start, end = windows[index]
+        if each.end <= offset + end - start:
+            moved.append(each.moved(start - offset))
+    return moved
 
 
 def _is_close(found: Claim, places: list[int]) -> bool:
@@ -277,7 +293,7 @@ def _windows(text: str, places: list[int]) -> list[tuple[int, int]]:
         if windows and start <= windows[-1][1]:
             start = windows.pop()[0]
         windows.append((start, end))
-    return [(0, len(text))] if sum(end - start for start, end in windows) > 0.7 * len(text) else windows
+    return [(0, len(text))] if sum(end - start for start, end in windows) > 0.8 * len(text) else windows
 
 
 def _is_left(text: str, pattern: re.Pattern[str]) -> bool:
@@ -500,7 +516,7 @@ def _runs(starts: array[int], ends: array[int]) -> Iterator[Run]:
     while position < length:
         start, end = starts[position], ends[position]
         following = position + 1
-        is_lone = following < length and (ends[following] != end + 1 or starts[following] != start + 1)
+        is_lone = following < length and not _is_verbatim(starts, ends, following, start + 1)
         # The first character of a replacement is no character of the source.
         if end == start + 1 and (following == length or starts[following] > start):
             size = 16
@@ -522,6 +538,13 @@ def _runs(starts: array[int], ends: array[int]) -> Iterator[Run]:
                 following = min(bisect_right(starts, start, following), bisect_right(ends, end, following))
             yield Run(position, start, end, False)
         position = following
+
+
+def _is_verbatim(starts: array[int], ends: array[int], place: int, source: int) -> bool:
+    """Tell whether one character is that of the source at an offset."""
+    if starts[place] != source or ends[place] != source + 1:
+        return False
+    return place + 1 == len(starts) or starts[place + 1] > source
 
 
 def _goes_on(starts: array[int], ends: array[int], begin: int, stop: int, source: int) -> bool:

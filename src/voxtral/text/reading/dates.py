@@ -82,7 +82,7 @@ def _month_first_pattern(language: str) -> re.Pattern[str]:
         (?:(?P<year_link>,{SPACE}?|{SPACE}{links})(?P<year>{_YEAR}))?"""
     no_days = "(?P<day>(?!))(?P<suffix>)(?P<joint2>)(?P<day2>)(?P<suffix2>)(?P<year_link>)(?P<year>)"
     return re.compile(
-        rf"(?P<link>,{SPACE}|[ {NO_BREAK}\n-]{links})(?:{days if has_days else no_days}|(?P<only>{_YEAR}))",
+        rf"(?<!\d)(?P<link>,{SPACE}|[ {NO_BREAK}\n-]{links})(?:{days if has_days else no_days}|(?P<only>{_YEAR}))",
         re.VERBOSE | re.IGNORECASE,
     )
 

@@ -179,7 +179,7 @@ def _scores(written: Written, words: MathsWords) -> Iterator[Claim]:
             and len(first) <= 2
             and not any(word[0].isupper() for word in name)
         )
-        if is_ratio or has_cues and _has_cue(text, start, found.end(), cues):
+        if is_ratio or (has_cues and _has_cue(text, start, found.end(), cues)):
             said = [written.speller.cardinal(int(each)) for each in (first, second)]
             yield claim(start, found.end(), f"{said[0]} {words.score} {said[1]}", "score")
 
