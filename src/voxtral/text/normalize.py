@@ -49,7 +49,7 @@ _LEFT = re.compile(_SIGN_LEFT)
 _LEFT_BESIDE = re.compile(rf"{_SIGN_LEFT}|(?<=[^\s\d.])\.|(?<!\w)[A-ZÀ-Þ](?![a-zß-ÿ]{{4}})")
 # How far from what is left something may be claimed with it, and how far rules look around what they claim.
 _NEAR, _FARTHEST = 30, 80
-_LETTER = re.compile(r"[^\W\d_]")
+_NUMBERS = re.compile(r"[\d.,\s]*")
 # Each reading leaves less than the one before; two are enough for all but made-up texts.
 _MOST_READINGS = 4
 _PARAGRAPHS = "\n\n"
@@ -191,8 +191,8 @@ def _read_again(
             first, last = part.source_starts[0], part.source_ends[-1]
             near = changed[bisect_left(changed, first) : bisect_right(changed, last)]
             claims: list[Claim] = []
-            # Without letters, neighbours beyond a blank line change nothing.
-            if near or not (is_known or _LETTER.search(part.text) is None):
+            # On numbers alone, neighbours beyond a blank line change nothing.
+            if near or not (is_known or _NUMBERS.fullmatch(part.text)):
                 places = [bisect_left(part.source_starts, place) for place in near] if is_known else None
                 written = Written(part.text, language, region)
                 claims = _claims_left(written, places, is_changed=_has_change(claimed, first, last))

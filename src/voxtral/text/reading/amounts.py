@@ -26,7 +26,7 @@ _BEFORE_SIGN = "([{«“„\"'‘:;,|—/=* \t\n" + NO_BREAK
 _MONEY = "$€£¥₹"
 _SPACED_SIGNS = "+±~≈<>≤≥"
 _SIGNS = frozenset(MINUS + _SPACED_SIGNS)
-_SPACES = frozenset(" " + NO_BREAK)
+_SPACES_OR_END = frozenset(" \n" + NO_BREAK)
 _SIGN = re.compile(rf"([{MINUS}]|[{_SPACED_SIGNS}]{SPACE}?)$")
 _GLUE = re.compile(rf"{SPACE}?[{DASHES}~〜]{SPACE}?")
 # Longer ones are spelled digit by digit, where a text may be cut, by `numbers.py`.
@@ -197,7 +197,7 @@ class Amounts:
     def sign_before(self, start: int) -> tuple[int, str]:
         """Find the sign that belongs to a number, and where it begins."""
         near = self._text[max(0, start - 2) : start]
-        may_be = near and (near[-1] in _SIGNS or (near[-1] in _SPACES and near[0] in _SPACED_SIGNS))
+        may_be = near and (near[-1] in _SIGNS or (near[-1] in _SPACES_OR_END and near[0] in _SIGNS))
         found = _SIGN.search(self._text, max(0, start - 2), start) if may_be else None
         if found is None:
             return start, ""

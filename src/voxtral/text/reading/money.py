@@ -69,8 +69,9 @@ def _first(written: Written, amounts: Amounts, known: Currencies, start: int) ->
 
 def _may_follow(text: str, known: Currencies, start: int) -> bool:
     """Tell by one character whether a currency may stand before an offset."""
-    before = text[max(0, start - 2) : start]
-    return (before[:-1] if before[-1:] in _SPACES else before[-1:]) in known.last_characters
+    # The line may end between them.
+    before = text[max(0, start - 3) : start].removesuffix("\n")
+    return (before[-2:-1] if before[-1:] in _SPACES else before[-1:]) in known.last_characters
 
 
 def _may_precede(text: str, known: Currencies, end: int) -> bool:
