@@ -247,6 +247,14 @@ def test_what_is_left_is_read_again_wherever_it_stands(language: str, case: str)
     )
 
 
+def test_a_sign_may_end_the_line_before_its_number() -> None:
+    assert normalize("it is $\n5 now", "en").text == "it is five dollars now"
+
+
+def test_a_paragraph_is_read_without_the_words_before_it() -> None:
+    assert normalize("Ezekiel\n\n4:3\n\nall", "en").text == "Ezekiel\n\nfour to three\n\nall"
+
+
 @pytest.mark.parametrize("language", ["de", "fr"])
 def test_the_longest_text_that_a_server_takes_is_read_in_a_moment(language: str) -> None:
     # The slowest of what 100,000 characters may be: numbers, no two alike, in the languages with the most words.
