@@ -2,7 +2,7 @@
 
 Removes markup, emoji and invisible characters, makes letters plain as `clean.py` does, and writes numbers in
 words; what it does not understand stays unchanged. Knows nothing of tokens or of limits on length. `markup.py`
-and `reading/` are its two large parts; `segment.py` cuts what comes out. The passes stay in one file because each
+and `reading/` are its two large parts; `segment.py` cuts what comes out. The passes are one idea and one file: each
 hands on the same draft, and what is read again depends on what all of them changed.
 """
 
