@@ -54,15 +54,19 @@ class Draft:
         pieces: list[str] = []
         starts, ends = array("I"), array("I")
         position = 0
+        text, source_starts, source_ends = self.text, self.source_starts, self.source_ends
         for edit in edits:
-            pieces += (self.text[position : edit.start], edit.replacement)
-            starts += self.source_starts[position : edit.start]
-            ends += self.source_ends[position : edit.start]
-            if edit.replacement:
+            first, last, replacement = edit
+            if first > position:
+                pieces.append(text[position:first])
+                starts += source_starts[position:first]
+                ends += source_ends[position:first]
+            pieces.append(replacement)
+            if replacement:
                 source_start, source_end = self._source_of(edit)
-                starts += array("I", [source_start]) * len(edit.replacement)
-                ends += array("I", [source_end]) * len(edit.replacement)
-            position = edit.end
+                starts += array("I", [source_start]) * len(replacement)
+                ends += array("I", [source_end]) * len(replacement)
+            position = last
         if not pieces:
             return self
         pieces.append(self.text[position:])

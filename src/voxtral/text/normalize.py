@@ -2,7 +2,8 @@
 
 Removes markup, emoji and invisible characters, makes letters plain as `clean.py` does, and writes numbers in
 words; what it does not understand stays unchanged. Knows nothing of tokens or of limits on length. `markup.py`
-and `reading/` are its two large parts; `segment.py` cuts what comes out.
+and `reading/` are its two large parts; `segment.py` cuts what comes out. The passes are one idea and one file: each
+hands on the same draft, and what is read again depends on what all of them changed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from voxtral.text.clean import DRAWN_BLANKS, JOINERS, LINE_ENDS, UNSEEN, clean_unless_off, kept_joiner, unify
 from voxtral.text.dictionary import Dictionary
@@ -23,7 +24,7 @@ from voxtral.text.emoji import has_emoji, naming_edits, unspoken_edits
 from voxtral.text.language import region_of, resolve_language
 from voxtral.text.markup import strip_markup
 from voxtral.text.reading.claims import Claim, Strength, claim, edits_of, keep, settle
-from voxtral.text.reading.reader import find_claims
+from voxtral.text.reading.reader import find_claims, find_word_claims
 from voxtral.text.reading.say_as import say_as
 from voxtral.text.reading.written import Written
 from voxtral.text.ssml import SsmlText
@@ -44,15 +45,18 @@ _SPACE = re.compile(r"\s{2,}|[^\S ]|\A | \Z")
 _MAY_BE_LEFT = re.compile(r"[\d²³½⅓⅔¼¾&@#%/*+=<>°§$€£¥₹|_~^№×÷±≥≤™®.:A-ZÀ-Þ]")
 _SIGN_LEFT = r"[\d²³½⅓⅔¼¾&@#%/*+=<>°§$€£¥₹|_~^№×÷±≥≤™®]|(?<=\w)[.:](?=\w)"
 _LEFT = re.compile(_SIGN_LEFT)
-# Beside what was changed also abbreviations, initials and Roman numerals.
-_LEFT_BESIDE = re.compile(rf"{_SIGN_LEFT}|(?<=[^\s\d.])\.|(?<!\w)[A-ZÀ-Þ]")
+# Beside what was changed also abbreviations, initials and Roman numerals, but not words with a capital.
+_LEFT_BESIDE = re.compile(rf"{_SIGN_LEFT}|(?<=[^\s\d.])\.|(?<!\w)[A-ZÀ-Þ](?![a-zß-ÿ]{{4}})")
+# How far from what is left something may be claimed with it, and how far rules look around what they claim.
+_NEAR, _FARTHEST = 30, 80
+_NUMBERS = re.compile(r"[\d.,\s]*")
 # Each reading leaves less than the one before; two are enough for all but made-up texts.
 _MOST_READINGS = 4
+_PARAGRAPHS = "\n\n"
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """What is said for a span of a text.
 
     Attributes:
@@ -137,10 +141,9 @@ def read(
         draft = unify(_remove_unspoken(draft))
     claims = _claims(draft.text, partial(bisect_left, draft.source_starts), language, dictionary, ssml, named)
     claimed = _changes_of(draft, claims)
-    draft = draft.apply(edits_of(claims))
-    draft = draft.apply(_space_edits(draft.text))
+    draft, changed = _spaced(draft.apply(edits_of(claims)))
     if ssml is None and not named and all(each.strength > Strength.DICTIONARY for each in claims):
-        draft, claimed = _read_again(draft, claimed, code, region_of(language))
+        draft, claimed = _read_again(draft, claimed, changed, code, region_of(language))
     if in_kana:
         draft = _to_kana(draft)
         draft = draft.apply(_space_edits(draft.text))
@@ -156,30 +159,142 @@ def _changes_of(draft: Draft, claims: list[Claim]) -> list[Change]:
     ]
 
 
-def _read_again(draft: Draft, claimed: list[Change], language: str, region: str) -> tuple[Draft, list[Change]]:
-    """Read paragraphs in which something is left, until nothing changes.
+def _spaced(draft: Draft) -> tuple[Draft, list[int]]:
+    """Reduce the white space of a text, and say where in the source that was."""
+    edits = [*_space_edits(draft.text)]
+    return draft.apply(edits), [draft.source_starts[edit.start] for edit in edits]
+
+
+def _read_again(
+    draft: Draft, claimed: list[Change], changed: list[int], language: str, region: str
+) -> tuple[Draft, list[Change]]:
+    """Read again what is left, until nothing changes.
 
     What is said for one thing sets its neighbours free, as in "No.5:30", and lines that were joined are read otherwise
     than lines alone. A text for speech that is read once more must stay as it is.
+
+    Args:
+        draft: the text, read once.
+        claimed: what was said for its parts.
+        changed: where else in the source something was changed.
+        language: of the text.
+        region: of the language.
     """
+    changed = sorted([*changed, *(each.start for each in claimed)])
+    # The first reading saw all paragraphs together, and these are now read alone.
+    is_known = "\n\n" not in draft.text
     for _ in range(_MOST_READINGS):
         parts: list[Draft] = []
-        has_changed = False
+        new: list[Change] = []
         for start, end in _paragraphs(draft.text):
             part = draft[start:end]
-            is_changed = part.text != "" and _has_change(claimed, part.source_starts[0], part.source_ends[-1])
-            may_go_on = _is_left(part.text, _LEFT_BESIDE if is_changed else _LEFT)
-            claims = find_claims(Written(part.text, language, region)) if may_go_on else []
-            said = part.apply(edits_of(claims))
+            first, last = part.source_starts[0], part.source_ends[-1]
+            near = changed[bisect_left(changed, first) : bisect_right(changed, last)]
+            claims: list[Claim] = []
+            # On numbers alone, neighbours beyond a blank line change nothing.
+            if near or not (is_known or _NUMBERS.fullmatch(part.text)):
+                places = [bisect_left(part.source_starts, place) for place in near] if is_known else None
+                written = Written(part.text, language, region)
+                claims = _claims_left(written, places, is_changed=_has_change(claimed, first, last))
+            said = part.apply(edits_of(claims)) if claims else part
             if said.text != part.text:
-                claimed = _merged(claimed, _changes_of(part, claims))
-                has_changed = True
+                new += _changes_of(part, claims)
             parts.append(said)
-        if not has_changed:
+        if not new:
             break
-        draft = join_drafts(parts)
-        draft = draft.apply(_space_edits(draft.text))
+        claimed = _merged(claimed, new)
+        draft, changed = _spaced(join_drafts(parts))
+        changed = sorted([*changed, *(each.start for each in new)])
+        is_known = True
     return draft, claimed
+
+
+def _claims_left(written: Written, places: list[int] | None, *, is_changed: bool) -> list[Claim]:
+    """Claim what is still left in a paragraph.
+
+    Args:
+        written: the paragraph.
+        places: where it was changed since it was read, in order; None: it was not read alone.
+        is_changed: something was said for a part of it.
+    """
+    text = written.text
+    signs = [found.start() for found in _MAY_BE_LEFT.finditer(text) if _LEFT.match(text, found.start())]
+    if places is not None:
+        signs = _close_to(signs, places, _FARTHEST)
+    # The sign for inches is one by the quotes in the whole paragraph.
+    windows = _windows(text, signs) if '"' not in text else [(0, len(text))] * bool(signs)
+    if len(windows) == 1 and windows[0][0] == 0 and windows[0][1] == len(text):
+        return find_claims(written)
+    claims: list[Claim] = []
+    if windows:
+        # As paragraphs of one text, because each text that is read costs something for itself.
+        parts = Written(_PARAGRAPHS.join(text[start:end] for start, end in windows), written.language, written.region)
+        claims = _back_in_place(find_claims(parts), windows)
+        # What stands at the edge of a window was read without its neighbours.
+        claims = [each for each in claims if _is_close(each, signs)]
+    if is_changed and _is_left(text, _LEFT_BESIDE):
+        taken = bytearray(len(text))
+        for each in claims:
+            taken[each.start : each.end] = b"\1" * (each.end - each.start)
+        for start, end in _windows(text, places) if places is not None else [(0, len(text))]:
+            part = Written(text[start:end], written.language, written.region)
+            if _is_left(part.text, _LEFT_BESIDE):
+                found = (each.moved(start) for each in find_word_claims(part))
+                claims += (
+                    each
+                    for each in found
+                    if taken.find(1, each.start, each.end) < 0 and (places is None or _is_close(each, places))
+                )
+        claims.sort(key=lambda each: each.start)
+    return claims
+
+
+def _back_in_place(claims: list[Claim], windows: list[tuple[int, int]]) -> list[Claim]:
+    """Move claims from the text of some windows to where these were cut out."""
+    moved: list[Claim] = []
+    index = offset = 0
+    for each in claims:
+        while each.start >= offset + windows[index][1] - windows[index][0] + len(_PARAGRAPHS):
+            offset += windows[index][1] - windows[index][0] + len(_PARAGRAPHS)
+            index += 1
+        start, end = windows[index]
+        if each.end <= offset + end - start:
+            moved.append(each.moved(start - offset))
+    return moved
+
+
+def _is_close(found: Claim, places: list[int]) -> bool:
+    """Tell whether one of some places, which are in order, is in a claim or beside it."""
+    index = bisect_left(places, found.start - _NEAR)
+    return index < len(places) and places[index] <= found.end + _NEAR
+
+
+def _close_to(places: list[int], others: list[int], distance: int) -> list[int]:
+    """Keep the places that have another at most so far away; both lists are in order."""
+    close: list[int] = []
+    index = 0
+    for place in places:
+        while index < len(others) and others[index] < place - distance:
+            index += 1
+        if index < len(others) and others[index] <= place + distance:
+            close.append(place)
+    return close
+
+
+def _windows(text: str, places: list[int]) -> list[tuple[int, int]]:
+    """Cut out what stands around places, at spaces; windows that meet are one, and one of most of the text is all."""
+    windows: list[tuple[int, int]] = []
+    for place in places:
+        start, end = place - _NEAR - _FARTHEST, place + _NEAR + _FARTHEST
+        if windows and end <= windows[-1][1]:
+            continue
+        start = text.rfind(" ", 0, start) + 1 if start > 0 else 0
+        end = text.find(" ", end) if end < len(text) else len(text)
+        end = len(text) if end < 0 else end
+        if windows and start <= windows[-1][1]:
+            start = windows.pop()[0]
+        windows.append((start, end))
+    return [(0, len(text))] if sum(end - start for start, end in windows) > 0.8 * len(text) else windows
 
 
 def _is_left(text: str, pattern: re.Pattern[str]) -> bool:
@@ -402,10 +517,11 @@ def _runs(starts: array[int], ends: array[int]) -> Iterator[Run]:
     while position < length:
         start, end = starts[position], ends[position]
         following = position + 1
+        is_lone = following < length and not _is_verbatim(starts, ends, following, start + 1)
         # The first character of a replacement is no character of the source.
         if end == start + 1 and (following == length or starts[following] > start):
             size = 16
-            while following < length and ends[following] == start + following - position + 1:
+            while not is_lone and following < length and ends[following] == start + following - position + 1:
                 stop = min(following + size, length)
                 if _goes_on(starts, ends, following, stop, start + following - position):
                     following, size = stop, min(2 * size, 4096)
@@ -415,9 +531,21 @@ def _runs(starts: array[int], ends: array[int]) -> Iterator[Run]:
                     break
             yield Run(position, start, end + following - position - 1, True)
         else:
-            following = min(bisect_right(starts, start, following), bisect_right(ends, end, following))
+            # Most replacements are short, and a text is long.
+            near = min(following + 64, length)
+            if near == length or (starts[near] > start and ends[near] > end):
+                following = min(bisect_right(starts, start, following, near), bisect_right(ends, end, following, near))
+            else:
+                following = min(bisect_right(starts, start, following), bisect_right(ends, end, following))
             yield Run(position, start, end, False)
         position = following
+
+
+def _is_verbatim(starts: array[int], ends: array[int], place: int, source: int) -> bool:
+    """Tell whether one character is that of the source at an offset."""
+    if starts[place] != source or ends[place] != source + 1:
+        return False
+    return place + 1 == len(starts) or starts[place + 1] > source
 
 
 def _goes_on(starts: array[int], ends: array[int], begin: int, stop: int, source: int) -> bool:

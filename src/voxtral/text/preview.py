@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from voxtral.text.language import resolve_language
@@ -65,7 +65,7 @@ class Preview:
         return {
             "language": self.language,
             "normalized": self.normalized,
-            "edits": [{**asdict(edit), "written": text[edit.start : edit.end]} for edit in self.edits],
+            "edits": [{**edit._asdict(), "written": text[edit.start : edit.end]} for edit in self.edits],
             "segments": [{"start": start, "end": end, "text": text[start:end]} for start, end in self.segments],
             "warnings": [asdict(left) for left in self.left],
         }
@@ -129,7 +129,7 @@ def _changes(text: str, spoken: NormalizedText, claimed: tuple[Change, ...]) -> 
             first, last, change = places.pop(0)
             yield from _besides(text, reached, first, said)
             _take(said, last)
-            yield replace(change, spoken=spoken.text[spoken.place_of(first) : spoken.place_of(last)])
+            yield change._replace(spoken=spoken.text[spoken.place_of(first) : spoken.place_of(last)])
             reached = max(last, reached)
         yield from _besides(text, reached, max(reached, end), said)
 

@@ -196,14 +196,23 @@ class Speller:
         return any(rule.keeps_digit and re.search(rule.ending, words) for rule in self.grammar.agreement)
 
     def _look_up(self, value: int, form: str) -> str:
+        if value < 1000:
+            # Others are made of these, in most languages.
+            shared = self.language, self.region, value, form
+            if shared not in _SMALL:
+                _SMALL[shared] = self._spell(value, form)
+            return _SMALL[shared]
         key = value, form
         if key not in self._known:
-            own_words = self.grammar.own_words if form != "ordinal" else None
-            composed = self._composed(value) if form == "cardinal" and not own_words else None
-            self._known[key] = composed or (
-                _from_own_words(value, own_words) if own_words else self._from_library(value, form)
-            )
+            self._known[key] = self._spell(value, form)
         return self._known[key]
+
+    def _spell(self, value: int, form: str) -> str:
+        own_words = self.grammar.own_words if form != "ordinal" else None
+        composed = self._composed(value) if form == "cardinal" and not own_words else None
+        if composed:
+            return composed
+        return _from_own_words(value, own_words) if own_words else self._from_library(value, form)
 
     def _composed(self, value: int) -> str | None:
         """Put a cardinal together from its groups of three digits, each of which is looked up once."""
@@ -253,6 +262,10 @@ _OWN_ORDINALS: dict[str, Callable[[int, Callable[[int], str]], str]] = {
     "ar": arabic_ordinal,
     "hi": hindi_ordinal,
 }
+
+
+# Words for values below a thousand, by language, region, value and form.
+_SMALL: dict[tuple[str, str, int, str], str] = {}
 
 
 def _copy_converter(name: str) -> Any:

@@ -220,6 +220,41 @@ def test_time_grows_with_the_length_and_not_with_its_square(unit: str) -> None:
     assert any(_cpu_seconds(lambda: normalize(large, "fr")) < 64 * base for _ in range(2))
 
 
+@pytest.mark.parametrize(
+    ("language", "unit"), [("en", "61 % of 12 km "), ("en", "(240) 383-3503 "), ("de", "7,5\n\n"), ("ja", "3/4 ")]
+)
+def test_what_is_read_again_takes_time_in_proportion_too(language: str, unit: str) -> None:
+    small, large = (unit * (size // len(unit)) for size in (2_000, 16_000))
+    base = min(_cpu_seconds(lambda: normalize(small, language)) for _ in range(2))
+    # Eight times the text: 8 times the time if linear, 64 times if quadratic.
+    assert any(_cpu_seconds(lambda: normalize(large, language)) < 24 * base for _ in range(2))
+
+
+@pytest.mark.parametrize(
+    ("language", "case"),
+    [
+        ("en", "and No.5:30 ends"),
+        ("en", "about 5 km and 61 % of 3"),
+        ("de", "etwa 5 km und 61 % von 3"),
+        ("en", "(240) 383-3503 was 1948-06"),
+    ],
+)
+def test_what_is_left_is_read_again_wherever_it_stands(language: str, case: str) -> None:
+    # Only what stands around it is read again of a long paragraph.
+    prose = "so it went on and on " * 100
+    assert (
+        normalize(f"{prose}{case} {prose}", language).text == f"{prose}{normalize(case, language).text} {prose}".strip()
+    )
+
+
+def test_a_sign_may_end_the_line_before_its_number() -> None:
+    assert normalize("it is $\n5 now", "en").text == "it is five dollars now"
+
+
+def test_a_paragraph_is_read_without_the_words_before_it() -> None:
+    assert normalize("Ezekiel\n\n4:3\n\nall", "en").text == "Ezekiel\n\nfour to three\n\nall"
+
+
 @pytest.mark.parametrize("language", ["de", "fr"])
 def test_the_longest_text_that_a_server_takes_is_read_in_a_moment(language: str) -> None:
     # The slowest of what 100,000 characters may be: numbers, no two alike, in the languages with the most words.

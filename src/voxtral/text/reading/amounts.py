@@ -7,10 +7,11 @@ rules for measures, money and percentages find these around a quantity.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import NamedTuple
 
+from voxtral.text.language_data import load_language
 from voxtral.text.plurals import Category
 from voxtral.text.reading.claims import Claim, claim
 from voxtral.text.reading.fraction_words import SINGLE, say_fraction
@@ -23,7 +24,10 @@ DASHES = "-–—−"
 MINUS = "-−–"
 _BEFORE_SIGN = "([{«“„\"'‘:;,|—/=* \t\n" + NO_BREAK
 _MONEY = "$€£¥₹"
-_SIGN = re.compile(rf"([{MINUS}]|[+±~≈<>≤≥]{SPACE}?)$")
+_SPACED_SIGNS = "+±~≈<>≤≥"
+_SIGNS = frozenset(MINUS + _SPACED_SIGNS)
+_SPACES_OR_END = frozenset(" \n" + NO_BREAK)
+_SIGN = re.compile(rf"([{MINUS}]|[{_SPACED_SIGNS}]{SPACE}?)$")
 _GLUE = re.compile(rf"{SPACE}?[{DASHES}~〜]{SPACE}?")
 # Longer ones are spelled digit by digit, where a text may be cut, by `numbers.py`.
 _LONGEST = 40
@@ -55,7 +59,7 @@ class Amount(NamedTuple):
     @property
     def is_code(self) -> bool:
         """Tell whether a number of it is none that is counted, such as 007."""
-        return any(numeral.is_code for numeral in self.numerals)
+        return bool(self.numerals) and (self.numerals[0].is_code or any(each.is_code for each in self.numerals[1:]))
 
     @property
     def is_ascending(self) -> bool:
@@ -69,8 +73,24 @@ class Amount(NamedTuple):
 
 
 @cache
-def _pattern(language: str, region: str, scales: tuple[str, ...]) -> re.Pattern[str]:
+def _scales_of(language: str, is_money: bool) -> Mapping[str, str]:
+    """Gather what is said for scales, by how they are written."""
+    data = load_language(language)
+    words, grammar = data.amounts, data.numbers
+    scales: dict[str, str] = dict(words.scales) if words else {}
+    if is_money and words:
+        scales |= words.money_scales
+    if grammar:
+        linked = grammar.linked_numbers.words if grammar.linked_numbers else ()
+        for word in (*grammar.large_numbers, *linked):
+            scales |= {word: word, word.lower(): word.lower()}
+    return scales
+
+
+@cache
+def _pattern(language: str, region: str, is_money: bool) -> re.Pattern[str]:
     number = numerals_of(language, region).pattern
+    scales = _scales_of(language, is_money)
     return re.compile(
         rf"""
         (?:
@@ -101,20 +121,13 @@ class Amounts:
     def __init__(self, written: Written, *, is_money: bool = False) -> None:
         self._written = written
         self._text = written.text
-        self._is_money = is_money
+        self._known = written.quantities[is_money]
         words = written.data.amounts
-        self._signs: dict[str, str] = dict(words.signs) if words else {}
+        self._signs: Mapping[str, str] = words.signs if words else {}
         self._joints = {"until": words.until, "by": words.by} if words else {}
-        self._scales: dict[str, str] = dict(words.scales) if words else {}
-        if is_money and words:
-            self._scales |= words.money_scales
-        grammar = written.data.numbers
-        if grammar:
-            linked = grammar.linked_numbers.words if grammar.linked_numbers else ()
-            for word in (*grammar.large_numbers, *linked):
-                self._scales |= {word: word, word.lower(): word.lower()}
+        self._scales = _scales_of(written.language, is_money)
         self._number = re.compile(numerals_of(written.language, written.region).pattern)
-        self._pattern = _pattern(written.language, written.region, tuple(sorted(self._scales)))
+        self._pattern = _pattern(written.language, written.region, is_money)
 
     def at(self, start: int) -> tuple[Amount, ...]:
         """Find the quantities whose first digit is at an offset, the longest first.
@@ -122,16 +135,22 @@ class Amounts:
         Args:
             start: one of `number_starts`.
         """
-        known, key = self._written.quantities, (self._is_money, start)
-        if key not in known:
-            known[key] = tuple(self._find(start))
-        return known[key]
+        found = self._known.get(start)
+        if found is None:
+            found = self._known[start] = tuple(self._find(start))
+        return found
 
     def _find(self, start: int) -> Iterator[Amount]:
         found = self._pattern.match(self._text, start)
         if found is None or found.end() - start > _LONGEST:
             return
         sign_start, sign = self.sign_before(start)
+        if found.lastgroup == "first":
+            # Most numbers have nothing behind them.
+            number = self._written.read_numeral(found.group())
+            if number is not None:
+                yield Amount(sign_start, found.end(), sign, (number,))
+            return
         seen: set[int] = set()
         for amount in self._readings(found, sign_start, sign):
             if amount.end not in seen:
@@ -178,7 +197,8 @@ class Amounts:
     def sign_before(self, start: int) -> tuple[int, str]:
         """Find the sign that belongs to a number, and where it begins."""
         near = self._text[max(0, start - 2) : start]
-        found = None if near.isalnum() or not near.strip() else _SIGN.search(self._text, max(0, start - 2), start)
+        may_be = near and (near[-1] in _SIGNS or (near[-1] in _SPACES_OR_END and near[0] in _SIGNS))
+        found = _SIGN.search(self._text, max(0, start - 2), start) if may_be else None
         if found is None:
             return start, ""
         place = found.start()

@@ -27,6 +27,7 @@ FIRST_YEAR, LAST_YEAR = 1000, 2199
 # Short years up to this one are of this century.
 _LAST_SHORT_YEAR = 29
 _MAX_WORD = 24
+_AROUND = "()[]«»“”„\"'‘’,;:!?-–"
 _CELL_ENDS = "\n|\t"
 _CLOSING = " .!?;:,…)" + NO_BREAK
 
@@ -124,7 +125,14 @@ def last_word(text: str, end: int) -> tuple[int, str]:
 def words_before(text: str, start: int, count: int) -> list[str]:
     """List the last words before an offset, the nearest first, in lower case and without marks around them."""
     before = text[max(0, start - _MAX_WORD * count) : start].rpartition("\n")[2]
-    words = [word.strip("()[]«»“”„\"'‘’,;:!?-–").lower() for word in before.split()]
+    words: list[str] = []
+    # Most words are no lone marks, so that few of them are needed.
+    for written in reversed(before.rsplit(maxsplit=count)[-count:]):
+        if word := written.strip(_AROUND):
+            words.append(word.lower())
+    if len(words) == count:
+        return words
+    words = [word.strip(_AROUND).lower() for word in before.split()]
     return [word for word in reversed(words) if word][:count]
 
 

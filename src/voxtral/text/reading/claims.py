@@ -52,6 +52,8 @@ class Claim(NamedTuple):
 
     def spoken(self, text: str) -> str:
         """Write out the span of a text as the claim wants it."""
+        if len(self.edits) == 1 and self.edits[0].start == self.start and self.edits[0].end == self.end:
+            return self.edits[0].replacement
         parts: list[str] = []
         position = self.start
         for edit in self.edits:

@@ -53,7 +53,7 @@ _DOLLARS = re.compile(r"(?<=[a-z])\$+(?![\d.,])|(?<![\w$.,])\$+(?=[a-zA-Z]{2})")
 
 def code_claims(written: Written) -> Iterator[Claim]:
     """Claim what is written in letters and digits together."""
-    if written.data.spelled is None or written.language == "ja":
+    if written.data.spelled is None or written.language == "ja" or not (written.has_digits or "$" in written.text):
         return  # Japanese reads letters and digits where they stand; see kana.py.
     reader = _Reader(written)
     for found in _PATTERN.finditer(written.text):

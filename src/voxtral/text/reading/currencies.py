@@ -140,11 +140,15 @@ class Currencies:
         known: by sign and code.
         before: the source of a pattern, without groups, for what may stand before a number.
         after: the same for what may stand behind one.
+        last_characters: of what may stand before a number.
+        first_characters: of what may stand behind one.
     """
 
     known: Mapping[str, Currency]
     before: str
     after: str
+    last_characters: frozenset[str]
+    first_characters: frozenset[str]
 
 
 @cache
@@ -179,7 +183,14 @@ def currencies_of(language: str) -> Currencies:
     known = {**codes, **small, **lettered, **signs, **own}
     if "USD" in codes:
         known["US$"] = codes["USD"]
-    return Currencies(known, any_of(key for key in known if key not in WORDS), any_of(known))
+    before = [key for key in known if key not in WORDS]
+    return Currencies(
+        known,
+        any_of(before),
+        any_of(known),
+        frozenset(key[-1] for key in before),
+        frozenset(key[0] for key in known),
+    )
 
 
 class _Maker:

@@ -35,7 +35,8 @@ _NO_LETTER_AFTER = r"(?![^\W\d_]|[\u0900-\u0903\u093a-\u094f])"
 def date_claims(written: Written) -> Iterator[Claim]:
     """Claim the dates of a text that have the name of a month, and ranges of weekdays."""
     words = written.data.dates
-    if words is None or not written.has_number_words:
+    is_possible = written.has_digits or "-" in written.text or "–" in written.text
+    if words is None or not (written.has_number_words and is_possible):
         return
     finder = _Finder(written, words)
     claims = [*finder.day_first(), *finder.month_first()]
@@ -81,7 +82,7 @@ def _month_first_pattern(language: str) -> re.Pattern[str]:
         (?:(?P<year_link>,{SPACE}?|{SPACE}{links})(?P<year>{_YEAR}))?"""
     no_days = "(?P<day>(?!))(?P<suffix>)(?P<joint2>)(?P<day2>)(?P<suffix2>)(?P<year_link>)(?P<year>)"
     return re.compile(
-        rf"(?P<link>,{SPACE}|[ {NO_BREAK}\n-]{links})(?:{days if has_days else no_days}|(?P<only>{_YEAR}))",
+        rf"(?<!\d)(?P<link>,{SPACE}|[ {NO_BREAK}\n-]{links})(?:{days if has_days else no_days}|(?P<only>{_YEAR}))",
         re.VERBOSE | re.IGNORECASE,
     )
 

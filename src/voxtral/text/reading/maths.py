@@ -127,6 +127,10 @@ def _say(written: Written, words: MathsWords, source: str) -> str | None:
     return (" " if written.has_number_words else "").join(said)
 
 
+# What `Amounts.sign_before` finds and this rule says.
+_COMPARISON = re.compile("[±~≈<>≤≥]")
+
+
 def _number(written: Written, whole: str, fraction: str | None, point: str) -> str:
     if not written.has_number_words:
         return whole + (f".{fraction}" if fraction else "")
@@ -135,6 +139,8 @@ def _number(written: Written, whole: str, fraction: str | None, point: str) -> s
 
 def _comparisons(written: Written) -> Iterator[Claim]:
     """Say a sign before a number, "≥ 18", whatever reads the number."""
+    if not _COMPARISON.search(written.text):
+        return
     amounts = Amounts(written)
     for start in written.number_starts:
         sign_start, sign = amounts.sign_before(start)
@@ -148,10 +154,14 @@ def _comparisons(written: Written) -> Iterator[Claim]:
 _SCORE = re.compile(r"(\d{1,3})(?: ?([-–:]) ?)(\d{1,3})(?![\w:/.,–-]?\d)(?!\w|:\d|%| ?=)")
 
 
+_MAY_BE_SCORE = re.compile(r"\d ?[-–:] ?\d")
+
+
 def _scores(written: Written, words: MathsWords) -> Iterator[Claim]:
-    if not written.has_number_words:
+    if not (written.has_number_words and _MAY_BE_SCORE.search(written.text)):
         return
     text, cues = written.text, words.score_cues
+    has_cues = any(word.lower() in cues for word in _WORDS_AROUND.findall(text))
     for start in written.number_starts:
         found = _SCORE.match(text, start)
         if found is None or not written.begins_apart(start):
@@ -169,7 +179,7 @@ def _scores(written: Written, words: MathsWords) -> Iterator[Claim]:
             and len(first) <= 2
             and not any(word[0].isupper() for word in name)
         )
-        if is_ratio or _has_cue(text, start, found.end(), cues):
+        if is_ratio or (has_cues and _has_cue(text, start, found.end(), cues)):
             said = [written.speller.cardinal(int(each)) for each in (first, second)]
             yield claim(start, found.end(), f"{said[0]} {words.score} {said[1]}", "score")
 

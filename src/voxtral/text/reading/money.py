@@ -41,15 +41,15 @@ def money_claims(written: Written) -> Iterator[Claim]:
 
 def _claims(written: Written) -> Iterator[Claim]:
     plain, priced, known = Amounts(written), Amounts(written, is_money=True), currencies_of(written.language)
-    before_pattern = _patterns(written.language)[0]
+    text, before_pattern = written.text, _patterns(written.language)[0]
     scales = tuple(written.data.amounts.money_scales) if written.data.amounts else ()
     for start in written.priced_starts:
-        has_sign = before_pattern.search(written.text, max(0, start - 8), start) is not None
+        has_sign = _may_follow(text, known, start) and before_pattern.search(text, max(0, start - 8), start) is not None
         if not has_sign and not written.begins_apart(start):
             continue
         # "$5M" and "5M €": the quantities that all rules share have no such scales.
         found = None if has_sign else _first(written, plain, known, start)
-        if found is None and (has_sign or _has_scale(written, plain, start, scales)):
+        if found is None and (has_sign or _has_scale(text, plain, start, scales)):
             found = _first(written, priced, known, start)
         if found is not None:
             yield found
@@ -57,16 +57,36 @@ def _claims(written: Written) -> Iterator[Claim]:
 
 def _first(written: Written, amounts: Amounts, known: Currencies, start: int) -> Claim | None:
     """Find the longest amount of money at a place."""
+    text = written.text
     for amount in amounts.at(start):
-        found = None if amount.is_code else _claim(written, amounts, known, amount)
+        if not (_may_precede(text, known, amount.end) or _may_follow(text, known, amount.start)) or amount.is_code:
+            continue
+        found = _claim(written, amounts, known, amount)
         if found is not None:
             return found
     return None
 
 
-def _has_scale(written: Written, amounts: Amounts, start: int, scales: tuple[str, ...]) -> bool:
-    ends = [amount.end for amount in amounts.at(start) if not amount.scale]
-    return any(written.text.startswith(scales, end + (written.text[end : end + 1] in _SPACES)) for end in ends)
+def _may_follow(text: str, known: Currencies, start: int) -> bool:
+    """Tell by one character whether a currency may stand before an offset."""
+    # The line may end between them.
+    before = text[max(0, start - 3) : start].removesuffix("\n")
+    return (before[-2:-1] if before[-1:] in _SPACES else before[-1:]) in known.last_characters
+
+
+def _may_precede(text: str, known: Currencies, end: int) -> bool:
+    """Tell by one character whether a currency, or "no cents" and a currency, may stand behind an offset."""
+    after = text[end : end + 2]
+    after = after[1:] if after[:1] in _SPACES else after[:1]
+    return after in known.first_characters or after in (".", ",")
+
+
+def _has_scale(text: str, amounts: Amounts, start: int, scales: tuple[str, ...]) -> bool:
+    for amount in amounts.at(start):
+        end = amount.end
+        if not amount.scale and text.startswith(scales, end + (text[end : end + 1] in _SPACES)):
+            return True
+    return False
 
 
 def _claim(written: Written, amounts: Amounts, known: Currencies, amount: Amount) -> Claim | None:

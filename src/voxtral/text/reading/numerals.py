@@ -74,7 +74,7 @@ class Numerals:
 
     def read(self, written: str) -> Numeral | None:
         """Read digits with separators as one number; None if they are not clearly one."""
-        chain = to_ascii(written)
+        chain = written if written.isascii() else to_ascii(written)
         if chain.isdigit():
             return Numeral(chain, is_plain=True)
         if not chain[-1:].isdigit():

@@ -8,13 +8,16 @@ and thousands that are grouped are none.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
+from voxtral.text.language_data import load_language
 from voxtral.text.reading.claims import Claim, Strength
 from voxtral.text.reading.numerals import NO_BREAK, to_ascii
+from voxtral.text.reading.patterns import any_of
 from voxtral.text.reading.spelled import Piece, claim_pieces, say_digits, say_number, say_word
 from voxtral.text.reading.written import Written
 from voxtral.text.tables.phones import PhoneWords
@@ -149,6 +152,24 @@ def _any_of_plans(plans: tuple[re.Pattern[str], ...]) -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{plan.pattern})" for plan in plans))
 
 
+@cache
+def _cue_pattern(language: str) -> re.Pattern[str]:
+    """Build the pattern of all words that tell, wherever they stand in others."""
+    words = load_language(language).phones
+    cues = words.cues | words.labels | words.codes if words else frozenset[str]()
+    return re.compile(any_of(cues | {cue.replace("ss", "ß") for cue in cues}))
+
+
+def _cue_places(text: str, language: str) -> list[int] | None:
+    """List where there may be a word that tells; None where folding the case of the text moves what follows."""
+    folded = text.casefold()
+    if len(folded) != len(text):
+        folded = "".join(each if each == "ß" else each.casefold() for each in text)
+        if len(folded) != len(text):
+            return None
+    return [found.start() for found in _cue_pattern(language).finditer(folded)]
+
+
 @dataclass(frozen=True)
 class _Cue:
     """What the words before a number say of it.
@@ -182,8 +203,11 @@ class _Phones:
         self._clear = _compiled(_CLEAR + _CLEAR_IN.get(written.language, ()))
         self._likely = _compiled(_LIKELY)
         self._cards = _compiled(_CARDS)
+        self._any_plan = _any_of_plans(self._cards + self._clear)
         self._extension = _extension_pattern(words.extensions)
         self._pause = {"ja": "、", "ar": "،"}.get(written.language, ",")
+        self._looks_behind = written.language in {"hi", "de", "ja"}
+        self._told = _cue_places(written.text, written.language)
 
     def claims(self) -> Iterator[Claim]:
         """Claim what is a telephone number or a code."""
@@ -195,45 +219,56 @@ class _Phones:
 
     def _may_be_told(self, start: int, end: int) -> bool:
         """Tell whether there are words near a number that may say what it is."""
-        looks_behind = self._written.language in {"hi", "de", "ja"}
-        return _LETTER.search(self._text, max(0, start - _NEAR), start) is not None or (
-            looks_behind and _LETTER.search(self._text, end, end + _NEAR) is not None
-        )
+        if self._told is None:
+            return True
+        place = bisect_left(self._told, start - _NEAR)
+        return place < len(self._told) and self._told[place] < (end + _NEAR if self._looks_behind else start)
 
     def _claims_in(self, start: int, end: int) -> Iterator[Claim]:
-        if (
-            not self._may_be_told(start, end)
-            and _any_of_plans(self._cards + self._clear).search(self._text, start, end) is None
-        ):
+        is_told = self._may_be_told(start, end)
+        if not is_told and self._any_plan.search(self._text, start, end) is None:
             return
         groups = list(_GROUP.finditer(self._text, start, end))
         if all(len(group.group()) == 1 for group in groups):
             return
         first = 0
+        rest = sum(len(group.group()) for group in groups)
         while first < len(groups):
             # A bracket or plus before the group belongs to it.
             begin = groups[first].start()
             while begin > start and self._text[begin - 1] in "(+\uff0b":
                 begin -= 1
-            rest = sum(len(group.group()) for group in groups[first:])
             if rest < 3:
                 return
-            stop, kind = self._end_of_number(begin, end, groups[first:])
+            stop, kind = self._end_of_number(begin, end, groups[first:], rest, is_told=is_told)
             if not stop:
+                rest -= len(groups[first].group())
                 first += 1
                 continue
             yield self._claim(begin, stop, kind)
             while first < len(groups) and groups[first].start() < stop:
+                rest -= len(groups[first].group())
                 first += 1
 
-    def _end_of_number(self, begin: int, end: int, groups: list[re.Match[str]]) -> tuple[int, str]:
-        """Find where the number that begins at a place ends, and what it is; 0 where there is none."""
-        num_digits = sum(len(group.group()) for group in groups)
-        if num_digits >= _MIN_DIGITS:
+    def _end_of_number(
+        self, begin: int, end: int, groups: list[re.Match[str]], num_digits: int, *, is_told: bool
+    ) -> tuple[int, str]:
+        """Find where the number that begins at a place ends, and what it is; 0 where there is none.
+
+        Args:
+            begin: the place.
+            end: where the last group ends.
+            groups: of digits, from the place on.
+            num_digits: of all groups together.
+            is_told: words near may say what the number is.
+        """
+        if num_digits >= _MIN_DIGITS and self._any_plan.match(self._text, begin, end):
             if stop := self._longest(self._cards, begin, end):
                 return stop, "card"
             if stop := self._longest(self._clear, begin, end):
                 return stop, "phone"
+        if not is_told:
+            return 0, ""
         cue = self._cue_before(begin)
         if not (cue.is_phone or cue.is_label):
             return 0, ""

@@ -52,6 +52,32 @@ RULES: tuple[Rule, ...] = (
     sign_claims,
 )
 
+# Those that claim nothing where there is no digit.
+NUMBER_RULES: frozenset[Rule] = frozenset(
+    (
+        numeric_date_claims,
+        time_claims,
+        phone_claims,
+        address_claims,
+        money_claims,
+        ordinal_claims,
+        percent_claims,
+        fraction_claims,
+        range_claims,
+    )
+)
+
+# Those that claim something where there is neither a digit nor a sign: "XIV a. C.", "5 Euro pro kg", "Dr. Who".
+WORD_RULES: tuple[Rule, ...] = (year_claims, measure_claims, roman_claims, shorthand_claims)
+
+
+def find_word_claims(written: Written) -> list[Claim]:
+    """List what is to be said otherwise in a text without digits and signs."""
+    claims: list[Claim] = []
+    for rule in WORD_RULES:
+        claims += rule(written)
+    return settle(claims, len(written.text))
+
 
 def find_claims(written: Written, given: Iterable[Claim] = ()) -> list[Claim]:
     """List what is to be said otherwise than it is written, in the order of the text and without overlap.
@@ -62,12 +88,14 @@ def find_claims(written: Written, given: Iterable[Claim] = ()) -> list[Claim]:
     """
     claims = [*given]
     for rule in RULES:
-        claims += rule(written)
+        if written.has_digits or rule not in NUMBER_RULES:
+            claims += rule(written)
     strong = [each for each in claims if each.strength <= Strength.COMPOSED]
     standing = settle(strong, len(written.text), written.taken)
     # Numbers are the most frequent of all, and those inside of something else need no words.
     weak = [each for each in claims if each.strength > Strength.COMPOSED]
-    weak += number_claims(written)
+    if written.has_digits:
+        weak += number_claims(written)
     standing += settle(weak, len(written.text), written.taken)
     standing.sort(key=lambda each: each.start)
     return standing

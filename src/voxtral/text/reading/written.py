@@ -18,6 +18,7 @@ _BOUND = frozenset({"Mn", "Mc", "Me", "No", "Nl"})
 _NUMBER_START = re.compile(
     r"(?P<address>(?:https?|ftp)://\S+|www\.\S+)|(?<![\w.,])[.](?=\d)|(?<!\d)(?<![\d.][.,'’٫٬:])[\d½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]"
 )
+_DIGIT = re.compile(r"[\d½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]")
 # Numbers and dates in a row, and a mark, the end of the line or another number behind them: no part of anything.
 _ONE = r"\d++(?:/\d++/\d++)?+"
 _BARE = re.compile(
@@ -41,7 +42,8 @@ class Written:
         self.language = language
         self.region = region
         # Quantities by place, as far as rules have looked: several ask for the same ones.
-        self.quantities: dict[tuple[bool, int], tuple[Any, ...]] = {}
+        # Without scales that count for money alone, and with them.
+        self.quantities: tuple[dict[int, tuple[Any, ...]], dict[int, tuple[Any, ...]]] = ({}, {})
 
     @cached_property
     def taken(self) -> bytearray:
@@ -57,6 +59,11 @@ class Written:
     def cldr(self) -> Cldr:
         """Months, units and currencies of the language."""
         return load_cldr(self.language)
+
+    @cached_property
+    def has_digits(self) -> bool:
+        """Tell whether there is any digit, or a fraction of one character."""
+        return _DIGIT.search(self.text) is not None
 
     @property
     def has_number_words(self) -> bool:
@@ -85,6 +92,8 @@ class Written:
     @cached_property
     def number_starts(self) -> tuple[int, ...]:
         """Where numbers may begin, in order: found once, for all rules that read numbers."""
+        if not self.has_digits:
+            return ()
         return tuple(found.start() for found in _NUMBER_START.finditer(self.text) if not found.lastgroup)
 
     @cached_property
@@ -119,7 +128,7 @@ class Written:
         if start == 0:
             return True
         before = self.text[start - 1]
-        if self.is_prefix(start - 1):
+        if before == " " or before == "\n" or self.is_prefix(start - 1):
             return True
         return not (self.ties(before) or before in "_@#\\" or unicodedata.category(before) in _BOUND)
 

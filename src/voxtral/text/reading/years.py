@@ -111,7 +111,7 @@ class _Finder:
 
     def decades(self) -> Iterator[Claim]:
         """Claim "the 1980s", "mid-80s" and "die 90er Jahre"."""
-        if not self._words.decade_suffixes:
+        if not (self._words.decade_suffixes and self._written.has_digits):
             return
         for found in _decade_pattern(self._written.language).finditer(self._text):
             start, end = found.span()
@@ -150,7 +150,7 @@ class _Finder:
 
     def short(self) -> Iterator[Claim]:
         """Claim "'68" after a word that takes a year, as in "of '68"."""
-        for found in _SHORT_YEAR.finditer(self._text):
+        for found in _SHORT_YEAR.finditer(self._text) if self._written.has_digits else ():
             start, end = found.span()
             before = words_before(self._text, start, 1)
             is_apart = start > 0 and self._text[start - 1] in " (" + NO_BREAK
@@ -167,7 +167,7 @@ class _Finder:
 
     def years(self) -> Iterator[Claim]:
         """Claim years with a word that says so, ranges of years, and quantities that look like a year."""
-        for found in _YEAR.finditer(self._text):
+        for found in _YEAR.finditer(self._text) if self._written.has_digits else ():
             start, end = found.span()
             if self._is_bound_before(start) or not self._written.begins_apart(start) or not self._ends_apart(end):
                 continue
