@@ -11,6 +11,7 @@ from functools import cache
 
 from voxtral.text.cldr import load_cldr
 from voxtral.text.language_data import load_language
+from voxtral.text.reading.agreement import german_article
 from voxtral.text.reading.amounts import SPACE, Amount, Amounts, glue
 from voxtral.text.reading.calendar_words import ends_sentence
 from voxtral.text.reading.claims import Claim, claim
@@ -245,6 +246,8 @@ def say_with_unit(written: Written, amounts: Amounts, amount: Amount, unit: Unit
     if form.startswith("時速") and written.text[: amount.start].endswith("時速"):
         form = form.removeprefix("時速")
     noun = form.partition("{0} ")[2]
+    if written.language == "de" and words in {"ein", "eine"}:
+        words = german_article(written, written.word_before(amount.start), noun, is_feminine=words == "eine")
     link = amounts.link(amount, words, noun) if noun else " "
     said = form.replace("{0} ", words + link) if noun else form.replace("{0}", words)
     return _elide(written, said, noun)
