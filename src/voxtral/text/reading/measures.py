@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from functools import cache
 
@@ -158,7 +159,7 @@ def _is_free(written: Written, start: int) -> bool:
         return True
     before, far = written.text[start - 1], written.text[start - 2 : start - 1]
     return written.begins_apart(start) and not (
-        before in "^$€£" or (before in "./-–" and (far.isalnum() or far == "%"))
+        before == "^" or unicodedata.category(before) == "Sc" or (before in "./-–" and (far.isalnum() or far == "%"))
     )
 
 
