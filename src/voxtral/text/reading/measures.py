@@ -257,7 +257,7 @@ def say_with_unit(written: Written, amounts: Amounts, amount: Amount, unit: Unit
 def _half(written: Written, amounts: Amounts, amount: Amount, unit: Unit) -> str | None:
     """Say halves as Romance languages do: "una hora y media", "mezzo chilo"; None in all other cases."""
     words = written.data.fractions
-    if amount.fraction != (1, 2) or words is None or words.halves is None or amount.scale:
+    if amount.fraction != (1, 2) or words is None or words.halves is None or amount.scale or written.language == "nl":
         return None
     halves = words.halves
     one = unit.form("one").partition("{0} ")[2]

@@ -226,6 +226,8 @@ class _Finder:
         is_counting = self._counts(token.start(), noun_after(self._written, token.end()))
         if self._language == "de":
             is_counting = is_counting or self._is_labelled(token.start())
+        if self._is_old_year(token, number, is_counting=is_counting):
+            return self._speller.year(int(number.whole))
         words = say_plain(self._written, number, is_signed=is_signed, is_counting=is_counting)
         if number.fraction is not None:
             if len(number.fraction) == 2 and self._is_labelled(token.start()):
@@ -242,6 +244,20 @@ class _Finder:
         if words is None or not words.counted or self._written.word_before(start) in words.before_years:
             return False
         return bool(re.fullmatch(words.counted, noun))
+
+    def _is_old_year(self, token: re.Match[str], number: Numeral, *, is_counting: bool) -> bool:
+        """Tell whether an English number below 1100 is a year: "in 1066", "(1066)"."""
+        if self._language != "en" or not number.is_plain or is_counting or token.group("sign"):
+            return False
+        years, start, end = self._written.data.years, token.start(), token.end()
+        if years is None or len(number.whole) != 4 or not 1010 <= int(number.whole) < 1100:
+            return False
+        around = self._text[start - 1 : start] + self._text[end : end + 1]
+        # "in 1066 cases" counts something.
+        is_followed = noun_after(self._written, end)
+        known = self._written.data.recognition
+        is_noun = bool(is_followed) and not (known and is_followed.lower() in known.stop_words)
+        return around == "()" or (self._written.word_before(start) in years.cues | {"year"} and not is_noun)
 
     def _is_labelled(self, start: int) -> bool:
         """Tell whether the word before a number is named by it: "Section 6.10", "Nr. 1292"."""

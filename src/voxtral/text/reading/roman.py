@@ -77,6 +77,8 @@ def _read(written: Written, words: RomanWords, found: re.Match[str], value: int,
         return _century(written, value, form, name), found.end() if suffix else end
     if suffix in {"er", "re", "ᵉʳ", "ʳᵉ"} and numeral == "I":
         return speller.ordinal(1, "feminine" if suffix in {"re", "ʳᵉ"} else "masculine"), found.end()
+    if suffix in {"e", "ème", "ᵉ"} and written.language == "fr" and numeral.isupper() and len(numeral) > 1:
+        return speller.ordinal(value, "feminine" if after in words.feminine_before else "masculine"), found.end()
     if suffix and suffix != ".":
         if suffix in {"º", "ª", ".º", ".ª", "°"} and not numeral.islower():
             return speller.ordinal(value, "feminine" if "ª" in suffix else "masculine"), found.end()
