@@ -18,8 +18,9 @@ _GERMAN_NOUN = re.compile(
 )
 _GERMAN_DATIVE = frozenset(("mit", "von", "bei", "aus", "nach", "seit", "zu", "vor", "in", "innerhalb", "ab", "außer"))
 _ENDS = re.compile(r"[.!?:;,(\[„“\"«–—-]\s*$")
-# Values whose words have no form but this one: "duas", "duzentas" and their like have two.
+# Masculine nouns with "uno" before them: "zaino", "studente".
 _ITALIAN_UNO = re.compile(r"s[^aeiouàèéìòù]|z|gn|ps|pn|x|y")
+# Languages whose nouns end in "s" wherever more than one is counted.
 _COUNTS_WITH_S = frozenset(("es", "pt"))
 
 
