@@ -90,7 +90,8 @@ def naming_edits(text: str, language: str) -> Iterator[Edit]:
     for run in _EMOJI.finditer(text):
         comma = _COMMAS.get(language, ", ")
         said = [name for name, _ in groupby(_names_in(run.group(), language))]
-        if all(_KEYCAP.fullmatch(name) for name in said):
+        # Keys and what has no name stay as they are, with what stands around them.
+        if all(name in run.group() for name in said):
             continue
         start, end = run.span()
         while start > taken and text[start - 1] in " \t":

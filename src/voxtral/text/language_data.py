@@ -83,7 +83,6 @@ class Agreement:
     ending: str
     masculine: str
     feminine: str
-    keeps_digit: bool = False
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,9 @@ def hindi_ordinal(value: int, cardinal: Cardinal) -> str:
         value: at least 1.
         cardinal: gives the words of a value.
     """
-    return _HINDI_FIRST[value] if value in _HINDI_FIRST else cardinal(value) + "वां"
+    # "सौवां" has no "one" before the hundred.
+    words = cardinal(value).removeprefix("एक ") if value in {100, 1000, 100_000} else cardinal(value)
+    return _HINDI_FIRST.get(value, words + "वां")
 
 
 def romance_form(words: str, form: str) -> str:

@@ -191,10 +191,6 @@ class Speller:
             words = re.sub(rule.ending, rule.feminine if is_feminine else rule.masculine, words)
         return words
 
-    def agrees(self, words: str) -> bool:
-        """Tell whether number words would change their form with the gender of a noun after them."""
-        return any(rule.keeps_digit and re.search(rule.ending, words) for rule in self.grammar.agreement)
-
     def _look_up(self, value: int, form: str) -> str:
         if value < 1000:
             # Others are made of these, in most languages.

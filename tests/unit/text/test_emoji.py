@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from voxtral.text.dictionary import dictionary_of
@@ -114,6 +114,7 @@ def test_a_preview_tells_of_names() -> None:
 
 
 @given(ODD, st.sampled_from(list(LANGUAGES)))
+@example("1*\u20e3", "ja")
 def test_naming_never_fails_and_only_once(text: str, language: str) -> None:
     once = named(text, language)
     assert named(once, language) == once

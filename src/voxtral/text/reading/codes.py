@@ -25,6 +25,7 @@ _TOKEN = (
 _FORMS = (
     # Postal codes of Britain and Canada, and of the continent with the sign of the country; bank accounts.
     (r"postcode", rf"[A-Z]{{1,2}}\d[A-Z\d]?[ ]\d[A-Z]{{2}}(?![{_L}\d])"),
+    (r"dutch", r"[1-9]\d{3}[ ](?!S[ADS]|BC|AD|CE|EU|VN)[A-Z]{2}(?=[ ][A-Z][a-z]|[,.;)\n]|$)"),
     (r"canadian", rf"[A-Z]\d[A-Z][ -]?\d[A-Z]\d(?![{_L}\d])"),
     (r"continental", rf"(?:D|A|CH|F|I|L|B|NL|DK|E|P)-\d{{4,5}}(?=[ ][{_L}])"),
     (r"iban", rf"[A-Z]{{2}}\d{{2}}(?:[ ]?[A-Z\d]{{4}}){{2,7}}(?:[ ]?[A-Z\d]{{1,3}})?(?![{_L}\d])"),
@@ -92,6 +93,8 @@ class _Reader:
                 pieces = self._token(start, end)
             case "chain":
                 return self._chain(start, end)
+            case "dutch" if not self._is_dutch(start):
+                return None
             case "spaced" if not self._is_asked_for(start):
                 return None
             case "iban" if sum(map(str.isdecimal, found.group())) < 8:
@@ -100,6 +103,12 @@ class _Reader:
                 pieces = self._spelled(start, end, pauses=kind != "spaced")
         strength = Strength.NUMBER if kind == "token" else Strength.COMPOSED
         return claim_pieces(pieces, "code", strength, end=end) if pieces else None
+
+    def _is_dutch(self, start: int) -> bool:
+        """Tell whether four digits and two letters are a Dutch postal code: "1234 AB Amsterdam", not "in 2024 EU"."""
+        before = self._text[max(0, start - 12) : start].rstrip(" ")
+        is_line = not before or before[-1] in ",\n" or before.lower().endswith(("postcode", "postcode:"))
+        return self._written.language == "nl" and (is_line or self._text[start] not in "12")
 
     def _is_alone(self, start: int, end: int) -> bool:
         """Tell whether no letter or mark of another script is joined."""

@@ -7,8 +7,8 @@ in the file of the language, table `[numbers.currencies]`, with hundredths and f
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 
 from voxtral.text.cldr import Cldr, load_cldr
@@ -16,7 +16,7 @@ from voxtral.text.language_data import Currency, load_language
 from voxtral.text.reading.patterns import any_of
 from voxtral.text.spelling import Speller
 from voxtral.text.tables.counted import Unit
-from voxtral.text.tables.money import MoneyWords
+from voxtral.text.tables.money import MoneyWords, RegionMoney
 
 # Signs of one currency each; the name is short, since the sign says no country.
 _SIGNS = {
@@ -142,6 +142,8 @@ class Currencies:
         after: the same for what may stand behind one.
         last_characters: of what may stand before a number.
         first_characters: of what may stand behind one.
+        named: those with hundredths by name, as it is written and in lower case; names of weights are left out.
+        names: the source of a pattern for these names.
     """
 
     known: Mapping[str, Currency]
@@ -149,15 +151,27 @@ class Currencies:
     after: str
     last_characters: frozenset[str]
     first_characters: frozenset[str]
+    named: Mapping[str, Currency]
+    names: str
+
+
+def currencies_of(language: str, region: str = "") -> Currencies:
+    """Gather the currencies of a language as a region writes them, once."""
+    words = load_language(language).money
+    return _gather(language, region if words is not None and region in words.regions else "")
 
 
 @cache
-def currencies_of(language: str) -> Currencies:
-    """Gather the currencies of a language, once."""
+def _gather(language: str, region: str) -> Currencies:
     cldr, data = load_cldr(language), load_language(language)
     words = data.money or MoneyWords("last")
-    makes = _Maker(language, cldr, words)
+    regional = words.regions.get(region, RegionMoney())
+    makes = _Maker(language, cldr, words, regional)
     own = dict(data.numbers.currencies) if data.numbers else {}
+    for sign, code in (("$", "USD"), *((sign, code) for code, sign in _LIKE_SIGNS.items())):
+        if sign in own and (cent := makes.cent(code)) is not None and makes.is_regional(code):
+            own[sign] = replace(own[sign], cent=cent)
+    own |= {sign: makes.short(code) for sign, code in regional.signs.items()}
     codes = {code: makes.plainest(code) for code in cldr.currencies}
     codes |= {code: own[sign] for code, sign in _LIKE_SIGNS.items() if sign in own}
     signs = {sign: makes.short(code) for sign, code in _SIGNS.items() if code in codes}
@@ -183,25 +197,78 @@ def currencies_of(language: str) -> Currencies:
     known = {**codes, **small, **lettered, **signs, **own}
     if "USD" in codes:
         known["US$"] = codes["USD"]
+    hundredths: dict[str, Currency] = {}
+    for sign, code in {**words.hundredths, **regional.hundredths}.items():
+        cent = makes.cent(code)
+        if cent is not None:
+            hundredths[sign] = Currency(cent)
+    named = _named(language, cldr, makes, own, regional)
     before = [key for key in known if key not in WORDS]
+    known |= hundredths
+    spellings = [*_spellings(named)]
     return Currencies(
         known,
         any_of(before),
         any_of(known),
         frozenset(key[-1] for key in before),
-        frozenset(key[0] for key in known),
+        frozenset(key[0] for key in (*known, *spellings) if key),
+        named,
+        any_of(spellings),
     )
+
+
+def _named(
+    language: str, cldr: Cldr, makes: _Maker, own: Mapping[str, Currency], regional: RegionMoney
+) -> dict[str, Currency]:
+    """Gather currencies with hundredths by their names: "euros", "Schweizer Franken", "dollars canadiens"."""
+    names: list[str] = []
+    named: dict[str, Currency] = {}
+    # Where several have a name, the first is meant.
+    first = [*regional.signs.values(), "USD", "EUR", "CHF", "INR", "MXN", "BRL", "SAR", "EGP", "SEK", "PLN", "ZAR"]
+    codes = [*(code for code in first if code in cldr.currencies), *cldr.currencies]
+    for code in codes:
+        for currency in (makes.short(code), makes.named(code)):
+            if currency.cent is None:
+                continue
+            written = [currency.unit.many, currency.unit.few, makes.bare(currency.unit)]
+            if " " in currency.unit.many:
+                written += cldr.currencies[code].forms.values()
+            for name in filter(None, written):
+                named.setdefault(name.lower(), currency)
+                names.append(name)
+    for currency in own.values():
+        for name in filter(None, (currency.unit.many, makes.bare(currency.unit))):
+            if currency.cent is not None:
+                named[name.lower()] = currency
+                names.append(name)
+    measured = {form.replace("{0}", "").strip().lower() for unit in cldr.units.values() for form in unit.forms.values()}
+    small = load_language(language).recognition
+    return {
+        name: currency
+        for name, currency in (named | {name: named[name.lower()] for name in names}).items()
+        if name.lower() not in measured and len(name) > 2 and not (small and name.lower() in small.stop_words)
+    }
+
+
+def _spellings(names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        yield from (name, name.title(), name.capitalize(), name.upper())
+        # German nouns have a capital behind an adjective, too.
+        first, _, last = name.rpartition(" ")
+        yield f"{first.capitalize()} {last.capitalize()}".strip()
+        yield f"{first} {last.capitalize()}".strip()
 
 
 class _Maker:
     """Makes the currencies of one language of what CLDR calls them."""
 
-    def __init__(self, language: str, cldr: Cldr, words: MoneyWords) -> None:
+    def __init__(self, language: str, cldr: Cldr, words: MoneyWords, regional: RegionMoney) -> None:
         self._language = language
         self._cldr = cldr
         self._words = words
         self._speller = Speller(language) if load_language(language).numbers else None
-        self._cents = {code: cent for cent in words.cents for code in cent.currencies}
+        self._regional = {code: cent for cent in regional.cents for code in cent.currencies}
+        self._cents = {code: cent for cent in words.cents for code in cent.currencies} | self._regional
         heads = [self._head(each.forms["other"]) for each in cldr.currencies.values()]
         self._shared = {head for head in heads if heads.count(head) > 1}
 
@@ -235,10 +302,23 @@ class _Maker:
             return Currency(Unit(many.replace(" ", ""), many.replace(" ", "")))
         is_feminine = not self._words.feminine.isdisjoint(re.split(r"[ -]", many))
         unit = self._unit(one, many, "", forms.get("few", ""), is_feminine=is_feminine)
+        return Currency(unit, self.cent(code))
+
+    def is_regional(self, code: str) -> bool:
+        """Tell whether the region has a name of its own for the hundredth of a currency."""
+        return code in self._regional
+
+    def cent(self, code: str) -> Unit | None:
+        """Give the hundredth of a currency; None where it has none."""
         cent = self._cents.get(code)
         if cent is None:
-            return Currency(unit)
-        return Currency(unit, self._unit(cent.one, cent.many, cent.two, cent.few, is_feminine=cent.is_feminine))
+            return None
+        return self._unit(cent.one, cent.many, cent.two, cent.few, is_feminine=cent.is_feminine)
+
+    def bare(self, unit: Unit) -> str:
+        """Give the singular of a unit without its number."""
+        before, _, after = unit.one.partition(" ")
+        return before if self._language == "ar" else after
 
     def _unit(self, one: str, many: str, two: str, few: str, *, is_feminine: bool) -> Unit:
         if self._speller is None:

@@ -45,11 +45,43 @@ def fraction_claims(written: Written) -> Iterator[Claim]:
                 and not _is_named(written, amount)
                 and (words := amounts.say(amount, counts=False))
             ):
-                half = _german_half(written, amount, end)
-                yield claim(amount.start, end, half or words, "fraction")
+                yield _worded(written, amount, end, words)
             elif pair := _pair(written, amount, start, end):
                 yield pair
             break
+
+
+def _worded(written: Written, amount: Amount, end: int, words: str) -> Claim:
+    """Claim a fraction in the words that fit what stands around it."""
+    fractions, text = written.data.fractions, written.text
+    if fractions is not None and fractions.rated and written.word_after(end) in fractions.rated:
+        found = re.compile(r"(\d{1,2})/(\d{1,2})").fullmatch(text, amount.start, end)
+        if found is not None:
+            below, above = (written.speller.cardinal(int(digits)) for digits in found.groups())
+            return claim(amount.start, end, f"{below} {fractions.out_of} {above}", "rating")
+    half = _german_half(written, amount, end) or _half_before_noun(written, amount, end) or words
+    # "een ½ liter" has its article already.
+    article, _, rest = half.partition(" ")
+    if rest and not amount.numerals and amount.fraction == (1, 2) and written.word_before(amount.start, 8) == article:
+        half = rest
+    return claim(amount.start, end, half, "fraction")
+
+
+_NOUN = re.compile(r"[ \u00a0]([^\W\d_]{3,40})(?!\w)")
+
+
+def _half_before_noun(written: Written, amount: Amount, end: int) -> str | None:
+    """Say a half before a noun in Romance languages and Dutch: "media hora", "mezzo litro", "een half uur"."""
+    words, nouns, known = written.data.fractions, written.data.nouns, written.data.recognition
+    found = _NOUN.match(written.text, end)
+    if amount.fraction != (1, 2) or amount.numerals or amount.sign or found is None or words is None or nouns is None:
+        return None
+    noun = found.group(1).lower()
+    is_small = known is not None and noun in known.stop_words and not re.fullmatch(nouns.counted or "$^", noun)
+    if words.halves is None or is_small:
+        return None
+    is_feminine = re.search(nouns.feminine, noun) is not None if nouns.feminine else False
+    return words.halves.feminine_before if is_feminine else words.halves.before
 
 
 def _is_part_number(written: Written, start: int, end: int) -> bool:

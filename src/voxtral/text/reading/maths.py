@@ -69,7 +69,7 @@ _POWERS = re.compile(
     r"(?<![\w./,-])(?:√\d{1,15}|(?:\d{1,15}|[a-zA-Z])[²³]|[1-9]\d{0,5}x|[1-9]\d?[.,]\d{1,3}x)(?![\w-])"
 )
 # A letter is a variable where a sign of arithmetic follows.
-_LETTER = re.compile(r"(?<![\w'’])[a-zA-Zα-ω][²³]?[ ]?[+×÷=≠<>≤≥≈±*\-−][ ]?[-−√\w]|√[\w]")
+_LETTER = re.compile(r"(?<![\w'’])[a-zA-Zα-ω][²³]?[ ]?[+×÷=≠<>≤≥≈±*^\-−][ ]?[-−√\w]|√[\w]")
 
 
 def _places(written: Written) -> Iterator[int]:
@@ -155,10 +155,18 @@ _SCORE = re.compile(r"(\d{1,3})(?: ?([-–:]) ?)(\d{1,3})(?![\w:/.,–-]?\d)(?!\
 
 
 _MAY_BE_SCORE = re.compile(r"\d ?[-–:] ?\d")
+# "2-0で勝利": what is won, lost or drawn by it stands behind.
+_JAPANESE_SCORE = re.compile(
+    r"(?<![\w/.,-])(\d{1,2})([-–−])(?=\d{1,2}(?:で|の)(?:勝|負|敗|引き?分|快勝|完封|完勝|圧勝|辛勝))"
+)
 
 
 def _scores(written: Written, words: MathsWords) -> Iterator[Claim]:
-    if not (written.has_number_words and _MAY_BE_SCORE.search(written.text)):
+    if not written.has_number_words:
+        for found in _JAPANESE_SCORE.finditer(written.text):
+            yield claim(*found.span(2), words.score, "score")
+        return
+    if not _MAY_BE_SCORE.search(written.text):
         return
     text, cues = written.text, words.score_cues
     has_cues = any(word.lower() in cues for word in _WORDS_AROUND.findall(text))
@@ -179,9 +187,21 @@ def _scores(written: Written, words: MathsWords) -> Iterator[Claim]:
             and len(first) <= 2
             and not any(word[0].isupper() for word in name)
         )
-        if is_ratio or (has_cues and _has_cue(text, start, found.end(), cues)):
+        if is_ratio or _is_nil(text, found) or (has_cues and _has_cue(text, start, found.end(), cues)):
             said = [written.speller.cardinal(int(each)) for each in (first, second)]
             yield claim(start, found.end(), f"{said[0]} {words.score} {said[1]}", "score")
+
+
+def _is_nil(text: str, found: re.Match[str]) -> bool:
+    """Tell whether "2-0" goes down to nothing, as no range does, or "0-2" stands between two names."""
+    first, sign, second = found.groups()
+    if sign not in "-–" or len(first + second) != 2 or " " in found.group() or "0" not in first + second:
+        return False
+    start, end = found.span()
+    names = text[max(0, start - 20) : start].split(" ")[-2:-1] + text[end : end + 20].split(" ")[1:2]
+    if text[start - 1 : start] == " " and text[end : end + 1] == " " and len(names) == 2:
+        return all(name[:1].isupper() and name[1:2].islower() for name in names)
+    return False
 
 
 def _is_code(digits: str) -> bool:
@@ -192,5 +212,5 @@ def _has_cue(text: str, start: int, end: int, cues: frozenset[str]) -> bool:
     """Tell whether one of the three words before or the next behind speaks of a game."""
     # Only in the same part of the sentence.
     before = _WORDS_AROUND.findall(re.split(r"[.;!?؛]", text[max(0, start - 40) : start])[-1])[-3:]
-    after = _WORDS_AROUND.findall(text[end : end + 20])[:1]
+    after = _WORDS_AROUND.findall(text[end : end + 20])[:2]
     return any(word.lower() in cues for word in (*before, *after))

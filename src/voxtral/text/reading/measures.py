@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from functools import cache
 
 from voxtral.text.cldr import load_cldr
 from voxtral.text.language_data import load_language
+from voxtral.text.reading.agreement import german_article
 from voxtral.text.reading.amounts import SPACE, Amount, Amounts, glue
 from voxtral.text.reading.calendar_words import ends_sentence
 from voxtral.text.reading.claims import Claim, claim
@@ -157,7 +159,7 @@ def _is_free(written: Written, start: int) -> bool:
         return True
     before, far = written.text[start - 1], written.text[start - 2 : start - 1]
     return written.begins_apart(start) and not (
-        before in "^$€£" or (before in "./-–" and (far.isalnum() or far == "%"))
+        before == "^" or unicodedata.category(before) == "Sc" or (before in "./-–" and (far.isalnum() or far == "%"))
     )
 
 
@@ -245,6 +247,8 @@ def say_with_unit(written: Written, amounts: Amounts, amount: Amount, unit: Unit
     if form.startswith("時速") and written.text[: amount.start].endswith("時速"):
         form = form.removeprefix("時速")
     noun = form.partition("{0} ")[2]
+    if written.language == "de" and words in {"ein", "eine"}:
+        words = german_article(written, written.word_before(amount.start), noun, is_feminine=words == "eine")
     link = amounts.link(amount, words, noun) if noun else " "
     said = form.replace("{0} ", words + link) if noun else form.replace("{0}", words)
     return _elide(written, said, noun)
@@ -253,7 +257,7 @@ def say_with_unit(written: Written, amounts: Amounts, amount: Amount, unit: Unit
 def _half(written: Written, amounts: Amounts, amount: Amount, unit: Unit) -> str | None:
     """Say halves as Romance languages do: "una hora y media", "mezzo chilo"; None in all other cases."""
     words = written.data.fractions
-    if amount.fraction != (1, 2) or words is None or words.halves is None or amount.scale:
+    if amount.fraction != (1, 2) or words is None or words.halves is None or amount.scale or written.language == "nl":
         return None
     halves = words.halves
     one = unit.form("one").partition("{0} ")[2]

@@ -19,17 +19,20 @@ from voxtral.text.reading.written import Written
 
 
 @cache
-def _patterns(language: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-    """Build what stands before a number, behind it, and behind a price."""
-    known = currencies_of(language)
+def _patterns(language: str, region: str) -> tuple[re.Pattern[str], ...]:
+    """Build what stands before a number, behind it, behind a price, and behind one with hundredths."""
+    known = currencies_of(language, region)
     before = re.compile(rf"(?P<sign>[{MINUS}+±~≈<>≤≥])?(?P<currency>{known.before}){SPACE}?$")
     tail = "[A-Za-z0-9_$]" if language == "ja" else r"[\w$\u0900-\u0903\u093a-\u094f]"
     after = re.compile(rf"{SPACE}?(?P<currency>{known.after})(?!{tail}|{SPACE}\d)")
     per = re.compile(rf"{SPACE}?/{SPACE}?(?:(?P<unit>{units_of(language).pattern})|(?P<word>[^\W\d_]{{3,20}}))(?!\w)")
-    return before, after, per
+    named = re.compile(rf"{SPACE}(?P<currency>{known.names})(?!{tail}|-)")
+    return before, after, per, named
 
 
 _SPACES = tuple(" " + NO_BREAK)
+# The point of "50 Rp. pro Stück" belongs to the abbreviation, where no sentence ends.
+_POINT = re.compile(r"[.](?= [a-zß-ÿ])")
 _NO_CENTS = re.compile(r"[.,][-–—]{1,2}(?![\w-])")
 
 
@@ -40,8 +43,12 @@ def money_claims(written: Written) -> Iterator[Claim]:
 
 
 def _claims(written: Written) -> Iterator[Claim]:
-    plain, priced, known = Amounts(written), Amounts(written, is_money=True), currencies_of(written.language)
-    text, before_pattern = written.text, _patterns(written.language)[0]
+    plain, priced, known = (
+        Amounts(written),
+        Amounts(written, is_money=True),
+        currencies_of(written.language, written.region),
+    )
+    text, before_pattern = written.text, _patterns(written.language, written.region)[0]
     scales = tuple(written.data.amounts.money_scales) if written.data.amounts else ()
     for start in written.priced_starts:
         has_sign = _may_follow(text, known, start) and before_pattern.search(text, max(0, start - 8), start) is not None
@@ -91,30 +98,21 @@ def _has_scale(text: str, amounts: Amounts, start: int, scales: tuple[str, ...])
 
 def _claim(written: Written, amounts: Amounts, known: Currencies, amount: Amount) -> Claim | None:
     text = written.text
-    before_pattern, after_pattern, per_pattern = _patterns(written.language)
-    before = _free_before(written, before_pattern, amount)
+    per_pattern = _patterns(written.language, written.region)[2]
     # "€ 10,-" has no cents.
     dash = _NO_CENTS.match(text, amount.end)
     number_end = dash.end() if dash else amount.end
-    after = after_pattern.match(text, number_end)
-    if before is None and not _may_begin(written, amount):
-        return None
-    if after is not None and before is not None and not after.group("currency").isalpha():
-        after = None
-    if after is not None and after.group("currency") in WORDS and after.group() in WORDS:
-        after = None  # "0BSD" is a name.
-    if after is not None and after.group("currency") in MOSTLY_WORDS and not _has_cents(amount):
-        after = None
-    if before is not None and len(before.group("currency")) == 1 and before.group("currency").isalpha():
-        # "Q50.10" is a price, "Q4" and "F1" are none.
-        before = before if _has_cents(amount) else None
+    before, after, is_named = _around(written, amount, number_end)
     if before is None and after is None:
         return None
     end = after.end() if after else number_end
+    if after is not None and after.group("currency").isalpha() and (point := _POINT.match(text, end)):
+        end = point.end()
     if not after and not _ends(written, end):
         return None
     written_as = (after or before).group("currency")  # pyright: ignore[reportOptionalMemberAccess]
-    words = _say(written, amounts, amount, known.known[written_as])
+    currency = known.named[written_as.lower()] if is_named else known.known[written_as]
+    words = _say(written, amounts, amount, currency)
     if words is None:
         return None
     begin = amount.start
@@ -129,8 +127,37 @@ def _claim(written: Written, amounts: Amounts, known: Currencies, amount: Amount
     return claim(begin, end, words, "money")
 
 
+def _around(
+    written: Written, amount: Amount, number_end: int
+) -> tuple[re.Match[str] | None, re.Match[str] | None, bool]:
+    """Find the currency before a quantity and the one behind it, and tell whether that is a name."""
+    before_pattern, after_pattern, _, named_pattern = _patterns(written.language, written.region)
+    before = _free_before(written, before_pattern, amount)
+    if before is None and not _may_begin(written, amount):
+        return None, None, False
+    after = after_pattern.match(written.text, number_end)
+    if after is not None and before is not None and not after.group("currency").isalpha():
+        after = None
+    if after is not None and after.group("currency") in WORDS and after.group() in WORDS:
+        after = None  # "0BSD" is a name.
+    if after is not None and after.group("currency") in MOSTLY_WORDS and not _has_cents(amount):
+        after = None
+    if before is not None and len(before.group("currency")) == 1 and before.group("currency").isalpha():
+        # "Q50.10" is a price, "Q4" and "F1" are none.
+        before = before if _has_cents(amount) else None
+    if before is None and after is None and _is_price(amount) and written.has_number_words:
+        # "7,50 Euro" has hundredths, "7,5 Euro" and "7 Euro" are plain numbers.
+        after = named_pattern.match(written.text, number_end)
+        return None, after, True
+    return before, after, False
+
+
 def _has_cents(amount: Amount) -> bool:
     return bool(amount.numerals) and len(amount.numerals[-1].fraction or "") == 2
+
+
+def _is_price(amount: Amount) -> bool:
+    return len(amount.numerals) == 1 and not (amount.fraction or amount.scale) and _has_cents(amount)
 
 
 def _plain_sign(sign: str | None) -> str:

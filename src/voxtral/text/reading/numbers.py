@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from voxtral.text.edits import Edit, share_out
 from voxtral.text.language_data import PointOrdinals
+from voxtral.text.reading.agreement import before_noun, noun_after
 from voxtral.text.reading.amounts import Amounts
 from voxtral.text.reading.claims import Claim, Strength, claim
 from voxtral.text.reading.numerals import SPACED, Numeral, to_ascii
@@ -22,13 +23,8 @@ from voxtral.text.spelling import MAX_DIGITS
 
 _COMMA_LIST = re.compile(r"\d+(?:,\d+)+")
 _AFTER_POINT = re.compile(r"\.\s(?:([^\W\d_]+)|(\d))")
-_WORD_AFTER = re.compile(r"[ \u00a0][^\W\d_]")
-_NOUN_AFTER = re.compile(r"[ \u00a0]([^\W\d_]{2,40})")
 _SCALE_BEFORE = re.compile(r"[:/]\d{1,3}[ \u00a0\u202f]$")
 _NEXT_OF_LIST = re.compile(r" [^\W\d_]{1,4} (\d)(?![\w.,]\d|\w)")
-# A number of which the one is said with its noun.
-_GERMAN_NOUN = re.compile(r"[ \u00a0]([A-ZÄÖÜ][a-zäöüß]{1,40})(?![\w.-])")
-_GERMAN_BEFORE = re.compile(r"([^\W\d_]+)[ \u00a0]$")
 # Categories that tie a digit to its neighbour: marks, currency signs that are not read here, other numerals.
 _BOUND = frozenset({"Mn", "Mc", "Me", "Sc", "No", "Nl"})
 
@@ -170,7 +166,10 @@ class _Finder:
         return self._replace(token, sign + words if words else None)
 
     def _replace(self, token: re.Match[str], words: str | None) -> Edit | None:
-        return None if words is None else Edit(token.start(), token.end(), words)
+        if words is None:
+            return None
+        # "un'amica" has no space.
+        return Edit(token.start(), token.end() + words.endswith("'"), words)
 
     def _is_death(self, token: re.Match[str]) -> bool:
         """Tell whether a sign before a year is the dash of a life, "(-1994)"."""
@@ -224,27 +223,20 @@ class _Finder:
 
     def _words(self, token: re.Match[str], number: Numeral) -> str | None:
         is_signed = bool(token.group("sign"))
-        counted = self._counted(token.end())
-        is_counting = self._counts(token.start(), counted)
+        is_counting = self._counts(token.start(), noun_after(self._written, token.end()))
         if self._language == "de":
             is_counting = is_counting or self._is_labelled(token.start())
-            if number.whole == "1" and number.fraction is None and not is_signed and (one := self._german_one(token)):
-                return one
+        if self._is_old_year(token, number, is_counting=is_counting):
+            return self._speller.year(int(number.whole))
         words = say_plain(self._written, number, is_signed=is_signed, is_counting=is_counting)
-        if number.fraction is not None and len(number.fraction) == 2 and self._is_labelled(token.start()):
-            # "Section 6.10" goes up to ten; others are said digit by digit.
-            words = self._section(number) or words
-        agreeing = self._agreeing(number, words, token.start(), counted)
-        known = self._written.data.recognition
-        # "1 casa" is "una casa": without the gender of the noun the digit is the better choice. "21 et 22" has no noun.
-        is_noun = _WORD_AFTER.match(self._text, token.end()) and not (known and counted.lower() in known.stop_words)
-        if agreeing is None and is_noun and self._speller.agrees(words):
-            return None
-        return agreeing or words
-
-    def _counted(self, end: int) -> str:
-        found = _NOUN_AFTER.match(self._text, end)
-        return found.group(1) if found else ""
+        if number.fraction is not None:
+            if len(number.fraction) == 2 and self._is_labelled(token.start()):
+                # "Section 6.10" goes up to ten; others are said digit by digit.
+                return self._section(number) or words
+            return words
+        if is_signed or number.is_code:
+            return words
+        return before_noun(self._written, words, token.start(), token.end(), is_one=number.whole == "1")
 
     def _counts(self, start: int, noun: str) -> bool:
         """Tell whether a number of four digits counts what follows: "1428 people", but "in 1984 people"."""
@@ -252,6 +244,20 @@ class _Finder:
         if words is None or not words.counted or self._written.word_before(start) in words.before_years:
             return False
         return bool(re.fullmatch(words.counted, noun))
+
+    def _is_old_year(self, token: re.Match[str], number: Numeral, *, is_counting: bool) -> bool:
+        """Tell whether an English number below 1100 is a year: "in 1066", "(1066)"."""
+        if self._language != "en" or not number.is_plain or is_counting or token.group("sign"):
+            return False
+        years, start, end = self._written.data.years, token.start(), token.end()
+        if years is None or len(number.whole) != 4 or not 1010 <= int(number.whole) < 1100:
+            return False
+        around = self._text[start - 1 : start] + self._text[end : end + 1]
+        # "in 1066 cases" counts something.
+        is_followed = noun_after(self._written, end)
+        known = self._written.data.recognition
+        is_noun = bool(is_followed) and not (known and is_followed.lower() in known.stop_words)
+        return around == "()" or (self._written.word_before(start) in years.cues | {"year"} and not is_noun)
 
     def _is_labelled(self, start: int) -> bool:
         """Tell whether the word before a number is named by it: "Section 6.10", "Nr. 1292"."""
@@ -268,46 +274,6 @@ class _Finder:
         return (
             f"{self._speller.cardinal(int(number.whole or 0))} {point} {self._speller.cardinal(int(number.fraction))}"
         )
-
-    def _german_one(self, token: re.Match[str]) -> str | None:
-        """Say the 1 before a noun: "eine Birne", "mit einem Apfel"; None where it is the number of something."""
-        nouns = self._written.data.nouns
-        found = _GERMAN_NOUN.match(self._text, token.end())
-        if nouns is None or found is None:
-            return None
-        near = _GERMAN_BEFORE.search(self._text, max(0, token.start() - 40), token.start())
-        before = near.group(1) if near else ""
-        known = self._written.data.recognition
-        is_small_word = known is not None and before.lower() in known.stop_words
-        if (before[:1].isupper() and not is_small_word) or before.lower() in nouns.names_numbers:
-            return None  # "Formel 1 Rennen"
-        is_feminine = re.search(nouns.feminine, found.group(1).lower()) is not None
-        if before.lower() in {"mit", "von", "bei", "aus", "nach", "seit", "zu"}:
-            return "einer" if is_feminine else "einem"
-        if before.lower() in nouns.before_objects and re.search(nouns.masculine, found.group(1).lower()):
-            return "einen"
-        return "eine" if is_feminine else "ein"
-
-    def _agreeing(self, number: Numeral, words: str, start: int, noun: str) -> str | None:
-        """Make a number agree with the noun after it, if its ending tells the gender."""
-        nouns, known = self._written.data.nouns, self._written.data.recognition
-        if self._language == "de":
-            return None if number.whole == "1" and number.fraction is None else words
-        # Many are counted by a plural: "Apache 2 habilita" has a verb behind it.
-        if self._language in {"es", "pt"} and number.whole != "1" and noun and not noun.endswith("s"):
-            return words
-        if nouns is None or not noun or (known and noun.lower() in known.stop_words):
-            return None
-        # "el 1 gana" and "capítulo 1 acaba" count nothing.
-        before, roman = self._written.word_before(start), self._written.data.roman
-        if before in nouns.names_numbers or (roman and before in roman.cardinals_after):
-            return None
-        if number.fraction is not None:
-            return words
-        for pattern, is_feminine in ((nouns.feminine, True), (nouns.masculine, False)):
-            if pattern and re.search(pattern, noun.lower()):
-                return self._speller.before_noun(words, is_feminine=is_feminine)
-        return None
 
     def _list(self, chain: str) -> str | None:
         numbers = [Numeral(part, is_plain=True) for part in chain.split(",")]

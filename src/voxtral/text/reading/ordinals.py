@@ -109,7 +109,11 @@ def _after_cue(written: Written, words: OrdinalWords, start: int, end: int, numb
     value = int(number.whole)
     if words.degree_after and text[end : end + 1] == "°" and 0 < value <= 1000:
         word = re.compile(rf"°[ {NO_BREAK}]([^\W\d_]{{3,}})").match(text, end)
-        if before in words.degree_after and word:
+        if word and word.group(1).lower() in words.degree_before:
+            noun, nouns = word.group(1).lower(), written.data.nouns
+            form = "feminine" if nouns and re.search(nouns.feminine, noun) else "masculine"
+            yield claim(start, end + 1, written.speller.ordinal(value, form), "ordinal")
+        elif before in words.degree_after and word:
             form = (
                 "feminine"
                 if before in {"la", "della", "alla", "dalla", "nella", "a", "da", "na", "une"}

@@ -78,9 +78,8 @@ def _read(written: Written, words: RomanWords, found: re.Match[str], value: int,
     if suffix in {"er", "re", "ᵉʳ", "ʳᵉ"} and numeral == "I":
         return speller.ordinal(1, "feminine" if suffix in {"re", "ʳᵉ"} else "masculine"), found.end()
     if suffix and suffix != ".":
-        if suffix in {"º", "ª", ".º", ".ª", "°"} and not numeral.islower():
-            return speller.ordinal(value, "feminine" if "ª" in suffix else "masculine"), found.end()
-        return None
+        form = _form_of_suffix(written, words, numeral, suffix, after)
+        return (speller.ordinal(value, form), found.end()) if form else None
     if name in words.ordinals_after and not numeral.islower():
         return speller.ordinal(value, "masculine"), end
     is_point_ordinal = suffix == "." and written.language == "de"
@@ -94,6 +93,15 @@ def _read(written: Written, words: RomanWords, found: re.Match[str], value: int,
     if before[:1].isupper() and numeral in _SURE and not before.isupper():
         return speller.cardinal(value), end
     return None
+
+
+def _form_of_suffix(written: Written, words: RomanWords, numeral: str, suffix: str, after: str) -> str:
+    """Choose the form of an ordinal by the letters behind its numeral; "" where they make none."""
+    if suffix in {"º", "ª", ".º", ".ª", "°"} and not numeral.islower():
+        return "feminine" if "ª" in suffix else "masculine"
+    if written.language == "fr" and suffix in {"e", "ème", "ᵉ"} and numeral.isupper() and len(numeral) > 1:
+        return "feminine" if after in words.feminine_before else "masculine"
+    return ""
 
 
 # What has letters for names as often as numbers.

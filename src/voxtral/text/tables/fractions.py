@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+WordSet = frozenset[str]
+
 
 @dataclass(frozen=True)
 class FractionName:
@@ -37,6 +39,8 @@ class FractionWords:
     noun_link_before_vowel: str = ""
     halves: HalfWords | None = None
     largest: int = 100
+    rated: WordSet = frozenset()
+    out_of: str = ""
     names: Mapping[int, FractionName] = field(default_factory=dict[int, FractionName])
     wholes: Mapping[str, str] = field(default_factory=dict[str, str])
     mixed: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -23,6 +23,15 @@ class CentWords:
 
 
 @dataclass(frozen=True)
+class RegionMoney:
+    """What a region of a language writes or says otherwise; the keys are those of `MoneyWords`."""
+
+    signs: Mapping[str, str] = field(default_factory=dict[str, str])
+    cents: tuple[CentWords, ...] = ()
+    hundredths: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
 class MoneyWords:
     """What is needed to say an amount of any currency; the keys are explained in data/README.md."""
 
@@ -31,3 +40,5 @@ class MoneyWords:
     adjectives: WordSet = frozenset()
     signs: Mapping[str, str] = field(default_factory=dict[str, str])
     cents: tuple[CentWords, ...] = ()
+    hundredths: Mapping[str, str] = field(default_factory=dict[str, str])
+    regions: Mapping[str, RegionMoney] = field(default_factory=dict[str, RegionMoney])

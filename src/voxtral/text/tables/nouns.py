@@ -15,6 +15,8 @@ class NounWords:
     masculine: str = ""
     neuter: str = ""
     names_numbers: WordSet = frozenset()
+    labels: WordSet = frozenset()
+    before_counts: WordSet = frozenset()
     before_objects: WordSet = frozenset()
     counted: str = ""
     before_years: WordSet = frozenset()

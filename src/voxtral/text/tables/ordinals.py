@@ -15,5 +15,6 @@ class OrdinalWords:
     suffixes: Mapping[str, str] = field(default_factory=dict[str, str])
     fixed: Mapping[str, str] = field(default_factory=dict[str, str])
     degree_after: WordSet = frozenset()
+    degree_before: WordSet = frozenset()
     after: WordSet = frozenset()
     after_feminine: WordSet = frozenset()

@@ -112,7 +112,7 @@ def test_a_quantity_is_said_with_its_unit(language: str, written: str, spoken: s
     [
         ("es", "seguido por un comando"),
         ("en", "a km and an in"),
-        ("de", "1 ts Salz"),
+        ("de", "das ts Salz"),
         ("pt", "feito por nós ontem"),
     ],
 )

@@ -145,9 +145,6 @@ def test_numbers_are_written_out(language: str, written: str, spoken: str) -> No
         ("en", "3-2 747-400"),
         ("en", "5\u0301"),
         ("de", "1. Kapitän"),
-        ("de", "Formel 1 Rennen"),
-        ("fr", "21 gens et 1 tribu"),
-        ("es", "1 liebre"),
         ("ja", "2024年3月 1,234円"),
     ],
 )

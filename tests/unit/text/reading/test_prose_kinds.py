@@ -40,7 +40,7 @@ from voxtral.text.spelling import Speller
         (
             "de",
             "1 Apfel, 1 Birne, mit 1 Frau, Formel 1 Rennen",
-            "ein Apfel, eine Birne, mit einer Frau, Formel 1 Rennen",
+            "ein Apfel, eine Birne, mit einer Frau, Formel eins Rennen",
         ),
         ("de", "1/2 l, 1/2 Zitrone, 1/2 Std.", "ein halber Liter, eine halbe Zitrone, eine halbe Stunde"),
         (
