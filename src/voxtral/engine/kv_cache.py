@@ -206,14 +206,13 @@ class SpanMemory:
         head_dim = self._pages.keys.shape[-1]
         for layer in sorted(self._text_layers):
             of_layer = queries[layer].view(len(queries[layer]), -1, head_dim)  # [N, H, Dh]
-            asking = self._asking_heads(layer, of_layer.transpose(0, 1)[None])
-            scores: list[npt.NDArray[np.float32]] = []
-            for span in self._spans:
-                if span.text is not None:
-                    keys = self._pages.keys[layer][span.blocks].flatten(0, 1)[slice(*span.text)]
-                    text_keys = keys.transpose(0, 1).float().numpy()
-                    scores += [text_keys[head].dot(queries[span.start]) for head, queries in asking]
-            self._listen(scores)
+            text_keys = [
+                self._pages.keys[layer][span.blocks].flatten(0, 1)[slice(*span.text)].transpose(0, 1).float().numpy()
+                for span in self._spans
+                if span.text is not None
+            ]
+            if text_keys:
+                self._listen(layer, of_layer.transpose(0, 1)[None], text_keys)
 
     @property
     def text_weights(self) -> Tensor | None:
