@@ -173,7 +173,7 @@ BACKBONE = (
         "queries are not rotated",
         "Backbone",
         edit(
-            BackboneAttention.forward,
+            BackboneAttention.mix,
             (
                 "query, key = apply_rope(query, rotation), apply_rope(key, rotation)",
                 "key = apply_rope(key, rotation)",
@@ -185,7 +185,7 @@ BACKBONE = (
         "keys are not rotated",
         "Backbone",
         edit(
-            BackboneAttention.forward,
+            BackboneAttention.mix,
             (
                 "query, key = apply_rope(query, rotation), apply_rope(key, rotation)",
                 "query = apply_rope(query, rotation)",
@@ -197,7 +197,7 @@ BACKBONE = (
         "values are rotated too",
         "Backbone",
         edit(
-            BackboneAttention.forward,
+            BackboneAttention.mix,
             (
                 "query, key = apply_rope(query, rotation), apply_rope(key, rotation)",
                 "query, key, value = (apply_rope(part, rotation) for part in (query, key, value))",

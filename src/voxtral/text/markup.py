@@ -211,7 +211,7 @@ def _one_line_edits(line: str, offset: int, kind: str, next_kind: str, after_num
         yield Edit(offset, offset + len(line))
         return
     start = _content_start(line, start, kind)
-    trailing = _TRAILING_PIPE.search(line, start, end) if kind in {"text", "heading"} else None
+    trailing = _TRAILING_PIPE.search(line, start, end) if kind not in {"row", "cells"} else None
     if start and line[:start].strip():
         yield Edit(offset, offset + start)
     if kind == "heading":
@@ -222,8 +222,11 @@ def _one_line_edits(line: str, offset: int, kind: str, next_kind: str, after_num
             "\n" if next_kind else "",
         )
     elif kind in {"bullet", "ordered"}:
-        yield from _item_edits(line, offset, start, end, after_number if kind == "ordered" else "")
-        yield from _separator(line, offset, ",", next_kind in {"bullet", "ordered"})
+        words_end = trailing.start() if trailing else end
+        yield from _item_edits(line, offset, start, words_end, after_number if kind == "ordered" else "")
+        mark = "," if next_kind in {"bullet", "ordered"} and _is_open(line[:words_end]) else ""
+        if trailing or mark:
+            yield Edit(offset + words_end, offset + end, mark)
     elif kind == "row":
         yield from _row_edits(line, offset, start, next_kind == "row")
     elif kind == "cells" or ("|" in line and trailing is None and _has_titles(line[start:end])):
@@ -281,12 +284,6 @@ def _row_edits(line: str, offset: int, start: int, has_next: bool) -> Iterator[E
         start = pipes.end()
     if start < end and has_next and _is_open(line[start:end]):
         yield Edit(offset + end, offset + end, ";")
-
-
-def _separator(line: str, offset: int, mark: str, is_wanted: bool) -> Iterator[Edit]:
-    """Insert a mark after the last word of a line, unless the line ends in punctuation already."""
-    if is_wanted and _is_open(line):
-        yield Edit(offset + len(line.rstrip()), offset + len(line.rstrip()), mark)
 
 
 def _is_open(phrase: str) -> bool:

@@ -77,3 +77,8 @@ def test_words_lead_back_to_their_place_in_the_source() -> None:
         assert draft.source_starts[place] == source.index(word)
     ampersand = draft.text.index("&")
     assert source[draft.source_starts[ampersand] : draft.source_ends[ampersand]] == "&amp;"
+
+
+@pytest.mark.parametrize("line", ["{}", "- {}", "* [x] {}", "> {}", "# {}"])
+def test_a_pipe_that_ends_a_line_of_any_kind_is_not_read(line: str) -> None:
+    assert normalize(line.format("Bread |"), "en").text == normalize(line.format("Bread"), "en").text
