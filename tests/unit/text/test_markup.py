@@ -81,4 +81,5 @@ def test_words_lead_back_to_their_place_in_the_source() -> None:
 
 @pytest.mark.parametrize("line", ["{}", "- {}", "* [x] {}", "> {}", "# {}"])
 def test_a_pipe_that_ends_a_line_of_any_kind_is_not_read(line: str) -> None:
-    assert normalize(line.format("Bread |"), "en").text == normalize(line.format("Bread"), "en").text
+    with_pipe, without = (strip_markup(Draft.of(line.format(words)), "en").text for words in ("Bread |", "Bread"))
+    assert with_pipe == without
