@@ -13,7 +13,7 @@ READY_DEV := $(VENV)/.ready-dev
 help:
 	@echo "make speak   set up, then speak a sentence into hello.wav"
 	@echo "make test    set up, then run the test suite"
-	@echo "make clients the page in a browser"
+	@echo "make clients test the program as people use it: the page in a browser, the wheel, documented commands"
 	@echo "make check   format, lint, types, layers"
 	@echo "make soak    the long tests"
 	@echo "make bench   the benchmarks, in their short form"
@@ -41,7 +41,8 @@ test: $(READY_DEV)
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "not slow and not clients" --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
 clients: $(READY_DEV)
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "clients and not slow" tests/browser
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "clients and not slow" --numprocesses 2 --dist loadscope \
+		tests/browser tests/docs tests/e2e tests/faults
 
 soak: $(READY_DEV)
 	$(BIN)/python -m pytest -m slow --timeout 1800 -s

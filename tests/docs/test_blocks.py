@@ -32,6 +32,8 @@ from spoken_clips import spoken_file
 from voxtral.errors import VoxtralWarning
 from warm_program import warm_program
 
+pytestmark = pytest.mark.clients
+
 ROOT = Path(__file__).parents[2]
 GUIDE = Path(__file__).parent / "data" / "guide_blocks.zh.md"
 # Of a server in a document; the tests' own is elsewhere.

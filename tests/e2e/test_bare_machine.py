@@ -12,6 +12,8 @@ import pytest
 
 from checkpoints import TINY
 
+pytestmark = pytest.mark.clients
+
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "data"
 

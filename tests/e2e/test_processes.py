@@ -22,7 +22,10 @@ from voxtral.cli.process import ENDING, end_at_once, end_on_signals, is_default
 from voxtral.cli.terminal import deferred_interrupts, say, show
 from voxtral.errors import AudioError
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and file descriptors are those of POSIX")
+pytestmark = [
+    pytest.mark.clients,
+    pytest.mark.skipif(os.name == "nt", reason="signals and file descriptors are those of POSIX"),
+]
 
 ON_TINY = ("--model", str(BRIEF), "--device", "cpu")
 

@@ -16,6 +16,8 @@ import soundfile
 from voxtral.model.kernels.cpu import building
 from voxtral.text.language import LANGUAGES
 
+pytestmark = pytest.mark.clients
+
 ROOT = Path(__file__).parents[2]
 
 # Loaded at start-up of the new environment: whoever tries to leave the machine fails loudly.

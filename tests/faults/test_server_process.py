@@ -19,6 +19,8 @@ from crowd import SENTENCE, SPEECH
 from serving import wait_for
 from spoken_clips import spoken_file
 
+pytestmark = pytest.mark.clients
+
 VOICES = "/v1/audio/voices"
 
 # Said in every place of a request where somebody's words may be.

@@ -549,10 +549,15 @@ def test_a_key_has_its_share_and_its_voices_are_everybodys(bare: VoxtralTTS, gat
 
 
 def test_a_server_that_ends_forgets_what_was_not_made(bare: VoxtralTTS, gate: Gate, tmp_path: Path) -> None:
-    with another(bare, refine=STEPS, data_dir=tmp_path) as (_, client):
+    def open_when_ending() -> None:
+        wait_for(lambda: gate.is_cancelled)  # or "b" might be made before the server ends
+        gate.opened.set()
+
+    with ThreadPoolExecutor(1) as pool, another(bare, refine=STEPS, data_dir=tmp_path) as (_, client):
         running, waiting = upload(client, "a").json(), upload(client, "b").json()
         assert gate.arrived.wait(30)
-        gate.opened.set()
+        opened = pool.submit(open_when_ending)
+    opened.result()
     with another(bare, refine=STEPS, data_dir=tmp_path) as (_, client):
         for voice in (running, waiting):
             answer = client.get(f"{VOICES}/{voice['id']}")
