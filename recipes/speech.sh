@@ -17,7 +17,8 @@ first three, each of which skips what is there:
 
   tools      an environment of its own, from recipes/tools.txt
   teachers   the teachers and the judge's recogniser, from the packages of recipes/teachers.txt, checked by digest
-  speak      OUTPUT/data, until there are DATA_HOURS of it; may be stopped or killed and run again at any time
+  speak      OUTPUT/data, until there are DATA_HOURS and COVERAGE_HOURS of it; may be stopped or killed and run
+             again at any time
   judge      only if it is named: sentences of the tests by MODEL and by the teachers, with the negative controls, as
              whisper-base, DNSMOS and WORLD hear them, into OUTPUT/outside.json
 
@@ -27,13 +28,14 @@ HELP
   OUTPUT=$OUTPUT           from the root of the repository
   PROCESSES=$PROCESSES                    one for each core
   DATA_HOURS=$DATA_HOURS
+  COVERAGE_HOURS=$COVERAGE_HOURS            more words, by teachers that are a hundred times as fast
   MODEL=$MODEL     for judge
   WORD_LISTS=$WORD_LISTS                   the root below which the system's word lists lie
   PYTHON                         the interpreter with the product; .venv/bin/python if there is one
 HELP
 }
 
-: "${OUTPUT:=build/nano4}" "${PROCESSES:=2}" "${DATA_HOURS:=24}" "${MODEL:=src/voxtral/data/nano}" "${WORD_LISTS:=/}"
+: "${OUTPUT:=build/nano4}" "${PROCESSES:=2}" "${DATA_HOURS:=24}" "${COVERAGE_HOURS:=15}" "${MODEL:=src/voxtral/data/nano}" "${WORD_LISTS:=/}"
 
 chosen=()
 for argument in "$@"; do
@@ -79,7 +81,7 @@ run_stage() {
             local part processes=()
             for ((part = 0; part < PROCESSES; part++)); do
                 "$TOOLS" -m train.speak "$OUTPUT/data" --teachers "$OUTPUT/teachers" --word-lists "$WORD_LISTS" \
-                    --hours "$DATA_HOURS" --part "$part" --parts "$PROCESSES" &
+                    --hours "$DATA_HOURS" --coverage "$COVERAGE_HOURS" --part "$part" --parts "$PROCESSES" &
                 processes+=($!)
             done
             # Each is waited for, so that one that fails fails the stage.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from train.codec_network import PHONEME_CLASSES
@@ -44,6 +45,8 @@ from train.speech import open_speech
 from train.state import load_state, restore_optimisers, save_state, take
 from train.tokenizer import build_vocabulary
 from voxtral.config import NUM_SPECIAL_CODES, ModelConfig
+from voxtral.loading.files import WEIGHTS_FILE
+from voxtral.loading.inventory import TEXT_EMBEDDINGS
 from voxtral.model.acoustic import AcousticLayer, AcousticTransformer, embed_time
 from voxtral.model.backbone import Backbone, BackboneLayer
 from voxtral.model.layers import rope_rotation, split_heads
@@ -56,6 +59,9 @@ _DROP_FRAME = 0.15  # so that the text is listened to, not only the frames befor
 _JITTER_SHARE = 0.25
 
 _PHONEME_WEIGHT = 0.5
+
+# Parts of the acoustic transformer whose weights stand for the codes of one codec.
+_OF_CODES = ("input_projection.", "acoustic_codebook_output.", "semantic_codebook_output.")
 
 _SECONDS_BETWEEN_REPORTS, _SECONDS_BETWEEN_SAVES = 60.0, 150.0
 
@@ -263,7 +269,7 @@ class LanguageTraining:
         pairs = [(example, reference) for example, reference in judged if reference is not None]
         self.held = lay_out(pairs, self.num_codebooks).to(world.device)
         torch.manual_seed(options.seed)
-        self.model, skip = _load_model(self.weights_path, config, options.skip)
+        self.model, skip = _load_model(self.weights_path, config, options.skip, options.start)
         self.model.to(world.device)
         self.parameters = list(self.model.parameters())
         self.optimiser = _make_optimiser(self.model, options.rate)
@@ -366,7 +372,7 @@ def train(world: World, folder: Path, options: argparse.Namespace) -> None:
     LanguageTraining(world, folder, options).run()
 
 
-def _load_model(path: Path, config: ModelConfig, skip: float | None) -> tuple[SpeechModel, float]:
+def _load_model(path: Path, config: ModelConfig, skip: float | None, start: Path | None) -> tuple[SpeechModel, float]:
     """Go on from the last weights, or start; also tell which share of the curriculum is behind."""
     model = SpeechModel(config)
     if path.is_file():
@@ -374,7 +380,32 @@ def _load_model(path: Path, config: ModelConfig, skip: float | None) -> tuple[Sp
         # The curriculum is for the beginning; a run that goes on starts behind it.
         return model, SHORT_REFERENCES if skip is None else skip
     model.initialise()
+    if start is not None:
+        take_reading(model, load_file(start / WEIGHTS_FILE))
     return model, skip or 0.0
+
+
+@torch.no_grad()
+def take_reading(model: SpeechModel, tensors: Mapping[str, Tensor]) -> None:
+    """Begin with what a checkpoint of the same sizes knows of texts.
+
+    What has to do with its codes is left: another codec has others.
+
+    Args:
+        model: whose tables of codes stay as they are.
+        tensors: of the checkpoint, by its names.
+
+    Raises:
+        SystemExit: it has other sizes.
+    """
+    targets = {TEXT_EMBEDDINGS: model.text_embeddings.weight, **dict(model.backbone.named_parameters())}
+    for name, value in model.acoustic_transformer.named_parameters():
+        if not name.startswith(_OF_CODES):
+            targets[f"acoustic_transformer.{name}"] = value
+    for name, target in targets.items():
+        if name not in tensors or tensors[name].shape != target.shape:
+            raise SystemExit(f"the checkpoint to start from lacks {name} in the size {tuple(target.shape)}")
+        target.copy_(tensors[name])
 
 
 def _make_optimiser(model: SpeechModel, rate: float) -> torch.optim.Optimizer:
@@ -402,6 +433,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--decay", type=float, default=0.4, help="last share of the time in which the rate falls")
     parser.add_argument("--guided", type=float, default=1.0, help="weight of the guided attention")
     parser.add_argument("--skip", type=float, help="share of the curriculum that is behind, 0 to 1")
+    parser.add_argument("--start", type=Path, help="a checkpoint of the same sizes that can read, whatever its codec")
     parser.add_argument("--held", type=int, default=128, help="examples to report on, kept from training")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)

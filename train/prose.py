@@ -51,9 +51,16 @@ class Prose:
     parts: dict[str, tuple[str, ...]]
     source: TextSource
 
-    def draw(self, rng: random.Random) -> tuple[str, str]:
-        """Draw a text: its kind, and the text as written."""
+    def draw(self, rng: random.Random, *, words: float | None = None) -> tuple[str, str]:
+        """Draw a text: its kind, and the text as written.
+
+        Args:
+            rng: draws it.
+            words: share of word lists; None is that of `KINDS`.
+        """
         kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
+        if words is not None and rng.random() < words:
+            kind = "words"
         text = self._makers[kind](rng)
         if kind in ("sentence", "long", "dialogue") and rng.random() < 0.06:
             text = text.rstrip(".。।")

@@ -16,7 +16,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,16 @@ SHARES = {
     ("hi", "kokoro"): 2.0, ("ja", "kokoro"): 2.0, ("en", "hibari"): 2.0, ("de", "pico"): 2.0,
     ("nl", "kokoro"): 1.5, ("ar", "espeak-ng"): 1.2,
 }  # fmt: skip
+
+# Teachers that speak a hundred times as fast say many more words, in voices of their own: how a word sounds is learned
+# from them, too, how a preset sounds from its own teacher alone. Numbers of their shards begin at _FIRST_COVERAGE.
+COVERAGE = {
+    ("en", "pico"): 2.5, ("fr", "pico"): 2.0, ("es", "pico"): 1.5, ("it", "pico"): 1.5, ("de", "pico"): 1.0,
+    ("pt", "espeak-ng"): 1.5, ("nl", "espeak-ng"): 1.5, ("hi", "espeak-ng"): 1.5, ("ja", "espeak-ng"): 1.0,
+    ("ar", "espeak-ng"): 1.0,
+}  # fmt: skip
+_FIRST_COVERAGE = 50_000
+_COVERAGE_WORDS = 0.5  # share of word lists in it
 
 # The styles of a language's own speakers, for presets and for the melody of blends.
 _NATIVE = {
@@ -66,6 +76,7 @@ _OWN_MELODY = 0.4  # share of a blend's own melody; the rest is a native speaker
 _HARD, _PRESET_TIMBRE = ("fr", "nl"), 0.35
 
 _NUM_PICO, _NUM_ESPEAK = 24, 24
+_OTHER_PICO, _NUM_OTHER_PICO = ("en", "es", "fr", "it"), 10
 _PRESET_SHARE, _NAMED_SHARE = 0.5, 0.15
 _MIN_SECONDS, _MAX_SECONDS = 0.25, 18.0
 _LEVEL, _PEAK = 10 ** (-22 / 20), 0.95  # root mean square of what sounds; highest sample
@@ -115,11 +126,7 @@ def list_voices(styles: Sequence[str], seed: int = SEED) -> list[ShardVoice]:
                 _kokoro(f"{'held' if split == 'held' else 'blend'}_{sex}{number:02d}", split, None, sex, mixed, {})
             )
     voices += [_kokoro(f"held_{name}", "held", None, name[1], {name: 1.0}, {}) for name in HELD_STYLES]
-    for number in range(_NUM_PICO):
-        tape = round(rng.uniform(0.8, 1.12), 3)
-        pitch = round(rng.uniform(0.8, 1.2) if tape > 0.9 else rng.uniform(0.7, 0.95), 3)
-        sex = "m" if tape < 0.9 else "f"
-        voices.append(ShardVoice(f"pico_{number:02d}", "train", "de", "pico", sex, variant=str(tape), pitch=pitch))
+    voices += [_pico(f"pico_{number:02d}", "de", rng) for number in range(_NUM_PICO)]
     for number in range(_NUM_ESPEAK):
         variant = rng.choice(_ESPEAK_VARIANTS)
         voices.append(
@@ -128,7 +135,15 @@ def list_voices(styles: Sequence[str], seed: int = SEED) -> list[ShardVoice]:
                 pitch=rng.randint(30, 70), rate=rng.randint(150, 180),
             )
         )  # fmt: skip
+    for language in _OTHER_PICO:
+        voices += [_pico(f"pico_{language}_{number:02d}", language, rng) for number in range(_NUM_OTHER_PICO)]
     return voices
+
+
+def _pico(name: str, language: str, rng: random.Random) -> ShardVoice:
+    tape = round(rng.uniform(0.8, 1.12), 3)
+    pitch = round(rng.uniform(0.8, 1.2) if tape > 0.9 else rng.uniform(0.7, 0.95), 3)
+    return ShardVoice(name, "train", language, "pico", "m" if tape < 0.9 else "f", variant=str(tape), pitch=pitch)
 
 
 def _kokoro(
@@ -166,12 +181,12 @@ def _native_melody(language: str, sex: str) -> dict[str, float]:
     return {_NATIVE[language]["fm".index(sex)]: 1.0}
 
 
-def plan(count: int) -> list[tuple[str, str]]:
+def plan(count: int, shares: Mapping[tuple[str, str], float] = SHARES) -> list[tuple[str, str]]:
     """Say which language and teacher each of the first shards has: whoever is most behind its share is next."""
-    given = dict.fromkeys(SHARES, 0)
+    given = dict.fromkeys(shares, 0)
     order = []
     for _ in range(count):
-        due = min(SHARES, key=lambda each: ((given[each] + 0.5) / SHARES[each], list(SHARES).index(each)))
+        due = min(shares, key=lambda each: ((given[each] + 0.5) / shares[each], list(shares).index(each)))
         given[due] += 1
         order.append(due)
     return order
@@ -293,7 +308,8 @@ class ShardMaker:
     def make_item(self, number: int, index: int, language: str, teacher: str) -> Made | None:
         """Make an item of a shard; None if its text cannot be said."""
         rng = random.Random(f"{self._seed}-{number}-{index}")
-        kind, text = load_prose(language, self._word_lists).draw(rng)
+        words = _COVERAGE_WORDS if number >= _FIRST_COVERAGE else None
+        kind, text = load_prose(language, self._word_lists).draw(rng, words=words)
         voice = self._choose(rng, language, teacher)
         speed = round(rng.uniform(0.94, 1.06) if self._voices[voice].split == "preset" else rng.uniform(0.88, 1.12), 3)
         written, read = write_out(text, language, rng)
@@ -372,7 +388,7 @@ def _pad(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def write_corpus(folder: Path, voices: Sequence[ShardVoice], seed: int) -> None:
-    """Write corpus.json unless it is there; the voices of one that is there must be the same.
+    """Write corpus.json, unless it is there with the same voices; voices may have been added at the end.
 
     Raises:
         ValueError: the corpus was begun with other voices or another seed.
@@ -380,9 +396,12 @@ def write_corpus(folder: Path, voices: Sequence[ShardVoice], seed: int) -> None:
     index = {"format": FORMAT, "seed": seed, "phonemes": SYMBOLS, "voices": [asdict(voice) for voice in voices]}
     path = folder / "corpus.json"
     if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(index)):
+        found, wanted = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(index))
+        count = len(found["voices"])
+        if found != wanted | {"voices": wanted["voices"][:count]}:
             raise ValueError(f"{path} has other voices, phonemes or seed than would be spoken; use another folder")
-        return
+        if count == len(voices):
+            return
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"corpus.partial.{os.getpid()}"
     partial.write_text(json.dumps(index, ensure_ascii=False, indent=1), encoding="utf-8")
@@ -396,6 +415,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--teachers", type=Path, required=True, help="what train.packages made")
     parser.add_argument("--word-lists", type=Path, default=Path("/"), help="root of the system's word lists")
     parser.add_argument("--hours", type=float, default=24.0, help="of speech, by all processes together")
+    parser.add_argument("--coverage", type=float, default=15.0, help="more hours, by the quick teachers, said first")
     parser.add_argument("--part", type=int, default=0)
     parser.add_argument("--parts", type=int, default=1)
     parser.add_argument("--seed", type=int, default=SEED)
@@ -404,7 +424,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     voices = list_voices(styles, options.seed)
     write_corpus(options.folder, voices, options.seed)
     maker = ShardMaker(options.folder, Studio(options.teachers), voices, options.word_lists, options.seed)
-    for number, (language, teacher) in enumerate(plan(round(options.hours * 3600 / SHARD_SECONDS))):
+    counts = [round(hours * 3600 / SHARD_SECONDS) for hours in (options.coverage, options.hours)]
+    quick = enumerate(plan(counts[0], COVERAGE), start=_FIRST_COVERAGE)
+    for number, (language, teacher) in (*quick, *enumerate(plan(counts[1]))):
         if number % options.parts != options.part:
             continue
         begun, used = time.time(), time.process_time()

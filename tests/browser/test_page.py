@@ -523,7 +523,9 @@ def test_what_is_read_otherwise_is_underlined_and_written_out(visit: Callable[..
     expect(seen.page.locator("#reading")).to_be_hidden()
     seen.page.check("#normalize")
     # The emoji is two units to the page, and one character to the server; half a character is none.
-    seen.page.evaluate("() => { document.getElementById('text').value = 'A 😀 \\ud83d costs **$5**, 7\\\\2 and **x**.'; }")
+    seen.page.evaluate(
+        "() => { document.getElementById('text').value = 'A 😀 \\ud83d costs **$5**, 7\\\\2 and **x**.'; }"
+    )
     seen.page.focus("#text")
     seen.page.keyboard.press("End")
     seen.page.keyboard.type(" Now")

@@ -7,14 +7,16 @@ import random
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from exported import Exported
 from golden.judge import PagedSequence
 from train.examples import Example, ExampleSource, join_examples, lay_out, split_examples
-from train.language_model import compute_losses, predict_velocity
+from train.language_model import SpeechModel, compute_losses, predict_velocity, take_reading
 from train.tokenizer import LetterTokenizer, build_vocabulary
 from voxtral.config import END_AUDIO, NUM_SPECIAL_CODES
+from voxtral.loading.inventory import AUDIO_EMBEDDINGS, TEXT_EMBEDDINGS
 from voxtral.model.acoustic import embed_time
 from voxtral.text.prompt import build_prompt
 from voxtral.text.tokenizer import load_tokenizer
@@ -238,3 +240,28 @@ def test_padding_changes_no_hidden_state(exported: Exported) -> None:
 
     alone = hidden([pair])
     assert torch.allclose(hidden([pair, longer])[:1, : alone.shape[1]], alone, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_start_takes_what_reads_and_leaves_what_has_to_do_with_codes(exported: Exported) -> None:
+    tensors = load_file(exported.folder / "consolidated.safetensors")
+    model = SpeechModel(exported.model.config)
+    model.initialise()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    take_reading(model, tensors)
+    is_taken = {name: torch.equal(value, tensors[on_disk(name)].float()) for name, value in model.named_parameters()
+                if on_disk(name) in tensors}  # fmt: skip
+    left = {name for name, taken in is_taken.items() if not taken}
+    assert left == {
+        "audio_embeddings.weight",
+        *(f"acoustic_transformer.{part}.weight" for part in ("input_projection", "semantic_codebook_output")),
+    }
+    for name in left:
+        assert torch.equal(before[name], dict(model.named_parameters())[name]), name
+    with pytest.raises(SystemExit, match=r"lacks layers\.0"):
+        take_reading(model, {name: value for name, value in tensors.items() if "layers.0" not in name})
+
+
+def on_disk(name: str) -> str:
+    tables = {"text_embeddings.weight": TEXT_EMBEDDINGS, "audio_embeddings.weight": AUDIO_EMBEDDINGS}
+    return tables.get(name, name.removeprefix("backbone."))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,18 @@ from stand_in_teacher import StandInTeacher
 from train import speak
 from train.phonemes import SYMBOLS
 from train.shards import ITEM_ALIGNMENT, SAMPLES_PER_PITCH, ShardError, ShardVoice, open_shards
-from train.speak import HELD_STYLES, SHARES, ShardMaker, list_voices, melody, plan, timbre, write_corpus, write_out
+from train.speak import (
+    COVERAGE,
+    HELD_STYLES,
+    SHARES,
+    ShardMaker,
+    list_voices,
+    melody,
+    plan,
+    timbre,
+    write_corpus,
+    write_out,
+)
 from train.spoken import Spoken
 from train.teacher import SilentTextError, Speaker
 from train.texts import LANGUAGES
@@ -107,6 +119,27 @@ def test_what_is_held_out_is_in_no_voice_of_training() -> None:
     assert Counter(VOICES[index].split for index in drawn)["preset"] / len(drawn) == pytest.approx(0.45, abs=0.1)
 
 
+def test_quick_teachers_cover_every_language_in_no_voice_of_anothers_preset() -> None:
+    assert {language for language, _ in plan(40, COVERAGE)} == set(LANGUAGES)
+    maker = ShardMaker(Path(), StandInStudio(), VOICES, Path("/"), 5)  # type: ignore[arg-type]
+    for language, teacher in COVERAGE:
+        drawn = [VOICES[maker._choose(random.Random(number), language, teacher)] for number in range(40)]
+        assert {voice.teacher for voice in drawn} == {teacher}
+        assert {voice.language for voice in drawn} <= {language, None}
+        taught = {voice.teacher for voice in VOICES if voice.split == "preset" and voice.language == language}
+        assert (Counter(voice.split for voice in drawn)["preset"] > 0) is (taught == {teacher})
+
+
+def test_half_of_what_covers_is_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speak, "SHARD_SECONDS", 60.0)
+    write_corpus(tmp_path, VOICES, 5)
+    for number in (3, 50_003):
+        make(tmp_path, number, "es")
+    ordinary, covering = (open_shards(tmp_path).read(f"{number:05d}-es").items for number in (3, 50_003))
+    shares = [Counter(item.kind for item in items)["words"] / len(items) for items in (ordinary, covering)]
+    assert shares[1] > max(shares[0] + 0.1, 0.35)
+
+
 def test_a_shard_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_corpus(tmp_path, VOICES, 5)
     assert make(tmp_path, 3, "de") >= 6
@@ -159,9 +192,13 @@ def test_a_corpus_goes_on_with_its_own_voices_only(tmp_path: Path) -> None:
     before = (tmp_path / "corpus.json").read_bytes()
     write_corpus(tmp_path, VOICES, 5)
     assert (tmp_path / "corpus.json").read_bytes() == before
-    for voices, seed in ((VOICES[:-1], 5), (VOICES, 6)):
+    for voices, seed in ((VOICES[:-1], 5), (VOICES[1:], 5), (VOICES, 6)):
         with pytest.raises(ValueError, match="use another folder"):
             write_corpus(tmp_path, voices, seed)
+    # A later version may have more of them, at the end.
+    more = [*VOICES, replace(VOICES[0], name="en_f9")]
+    write_corpus(tmp_path, more, 5)
+    assert open_shards(tmp_path).voices == more
 
 
 def test_a_folder_that_is_no_corpus_is_refused(tmp_path: Path) -> None:

@@ -38,11 +38,12 @@ def run(output: Path, *arguments: str, **variables: str) -> tuple[int, list[str]
 
 
 def test_teachers_come_before_they_speak_in_one_process_a_core(output: Path) -> None:
-    code, calls = run(output, PROCESSES="3", DATA_HOURS="7")
+    code, calls = run(output, PROCESSES="3", DATA_HOURS="7", COVERAGE_HOURS="2")
     assert code == 0
     assert calls[0] == "python -m train.packages OUT/teachers"
     assert sorted(calls[1:]) == [
-        f"python -m train.speak OUT/data --teachers OUT/teachers --word-lists / --hours 7 --part {part} --parts 3"
+        f"python -m train.speak OUT/data --teachers OUT/teachers --word-lists / --hours 7 --coverage 2"
+        f" --part {part} --parts 3"
         for part in range(3)
     ]
 
