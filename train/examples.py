@@ -18,6 +18,7 @@ from train.crops import LABELS_PER_FRAME
 from train.encode import codes_path
 from train.loop import group_by_length, load_weights
 from train.shape import NUM_SPECIAL_TOKENS
+from train.shards import is_coverage
 from train.speech import Speech
 from train.tokenizer import LetterTokenizer, build_vocabulary
 from voxtral.config import EMPTY_AUDIO, END_AUDIO, NUM_SPECIAL_CODES
@@ -33,6 +34,9 @@ _LONG_REFERENCES = 0.1
 _JOINED_SHARE, _MAX_JOINED = 0.15, 4  # items in a row, since the corpus has few that last as long as a segment may
 _MAX_FRAMES = 150
 _POOL = 3000
+# From this share of the time on, what only covers words becomes rarer, down to so much of its part at the end: how
+# speech is to sound comes from the other teachers.
+_COVERED, _LEFT_OF_COVERAGE = 0.4, 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,7 @@ class Example:
     codes: np.ndarray  # [T, K] int16, codec alphabet
     aligned: np.ndarray  # [T] int16, text token that sounds
     labels: np.ndarray  # [T, labels per frame] uint8, phonemes
+    covers: bool = False  # said by a quick teacher, for its words
 
     @property
     def num_frames(self) -> int:
@@ -75,6 +80,7 @@ class ExampleSource:
 
     def __init__(self, examples: list[Example], rng: random.Random) -> None:
         self._examples = examples
+        self._natural = [example for example in examples if not example.covers] or examples
         self._rng = rng
         self._by_voice: dict[tuple[int, str], list[Example]] = {}
         self._languages: dict[int, set[str]] = {}
@@ -116,6 +122,8 @@ class ExampleSource:
         """Draw an example and a reference as they are due at this progress of the training, 0 to 1."""
         limit = _FIRST_FRAMES + int((_MAX_FRAMES - _FIRST_FRAMES) * min(1.0, progress / _CURRICULUM))
         example = self._rng.choice(self._examples)
+        if example.covers and self._rng.random() > _share_of_coverage(progress):
+            example = self._rng.choice(self._natural)
         if example.num_frames > limit:
             return None
         if progress >= _CURRICULUM and self._rng.random() < _JOINED_SHARE:
@@ -139,6 +147,10 @@ class ExampleSource:
             self._rng.shuffle(groups)
             # A pool is left early, or the curriculum would lag behind the clock.
             yield from groups[: max(1, len(groups) // 2)]
+
+
+def _share_of_coverage(progress: float) -> float:
+    return 1 - (1 - _LEFT_OF_COVERAGE) * max(0.0, progress - _COVERED) / (1 - _COVERED)
 
 
 def join_examples(parts: list[Example]) -> Example:
@@ -216,11 +228,9 @@ def load_examples(folder: Path, speech: Speech) -> list[Example]:
             place = slice(arrays["offsets"][index], arrays["offsets"][index + 1])
             ids, _ = tokenizer.encode(item.text)
             if ids:
-                examples.append(
-                    Example(
-                        item.voice, item.language, ids, codes[place], arrays["aligned"][place], arrays["labels"][place]
-                    )
-                )
+                aligned, labels = arrays["aligned"][place], arrays["labels"][place]
+                covers = is_coverage(name)
+                examples.append(Example(item.voice, item.language, ids, codes[place], aligned, labels, covers=covers))
     return examples
 
 

@@ -67,6 +67,8 @@ import numpy as np
 from voxtral.errors import VoxtralError
 
 FORMAT = 2
+# Numbers of shards from here on are those of the quick teachers (`train.speak`).
+FIRST_COVERAGE = 50_000
 SAMPLE_RATE = 24000
 SAMPLES_PER_PITCH = 300
 ITEM_ALIGNMENT = 2400  # samples; a multiple of the steps of pitch, labels and codec
@@ -154,6 +156,11 @@ def open_shards(folder: Path) -> ShardCorpus:
         raise ShardError(f"{path} has format {index.get('format')}; it must be {FORMAT}; make the corpus anew")
     voices = [ShardVoice(**entry) for entry in index["voices"]]
     return ShardCorpus(folder, index["seed"], index["phonemes"], voices, list_shards(folder))
+
+
+def is_coverage(name: str) -> bool:
+    """Tell whether a shard is of the quick teachers, who cover words."""
+    return name[:5].isdigit() and int(name[:5]) >= FIRST_COVERAGE
 
 
 def list_shards(folder: Path) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ import numpy as np
 
 from train.phonemes import SYMBOLS
 from train.prose import load_prose
-from train.shards import FORMAT, ITEM_ALIGNMENT, SAMPLE_RATE, SAMPLES_PER_PITCH, ShardItem, ShardVoice
+from train.shards import FIRST_COVERAGE, FORMAT, ITEM_ALIGNMENT, SAMPLE_RATE, SAMPLES_PER_PITCH, ShardItem, ShardVoice
 from train.spoken import Spoken, trim
 from train.teacher import SilentTextError, Speaker
 from voxtral.text.capitals import lower_capitals
@@ -42,13 +42,12 @@ SHARES = {
 }  # fmt: skip
 
 # Teachers that speak a hundred times as fast say many more words, in voices of their own: how a word sounds is learned
-# from them, too, how a preset sounds from its own teacher alone. Numbers of their shards begin at _FIRST_COVERAGE.
+# from them, too, how a preset sounds from its own teacher alone. Numbers of their shards begin at FIRST_COVERAGE.
 COVERAGE = {
     ("en", "pico"): 2.5, ("fr", "pico"): 2.0, ("es", "pico"): 1.5, ("it", "pico"): 1.5, ("de", "pico"): 1.0,
     ("pt", "espeak-ng"): 1.5, ("nl", "espeak-ng"): 1.5, ("hi", "espeak-ng"): 1.5, ("ja", "espeak-ng"): 1.0,
     ("ar", "espeak-ng"): 1.0,
 }  # fmt: skip
-_FIRST_COVERAGE = 50_000
 _COVERAGE_WORDS = 0.5  # share of word lists in it
 
 # The styles of a language's own speakers, for presets and for the melody of blends.
@@ -308,7 +307,7 @@ class ShardMaker:
     def make_item(self, number: int, index: int, language: str, teacher: str) -> Made | None:
         """Make an item of a shard; None if its text cannot be said."""
         rng = random.Random(f"{self._seed}-{number}-{index}")
-        words = _COVERAGE_WORDS if number >= _FIRST_COVERAGE else None
+        words = _COVERAGE_WORDS if number >= FIRST_COVERAGE else None
         kind, text = load_prose(language, self._word_lists).draw(rng, words=words)
         voice = self._choose(rng, language, teacher)
         speed = round(rng.uniform(0.94, 1.06) if self._voices[voice].split == "preset" else rng.uniform(0.88, 1.12), 3)
@@ -425,7 +424,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_corpus(options.folder, voices, options.seed)
     maker = ShardMaker(options.folder, Studio(options.teachers), voices, options.word_lists, options.seed)
     counts = [round(hours * 3600 / SHARD_SECONDS) for hours in (options.coverage, options.hours)]
-    quick = enumerate(plan(counts[0], COVERAGE), start=_FIRST_COVERAGE)
+    quick = enumerate(plan(counts[0], COVERAGE), start=FIRST_COVERAGE)
     for number, (language, teacher) in (*quick, *enumerate(plan(counts[1]))):
         if number % options.parts != options.part:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -181,6 +182,19 @@ def test_what_has_no_other_item_of_its_voice_has_no_reference() -> None:
     source = ExampleSource([lone, *make_source()[0]], random.Random(3))
     assert source.reference(lone, 20, 20) is None
     assert source.reference(make_example("hm", 20, voice=10), 20, 20) is None
+
+
+def test_what_only_covers_words_becomes_rare() -> None:
+    examples = [replace(example, covers=index % 4 > 0) for index, example in enumerate(make_source(400)[0])]
+    source = ExampleSource(examples, random.Random(2))
+    shares = []
+    for progress in (0.26, 0.4, 0.7, 1.0):
+        drawn = [pair for pair in (source.draw(progress) for _ in range(600)) if pair is not None]
+        shares.append(sum(example.covers for example, _ in drawn) / len(drawn))
+    assert shares == pytest.approx([0.75, 0.75, 0.45, 0.15], abs=0.1)
+    # Nothing else may be there.
+    alone = ExampleSource([replace(example, covers=True) for example in examples], random.Random(2))
+    assert alone.draw(1.0) is not None
 
 
 def test_joined_examples_keep_their_alignment() -> None:
