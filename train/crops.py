@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from train.corpus import SAMPLES_PER_LABEL, Part
+from train.shards import is_coverage
 from train.speech import Speech
 from voxtral.cloning.pitch import PitchCurve, places_of_steps
 from voxtral.model.source import Pitch
@@ -23,6 +24,10 @@ SAMPLES_PER_FRAME, SAMPLES_PER_STEP = 1920, 240
 LABELS_PER_FRAME = SAMPLES_PER_FRAME // SAMPLES_PER_LABEL
 # Samples by which the decoder is late. Without the delay the last steps of a frame would have to guess the next frame.
 DELAY = 480
+
+# How often pieces of the quick teachers are drawn, by the hour, against those of the others: of their words the codec
+# learns nothing, and codes that are spent on their voices are lacking elsewhere.
+_COVERAGE_WEIGHT = 0.05
 
 # Played as a tape at another speed: voices that are not in the corpus.
 _SLOWEST, _FASTEST = 0.87, 1.15
@@ -84,7 +89,12 @@ class Crops:
                 part = self._speech.read_part(name)
                 if len(part.samples) > self._longest + 2 * SAMPLES_PER_LABEL:
                     self._parts[name] = (part, self._speech.read_pitch(name))
-        lengths = np.array([len(self._parts[name][0].samples) for name in sorted(self._parts)], float)
+        lengths = np.array(
+            [
+                len(self._parts[name][0].samples) * (_COVERAGE_WEIGHT if is_coverage(name) else 1.0)
+                for name in sorted(self._parts)
+            ]
+        )
         if not len(lengths):
             raise SystemExit("the corpus has no part that is long enough to cut pieces from; make more of it")
         self._shares = lengths / lengths.sum()

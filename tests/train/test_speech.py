@@ -98,6 +98,15 @@ def test_a_corpus_may_grow(shards: Path) -> None:
     assert only.hours == pytest.approx(before)
 
 
+def test_pieces_of_what_covers_words_are_rare(shards: Path) -> None:
+    write_shard(shards, "50000-es", num_items=2)
+    audio = shards / "shards" / "50000-es" / "audio.i16"
+    audio.write_bytes(np.full(audio.stat().st_size // 2, 3000, "<i2").tobytes())
+    samples = Crops(open_speech(shards), 4).draw(400, [1]).samples
+    share = float((samples > 0.05).all(dim=1).float().mean())
+    assert share == pytest.approx(0.05 / 2.05, abs=0.025)
+
+
 def test_what_is_no_corpus_is_refused(tmp_path: Path, shards: Path) -> None:
     with pytest.raises(CorpusError):
         open_speech(tmp_path / "nowhere")
