@@ -101,7 +101,8 @@ class Sounds(Phonemes):
         [(0.0, 'e'), (0.2, 'ɪ'), (0.4, 't'), (0.5, '_')]
         """
         symbols = list(_join_marks(phonemes))
-        ends = [symbol.start for symbol in symbols[1:]] + [symbols[-1].start if symbols else 0.0]
+        # The last one lasts until nobody knows.
+        ends = [symbol.start for symbol in (*symbols[1:], *symbols[-1:])]
         timed: list[tuple[float, str]] = []
         for index, (symbol, end) in enumerate(zip(symbols, ends, strict=True)):
             following = symbols[index + 1].base if index + 1 < len(symbols) else ""

@@ -63,7 +63,9 @@ def test_stress_marks_spaces_and_punctuation_are_no_sounds(language: str) -> Non
 
 @given(st.text(alphabet=sorted(SYMBOLS), max_size=30), st.sampled_from(LANGUAGES))
 def test_any_symbols_are_sounds_in_order_and_within_their_time(symbols: str, language: str) -> None:
-    timed = [(place / 10, symbol) for place, symbol in enumerate(symbols)] + [(len(symbols) / 10, "_")]
+    timed = [(place / 10, symbol) for place, symbol in enumerate(symbols)]
+    assert PHONEMES.spell(timed, language) == PHONEMES.spell([(0.0, symbol) for symbol in symbols], language)
+    timed.append((len(symbols) / 10, "_"))
     found = PHONEMES.time(timed, language)
     starts = [start for start, _ in found]
     assert starts == sorted(starts)
