@@ -45,8 +45,10 @@ from benchmarks.quality.systems import (
     control_systems,
     write_random_copy,
 )
+from train.corpus import CorpusError
 from train.recogniser import Recogniser
 from train.shards import list_shards
+from train.teacher import TeacherError
 from train.texts import LANGUAGES, load_texts
 from voxtral.device import describe_machine
 from voxtral.errors import VoxtralWarning
@@ -364,8 +366,11 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     warnings.simplefilter("ignore", VoxtralWarning)
-    with Progress(console=Console(stderr=True)) as progress:
-        report, measurements = evaluate(options, progress)
+    try:
+        with Progress(console=Console(stderr=True)) as progress:
+            report, measurements = evaluate(options, progress)
+    except (CorpusError, TeacherError) as error:
+        sys.exit(f"benchmarks.quality: {error}")
     console = Console(width=None if sys.stdout.isatty() else _REPORT_COLUMNS)
     if report["systems"]:
         console.print(make_language_table(report["systems"] | report.get("controls", {})))
