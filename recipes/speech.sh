@@ -22,7 +22,7 @@ first three, each of which skips what is there:
   takes      only if it is named: what the teachers say of the sentences of the tests, into OUTPUT/takes, for judges
              where they cannot speak (TAKES of recipes/nano.sh and recipes/figures.sh); goes on where it was stopped
   judge      only if it is named: sentences of the tests by MODEL and by the teachers, with the negative controls, as
-             whisper-base, DNSMOS and WORLD hear them, into OUTPUT/outside.json
+             whisper-base, DNSMOS and WORLD hear them, into REPORT
 
 Variables, with their defaults:
 HELP
@@ -32,12 +32,19 @@ HELP
   DATA_HOURS=$DATA_HOURS
   COVERAGE_HOURS=$COVERAGE_HOURS            more words, by teachers that are a hundred times as fast
   MODEL=$MODEL     for judge
+  NAME=$NAME                      of MODEL in the report
+  CLIPS=$CLIPS     of judge; clips that are there are not spoken again, so each MODEL needs its own
+  REPORT=$REPORT
+  TAKES                          what the teachers said already, in place of letting them speak for judge
+  EARLIER                        a report of which other systems are shown beside those of judge
   WORD_LISTS=$WORD_LISTS                   the root below which the system's word lists lie
   PYTHON                         the interpreter with the product; .venv/bin/python if there is one
 HELP
 }
 
-: "${OUTPUT:=build/nano4}" "${PROCESSES:=2}" "${DATA_HOURS:=24}" "${COVERAGE_HOURS:=15}" "${MODEL:=src/voxtral/data/nano}" "${WORD_LISTS:=/}"
+: "${OUTPUT:=build/nano4}" "${PROCESSES:=2}" "${DATA_HOURS:=24}" "${COVERAGE_HOURS:=15}"
+: "${MODEL:=src/voxtral/data/nano}" "${NAME:=nano}" "${WORD_LISTS:=/}"
+: "${CLIPS:=$OUTPUT/clips}" "${REPORT:=$OUTPUT/outside.json}"
 
 chosen=()
 for argument in "$@"; do
@@ -100,10 +107,13 @@ run_stage() {
             run_parts -m benchmarks.quality.takes "$OUTPUT/takes" --teachers "$OUTPUT/teachers"
             ;;
         judge)
-            "$PYTHON" -m benchmarks.quality.clips "$OUTPUT/clips" --model "$MODEL" --system nano --controls
-            "$TOOLS" -m benchmarks.quality.clips "$OUTPUT/clips" --teachers "$OUTPUT/teachers" --system teacher
-            "$TOOLS" -m benchmarks.quality.outside "$OUTPUT/clips" --whisper "$OUTPUT/teachers/whisper" \
-                --json "$OUTPUT/outside.json"
+            local teacher=(--teachers "$OUTPUT/teachers") earlier=()
+            [[ -z "${TAKES:-}" ]] || teacher=(--takes "$TAKES")
+            [[ -z "${EARLIER:-}" ]] || earlier=(--earlier "$EARLIER")
+            "$PYTHON" -m benchmarks.quality.clips "$CLIPS" --model "$MODEL" --system "$NAME" --controls
+            "$TOOLS" -m benchmarks.quality.clips "$CLIPS" "${teacher[@]}" --system teacher
+            "$TOOLS" -m benchmarks.quality.outside "$CLIPS" --whisper "$OUTPUT/teachers/whisper" "${earlier[@]}" \
+                --json "$REPORT"
             ;;
     esac
 }

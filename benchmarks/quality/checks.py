@@ -131,10 +131,7 @@ def speak(options: argparse.Namespace) -> None:
     torch.set_flush_denormal(True)
     folder = options.state / options.set
     folder.mkdir(parents=True, exist_ok=True)
-    number, count = options.shard
-    jobs = [
-        job for job in _SETS[options.set]() if not all(case_path(folder, job, one).exists() for one in job.variants)
-    ]
+    mine = find_missing(_SETS[options.set](), options.shard, folder)
     engine = EngineOptions(max_batch=MAX_BATCH, num_threads=1, prefix_folder=None)
     recogniser = Recogniser.load(options.recogniser)
     keep_settings(options.state / "settings.json", describe_run(options))
@@ -142,12 +139,21 @@ def speak(options: argparse.Namespace) -> None:
         voices = VoiceLibrary(tts.checkpoint.folder, tts.config)
         heads = read_alignment(tts.checkpoint.folder / ALIGNMENT_FILE).heads
         stage = Stage(tts.engine, open_tokenizer(tts.checkpoint), voices, heads, recogniser)
-        mine = jobs[number - 1 :: count]
         for first in range(0, len(mine), MAX_BATCH):
             for job, started in [(job, stage.start(job)) for job in mine[first : first + MAX_BATCH]]:
                 for variant, case in zip(job.variants, stage.finish(job, *started), strict=True):
                     write_case(case_path(folder, job, variant), case)
     print(f"{len(mine)} utterances of {options.set} spoken")
+
+
+def find_missing(jobs: Sequence[Job], shard: tuple[int, int], folder: Path) -> list[Job]:
+    """List the jobs of a piece that are not all there; a piece is the same whatever is there of it."""
+    number, count = shard
+    return [
+        job
+        for job in jobs[number - 1 :: count]
+        if not all(case_path(folder, job, variant).exists() for variant in job.variants)
+    ]
 
 
 def to_segment(case: CheckCase, tokenizer: SpeechTokenizer, config: ModelConfig, alignment: Alignment) -> SpokenSegment:

@@ -2,11 +2,13 @@
 
     python -m benchmarks.quality.clips OUT --model src/voxtral/data/nano --system nano
     python -m benchmarks.quality.clips OUT --teachers build/nano4/teachers --system teacher
+    python -m benchmarks.quality.clips OUT --takes build/nano4/takes --system teacher
     python -m benchmarks.quality.clips OUT --espeak --system espeak-ng
 
-The first runs where the product is installed, the others in the environment of the teachers; all write 24 kHz wave
-files and a line for each into OUT/SYSTEM.jsonl. Presets of a language speak in turn. With `--controls`, clips that a
-judge must not understand are made of a model's: see `CONTROLS`. Read next: `outside.py`.
+The first runs where the product is installed, the second and the last in the environment of the teachers, what they
+said before in either; all write 24 kHz wave files and a line for each into OUT/SYSTEM.jsonl. Presets of a language
+speak in turn. With `--controls`, clips that a judge must not understand are made of a model's: see `CONTROLS`. Read
+next: `outside.py`.
 """
 
 from __future__ import annotations
@@ -220,9 +222,22 @@ def _espeak() -> Say:
     return say
 
 
+def _takes(folder: Path) -> Say:
+    from benchmarks.quality.takes import Takes
+
+    takes = Takes(folder)
+
+    def say(text: str, language: str, voice: str, seed: int) -> np.ndarray:
+        return np.asarray(takes.say(text, language, voice).samples)
+
+    return say
+
+
 def _choose(options: argparse.Namespace) -> Say:
     if options.model:
         return _product(options.model)
+    if options.takes:
+        return _takes(options.takes)
     return _espeak() if options.espeak else _teachers(options.teachers)
 
 
@@ -234,6 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", help="a checkpoint")
     source.add_argument("--teachers", type=Path, help="what train.packages made")
+    source.add_argument("--takes", type=Path, help="what they said before (benchmarks.quality.takes)")
     source.add_argument("--espeak", action="store_true", help="who taught nano 3, in its presets")
     parser.add_argument("--split", choices=("test", "dev"), default="test")
     parser.add_argument("--languages", nargs="+", choices=LANGUAGES, default=LANGUAGES)

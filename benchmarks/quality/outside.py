@@ -4,7 +4,8 @@
 
 Runs in the environment of `recipes/tools.txt` on what `clips.py` wrote. For each system and language: word and
 character errors of whisper-base with the spread of 95 % of resamples, DNSMOS, median and deviation of the pitch, and
-CPU seconds a second of speech. `--phonemes SYSTEM REPORT` puts the phoneme error rate beside it, from a report of
+CPU seconds a second of speech. `--earlier REPORT` shows what an earlier report says of others beside them. `--phonemes
+SYSTEM REPORT` puts the phoneme error rate beside it, from a report of
 `python -m benchmarks.quality`. `--page` only writes a report into docs/QUALITY.md, and runs where the product is
 installed.
 """
@@ -15,7 +16,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -73,6 +74,16 @@ def judge(folder: Path, whisper: Whisper, dnsmos: Dnsmos, report: Path) -> dict[
             report.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
             print(system, language, languages[language]["rates"], languages[language]["sound"], file=sys.stderr)
     return found
+
+
+def take_earlier(report: dict[str, Any], earlier: Mapping[str, Any], judged: Collection[str]) -> None:
+    """Take systems of an earlier report that are not judged anew; controls are always those of what is judged."""
+    systems, phonemes = report.setdefault("systems", {}), report.setdefault("phonemes", {})
+    for system, languages in earlier["systems"].items():
+        if system not in judged and not system.startswith(_CONTROL) and system not in systems:
+            systems[system] = languages
+            if system in earlier.get("phonemes", {}):
+                phonemes[system] = earlier["phonemes"][system]
 
 
 def control_rates(systems: Mapping[str, Any]) -> dict[str, float]:
@@ -152,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("clips", type=Path, nargs="?", help="folder that benchmarks.quality.clips wrote")
     parser.add_argument("--whisper", type=Path, help="folder of the recogniser, which train.packages makes")
     parser.add_argument("--json", type=Path, required=True, help="the report; what it has already is kept")
+    parser.add_argument("--earlier", type=Path, help="a report of which other systems are shown, too")
     parser.add_argument("--phonemes", nargs=2, metavar=("SYSTEM", "REPORT"), help="phoneme error rates beside a system")
     parser.add_argument("--page", action="store_true", help="only write the report into docs/QUALITY.md")
     options = parser.parse_args(arguments)
@@ -160,6 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser.error("CLIPS and --whisper are needed to judge; give both, or --page")
         judge(options.clips, Whisper(options.whisper), Dnsmos(), options.json)
     report = json.loads(options.json.read_text(encoding="utf-8"))
+    if options.earlier and options.clips is not None:
+        judged = [system for system, _ in read_all_clips(options.clips)]
+        take_earlier(report, json.loads(options.earlier.read_text(encoding="utf-8")), judged)
+        options.json.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     if options.phonemes:
         report.setdefault("phonemes", {})[options.phonemes[0]] = read_phoneme_rates(Path(options.phonemes[1]))
         options.json.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

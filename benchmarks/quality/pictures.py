@@ -1,13 +1,24 @@
-"""Spectrograms as PNG files, written with zlib alone."""
+"""Spectrograms as PNG files, written with zlib alone; and a page of them: python -m benchmarks.quality.pictures.
+
+    python -m benchmarks.quality.pictures CLIPS docs/pictures --systems teacher nano-3 nano-4
+
+draws, for each language, the first sentence that all systems have said into CLIPS (`clips.py`), in their order from top
+to bottom, and writes a page that shows them, `spectrograms.md`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.quality.clips import LANGUAGES, Clip, read_clips, read_samples
+
+PAGE = "spectrograms.md"
 
 _WINDOW, _HOP, _HEIGHT = 1024, 120, 160
 _RANGE = 9.0  # nepers from black to white
@@ -56,3 +67,60 @@ def write_picture(path: Path, utterances: Sequence[np.ndarray]) -> None:
     """Draw utterances [S] float32 under each other, in order."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode_png(stack([spectrogram(samples) for samples in utterances])))
+
+
+def find_sentences(said: Mapping[str, Sequence[Clip]]) -> dict[str, list[Clip]]:
+    """Find the first sentence of each language that every system has said: its clips, in the order of the systems."""
+    found: dict[str, list[Clip]] = {}
+    for language in LANGUAGES:
+        by_number = [{clip.number: clip for clip in clips if clip.language == language} for clips in said.values()]
+        shared = set.intersection(*(set(one) for one in by_number))
+        if shared:
+            found[language] = [one[min(shared)] for one in by_number]
+    return found
+
+
+def write_page(folder: Path, clips: Path, systems: Sequence[str]) -> list[str]:
+    """Draw a sentence of each language as all systems say it, and write the page.
+
+    Args:
+        folder: of the page and its pictures.
+        clips: what `clips.py` wrote.
+        systems: who said them, from top to bottom.
+
+    Returns:
+        The languages that are shown.
+
+    Raises:
+        SystemExit: a system has said nothing.
+    """
+    said = {system: read_clips(clips / f"{system}.jsonl") for system in systems}
+    if missing := [system for system, found in said.items() if not found]:
+        raise SystemExit(
+            f"{clips} has no clips of {', '.join(missing)}; each system must have said something; run "
+            "python -m benchmarks.quality.clips for it"
+        )
+    shown = find_sentences(said)
+    lines = ["# Spectrograms", "", f"From top to bottom: {', '.join(systems)}. The same sentence, up to 9 kHz."]
+    for language, takes in shown.items():
+        name = f"spectrograms-{language}.png"
+        write_picture(folder / name, [read_samples(clips, clip) for clip in takes])
+        lines += ["", f"{language}, {takes[-1].voice}: {takes[-1].text}", "", f"![{language}]({name})"]
+    (folder / PAGE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return list(shown)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw clips, and write the page."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.quality.pictures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("clips", type=Path, help="folder that benchmarks.quality.clips wrote")
+    parser.add_argument("folder", type=Path, help="for the page and its pictures")
+    parser.add_argument("--systems", nargs="+", required=True, help="from top to bottom")
+    options = parser.parse_args(arguments)
+    print(f"{options.folder / PAGE}: {', '.join(write_page(options.folder, options.clips, options.systems))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.quality import cases, clips, heard, outside
+from benchmarks.quality import cases, clips, heard, outside, pictures
 from benchmarks.quality.clips import CONTROLS, LANGUAGES, Clip, make_noise, read_clips, shuffle_frames, write_clips
 from benchmarks.quality.heard import Heard, compare, plain, summarise
 from benchmarks.quality.instruments import melody_of
-from benchmarks.quality.outside import control_rates, judge, tables
+from benchmarks.quality.outside import control_rates, judge, tables, take_earlier
 from train.texts import LANGUAGES as TRAINED
 from voxtral.errors import TextError
 from voxtral.text.normalize import normalize
@@ -89,6 +89,37 @@ def test_clips_are_written_once_and_voices_take_turns(tmp_path: Path) -> None:
     assert write_clips(tmp_path, "nano", fail, split="dev", languages=["en", "ja"], limit=3) == made
 
 
+def test_clips_are_taken_from_what_teachers_said_before(tmp_path: Path) -> None:
+    takes = tmp_path / "takes"
+    takes.mkdir()
+    (takes / "voices.json").write_text("[]")
+    samples = np.rint(say("", "en", "en_f1", 0) * 32768).astype("<i2")
+    samples.tofile(takes / "1.i16")
+    line = {"language": "en", "voice": "en_f1", "text": clips.read_sentences("dev", "en")[0], "start": 100}
+    line |= {"num_samples": 5000, "phonemes": [], "words": []}
+    (takes / "1.jsonl").write_text(json.dumps(line) + "\n")
+    words = ["--takes", str(takes), "--system", "teacher", "--split", "dev", "--languages", "en", "--limit", "1"]
+    clips.main([str(tmp_path / "clips"), *words])
+    [clip] = read_clips(tmp_path / "clips" / "teacher.jsonl")
+    found = clips.read_samples(tmp_path / "clips", clip)
+    assert np.abs(found - samples[100:5100] / 32768).max() < 2e-4
+
+
+def test_sentences_that_all_have_said_are_drawn_on_a_page(tmp_path: Path) -> None:
+    for system, languages, limit in (("teacher", ["en", "it"], 3), ("nano", ["en"], 1)):
+        write_clips(tmp_path, system, say, split="dev", languages=languages, limit=limit)
+    words = ["--systems", "teacher", "nano"]
+    pictures.main([str(tmp_path), str(tmp_path / "page"), *words])
+    page = (tmp_path / "page" / pictures.PAGE).read_text(encoding="utf-8")
+    assert "From top to bottom: teacher, nano." in page
+    assert clips.read_sentences("dev", "en")[0] in page
+    assert [path.name for path in sorted((tmp_path / "page").iterdir())] == ["spectrograms-en.png", "spectrograms.md"]
+    height = int.from_bytes((tmp_path / "page" / "spectrograms-en.png").read_bytes()[20:24], "big")
+    assert height == 160 + 4 + 160
+    with pytest.raises(SystemExit, match="no clips of nobody"):
+        pictures.main([str(tmp_path), str(tmp_path / "page"), *words, "nobody"])
+
+
 def test_controls_say_something_else_as_long_and_as_loud(tmp_path: Path) -> None:
     made = write_clips(tmp_path, "nano", say, split="test", languages=["en"], limit=5)
     clips.write_controls(tmp_path, made, say)
@@ -151,6 +182,17 @@ def test_a_report_goes_on_and_shows_which_controls_fail(tmp_path: Path, monkeypa
     # The ninth sentence is what the ear always hears, so this control is understood, and must be shown to be.
     assert control_rates(report["systems"]) == {"constant text": 0.0}
     assert "| constant text | 0.00 | NO |" in tables(report)
+
+
+def test_others_of_an_earlier_report_are_shown_and_its_controls_are_not() -> None:
+    earlier = {
+        "systems": {"nano-3": {"en": 1}, "nano": {"en": 2}, "control noise": {"en": 3}},
+        "phonemes": {"nano-3": {"en": 0.2}, "nano": {"en": 0.3}},
+    }
+    report: dict[str, Any] = {"systems": {"nano": {"en": 4}, "control noise": {"en": 5}}}
+    take_earlier(report, earlier, ["nano", "control noise"])
+    assert report["systems"] == {"nano": {"en": 4}, "control noise": {"en": 5}, "nano-3": {"en": 1}}
+    assert report["phonemes"] == {"nano-3": {"en": 0.2}}
 
 
 def test_the_page_shows_the_report_that_is_kept() -> None:

@@ -73,5 +73,17 @@ def test_the_judge_hears_the_model_the_teachers_and_the_controls(output: Path) -
     ]
 
 
+def test_the_judge_may_hear_another_model_beside_those_of_before(output: Path) -> None:
+    places = {"CLIPS": "some/clips", "REPORT": "out.json", "TAKES": "some/takes", "EARLIER": "before.json"}
+    code, calls = run(output, "judge", MODEL="some/nano", NAME="nano-5", **places)
+    assert code == 0
+    assert calls == [
+        "product -m benchmarks.quality.clips some/clips --model some/nano --system nano-5 --controls",
+        "python -m benchmarks.quality.clips some/clips --takes some/takes --system teacher",
+        "python -m benchmarks.quality.outside some/clips --whisper OUT/teachers/whisper --earlier before.json"
+        " --json out.json",
+    ]
+
+
 def test_a_stage_that_is_not_there_is_refused_before_anything_runs(output: Path) -> None:
     assert run(output, "speak", "sing") == (2, [])
