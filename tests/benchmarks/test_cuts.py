@@ -27,7 +27,8 @@ class LetterTeacher:
 
     def say(self, text: str, language: str, voice: str) -> Take:
         letters = [(place, char.lower()) for place, char in enumerate(text) if char.isalpha()]
-        samples = np.concatenate([np.full(_LETTER, SOUNDS.get(char, SOUNDS["ɥ"]) / 256, np.float32) for _, char in letters])
+        levels = np.array([SOUNDS.get(char, SOUNDS["ɥ"]) for _, char in letters], np.float32) / 256
+        samples = np.repeat(levels, _LETTER)
         phonemes = [(number / 10, char) for number, (_, char) in enumerate(letters)]
         words = [
             (number / 10, place, 1)

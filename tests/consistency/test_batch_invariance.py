@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-import voxtral
 from generations import RequestMaker, collect, load_on_cpu, speak_alone
 from voxtral.config import QuantizationConfig
 from voxtral.engine.engine import Engine
@@ -24,6 +22,7 @@ from voxtral.engine.options import EngineOptions
 from voxtral.engine.sequence import GenerationHandle, GenerationRequest, GenerationTrace
 from voxtral.errors import EngineError, VoxtralError
 from voxtral.loading.checkpoint import Checkpoint, open_checkpoint
+from voxtral.loading.locate import locate_model
 from voxtral.model.voxtral import VoxtralModel
 
 TEXTS = ("Hello.", "The rain stopped.", "Good morning to you all.", "Yes!")
@@ -42,7 +41,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def nano_checkpoint() -> Checkpoint:
-    return open_checkpoint(Path(voxtral.__file__).parent / "data" / "nano")
+    return open_checkpoint(locate_model("nano", allow_download=False))
 
 
 @pytest.fixture(scope="module")

@@ -140,7 +140,9 @@ class Script:
         # What was written as one, such as a number, is begun anew.
         while begin > segment.spoken_start and not self._may_cut(begin):
             begin -= 1
-        rest = self.lay_out(begin, segment.spoken_start + len(text), source_from=segment.text.start)
+        rest = self._from_whole_word(
+            self.lay_out(begin, segment.spoken_start + len(text), source_from=segment.text.start), segment.text.start
+        )
         first, last = segment.word_range
         return replace(rest, words_within=(rest.text.start if begin > segment.spoken_start else first, last))
 
@@ -159,9 +161,20 @@ class Script:
             return [segment]
         end, begin = min(cuts, key=lambda cut: abs(cut[1] - len(text) / 2))
         first = self.lay_out(start, start + end, source_from=segment.text.start)
-        second = self.lay_out(start + begin, start + len(text), source_from=first.text.end)
+        second = self._from_whole_word(
+            self.lay_out(start + begin, start + len(text), source_from=first.text.end), first.text.end
+        )
         (within, until), middle = segment.word_range, second.text.start
         return [replace(first, words_within=(within, middle)), replace(second, words_within=(middle, until))]
+
+    def _from_whole_word(self, part: PlannedSegment, source_from: int) -> PlannedSegment:
+        """Take in what is written before the first word as one with it and not spoken, such as a bracket."""
+        said = len(self._spoken.text[: part.spoken_start].rstrip())
+        earliest = max(source_from, self._spoken.source_span(said - 1, said)[1] if said else 0)
+        start = part.text.start
+        while start > earliest and not self._source[start - 1].isspace():
+            start -= 1
+        return replace(part, text=replace(part.text, start=start))
 
     def _may_cut(self, place: int) -> bool:
         """Tell whether the text as spoken may be cut before a character."""

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import voxtral
 from checkpoints import TINY, WEIGHTS, tiny_params, tiny_tensors, write_checkpoint, write_source_filter
 from voxtral.errors import CheckpointError
 from voxtral.loading.checkpoint import open_checkpoint
 from voxtral.loading.inventory import ENCODER_PREFIXES, TEXT_EMBEDDINGS, TIME_TABLE
 from voxtral.loading.load import load_model
+from voxtral.loading.locate import locate_model
 from voxtral.model.voxtral import VoxtralModel
 
 
@@ -181,6 +181,6 @@ def test_a_pitch_that_is_no_number_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_nano_that_the_package_ships_still_loads() -> None:
-    model = load(Path(voxtral.__file__).parent / "data" / "nano")
+    model = load(locate_model("nano", allow_download=False))
     assert model.codec_encoder is not None
     assert torch.isfinite(model.decode_codes(torch.zeros(37, 3, dtype=torch.int64))).all()

@@ -77,6 +77,25 @@ def test_what_was_written_as_one_is_begun_anew(tiny_checkpoint: Checkpoint, toke
     assert source[rest.text.start : rest.text.end] == "1,200 cats here."
 
 
+def test_what_is_written_as_one_with_a_word_goes_with_it(
+    tiny_checkpoint: Checkpoint, tokenizer: SpeechTokenizer
+) -> None:
+    source = "One <b>two</b>.\n\n***\n\n\U0001f600 [Three](http://a.b), and **four** more."
+    spoken = normalize(source, "en")
+    script = script_of(tiny_checkpoint, tokenizer, spoken, source)
+    whole = script.lay_out(0, len(spoken.text))
+    for word, written in (("two", "<b>two"), ("Three", "[Three]"), ("four", "**four")):
+        rest = script.rest(whole, token_at(tokenizer, spoken.text, spoken.text.index(word)))
+        assert rest is not None
+        assert rest.text.text.startswith(word)
+        assert source[rest.text.start :].startswith(written)
+        assert rest.word_range[0] == rest.text.start
+    written = "Every visitor signs the book, <b>and</b> nobody leaves before noon."
+    script = script_of(tiny_checkpoint, tokenizer, normalize(written, "en"), written)
+    _, second = script.halves(script.lay_out(0, len(normalize(written, "en").text)))
+    assert written[second.text.start :].startswith("<b>and")
+
+
 def test_a_script_without_spaces_is_cut_between_graphemes(
     tiny_checkpoint: Checkpoint, tokenizer: SpeechTokenizer
 ) -> None:
