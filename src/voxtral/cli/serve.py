@@ -32,6 +32,12 @@ def serve(  # noqa: PLR0913 - each parameter is an option
     ] = None,
     port: Annotated[int | None, typer.Option("--port", "-p", metavar="PORT", help="Default: 8000.")] = None,
     model: ModelOption = None,
+    model_alias: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model-alias", metavar="NAME", help="A further name that stands for the loaded model; repeatable."
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
@@ -139,6 +145,7 @@ def serve(  # noqa: PLR0913 - each parameter is an option
         host=host,
         port=port,
         model=model,
+        model_alias=tuple(model_alias) if model_alias else None,
         device=None if device == "auto" else device,
         dtype=None if dtype == "auto" else dtype,
         quantize=quantize,

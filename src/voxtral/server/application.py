@@ -25,6 +25,7 @@ from voxtral.server import dialects
 from voxtral.server.body import BodyLimit
 from voxtral.server.errors import as_http_error
 from voxtral.server.guard import Guard, RedactPaths
+from voxtral.server.heads import PublicHeads
 from voxtral.server.keys import load_keys
 from voxtral.server.metrics import Metrics
 from voxtral.server.model_host import ModelHost
@@ -85,6 +86,7 @@ def create_app(
     share = -(-service.admission.max_streams // 2)
     middleware = [
         Middleware(Guard, options=options, keys=keys, metrics=metrics, public_paths=public, peer_share=share),
+        Middleware(PublicHeads, paths=public),
         Middleware(BodyLimit, options=options),
     ]
     if options.allowed_origins:
@@ -107,6 +109,8 @@ def create_app(
     )
     app.state.service = service
     for module in modules:
+        if hasattr(module, "claims"):
+            service.shared.add(module.claims(service))
         app.include_router(module.routes(service))
     for kind in (VoxtralError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answer)

@@ -114,6 +114,7 @@ class BodyLimit:
         body = _Body(self, receive, max_bytes, time.monotonic() + self._timeout_s)
         try:
             _check_query(scope.get("query_string", b""))
+            _check_coding(headers.get("content-encoding", ""))
             self._check_length(headers.get("content-length", ""), max_bytes)
             await self._app(scope, body.receive, send)
         finally:
@@ -154,6 +155,16 @@ class BodyLimit:
                 code="body_too_slow",
                 headers={"Connection": "close"},
             ) from None
+
+
+def _check_coding(coding: str) -> None:
+    """Refuse a body that was packed, which would else be read as damaged."""
+    if coding.strip().lower() not in ("", "identity"):
+        raise HttpError(
+            415,
+            f"the body is sent with Content-Encoding {quoted(coding)}; bodies are read as they are; send it unpacked",
+            code="unsupported_content_encoding",
+        )
 
 
 def _check_query(query: bytes) -> None:
