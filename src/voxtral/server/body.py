@@ -454,10 +454,15 @@ async def read_clip(request: Request, value: Any, max_bytes: int, param: str) ->
         return value
     if not isinstance(value, str):
         raise _no_clip(param)
-    return await Decoding.of(request).run(lambda: _read_text_clip(value, max_bytes, param), len(value))
+    return await Decoding.of(request).run(lambda: decode_clip(value, max_bytes, param), len(value))
 
 
-def _read_text_clip(text: str, max_bytes: int, param: str) -> Upload:
+def decode_clip(text: str, max_bytes: int, param: str) -> Upload:
+    """Read a clip that came as text: base64 or a data: URL. No address is fetched.
+
+    Raises:
+        HttpError: 400, it is no clip; 413, it is too large.
+    """
     head = ""
     if text.startswith("data:"):
         head, _, text = text.partition(",")

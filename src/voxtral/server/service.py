@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from voxtral.audio.encode import ContainerEncoder
 from voxtral.errors import AudioError, CancelledError, OptionError, TextError, quoted, shortened
@@ -27,6 +27,7 @@ from voxtral.server.model_host import LoadedModel, ModelHost
 from voxtral.server.options import ServerOptions
 from voxtral.server.sharing import SharedAddresses
 from voxtral.server.voice_jobs import VoiceJobs
+from voxtral.speech.feed import TextFeed
 from voxtral.speech.request import check_options
 from voxtral.speech.stream import SpeechReader
 from voxtral.speech.utterance import SpeechHandle
@@ -72,6 +73,7 @@ class SpeechOrder:
         model: the name that the client gave, if any.
         is_held: make all of it before the first byte, with the true length in headers and container.
         ignored: names of what was asked for and has no effect, for a header.
+        feed: gives the text while it is spoken; that of the request is then empty.
     """
 
     request: SpeechRequest
@@ -80,6 +82,7 @@ class SpeechOrder:
     model: str | None = None
     is_held: bool = False
     ignored: tuple[str, ...] = ()
+    feed: TextFeed | None = None
 
     @property
     def voice(self) -> str | None:
@@ -171,6 +174,14 @@ class Closing:
         return None if verdict is None else Check(verdict, tuple(found for check in checks for found in check.findings))
 
 
+class Drained(Protocol):
+    """What is open for as long as its client likes, and has to end with the server."""
+
+    def drain(self) -> None:
+        """End as soon as nothing is under way."""
+        ...
+
+
 class SpeechService:
     """The one way from HTTP to the engine.
 
@@ -185,6 +196,7 @@ class SpeechService:
         self.host = host
         self.metrics = metrics
         self.shared = SharedAddresses()
+        self.sockets: set[Drained] = set()  # those that are open
         self.dictionaries = DictionaryStore(options.data_dir / "dictionaries")
         num_streams = options.max_streams or host.num_rows
         max_queue = 2 * num_streams if options.max_queue is None else options.max_queue
@@ -205,25 +217,31 @@ class SpeechService:
         """
         text = order.request.text
         self.check_length(text, is_held=order.is_held)
-        if not text or not text.strip():
+        if order.feed is None and (not text or not text.strip()):
             raise TextError("the text is empty; it must hold something to speak; send some text")
         check_options(order.request)
         if order.request.reference_audio is not None:
             check_cloning_is_on(self.options)
         self.check_fits(order)
 
-    def check_length(self, text: str, *, is_held: bool = False) -> None:
+    def check_length(self, text: str, *, is_held: bool = False, before: int = 0) -> None:
         """Refuse a text that is too long.
+
+        Args:
+            text: or the next piece of it.
+            is_held: whether it is made whole before it is sent.
+            before: characters that have come before.
 
         Raises:
             HttpError: 413, it is.
         """
         limit = min(self.options.max_chars, MAX_HELD_CHARS) if is_held else self.options.max_chars
-        if len(text) > limit:
-            way_out = "stream it" if is_held and len(text) <= self.options.max_chars else "send it in parts"
+        length = before + len(text)
+        if length > limit:
+            way_out = "stream it" if is_held and length <= self.options.max_chars else "send it in parts"
             raise HttpError(
                 413,
-                f"the text has {len(text)} characters; this server takes {limit} at a time; {way_out}",
+                f"the text has {length} characters; this server takes {limit} at a time; {way_out}",
                 code="text_too_long",
                 param="input",
             )
@@ -291,6 +309,8 @@ class SpeechService:
     def _drain(self) -> None:
         self.admission.close()
         self.jobs.drain()
+        for socket in self.sockets:
+            socket.drain()
 
     async def close(self) -> None:
         """End the threads; to be called when the model has been closed."""
@@ -393,7 +413,9 @@ class Utterance:
         encoder = _open_encoder(self.order, loaded.tts.sample_rate)
         self._content_type, self._sent_rate = encoder.content_type, encoder.output_rate
         with encoder_problems(loaded.card, options, "inline"):
-            handle = loaded.tts.submit(request, hold_segments=self.order.is_held, warn=self._warnings.append)
+            handle = loaded.tts.submit(
+                request, hold_segments=self.order.is_held, warn=self._warnings.append, feed=self.order.feed
+            )
         pieces = _encode(handle, encoder)
         return handle, _join(pieces, encoder) if self.order.is_held else pieces
 

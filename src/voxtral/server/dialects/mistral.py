@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from voxtral.server.body import read_clip
 from voxtral.server.errors import HttpError
-from voxtral.server.schema import OptionalStr, SpeechFields, Switch, or_default, validate
+from voxtral.server.schema import OptionalStr, SpeechFields, or_default, validate
 from voxtral.server.service import Closing, Encoded, SpeechOrder, SpeechService
 from voxtral.server.sharing import Claim, Fields
 from voxtral.server.stream import SpeechResponse
@@ -46,7 +46,7 @@ class MistralSpeechFields(SpeechFields):
     )
     ref_audio: OptionalStr = Field(None, description="A clip to clone, in base64.")
     response_format: Annotated[Literal["pcm", "wav", "mp3", "flac", "opus"], or_default("mp3")] = "mp3"
-    stream: Annotated[Switch, or_default(False)] = Field(False, description="Events in place of one object.")
+    stream: Annotated[bool | None, or_default(False)] = Field(False, description="Events in place of one object.")
 
 
 class MistralObject:
