@@ -112,17 +112,20 @@ def create_app(
         if hasattr(module, "claims"):
             service.shared.add(module.claims(service))
         app.include_router(module.routes(service))
+    shapes = [module.error_body for module in modules if hasattr(module, "error_body")]
+
+    async def answer(request: Request, error: Exception) -> Response:
+        """Give every error the shape that clients read; a dialect may add to it."""
+        if isinstance(error, RequestValidationError):
+            error = invalid(error.errors())
+        refusal = as_http_error(error)
+        bodies = (shape(request, refusal) for shape in shapes)
+        return refusal.response(next((body for body in bodies if body is not None), None))
+
     for kind in (VoxtralError, HTTPException, RequestValidationError):
-        app.add_exception_handler(kind, _answer)
+        app.add_exception_handler(kind, answer)
     describe(app, public)
     return app
-
-
-async def _answer(request: Request, error: Exception) -> Response:
-    """Give every error the shape that clients read."""
-    if isinstance(error, RequestValidationError):
-        error = invalid(error.errors())
-    return as_http_error(error).response()
 
 
 def _watch(metrics: Metrics, service: SpeechService) -> None:
