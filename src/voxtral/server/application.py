@@ -9,7 +9,7 @@ import importlib
 import logging
 import pkgutil
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -69,7 +69,11 @@ def create_app(
         logging.getLogger("uvicorn.access").addFilter(redact)
         await host.start()
         try:
-            yield
+            async with AsyncExitStack() as stack:
+                for module in modules:
+                    if hasattr(module, "listening"):
+                        await stack.enter_async_context(module.listening(service, announce))
+                yield
         finally:
             logging.getLogger("uvicorn.access").removeFilter(redact)
             host.drain()
