@@ -38,6 +38,7 @@ class ServerOptions:
     Attributes:
         host: address to listen on; plain uvicorn takes its own.
         port: 0 takes a free one.
+        wyoming_port: where Home Assistant is answered, over the Wyoming protocol; None for nowhere, 0 takes a free one.
         model: a folder, a hub id, 4b or nano; None chooses as every command does.
         model_alias: further names that stand for whatever model is loaded, such as one that a client has built in.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -83,6 +84,7 @@ class ServerOptions:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    wyoming_port: int | None = None
     model: str | None = None
     model_alias: tuple[str, ...] = ()
     device: str = "auto"
@@ -198,6 +200,7 @@ class ServerOptions:
 # Lowest and highest value of each number.
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("port", 0, 65535),
+    ("wyoming_port", 0, 65535),
     ("max_batch", 1, 4096),
     ("max_streams", 1, 4096),
     ("max_queue", 0, 65536),

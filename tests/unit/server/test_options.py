@@ -17,6 +17,7 @@ VARIABLES: dict[str, tuple[str, Any]] = {
     "port": ("81", 81),
     "device": ("cpu", "cpu"),
     "dtype": ("float32", "float32"),
+    "wyoming_port": ("10200", 10200),
     "model_alias": ("a-model, org/other:2", ("a-model", "org/other:2")),
     "quantize": ("int4", "int4"),
     "max_memory": ("4GB", "4GB"),
