@@ -20,8 +20,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from serving import Serving, serving
 from voxtral.audio.pcm import to_int16
-from voxtral.server.dialects import vllm_omni
-from voxtral.server.dialects.vllm_omni import UnitSplitter
+from voxtral.server.dialects.vllm_omni import session
+from voxtral.server.dialects.vllm_omni.units import UnitSplitter
 from voxtral.tts import VoxtralTTS
 
 TEXT = "Hello there."
@@ -237,8 +237,8 @@ def test_without_a_configuration_the_socket_is_closed(socket: ClientConnection, 
 
 
 def test_who_is_silent_is_let_go(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm_omni, "_CONFIG_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(vllm_omni, "_IDLE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(session, "_CONFIG_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(session, "_IDLE_TIMEOUT_S", 0.2)
     with open_socket(server) as socket:
         assert read(socket, "error")[-1]["message"] == "Timeout waiting for session.config"
     with open_socket(server) as socket:

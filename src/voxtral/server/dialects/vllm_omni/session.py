@@ -1,111 +1,45 @@
-"""vLLM-Omni's web socket and batch: /v1/audio/speech/stream and /v1/audio/speech/batch.
+"""The web socket: a configuration, texts in pieces, and for each unit of them its audio between start and done.
 
-Source of the shapes: vLLM-Omni 0.30, its serving code and its tests. What it sends over HTTP to /v1/audio/speech is
-part of `openai`. `input.cancel` is more than it has: it cuts off what is spoken, and tells what was heard last.
+`input.cancel` is more than vLLM-Omni has: it cuts off what is spoken, and tells what was heard last.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import re
-import uuid
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from fastapi import APIRouter, Request
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from fastapi import APIRouter
 from starlette.websockets import WebSocket
 
-from voxtral import options
 from voxtral.captions.words import words_of
 from voxtral.errors import VoxtralError
-from voxtral.server.body import decode_clip, read_fields
-from voxtral.server.collect import collect
+from voxtral.server.dialects.vllm_omni.fields import SessionFields
+from voxtral.server.dialects.vllm_omni.units import UnitSplitter
 from voxtral.server.errors import HttpError, as_http_error
-from voxtral.server.openapi import READING, SPEAKING, refusals, request_body
-from voxtral.server.schema import AudioFormat, OptionalInt, OptionalStr, SpeechFields, Switch, or_default, validate
-from voxtral.server.service import MAX_HELD_CHARS, Closing, Encoded, Opening, SpeechOrder, SpeechService
+from voxtral.server.schema import validate
+from voxtral.server.service import Closing, Encoded, Opening, SpeechService
 from voxtral.server.sockets import POLICY, ClientGoneError, ServerEndsError, Socket
-from voxtral.server.stream import visit_of
 from voxtral.server.turn import Turn
-from voxtral.text.pieces import TextStream
 from voxtral.types import WordTime
-
-_MAX_ITEMS, _ITEMS_AT_ONCE = 32, 4
-_MAX_BATCH_CHARS = 2 * MAX_HELD_CHARS
 
 _CONFIG_TIMEOUT_S, _IDLE_TIMEOUT_S = 10.0, 30.0
 # Of the configuration, which may have a clip, and of any other message.
 _MAX_CONFIG_BYTES, _MAX_MESSAGE_BYTES = 2**22, 2**17
 
-# Where a clause ends: at a mark before white space, or at one that no white space follows.
-_CLAUSE_END = re.compile(r"[,;:][\"'”’»)\]]*(?=\s)|[，；،؛、：][」』”’）]*")
 
-Granularity = Literal["none", "sentence", "clause"]
+def add_routes(router: APIRouter, service: SpeechService) -> None:
+    """Make the route."""
 
-
-class OmniFields(SpeechFields):
-    """What an utterance may be asked for in a batch and over the socket."""
-
-    voice: OptionalStr = Field(None, validation_alias=AliasChoices("voice", "speaker"), description="Who speaks.")
-    response_format: Annotated[AudioFormat, or_default("wav")] = "wav"
-    max_frames: OptionalInt = Field(
-        None,
-        validation_alias=AliasChoices("max_frames", "max_new_tokens"),
-        ge=options.MAX_FRAMES.low,
-        le=options.MAX_FRAMES.high,
-        description=options.MAX_FRAMES.field_help,
-    )
-    ref_audio: OptionalStr = Field(None, description="A clip to clone, in base64 or as a data: URL; never fetched.")
-    speaker_embedding: list[float] | None = Field(None, description="Refused: voices are no vectors here.")
-
-    def order(self, service: SpeechService, text: str, *, is_held: bool) -> SpeechOrder:
-        """Make an order of it.
-
-        Raises:
-            HttpError: 400, the clip is none, or a vector is given.
-        """
-        if self.speaker_embedding is not None:
-            raise HttpError(
-                400,
-                "speaker_embedding is given; voices of this model are no vectors; send voice or ref_audio",
-                code="invalid_option",
-                param="speaker_embedding",
-            )
-        clip = None
-        if self.ref_audio:
-            clip = decode_clip(self.ref_audio, service.options.max_upload_bytes, "ref_audio").data
-        asked = self.speech_request(text, self.voice, clip, service.options.normalize, service.dictionaries)
-        return SpeechOrder(
-            asked,
-            format=self.response_format,
-            sample_rate=self.sample_rate,
-            is_held=is_held,
-            ignored=self.unknown_fields,
-        )
-
-
-class BatchFields(BaseModel):
-    """The body of POST /v1/audio/speech/batch: items, and beside them what holds for all."""
-
-    model_config = ConfigDict(extra="allow")
-
-    items: list[dict[str, Any]] = Field(
-        min_length=1, max_length=_MAX_ITEMS, description="Each with its input, and what it wants otherwise."
-    )
-    model: OptionalStr = Field(None, description="A name of GET /v1/models.")
-
-
-class SessionFields(OmniFields):
-    """The first message over the socket, and any between two utterances."""
-
-    model: OptionalStr = None
-    stream_audio: Annotated[Switch, or_default(False)] = False
-    word_timestamps: Annotated[Switch, or_default(False)] = False
-    split_granularity: Annotated[Granularity, or_default("none")] = "none"
+    @router.websocket("/stream")
+    async def stream(websocket: WebSocket) -> None:
+        """Speak what comes in pieces, utterance after utterance."""
+        socket = Socket(websocket, service, _MAX_CONFIG_BYTES)
+        async with socket.open():
+            await _Session(service, socket).run()
 
 
 @dataclass(frozen=True)
@@ -116,138 +50,6 @@ class _Unit:
     utterance: int
     index: int
     config: SessionFields
-
-
-def routes(service: SpeechService) -> APIRouter:
-    """Make the routes."""
-    router = APIRouter(prefix="/v1/audio/speech", tags=["vllm-omni"])
-
-    @router.post(
-        "/batch",
-        responses=refusals(*READING, *SPEAKING),
-        openapi_extra=request_body(BatchFields, ["application/json"]),
-    )
-    async def batch(request: Request) -> dict[str, Any]:
-        """Speak up to 32 texts, each into a file; one that fails does not fail the rest."""
-        fields = await read_fields(request)
-        wanted = validate(BatchFields, fields)
-        service.check_model(wanted.model)
-        texts = [item.get("input") for item in wanted.items]
-        num_chars = sum(len(text) for text in texts if isinstance(text, str))
-        if num_chars > _MAX_BATCH_CHARS:
-            raise HttpError(
-                413,
-                f"the items have {num_chars} characters; a batch may have {_MAX_BATCH_CHARS} at most; send fewer",
-                code="text_too_long",
-                param="items",
-            )
-        common = {name: value for name, value in fields.items() if name not in ("items", "model")}
-        places = asyncio.Semaphore(_ITEMS_AT_ONCE)
-
-        async def speak(index: int, item: dict[str, Any]) -> dict[str, Any]:
-            async with places:
-                return await _speak_item(service, request, index, {**common, **item})
-
-        results = await asyncio.gather(*(speak(index, item) for index, item in enumerate(wanted.items)))
-        succeeded = sum(result["status"] == "success" for result in results)
-        return {
-            "id": f"speech-batch-{uuid.uuid4().hex}",
-            "results": results,
-            "total": len(results),
-            "succeeded": succeeded,
-            "failed": len(results) - succeeded,
-        }
-
-    @router.websocket("/stream")
-    async def stream(websocket: WebSocket) -> None:
-        """Speak what comes in pieces, utterance after utterance."""
-        socket = Socket(websocket, service, _MAX_CONFIG_BYTES)
-        async with socket.open():
-            await _Session(service, socket).run()
-
-    return router
-
-
-async def _speak_item(service: SpeechService, request: Request, index: int, fields: dict[str, Any]) -> dict[str, Any]:
-    try:
-        text = fields.pop("input", None)
-        if not isinstance(text, str):
-            raise HttpError(
-                400, "input is missing; it must be the text to speak", code="invalid_request", param="input"
-            )
-        order = validate(OmniFields, fields).order(service, text, is_held=True)
-        opening, data, closing = await collect(service, order, visit_of(request), request.receive)
-    except (HttpError, VoxtralError) as error:
-        return {"index": index, "status": "error", "error": as_http_error(error).detail}
-    num_in, num_out = closing.num_prompt_tokens, closing.stats.num_frames
-    return {
-        "index": index,
-        "status": "success",
-        "audio_data": base64.b64encode(data).decode(),
-        "media_type": opening.content_type,
-        "usage": {"input_tokens": num_in, "output_tokens": num_out, "total_tokens": num_in + num_out},
-    }
-
-
-class UnitSplitter:
-    """Cuts a text that comes in pieces into what is spoken by itself.
-
-    Args:
-        granularity: "none" keeps all until `flush`; "sentence" and "clause" let go what has ended.
-        language: of the text, where it is known.
-    """
-
-    def __init__(self, granularity: Granularity, language: str | None) -> None:
-        self._granularity = granularity
-        self._language = language
-        self._pending = ""
-        self._stream: TextStream = self._begin()
-
-    def push(self, piece: str) -> list[str]:
-        """Take a piece, and give the units that it finishes."""
-        self._pending += piece
-        if self._granularity == "none":
-            return []
-        given = [part for stretch in self._stream.feed(piece) for part in self._take(stretch.text)]
-        if self._granularity == "clause":
-            *clauses, rest = _clauses(self._pending)
-            if clauses:
-                given += clauses
-                self._pending, self._stream = rest, self._begin()
-                self._stream.push(rest)
-        return [unit for unit in given if unit.strip()]
-
-    def flush(self) -> list[str]:
-        """Give what is left."""
-        rest, self._pending, self._stream = self._pending, "", self._begin()
-        units = _clauses(rest) if self._granularity == "clause" else [rest]
-        return [unit for unit in units if unit.strip()]
-
-    @property
-    def num_waiting(self) -> int:
-        """Characters that were not given."""
-        return len(self._pending)
-
-    def _take(self, text: str) -> list[str]:
-        self._pending = self._pending[len(text) :]
-        return _clauses(text) if self._granularity == "clause" else [text]
-
-    def _begin(self) -> TextStream:
-        return TextStream(language=self._language)
-
-
-def _clauses(text: str) -> list[str]:
-    """Cut a text behind its clauses; the last part may be none.
-
-    >>> _clauses("One, two; 3,000 or")
-    ['One,', ' two;', ' 3,000 or']
-    """
-    parts: list[str] = []
-    start = 0
-    for found in _CLAUSE_END.finditer(text):
-        parts.append(text[start : found.end()])
-        start = found.end()
-    return [*parts, text[start:]]
 
 
 class _Session:
