@@ -4,7 +4,7 @@
 
 `voxtral serve` runs as a process of its own. Each agent has one socket (ElevenLabs' `multi-stream-input`) and takes
 turn after turn: words come as a language model writes them, speech is played as it comes, and three turns in ten are
-cut off. First audio counts from the moment when the last word of the first sentence was sent. A gap is a moment in which
+cut off. First audio counts from the moment when the last word of the first sentence was sent. A gap is a moment when
 the player, which begins with the first audio, has nothing to play although there is more to come and its text was sent.
 What comes of a turn after the server has said that it is cut off would be heard by the wrong person: it is counted.
 """
