@@ -10,10 +10,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from voxtral.captions.characters import CharacterTimes
-from voxtral.captions.words import words_of
+from voxtral.captions.alignment import Alignment, GrowingAlignment, align_characters
 from voxtral.server.body import read_fields
-from voxtral.server.dialects.elevenlabs.speech import DEFAULT_FORMAT, Alignment, ElevenFields
+from voxtral.server.dialects.elevenlabs.speech import DEFAULT_FORMAT, ElevenFields, in_seconds
 from voxtral.server.errors import HttpError
 from voxtral.server.openapi import READING, SPEAKING, audio, refusals, request_body
 from voxtral.server.schema import validate
@@ -23,7 +22,6 @@ from voxtral.server.stream import SpeechResponse
 from voxtral.server.voice_jobs import VoiceJob
 from voxtral.server.voice_service import VoiceService
 from voxtral.text.language import LANGUAGES
-from voxtral.types import WordTime
 from voxtral.voices.book import gender_of
 from voxtral.voices.facts import StoredVoice
 from voxtral.voices.presets import VoiceInfo
@@ -53,10 +51,7 @@ class TimedObject:
 
     def end(self, closing: Closing) -> bytes:
         """Write the times, and end the object."""
-        times = CharacterTimes()
-        given = times.take(self._text, _all_words(self._text, closing))
-        given += times.rest(self._text, closing.stats.duration_s)
-        told = json.dumps(Alignment(given).in_seconds())
+        told = json.dumps(in_seconds(align_characters(self._text, closing.segments)))
         return f'", "alignment": {told}, "normalized_alignment": {told}}}'.encode()
 
     def failure(self, error: HttpError) -> bytes:
@@ -71,7 +66,7 @@ class TimedLines:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._times = CharacterTimes()
+        self._times = GrowingAlignment()
 
     def start(self) -> bytes:
         """Write nothing."""
@@ -79,19 +74,19 @@ class TimedLines:
 
     def audio(self, piece: Encoded) -> bytes:
         """Write a line."""
-        return self._line(piece.data, Alignment(self._times.take(self._text, piece.words)))
+        return self._line(piece.data, self._times.take(self._text, piece.words))
 
     def end(self, closing: Closing) -> bytes:
         """Write the characters that are left, if there are any."""
-        rest = Alignment(self._times.rest(self._text, closing.stats.duration_s))
-        return self._line(b"", rest) if rest.times else b""
+        rest = self._times.rest(self._text)
+        return self._line(b"", rest) if rest.characters else b""
 
     def failure(self, error: HttpError) -> bytes:
         """Write nothing: clients look for audio in every line, and the broken connection is the message."""
         return b""
 
     def _line(self, data: bytes, alignment: Alignment) -> bytes:
-        told = alignment.in_seconds()
+        told = in_seconds(alignment)
         line = {"audio_base64": base64.b64encode(data).decode(), "alignment": told, "normalized_alignment": told}
         return json.dumps(line).encode() + b"\n"
 
@@ -223,7 +218,3 @@ def _voice(voice: VoiceInfo | StoredVoice | VoiceJob) -> dict[str, Any]:
         "available_for_tiers": [],
         "high_quality_base_model_ids": [],
     }
-
-
-def _all_words(text: str, closing: Closing) -> list[WordTime]:
-    return [word for segment in closing.segments for word in words_of(text, segment)]

@@ -15,9 +15,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocket
 
-from voxtral.captions.characters import CharacterTimes
+from voxtral.captions.alignment import GrowingAlignment
 from voxtral.errors import VoxtralError
-from voxtral.server.dialects.elevenlabs.speech import DEFAULT_FORMAT, Alignment, ElevenFields
+from voxtral.server.dialects.elevenlabs.speech import DEFAULT_FORMAT, ElevenFields, in_milliseconds
 from voxtral.server.errors import HttpError, as_http_error
 from voxtral.server.schema import validate
 from voxtral.server.service import Closing, Encoded, Opening, SpeechOrder, SpeechService
@@ -112,7 +112,7 @@ class _Text:
         self.has_failed = False
         self._socket = socket
         self._asked = asked
-        self._times = CharacterTimes()
+        self._times = GrowingAlignment()
         self._rate = 0
         self.turn = Turn(
             service,
@@ -131,9 +131,9 @@ class _Text:
         """Write a piece, and the characters that are final with it."""
         feed = self.turn.feed
         text = "" if feed is None else feed.text
-        times = Alignment(self._times.take(text, piece.words))
+        alignment = self._times.take(text, piece.words)
         since_s = 0.0 if self._asked.has_one_clock or not self._rate else piece.start / self._rate
-        told = times.in_milliseconds(since_s)
+        told = in_milliseconds(alignment, since_s)
         audio = base64.b64encode(piece.data).decode()
         await self._send({"audio": audio, "isFinal": False, "alignment": told, "normalizedAlignment": told})
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from voxtral.captions.characters import CharacterTime
+from voxtral.captions.alignment import Alignment
 from voxtral.server.errors import HttpError
 from voxtral.server.schema import OptionalInt, OptionalStr, unknown_fields
 from voxtral.server.service import SpeechOrder, SpeechService
@@ -131,30 +129,19 @@ def parse_format(name: str) -> tuple[str, int]:
     return found[1], int(found[2])
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """Characters and when they are heard."""
+def in_seconds(alignment: Alignment) -> dict[str, Any] | None:
+    """Write it as over HTTP; None where there is none."""
+    return alignment.to_dict() if alignment.characters else None
 
-    times: Sequence[CharacterTime]
 
-    def in_seconds(self) -> dict[str, Any] | None:
-        """Write it as over HTTP; None where there is none."""
-        if not self.times:
-            return None
-        return {
-            "characters": [time.character for time in self.times],
-            "character_start_times_seconds": [round(time.start_s, 3) for time in self.times],
-            "character_end_times_seconds": [round(time.end_s, 3) for time in self.times],
-        }
-
-    def in_milliseconds(self, since_s: float = 0.0) -> dict[str, Any] | None:
-        """Write it as over sockets, from a moment on; None where there is none."""
-        if not self.times:
-            return None
-        edges = [max(0, math.floor(1000 * (time.start_s - since_s) + 0.5)) for time in self.times]
-        ends = [max(0, math.floor(1000 * (time.end_s - since_s) + 0.5)) for time in self.times]
-        return {
-            "chars": [time.character for time in self.times],
-            "charStartTimesMs": edges,
-            "charDurationsMs": [end - start for start, end in zip(edges, ends, strict=True)],
-        }
+def in_milliseconds(alignment: Alignment, since_s: float = 0.0) -> dict[str, Any] | None:
+    """Write it as over sockets, from a moment on; None where there is none."""
+    if not alignment.characters:
+        return None
+    starts = [max(0, round(1000 * (start - since_s))) for start in alignment.start_times_s]
+    ends = [max(0, round(1000 * (end - since_s))) for end in alignment.end_times_s]
+    return {
+        "chars": list(alignment.characters),
+        "charStartTimesMs": starts,
+        "charDurationsMs": [end - start for start, end in zip(starts, ends, strict=True)],
+    }
