@@ -900,6 +900,16 @@ def test_voices_are_listed_as_a_table(cli: Cli) -> None:
     ]
 
 
+def test_voices_can_be_heard(cli: Cli, tts: VoxtralTTS, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "samples"
+    result = cli("voices", "--model", BRIEF, "--sample", folder)
+    assert result.code == 0
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{voice.name}.wav" for voice in tts.voices)
+    again = cli("voices", "--model", BRIEF, "--sample", folder)
+    assert again.code == 1
+    assert "overwrite nothing" in again.stderr
+
+
 def test_voices_are_listed_as_json_like_the_python_api_does(cli: Cli, tts: VoxtralTTS) -> None:
     result = cli("voices", "--model", BRIEF, "--json").json
     expected = [
