@@ -579,7 +579,7 @@ def test_without_a_model_the_choice_is_said_once(cli: Cli, monkeypatch: pytest.M
     # Cut short: whatever nano says, this is about the line before it.
     choice, summary = cli("speak", TEXT, "--max-frames", "2").lines
     assert choice.startswith("model: nano; ")
-    assert "robotic demo voice" in choice
+    assert "small demo voice" in choice
     assert "`voxtral download 4b`" in choice
     assert summary.startswith("voxtral.wav: ")
     monkeypatch.setenv("VOXTRAL_MODEL", str(BRIEF))
