@@ -42,7 +42,9 @@ def voices(
 ) -> None:
     """List the preset voices of a model, with the language of each and whether it is that language's default.
 
-    The weights are loaded for --sample alone, and nothing is downloaded unasked.
+    The weights are not loaded and nothing is downloaded unasked.
+
+    With --sample they are loaded.
 
     Examples:
       voxtral voices
