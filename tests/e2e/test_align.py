@@ -39,7 +39,7 @@ def test_a_model_is_calibrated_into_a_file_or_the_cache(
     assert "layer 3 head 0" in shown.err
     assert read_alignment(tmp_path / "a.json").heads[:1] == ((3, 0),)
     assert run(["align", "calibrate", *ON_NANO, "--json", "--quiet"]) == 0
-    assert json.loads(capsys.readouterr().out)["heads"] [:1] == [[3, 0]]
+    assert json.loads(capsys.readouterr().out)["heads"][:1] == [[3, 0]]
     (kept,) = (tmp_path / "cache" / "alignment").iterdir()
     assert read_alignment(kept).heads[:1] == ((3, 0),)
 
