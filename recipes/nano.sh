@@ -16,7 +16,8 @@ usage: recipes/nano.sh [--smoke] [STAGE ...]
 Trains nano in stages and measures the result. Without STAGE, all that are not done yet, in this order:
 
   data            speech of the teacher (espeak-ng), with the times of phonemes and words
-  recogniser      the phoneme recogniser that judges the result
+  recogniser      the phoneme recogniser that judges the result; with SPEECH its own figures, too, into
+                  OUTPUT/validity.json
   codec           encoder and decoder together
   encode          the corpus as codes
   language_model  backbone and acoustic transformer
@@ -26,9 +27,9 @@ Trains nano in stages and measures the result. Without STAGE, all that are not d
   quality         the figures of the result, into OUTPUT/quality.json
 
 A stage that is done leaves OUTPUT/STAGE.done. A stage that is named runs again, and what depends on it is no
-longer done. Training goes on from the stage's last weights for the whole length that is asked for; codec,
-language_model and decoder, if they were stopped, whatever stopped them, go on where they were, which is saved
-every few minutes in OUTPUT/STAGE-state.safetensors. Complete parts of the data are kept, and those that have
+longer done. Training goes on from the stage's last weights for the whole length that is asked for; a stage that
+was stopped, whatever stopped it, goes on where it was, which is saved every few minutes in
+OUTPUT/STAGE-state.safetensors. Complete parts of the data are kept, and those that have
 come since are encoded; remove OUTPUT/data to make others. A GPU is used if there is one.
 
   --smoke   two minutes for everything but quality, into build/nano-smoke; the result only mumbles
@@ -47,7 +48,9 @@ HELP
   RECOGNISER_OPTIONS, CODEC_OPTIONS, LANGUAGE_MODEL_OPTIONS, DECODER_OPTIONS
                                  more options for the stage, such as "--rate 5e-4"
   SPEECH                         a corpus of shards (train/shards.py) in place of OUTPUT/data, which may still grow;
-                                 data, recogniser and quality, which need one teacher, are left out then
+                                 data is left out then
+  TAKES                          with SPEECH: what its teachers said for the judges (recipes/speech.sh takes); without,
+                                 quality leaves out what is measured on their speech
   PYTHON                         the interpreter; .venv/bin/python if there is one
 HELP
 }
@@ -102,10 +105,14 @@ followers() {
     esac
 }
 
-# Which corpus the stages read that take either kind.
-speech=()
+# Which corpus the stages read that take either kind, and whom the result is judged by.
+speech=() judged_by=()
 if [[ -n "${SPEECH:-}" ]]; then
     speech=(--data "$SPEECH")
+    judged_by=(--corpus "$SPEECH")
+    if [[ -n "${TAKES:-}" ]]; then
+        judged_by+=(--takes "$TAKES")
+    fi
 fi
 
 run_stage() {
@@ -116,8 +123,12 @@ run_stage() {
             "$PYTHON" -m train.data "$OUTPUT/data" --hours "$DATA_HOURS" --parts "$PROCESSES"
             ;;
         recogniser)
-            "$PYTHON" -m train.recogniser "$OUTPUT" --minutes "$RECOGNISER_MINUTES" --processes "$PROCESSES" \
-                $RECOGNISER_OPTIONS
+            "$PYTHON" -m train.recogniser "$OUTPUT" "${speech[@]}" --minutes "$RECOGNISER_MINUTES" \
+                --processes "$PROCESSES" $RECOGNISER_OPTIONS
+            if [[ -n "${SPEECH:-}" ]]; then
+                "$PYTHON" -m benchmarks.quality.validity "$OUTPUT/recogniser.safetensors" "${speech[@]}" \
+                    --json "$OUTPUT/validity.json"
+            fi
             ;;
         codec)
             "$PYTHON" -m train.codec "$OUTPUT" "${speech[@]}" --minutes "$CODEC_MINUTES" --processes "$PROCESSES" \
@@ -142,7 +153,7 @@ run_stage() {
             ;;
         quality)
             "$PYTHON" -m benchmarks.quality --model "$OUTPUT/export" --recogniser "$OUTPUT/recogniser.safetensors" \
-                --split test --json "$OUTPUT/quality.json"
+                "${judged_by[@]}" --split test --json "$OUTPUT/quality.json"
             ;;
     esac
 }
@@ -155,8 +166,8 @@ fi
 
 # Whether a stage is to run: those that are named, else those that are not done.
 is_wanted() {
-    if [[ -n "${SPEECH:-}" && " data recogniser quality " == *" $1 "* ]]; then
-        echo "nano.sh: $1 is left out, for the speech is that of $SPEECH"
+    if [[ -n "${SPEECH:-}" && $1 == data ]]; then
+        echo "nano.sh: data is left out, for the speech is that of $SPEECH"
         return 1
     elif [[ ${#chosen[@]} -gt 0 ]]; then
         [[ " ${chosen[*]} " == *" $1 "* ]]

@@ -19,6 +19,8 @@ first three, each of which skips what is there:
   teachers   the teachers and the judge's recogniser, from the packages of recipes/teachers.txt, checked by digest
   speak      OUTPUT/data, until there are DATA_HOURS and COVERAGE_HOURS of it; may be stopped or killed and run
              again at any time
+  takes      only if it is named: what the teachers say of the sentences of the tests, into OUTPUT/takes, for judges
+             where they cannot speak (TAKES of recipes/nano.sh and recipes/figures.sh); goes on where it was stopped
   judge      only if it is named: sentences of the tests by MODEL and by the teachers, with the negative controls, as
              whisper-base, DNSMOS and WORLD hear them, into OUTPUT/outside.json
 
@@ -44,9 +46,9 @@ for argument in "$@"; do
             usage
             exit
             ;;
-        tools | teachers | speak | judge) chosen+=("$argument") ;;
+        tools | teachers | speak | takes | judge) chosen+=("$argument") ;;
         *)
-            echo "speech.sh: no stage or option is called '$argument'; stages: ${STAGES[*]} judge" >&2
+            echo "speech.sh: no stage or option is called '$argument'; stages: ${STAGES[*]} takes judge" >&2
             exit 2
             ;;
     esac
@@ -64,6 +66,19 @@ mkdir -p "$OUTPUT"
 TOOLS="$OUTPUT/tools/bin/python"
 export PYTHONPATH="$PWD/src:$PWD${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS=1
 
+# Run a command of the teachers' environment once for each core, as --part of --parts.
+run_parts() {
+    local part processes=()
+    for ((part = 0; part < PROCESSES; part++)); do
+        "$TOOLS" "$@" --part "$part" --parts "$PROCESSES" &
+        processes+=($!)
+    done
+    # Each is waited for, so that one that fails fails the stage.
+    for part in "${processes[@]}"; do
+        wait "$part"
+    done
+}
+
 run_stage() {
     case "$1" in
         tools)
@@ -78,16 +93,11 @@ run_stage() {
             "$TOOLS" -m train.packages "$OUTPUT/teachers"
             ;;
         speak)
-            local part processes=()
-            for ((part = 0; part < PROCESSES; part++)); do
-                "$TOOLS" -m train.speak "$OUTPUT/data" --teachers "$OUTPUT/teachers" --word-lists "$WORD_LISTS" \
-                    --hours "$DATA_HOURS" --coverage "$COVERAGE_HOURS" --part "$part" --parts "$PROCESSES" &
-                processes+=($!)
-            done
-            # Each is waited for, so that one that fails fails the stage.
-            for part in "${processes[@]}"; do
-                wait "$part"
-            done
+            run_parts -m train.speak "$OUTPUT/data" --teachers "$OUTPUT/teachers" --word-lists "$WORD_LISTS" \
+                --hours "$DATA_HOURS" --coverage "$COVERAGE_HOURS"
+            ;;
+        takes)
+            run_parts -m benchmarks.quality.takes "$OUTPUT/takes" --teachers "$OUTPUT/teachers"
             ;;
         judge)
             "$PYTHON" -m benchmarks.quality.clips "$OUTPUT/clips" --model "$MODEL" --system nano --controls

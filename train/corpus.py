@@ -6,6 +6,7 @@ Read next: `train.codec`, which cuts random pieces out of it.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,10 @@ class CorpusError(VoxtralError):
     code = "corpus_failed"
 
 
+MNEMONICS = "mnemonics"
+"""The alphabet of `train.data`: espeak-ng's own names of phonemes. The other one is `train.sounds.IPA`."""
+
+
 @dataclass(frozen=True)
 class Phonemes:
     """The phonemes of all languages in one numbering; 0 is silence."""
@@ -39,20 +44,35 @@ class Phonemes:
     inventories: dict[str, frozenset[int]]  # by language, silence included
 
     @property
+    def alphabet(self) -> str:
+        """Name what the phonemes are written in."""
+        return MNEMONICS
+
+    @property
     def count(self) -> int:
         """Numbers in use, silence included."""
         return 1 + max(self.ids.values(), default=0)
 
-    def spell(self, phonemes: list[tuple[float, str]]) -> list[int]:
+    def time(self, phonemes: Sequence[tuple[float, str]], language: str) -> list[tuple[float, str]]:
+        """Turn what a teacher reports into what is told apart; here they are the same.
+
+        Args:
+            phonemes: start in seconds and name of each.
+            language: of the text.
+        """
+        return list(phonemes)
+
+    def spell(self, phonemes: Sequence[tuple[float, str]], language: str) -> list[int]:
         """Turn timed phonemes into numbers: silence left out, neighbours that are equal merged."""
-        numbers = [self.ids.get(name, SILENCE) for _, name in phonemes]
+        numbers = [self.ids.get(name, SILENCE) for _, name in self.time(phonemes, language)]
         return collapse(numbers, min_run=1)
 
-    def labels(self, phonemes: list[tuple[float, str]], num_samples: int) -> np.ndarray:
+    def labels(self, phonemes: Sequence[tuple[float, str]], num_samples: int, language: str) -> np.ndarray:
         """Label every 20 ms of an utterance with the phoneme that sounds there: [ceil(S / 480)] uint8."""
         labels = np.zeros(-(-num_samples // SAMPLES_PER_LABEL), np.uint8)
-        ends = [*(start for start, _ in phonemes[1:]), num_samples / SAMPLE_RATE]
-        for (start, name), end in zip(phonemes, ends, strict=False):
+        timed = self.time(phonemes, language)
+        ends = [*(start for start, _ in timed[1:]), num_samples / SAMPLE_RATE]
+        for (start, name), end in zip(timed, ends, strict=False):
             first, stop = round(start * LABELS_PER_SECOND), round(end * LABELS_PER_SECOND)
             labels[max(0, first) : max(0, stop)] = self.ids.get(name, SILENCE)
         return labels

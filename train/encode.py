@@ -95,7 +95,7 @@ def encode_parts(world: World, folder: Path, options: argparse.Namespace) -> Non
             _, starts = tokenizer.encode(item.text)
             place = slice(offsets[index], offsets[index + 1])
             aligned[place] = align(item, int(offsets[index + 1] - offsets[index]), starts)
-            heard = speech.phonemes.labels(item.phonemes, item.num_samples)
+            heard = speech.phonemes.labels(item.phonemes, item.num_samples, item.language)
             labels[place].reshape(-1)[: len(heard)] = heard
         tensors |= {"aligned": aligned, "labels": labels}
         partial = path.with_suffix(".partial")

@@ -25,7 +25,6 @@ from torch.multiprocessing.spawn import spawn
 
 T = TypeVar("T")
 
-_SECONDS_BETWEEN_REPORTS = 60.0
 _MEAN_ORDER = 5.0
 _LONGEST_STEP_SECONDS = 20.0
 
@@ -61,43 +60,6 @@ class World:
         if self.size > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, 0)
-
-
-@dataclass
-class Clock:
-    """How much of its time a stage has used; all processes see the same.
-
-    With `num_steps` it counts steps in place of seconds, so that a run does the same work on any machine.
-    """
-
-    world: World
-    seconds: float
-    num_steps: int | None = None
-    started: float = field(default_factory=time.monotonic)
-    _reported: float = field(default_factory=time.monotonic)
-    _steps: int = 0
-
-    def progress(self) -> float:
-        """Fraction of the time that has passed; 1 or more ends the stage. Call it once before each step."""
-        if self.num_steps is not None:
-            self._steps += 1
-            return (self._steps - 1) / self.num_steps
-        now = torch.tensor((time.monotonic() - self.started) / self.seconds)
-        self.world.share([now])
-        return float(now)
-
-    def is_time_to_report(self) -> bool:
-        """Tell once a minute whether to evaluate; only the first process ever does."""
-        now = time.monotonic()
-        if not self.world.is_first or now - self._reported < _SECONDS_BETWEEN_REPORTS:
-            return False
-        self._reported = now
-        return True
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the stage began."""
-        return time.monotonic() - self.started
 
 
 @dataclass

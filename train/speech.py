@@ -18,7 +18,17 @@ import numpy as np
 
 from train.corpus import SAMPLES_PER_LABEL, SILENCE, Corpus, Part, Phonemes, open_corpus
 from train.data import SAMPLE_RATE, Item
-from train.shards import FORMAT, SAMPLES_PER_PITCH, ShardCorpus, ShardItem, list_shards, open_shards, read_shard
+from train.shards import (
+    FORMAT,
+    SAMPLES_PER_PITCH,
+    ShardCorpus,
+    ShardItem,
+    lateness,
+    list_shards,
+    open_shards,
+    read_shard,
+)
+from train.sounds import SOUNDS, Sounds
 from voxtral.cloning.pitch import HOP_S, PitchCurve, measure_pitch
 
 _MEASURED_HOP = round(HOP_S * SAMPLE_RATE)
@@ -36,6 +46,11 @@ class Speech(Protocol):
     @property
     def phonemes(self) -> Phonemes:
         """The numbering of labels."""
+        ...
+
+    @property
+    def heard(self) -> Phonemes:
+        """The numbering of what a recogniser tells apart; what each language has is not always known."""
         ...
 
     def read_part(self, name: str) -> Part:
@@ -60,6 +75,11 @@ class SingleTeacherSpeech:
 
     @property
     def phonemes(self) -> Phonemes:
+        """See Speech."""
+        return self.corpus.phonemes
+
+    @property
+    def heard(self) -> Phonemes:
         """See Speech."""
         return self.corpus.phonemes
 
@@ -94,6 +114,11 @@ class ShardedSpeech:
         """See Speech."""
         return Phonemes(self.corpus.phonemes, {})
 
+    @property
+    def heard(self) -> Phonemes:
+        """See Speech."""
+        return Sounds(SOUNDS, {})
+
     @cached_property
     def _symbols(self) -> dict[int, str]:
         return {number: symbol for symbol, number in self.corpus.phonemes.items()}
@@ -115,7 +140,7 @@ class ShardedSpeech:
         return self.corpus.folder / "shards" / name
 
     def _as_item(self, item: ShardItem) -> Item:
-        edges = [*item.phoneme_starts, item.phoneme_end]
+        edges, late = _edges(item), lateness(item.teacher)
         names = [*(self._symbols[number] for number in item.phonemes), _PAUSE]
         return Item(
             item.start,
@@ -124,13 +149,19 @@ class ShardedSpeech:
             item.language,
             item.voice,
             [(start / SAMPLE_RATE, name) for start, name in zip(edges, names, strict=True)],
-            [(start / SAMPLE_RATE, first, length) for start, _, first, length, _, _ in item.words],
+            [(max(0, start - late) / SAMPLE_RATE, first, length) for start, _, first, length, _, _ in item.words],
         )
+
+
+def _edges(item: ShardItem) -> list[int]:
+    """List where phonemes begin to sound and where the last one ends, in samples of the item."""
+    late = lateness(item.teacher)
+    return [max(0, edge - late) for edge in (*item.phoneme_starts, item.phoneme_end)]
 
 
 def _label(labels: np.ndarray, item: ShardItem) -> None:
     """Write the phonemes of an item, by the middle of each label."""
-    edges = np.array([*item.phoneme_starts, item.phoneme_end]) + item.start
+    edges = np.array(_edges(item)) + item.start
     places = np.ceil(edges / SAMPLES_PER_LABEL - 0.5).astype(int)
     for number, first, stop in zip(item.phonemes, places[:-1], places[1:], strict=True):
         labels[first:stop] = number

@@ -1,8 +1,10 @@
 """Measure nano: python -m benchmarks.quality --model FOLDER --recogniser FILE --json OUT.
 
-The whole test split takes about twelve minutes on one core. Prints a table with the bars; the last line is
-JSON. Needs the teacher (espeak-ng) and the word lists of training; Resemblyzer is used if it is installed.
-To choose settings for decoding use `--split dev --systems nano --stops 0` with --guidance, --noise, --steps.
+The whole test split takes about twelve minutes on one core. Prints a table with the bars; the last line is JSON. The
+recogniser's file says who its teacher is: espeak-ng, which must be installed, or the teachers of a corpus of shards. Of
+these --takes has what they said, or --teachers lets them speak; without both, what is made of their speech is left out,
+and the report says so. Needs the word lists of training; Resemblyzer is used if it is installed. To choose settings for
+decoding use `--split dev --systems nano --stops 0` with --guidance, --noise, --steps.
 """
 
 from __future__ import annotations
@@ -25,14 +27,17 @@ from rich.progress import Progress
 from rich.table import Table
 from safetensors import safe_open
 
+from benchmarks.quality.acoustics import SAMPLE_RATE
 from benchmarks.quality.bars import Verdict, judge_all
-from benchmarks.quality.cases import Case, Studio, read_sentences
+from benchmarks.quality.cases import NUM_DISTRACTORS, Case, Studio, collect_sentences, read_sentences
 from benchmarks.quality.judge import Judge, Measurement, summarise_system
-from benchmarks.quality.long_text import collect_sentences, count_stops, draw_texts, speak_long_text
+from benchmarks.quality.long_text import count_stops, draw_texts, speak_long_text
+from benchmarks.quality.options import add_teacher_options, open_studio
 from benchmarks.quality.phonemes import overlap
 from benchmarks.quality.pictures import write_picture
 from benchmarks.quality.speakers import Lineup, open_measures
 from benchmarks.quality.systems import (
+    CONTROLS_OF_SOUND,
     Narrator,
     Spoken,
     System,
@@ -40,19 +45,22 @@ from benchmarks.quality.systems import (
     control_systems,
     write_random_copy,
 )
+from train.corpus import CorpusError
 from train.recogniser import Recogniser
+from train.shards import list_shards
+from train.teacher import TeacherError
 from train.texts import LANGUAGES, load_texts
 from voxtral.device import describe_machine
 from voxtral.errors import VoxtralWarning
 from voxtral.tts import VoxtralTTS
 
 SYSTEMS = ("teacher", "codec", "semantic", "nano", "clone", "controls", "long", "overlap")
-NUM_DISTRACTORS = 400
 _CONTROLS_PER_LANGUAGE = 4
 _WITH_SPEAKERS = ("teacher", "teacher, held out", "nano", "clone", "reference echoed")
 _REPORT_COLUMNS = 140  # where there is no terminal
-# Seeds apart from those of training.
-_DISTRACTOR_SEED, _STOP_SEED = 90_001, 90_002
+_STOP_SEED = 90_002  # apart from those of training
+# Systems that are the teacher, or are made of its speech.
+_OF_SOUND = ("teacher", "codec", "semantic", "clone")
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -62,6 +70,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
     parser.add_argument("--recogniser", type=Path, required=True, help="made by train.recogniser")
+    add_teacher_options(parser)
     parser.add_argument("--split", choices=("test", "dev"), default="test")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--languages", nargs="+", choices=LANGUAGES, default=list(LANGUAGES))
@@ -75,7 +84,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--no-word-lists", dest="word_lists", action="store_false", help="do without the system's word lists"
     )
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--corpus", type=Path, help="of training, for the overlap; default: data beside the recogniser")
+    parser.add_argument(
+        "--corpus", type=Path, help="of training, of either kind, for the overlap; default: data beside the recogniser"
+    )
     parser.add_argument("--codes", type=Path, help="folder of the training codes; default: that of the recogniser")
     parser.add_argument("--pictures", type=Path, help="folder for spectrograms: teacher, codec copy, nano")
     parser.add_argument("--json", type=Path, help="file for the report")
@@ -93,7 +104,9 @@ class Evaluation:
         self.options = options
         self._progress = progress
         recogniser = Recogniser.load(options.recogniser)
-        self.studio = Studio(recogniser.phonemes, with_word_lists=options.word_lists)
+        self.phonemes = recogniser.phonemes
+        self.studio = open_studio(options, recogniser.phonemes, with_word_lists=options.word_lists)
+        self.left_out = list_left_out(options.systems, options.languages, self.studio)
         sampling = {
             "guidance_scale": options.guidance,
             "noise_scale": options.noise,
@@ -104,12 +117,11 @@ class Evaluation:
         measures = open_measures()
         self.measure_names = [measure.name for measure in measures]
         distractors = {
-            language: self.studio.distractors(
-                language, NUM_DISTRACTORS, _DISTRACTOR_SEED, read_sentences(options.split, language)
-            )
+            language: self.studio.distractors(language, avoid=read_sentences(options.split, language))
             for language in self._track(options.languages, "distractors")
         }
-        lineups = [Lineup(measure, self.studio.enrolment) for measure in measures]
+        has_sound = self.studio.has_sound
+        lineups = [Lineup(measure, self.studio.enrolment) for measure in measures] if has_sound else []
         self.judge = Judge(recogniser, distractors, lineups)
         self.cases = self._make_cases(self.studio.preset_cases)
         self.held_out_cases = self._make_cases(self.studio.held_out_cases)
@@ -145,7 +157,7 @@ class Evaluation:
 
     def run_systems(self) -> dict[str, Any]:
         """Run what was asked for."""
-        wanted = self.options.systems
+        wanted = [name for name in self.options.systems if self.studio.has_sound or name not in _OF_SOUND]
         systems = self.run_validity() if "teacher" in wanted else {}
         plain = {
             "codec": self.narrator.codec_copy,
@@ -167,29 +179,31 @@ class Evaluation:
             write_random_copy(self.options.model, Path(folder), self.options.seed)
             with VoxtralTTS.from_pretrained(folder, device="cpu") as random_tts:
                 other = Narrator(random_tts, self.sampling, self.options.seed)
-                systems = control_systems(self.narrator, other, cases, self.studio.reference)
+                reference, has_sound = self.studio.reference, self.studio.has_sound
+                systems = control_systems(self.narrator, other, cases, reference, has_sound=has_sound)
                 return {name: self.run_system(name, cases, system) for name, system in systems.items()}
 
     def run_long_texts(self) -> list[dict[str, Any]]:
         """Speak a minute of every language in its first preset."""
         results: list[dict[str, Any]] = []
         for language in self._track(self.options.languages, "60 s of text"):
-            voice = next(preset.name for preset in self.studio.presets if preset.language == language)
+            voice = self.studio.presets_of(language)[0]
 
-            def say(text: str, language: str = language, voice: str = voice) -> tuple[np.ndarray, list[int]]:
-                return self.studio.say(text, language, voice)
+            def say(text: str, language: str = language, voice: str = voice) -> tuple[int, list[int]]:
+                take = self.studio.take(text, language, voice)
+                return round(take.seconds * SAMPLE_RATE), self.phonemes.spell(take.phonemes, language)
 
             taken = collect_sentences(read_sentences(self.options.split, language), say)
-            results.append(speak_long_text(self.narrator, self.judge, language, voice, taken).to_dict())
+            result = speak_long_text(
+                self.narrator, self.judge, language, voice, taken, is_teacher_heard=self.studio.has_sound
+            )
+            results.append(result.to_dict())
         return results
 
     def run_stops(self) -> dict[str, Any]:
         """Speak random texts of all languages, each in the next of its language's presets."""
         texts = draw_texts([self.studio.texts(name) for name in self.options.languages], self.options.stops, _STOP_SEED)
-        presets = {
-            language: [voice.name for voice in self.studio.presets if voice.language == language]
-            for language in self.options.languages
-        }
+        presets = {language: self.studio.presets_of(language) for language in self.options.languages}
         tracked = (
             (language, text, presets[language][number // len(presets) % len(presets[language])])
             for number, (language, text) in enumerate(self._track(texts, "stops"))
@@ -220,14 +234,27 @@ class Evaluation:
     def draw_pictures(self, folder: Path) -> None:
         """Draw the first sentence of every language: teacher, codec copy, nano, from top to bottom."""
         for case in self.cases:
-            if case.number == 0:
+            if case.number == 0 and self.studio.has_sound:
                 said = (self.narrator.codec_copy(case), self.narrator.speak(case))
-                write_picture(folder / f"{case.language}.png", [case.samples, *(spoken.samples for spoken in said)])
+                write_picture(folder / f"{case.language}.png", [case.sound, *(spoken.samples for spoken in said)])
 
 
 def speak_as_the_teacher(case: Case) -> Spoken:
     """The original."""
-    return Spoken(case.samples)
+    return Spoken(case.sound)
+
+
+def list_left_out(systems: Sequence[str], languages: Sequence[str], studio: Studio) -> list[str]:
+    """Say what cannot be measured of what is asked for, and why."""
+    if studio.has_sound:
+        silent = [language for language in languages if not studio.strangers_of(language)]
+        is_asked = {"teacher", "clone"} & set(systems)
+        return [f"held-out voices in {', '.join(silent)}: none speaks it"] if silent and is_asked else []
+    why = "the teachers cannot be heard (neither --teachers nor --takes)"
+    left_out = [f"system {name}: {why}" for name in systems if name in _OF_SOUND]
+    if "controls" in systems:
+        left_out += [f"control {name}: {why}" for name in CONTROLS_OF_SOUND]
+    return [*left_out, f"length ratios, mel-cepstral distances and speakers: {why}"]
 
 
 def read_training_texts(corpus: Path, languages: Iterable[str]) -> tuple[dict[str, list[str]], str]:
@@ -236,12 +263,15 @@ def read_training_texts(corpus: Path, languages: Iterable[str]) -> tuple[dict[st
     Without a corpus the sentences and frames of the texts are all there is to compare with.
     """
     texts: dict[str, list[str]] = {language: [] for language in languages}
-    parts = sorted(corpus.glob("items-*.jsonl"))
+    parts = sorted(corpus.glob("items-*.jsonl")) or [
+        corpus / "shards" / name / "items.jsonl" for name in list_shards(corpus)
+    ]
     for path in parts:
         for line in path.read_text(encoding="utf-8").splitlines():
             item = json.loads(line)
             if item["language"] in texts:
-                texts[item["language"]].append(item["text"])
+                # Of a shard what the front-end made of the text, which is what is learned.
+                texts[item["language"]].append(item.get("spoken", item["text"]))
     if parts:
         return texts, f"the {sum(map(len, texts.values()))} items of the corpus"
     for language in texts:
@@ -253,7 +283,7 @@ def read_training_texts(corpus: Path, languages: Iterable[str]) -> tuple[dict[st
 def read_used_codes(folder: Path) -> int | None:
     """Count the semantic codes that occur in the training codes; None if there are none."""
     used: set[int] = set()
-    for path in sorted(folder.glob("codes-*.safetensors")):
+    for path in sorted(folder.glob("codes/*.safetensors")):
         with safe_open(path, framework="np") as file:
             used.update(np.unique(file.get_tensor("semantic")).tolist())
     return len(used) or None
@@ -288,6 +318,8 @@ def evaluate(options: argparse.Namespace, progress: Progress) -> tuple[dict[str,
         "benchmark": "quality",
         "model": str(options.model),
         "recogniser": str(options.recogniser),
+        "alphabet": evaluation.phonemes.alphabet,
+        "left_out": evaluation.left_out,
         "split": options.split,
         "limit": options.limit,
         "seed": options.seed,
@@ -334,14 +366,19 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     warnings.simplefilter("ignore", VoxtralWarning)
-    with Progress(console=Console(stderr=True)) as progress:
-        report, measurements = evaluate(options, progress)
+    try:
+        with Progress(console=Console(stderr=True)) as progress:
+            report, measurements = evaluate(options, progress)
+    except (CorpusError, TeacherError) as error:
+        sys.exit(f"benchmarks.quality: {error}")
     console = Console(width=None if sys.stdout.isatty() else _REPORT_COLUMNS)
     if report["systems"]:
         console.print(make_language_table(report["systems"] | report.get("controls", {})))
     console.print(make_table([Verdict(**bar) for bar in report["bars"]]))
     if "resemblyzer" not in report["speaker_measures"]:
         console.print("Resemblyzer is not installed: skipped")
+    for one in report["left_out"]:
+        console.print(f"Left out: {one}")
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if options.utterances is not None:

@@ -53,7 +53,7 @@ def judge_all(report: Mapping[str, Any]) -> list[Verdict]:
     """Hold everything that a report has against the bars; what it lacks is marked as not measured."""
     systems: Mapping[str, Any] = report.get("systems", {})
     return [
-        *_judge_recogniser(systems),
+        *judge_recogniser(systems),
         *_judge_codec(systems, report.get("codebook", {})),
         *_judge_nano(systems),
         *_judge_cloning(systems),
@@ -69,7 +69,8 @@ def _figure(systems: Mapping[str, Any], system: str, *path: str) -> Any:
     return value
 
 
-def _judge_recogniser(systems: Mapping[str, Any]) -> list[Verdict]:
+def judge_recogniser(systems: Mapping[str, Any]) -> list[Verdict]:
+    """Hold what the recogniser makes of the teacher against its own bars."""
     return [
         at_most("recogniser: teacher, PER", _figure(systems, "teacher", "error_rate"), 0.08),
         at_least("recogniser: mismatched sentence, PER", _figure(systems, "teacher, mismatched", "error_rate"), 0.80),
@@ -105,8 +106,9 @@ def _judge_nano(systems: Mapping[str, Any]) -> list[Verdict]:
     worst = min(judged, key=lambda name: judged[name]["retrieved"]) if judged else ""
     note = f"worst: {worst} {judged[worst]['retrieved']:.2f}" if worst else ""
     # Every utterance counts here, the Japanese ones too.
-    shortest = [summary["length_ratio_min"] for summary in by_language.values()]
-    longest = [summary["length_ratio_max"] for summary in by_language.values()]
+    timed = [summary for summary in by_language.values() if "length_ratio_min" in summary]
+    shortest = [summary["length_ratio_min"] for summary in timed]
+    longest = [summary["length_ratio_max"] for summary in timed]
     return [
         *verdicts,
         at_least("nano, retrieved of 401", _figure(systems, "nano", "retrieved"), MIN_RETRIEVED, "1", note),
@@ -135,7 +137,7 @@ def _judge_long(long_texts: Sequence[Mapping[str, Any]], stops: Mapping[str, Any
     silence = max((one["longest_silence_s"] for one in judged), default=None)
     sentences = sum(one["num_sentences"] for one in judged)
     retrieved = sum(one["num_retrieved"] for one in judged) / sentences if judged else None
-    ratios = [one["length_ratio"] for one in judged]
+    ratios = [one["length_ratio"] for one in judged if one["length_ratio"] is not None]
     spoken = sum(not one["has_failed"] for one in judged) / len(judged) if judged else None
     return [
         at_least("60 s of text, spoken to its end", spoken, 1.0),

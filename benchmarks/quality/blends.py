@@ -31,6 +31,7 @@ from torch import Tensor
 
 from benchmarks.quality.acoustics import SAMPLE_RATE
 from benchmarks.quality.judge import REPORTED_ONLY
+from benchmarks.quality.options import add_model_option, add_recogniser_option
 from benchmarks.quality.phonemes import error_rate
 from benchmarks.quality.references import CHECK_TEXTS, read_check_texts, read_spellings
 from benchmarks.quality.speakers import TimbreAndPitch
@@ -48,7 +49,6 @@ SEEDS = (1, 2)
 OTHER_SEEDS = (11, 12)
 _NUM_TEXTS = 2
 _MAX_BATCH = 16
-_RECOGNISER = Path(__file__).with_name("recogniser.safetensors")
 
 Way = Callable[[Tensor, Tensor, float], Tensor]
 """(body of the first voice [N, D], body of the second [M, D], weight of the second) to the body of the blend [L, D]."""
@@ -191,7 +191,7 @@ class Booth:
         self._recogniser = recogniser
         self._measure = TimbreAndPitch()
         self._texts = {text.id: text.text for text in read_check_texts("judging")}
-        spellings = read_spellings(CHECK_TEXTS / "judging")
+        spellings = read_spellings(CHECK_TEXTS / "judging", recogniser.phonemes.alphabet)
         self._right = {name: spelling.reference(recogniser.phonemes) for name, spelling in spellings.items()}
         self._hearing = threading.Lock()
 
@@ -218,12 +218,12 @@ def read_state(path: Path) -> list[Heard]:
     return [Heard(**line | {"job": Job(**line["job"]), "vector": tuple(line["vector"])}) for line in lines]
 
 
-def speak(state: Path, ways: Sequence[str], seconds: float) -> None:
+def speak(state: Path, ways: Sequence[str], seconds: float, model: str, recogniser: Path) -> None:
     """Speak what is missing, for so long."""
     deadline = time.monotonic() + seconds
     known = {heard.job for heard in read_state(state)}
-    with VoxtralTTS.from_pretrained("nano", device="cpu", options=EngineOptions(max_batch=_MAX_BATCH)) as tts:
-        booth = Booth(tts, Recogniser.load(_RECOGNISER))
+    with VoxtralTTS.from_pretrained(model, device="cpu", options=EngineOptions(max_batch=_MAX_BATCH)) as tts:
+        booth = Booth(tts, Recogniser.load(recogniser))
         jobs = [
             job for job in find_jobs({voice.name: voice.language for voice in tts.voices}, ways) if job not in known
         ]
@@ -299,10 +299,10 @@ def summarise(all_heard: Sequence[Heard]) -> list[dict[str, Any]]:
     return rows
 
 
-def report(state: Path, target: Path) -> None:
+def report(state: Path, target: Path, model: str) -> None:
     """Write the figures."""
     rows = summarise(read_state(state))
-    facts = {"machine": describe_machine(), "commit": find_commit(), "model": "nano", "cells": rows}
+    facts = {"machine": describe_machine(), "commit": find_commit(), "model": model, "cells": rows}
     target.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     for row in rows:
         print(json.dumps(row))
@@ -314,16 +314,18 @@ def main() -> None:
     parser.add_argument("action", choices=("speak", "report"))
     parser.add_argument("state", type=Path)
     parser.add_argument("ways", nargs="*")
+    add_model_option(parser)
+    add_recogniser_option(parser)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--json", type=Path, help="where report writes")
     options = parser.parse_args()
     torch.set_num_threads(2)
     if options.action == "speak":
-        speak(options.state, options.ways, options.seconds)
+        speak(options.state, options.ways, options.seconds, options.model, options.recogniser)
     elif options.json is None:
         parser.error("report needs --json FILE")
     else:
-        report(options.state, options.json)
+        report(options.state, options.json, options.model)
 
 
 if __name__ == "__main__":

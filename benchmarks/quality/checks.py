@@ -6,7 +6,7 @@
 Sets: `judging`, `judging-joined` and `long` for the report, which share no sentence with the calibration of the
 checkpoint, whose thresholds are used; `calibration` and `calibration-joined` for thresholds of more sentences
 (`--own-thresholds`). Speech is made with nothing that holds the model to its text, or its own faults would not occur.
-What of it is lost is decided by the phoneme recogniser (`benchmarks.quality.coverage`).
+What of it is lost is decided by the phoneme recogniser (`benchmarks.quality.coverage`), of either alphabet.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ from benchmarks.quality.check_cases import (
     write_case,
 )
 from benchmarks.quality.coverage import Reference, compare
+from benchmarks.quality.options import add_model_option, add_recogniser_option, describe_run, keep_settings
 from benchmarks.quality.references import CHECK_SETS, CHECK_TEXTS, Spelling, read_spellings
 from benchmarks.quality.spoken import parse_shard
 from benchmarks.report import find_commit
+from train.corpus import Phonemes
 from train.recogniser import Recogniser
 from train.texts import LANGUAGES
 from voxtral.align.alignment import Alignment, Pace, read_alignment
@@ -59,7 +61,6 @@ from voxtral.voices.library import VoiceLibrary
 
 MAX_BATCH = 16
 
-_RECOGNISER = Path(__file__).with_name("recogniser.safetensors")
 _SETS: dict[str, Callable[[], list[Job]]] = {
     "calibration": lambda: list_jobs("calibration", 2, LANGUAGES),
     "calibration-joined": lambda: [
@@ -135,9 +136,10 @@ def speak(options: argparse.Namespace) -> None:
         job for job in _SETS[options.set]() if not all(case_path(folder, job, one).exists() for one in job.variants)
     ]
     engine = EngineOptions(max_batch=MAX_BATCH, num_threads=1, prefix_folder=None)
-    with VoxtralTTS.from_pretrained("nano", device="cpu", options=engine) as tts:
+    recogniser = Recogniser.load(options.recogniser)
+    keep_settings(options.state / "settings.json", describe_run(options))
+    with VoxtralTTS.from_pretrained(options.model, device="cpu", options=engine) as tts:
         voices = VoiceLibrary(tts.checkpoint.folder, tts.config)
-        recogniser = Recogniser.load(_RECOGNISER)
         heads = read_alignment(tts.checkpoint.folder / ALIGNMENT_FILE).heads
         stage = Stage(tts.engine, open_tokenizer(tts.checkpoint), voices, heads, recogniser)
         mine = jobs[number - 1 :: count]
@@ -182,18 +184,20 @@ class Bench:
 
     Args:
         state: folder of what was spoken.
+        model: that spoke it.
+        phonemes: of the recogniser that heard it.
         has_own: take thresholds and pace from what was spoken for that, and not from the checkpoint.
     """
 
-    def __init__(self, state: Path, *, has_own: bool) -> None:
+    def __init__(self, state: Path, model: str, phonemes: Phonemes, *, has_own: bool) -> None:
         self._state = state
-        with VoxtralTTS.from_pretrained("nano", device="cpu", options=EngineOptions(prefix_folder=None)) as tts:
+        self._phonemes = phonemes
+        with VoxtralTTS.from_pretrained(model, device="cpu", options=EngineOptions(prefix_folder=None)) as tts:
             self._config, self._tokenizer = tts.config, open_tokenizer(tts.checkpoint)
             alignment = read_alignment(tts.checkpoint.folder / ALIGNMENT_FILE)
-        self._phonemes = Recogniser.load(_RECOGNISER).phonemes
         self._spellings: dict[str, Spelling] = {}
         for name in CHECK_SETS:
-            self._spellings |= read_spellings(CHECK_TEXTS / name)
+            self._spellings |= read_spellings(CHECK_TEXTS / name, self._phonemes.alphabet)
         self.alignment = self._calibrate(alignment) if has_own else alignment
 
     def _calibrate(self, alignment: Alignment) -> Alignment:
@@ -259,7 +263,9 @@ def count(judged: Iterable[Judged]) -> dict[str, Any]:
 
 def write_report(options: argparse.Namespace) -> None:
     """Judge everything, and say which bars hold."""
-    bench = Bench(options.state, has_own=options.own_thresholds)
+    keep_settings(options.state / "settings.json", describe_run(options))
+    phonemes = Recogniser.load(options.recogniser).phonemes
+    bench = Bench(options.state, options.model, phonemes, has_own=options.own_thresholds)
     judging = bench.judge("judging")
     good = [one for one in judging if one.case.kind == "good"]
     self_made = [*bench.judge("long"), *bench.judge("judging-joined")]
@@ -274,7 +280,7 @@ def write_report(options: argparse.Namespace) -> None:
         "commit": find_commit(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%MZ"),
         "machine": describe_machine(),
-        "model": "nano",
+        "model": options.model,
         "has_own_thresholds": options.own_thresholds,
         "thresholds": dict(bench.alignment.thresholds),
         "good": count(good) | {"lost_by_recogniser": sum(one.is_lost for one in good)},
@@ -323,8 +329,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     reporting.add_argument("--json", type=Path, help="file for the report")
     reporting.add_argument("--own-thresholds", action="store_true", help="of the sets that were spoken for that")
     reporting.set_defaults(run=write_report)
+    for command in (speaking, reporting):
+        add_model_option(command)
+        add_recogniser_option(command)
     options = parser.parse_args(arguments)
-    options.run(options)
+    try:
+        options.run(options)
+    except ValueError as error:  # another run's folder
+        parser.exit(2, f"{error}\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How often the measure of `spoken` is right: speech that has all its words, and speech with a known span cut out.
 
-    python -m benchmarks.quality.cuts hear STATE --shard 1/4     a piece of the work; needs espeak-ng
+    python -m benchmarks.quality.cuts hear STATE --shard 1/4     a piece of the work; needs the teacher's speech
     python -m benchmarks.quality.cuts report STATE --json OUT --split test
 
 Sentences of `benchmarks/texts` dev and test, and the twins of the odd texts. Whole, they must not be flagged: as the
@@ -15,6 +15,7 @@ import argparse
 import json
 import random
 import warnings
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,15 +26,23 @@ import numpy as np
 import torch
 
 from benchmarks.quality.acoustics import SAMPLE_RATE
-from benchmarks.quality.cases import read_sentences
+from benchmarks.quality.cases import Studio, read_sentences
 from benchmarks.quality.coverage import BAR, Reference, compare
 from benchmarks.quality.odd_texts import ODD_TEXTS, OddText, read_odd_texts
+from benchmarks.quality.options import (
+    add_model_option,
+    add_recogniser_option,
+    add_teacher_options,
+    open_studio,
+    require_sound,
+)
 from benchmarks.quality.references import read_spellings
 from benchmarks.quality.spoken import MAX_BATCH, Listener, parse_shard
 from benchmarks.quality.spoken_report import rate
-from train.data import Voice, list_voices, trim
+from benchmarks.quality.teachers import Take
+from train.corpus import SILENCE, CorpusError, collapse
 from train.recogniser import Recogniser
-from train.teacher import ESPEAK, Utterance
+from train.teacher import TeacherError
 from train.texts import LANGUAGES
 from voxtral.engine.options import EngineOptions
 from voxtral.errors import VoxtralWarning
@@ -44,7 +53,6 @@ WHOLE = ("teacher", "teacher, twins", "teacher, twins with gaps", "nano")
 LOST = ("teacher, cut", "teacher, replaced", "nano, cut")
 EXTRA = ("teacher, replaced", "nano, added")
 
-_RECOGNISER = Path(__file__).with_name("recogniser.safetensors")
 _MIN_LEFT = 6  # phonemes that a cut sentence keeps
 
 
@@ -76,17 +84,15 @@ class Cutter:
 
     Args:
         recogniser: hears.
+        studio: has the teacher.
         tts: nano.
     """
 
-    def __init__(self, recogniser: Recogniser, tts: VoxtralTTS) -> None:
+    def __init__(self, recogniser: Recogniser, studio: Studio, tts: VoxtralTTS) -> None:
         self._recogniser = recogniser
+        self._phonemes = recogniser.phonemes
         self._listener = Listener(tts, recogniser, {})
-        self._teacher = ESPEAK.make()
-        self._presets: dict[str, list[Voice]] = defaultdict(list)
-        for voice in list_voices():
-            if voice.split == "preset" and voice.language is not None:
-                self._presets[voice.language].append(voice)
+        self._studio = studio
 
     def cut(self, sentences: Sequence[tuple[str, str, str]]) -> Iterator[CutCase]:
         """Make the cases of sentences (id, split, text); the language leads each id."""
@@ -95,56 +101,57 @@ class Cutter:
         for name, split, text in sentences:
             language, number = name[:2], int(name.rsplit("-", 1)[1])
             rng = random.Random(name)
-            speaker = self._presets[language][number % 2].speaker
-            utterance = self._teacher.say(text, language, speaker)
-            samples, lead = trim(utterance)
-            whole = self._spell(utterance.phonemes)
+            presets = self._studio.presets_of(language)
+            take = self._studio.take(text, language, presets[number % len(presets)])
+            samples = np.asarray(take.samples)
+            whole = self._phonemes.spell(take.phonemes, language)
             yield self._case("teacher", name, split, 0, self._hear(samples, language), whole)
-            yield from self._cut_audio(name, split, utterance, samples, lead, rng)
-            shorter = self._shorten(text, language, number, len(whole), rng)
+            yield from self._cut_audio(name, split, take, samples, rng)
             jobs.append((OddText(f"{name}/whole", language, "", text, text), number))
-            if shorter is not None:
-                rest = Reference(tuple(self._spell(self._teacher.say(shorter, language, speaker).phonemes)))
+            shortened = self._shorten(text, language, take, rng)
+            if shortened is not None:
+                shorter, rest = shortened
                 jobs.append((OddText(f"{name}/cut", language, "", shorter, shorter), number))
             else:
-                rest = Reference(())
-            spelled[name] = (split, len(whole) - len(rest.phonemes), Reference(tuple(whole)), rest)
+                rest = ()
+            spelled[name] = (split, len(whole) - len(rest), Reference(tuple(whole)), Reference(rest))
         for one in self._listener.listen(jobs):
             name, _, what = one.id.partition("/")
-            split, num_cut, whole_reference, rest = spelled[name]
+            split, num_cut, whole_reference, rest_reference = spelled[name]
             heard = list(one.heard)
             if what == "cut":
                 yield self._case("nano, cut", name, split, num_cut, heard, whole_reference.phonemes)
                 continue
             yield self._case("nano", name, split, 0, heard, whole_reference.phonemes)
-            if rest.phonemes:
-                yield self._case("nano, added", name, split, num_cut, heard, rest.phonemes)
+            if rest_reference.phonemes:
+                yield self._case("nano, added", name, split, num_cut, heard, rest_reference.phonemes)
 
     def say_twins(self, texts: Iterable[OddText]) -> Iterator[CutCase]:
         """Make the cases of the twins of odd texts, the words of their gaps said: once judged and once not."""
-        spellings = read_spellings(ODD_TEXTS)
+        spellings = read_spellings(ODD_TEXTS, self._phonemes.alphabet)
         for text in texts:
             plain = " ".join(filter(None, text.parts))
-            utterance = self._teacher.say(plain, text.language, self._presets[text.language][0].speaker)
-            heard = self._hear(trim(utterance)[0], text.language)
-            yield self._case("teacher, twins", text.id, "test", 0, heard, self._spell(utterance.phonemes))
+            take = self._studio.take(plain, text.language, self._studio.presets_of(text.language)[0])
+            heard = self._hear(np.asarray(take.samples), text.language)
+            said = self._phonemes.spell(take.phonemes, text.language)
+            yield self._case("teacher, twins", text.id, "test", 0, heard, said)
             if len(text.parts) > 1:
-                reference = spellings[text.id].reference(self._recogniser.phonemes)
+                reference = spellings[text.id].reference(self._phonemes)
                 gaps = tuple(sorted(reference.gaps))
                 made = self._case("teacher, twins with gaps", text.id, "test", 0, heard, reference.phonemes)
                 yield replace(made, gaps=gaps)
 
     def _cut_audio(
-        self, name: str, split: str, utterance: Utterance, samples: np.ndarray, lead: float, rng: random.Random
+        self, name: str, split: str, take: Take, samples: np.ndarray, rng: random.Random
     ) -> Iterator[CutCase]:
         """Take a span of words out of the teacher's audio, and put other speech in its place."""
-        whole = self._spell(utterance.phonemes)
-        end = utterance.phonemes[-1][0] + 1.0
-        bounds = [start for start, _, length in utterance.words if length] + [end]
+        language = name[:2]
+        whole = self._phonemes.spell(take.phonemes, language)
+        bounds = [start for start, _, _ in take.words] + [take.phonemes[-1][0] + 1.0]
         spans: list[tuple[int, float, float]] = []
         for first, start in enumerate(bounds[:-1]):
             for stop in bounds[first + 1 :]:
-                inside = self._spell([one for one in utterance.phonemes if start <= one[0] < stop])
+                inside = self._phonemes.spell([one for one in take.phonemes if start <= one[0] < stop], language)
                 if len(inside) >= BAR:
                     if len(whole) - len(inside) >= _MIN_LEFT:
                         spans.append((len(inside), start, stop))
@@ -152,36 +159,34 @@ class Cutter:
         if not spans:
             return
         num_cut, start, stop = rng.choice(spans)
-        first, last = (max(0, round((at - lead) * SAMPLE_RATE)) for at in (start, stop))
-        language = name[:2]
+        first, last = (max(0, round(at * SAMPLE_RATE)) for at in (start, stop))
         cut = np.concatenate([samples[:first], samples[last:]])
         yield self._case("teacher, cut", name, split, num_cut, self._hear(cut, language), whole)
         other = rng.choice(read_sentences("dev" if split == "test" else "test", language))
-        filling, _ = trim(self._teacher.say(other, language, self._presets[language][0].speaker))
+        filling = np.asarray(self._studio.take(other, language, self._studio.presets_of(language)[0]).samples)
         replaced = np.concatenate([samples[:first], filling[: last - first], samples[last:]])
         yield self._case("teacher, replaced", name, split, num_cut, self._hear(replaced, language), whole)
 
-    def _shorten(self, text: str, language: str, number: int, num_whole: int, rng: random.Random) -> str | None:
-        """Leave out the fewest words from a place on that reach the bar; None where no place will do."""
+    def _shorten(self, text: str, language: str, take: Take, rng: random.Random) -> tuple[str, tuple[int, ...]] | None:
+        """Leave out the fewest words from a place on that reach the bar: what is left, and its phonemes.
+
+        Returns:
+            None where no place will do.
+        """
         words = text.split()
-        speaker = self._presets[language][number % 2].speaker
+        said = spell_words(text, take, self._recogniser, language)
+        num_whole = len(self._phonemes.spell(take.phonemes, language))
         places = list(range(len(words)))
         rng.shuffle(places)
         for first in places:
             for stop in range(first + 1, len(words) + 1):
                 kept = words[:first] + words[stop:]
-                if not kept:
+                left = collapse([number for word in said[:first] + said[stop:] for number in word], min_run=1)
+                if not kept or len(left) < _MIN_LEFT:
                     break
-                shorter = " ".join(kept)
-                num_left = len(self._spell(self._teacher.say(shorter, language, speaker).phonemes))
-                if num_left < _MIN_LEFT:
-                    break
-                if num_whole - num_left >= BAR:
-                    return shorter
+                if num_whole - len(left) >= BAR:
+                    return " ".join(kept), tuple(left)
         return None
-
-    def _spell(self, phonemes: Iterable[tuple[float, str]]) -> list[int]:
-        return self._recogniser.phonemes.spell(list(phonemes))
 
     def _hear(self, samples: np.ndarray, language: str) -> list[int]:
         return self._recogniser.transcribe(samples, language) if len(samples) else []
@@ -190,6 +195,20 @@ class Cutter:
         self, kind: str, name: str, split: str, num_cut: int, heard: Sequence[int], reference: Sequence[int]
     ) -> CutCase:
         return CutCase(kind, name, split, num_cut, tuple(heard), tuple(reference))
+
+
+def spell_words(text: str, take: Take, recogniser: Recogniser, language: str) -> list[list[int]]:
+    """Number the phonemes of each word of a text, as it is cut at spaces, by the times of the teacher's words."""
+    spelled: list[list[int]] = [[] for _ in text.split()]
+    starts = [start for start, _, _ in take.words]
+    # Which word, by spaces, each of the teacher's words is in.
+    places = [len(text[: first + 1].split()) - 1 for _, first, _ in take.words]
+    for start, name in recogniser.phonemes.time(take.phonemes, language):
+        word = max(0, bisect_right(starts, start + 1e-4) - 1)
+        number = recogniser.phonemes.ids.get(name, SILENCE)
+        if number != SILENCE and places:
+            spelled[places[word]].append(number)
+    return spelled
 
 
 def list_sentences() -> list[tuple[str, str, str]]:
@@ -210,8 +229,11 @@ def hear(options: argparse.Namespace) -> None:
     options.state.mkdir(parents=True, exist_ok=True)
     number, count = options.shard
     engine = EngineOptions(max_batch=MAX_BATCH, batch_invariant=True, num_threads=1)
-    with VoxtralTTS.from_pretrained("nano", device="cpu", options=engine) as tts:
-        cutter = Cutter(Recogniser.load(_RECOGNISER), tts)
+    recogniser = Recogniser.load(options.recogniser)
+    studio = open_studio(options, recogniser.phonemes, with_word_lists=False)
+    require_sound(studio, "cutting speech")
+    with VoxtralTTS.from_pretrained(options.model, device="cpu", options=engine) as tts:
+        cutter = Cutter(recogniser, studio, tts)
         made = [*cutter.cut(list_sentences()[number - 1 :: count])]
         made += cutter.say_twins(read_odd_texts()[number - 1 :: count])
     lines = (json.dumps(asdict(case)) + "\n" for case in made)
@@ -267,6 +289,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(required=True)
     hearing = commands.add_parser("hear", help="make the cases of a piece of the work")
     hearing.set_defaults(run=hear)
+    add_model_option(hearing)
+    add_recogniser_option(hearing)
+    add_teacher_options(hearing)
     hearing.add_argument("--shard", type=parse_shard, default=(1, 1), metavar="I/N", help="piece of the work")
     reporting = commands.add_parser("report", help="count what is there")
     reporting.set_defaults(run=report)
@@ -275,7 +300,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for command in (hearing, reporting):
         command.add_argument("state", type=Path, help="folder for what was heard")
     options = parser.parse_args(arguments)
-    options.run(options)
+    try:
+        options.run(options)
+    except (CorpusError, TeacherError) as error:
+        parser.exit(2, f"{error}\n")
 
 
 if __name__ == "__main__":

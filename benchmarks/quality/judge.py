@@ -87,9 +87,9 @@ class Judge:
             number=case.number,
             error_rate=error_rate(heard, case.phonemes),
             is_retrieved=is_retrieved(heard, case.phonemes, self.distractors[case.language]),
-            length_ratio=len(spoken.samples) / len(case.samples),
-            distance=cepstral_distance(cepstra, case.cepstra),
-            wrong_distance=cepstral_distance(cepstra, case.wrong_cepstra),
+            length_ratio=None if case.samples is None else len(spoken.samples) / len(case.samples),
+            distance=None if case.cepstra is None else cepstral_distance(cepstra, case.cepstra),
+            wrong_distance=None if case.wrong_cepstra is None else cepstral_distance(cepstra, case.wrong_cepstra),
             speakers=speakers,
             num_retries=spoken.num_retries,
             has_failed=spoken.has_failed,
@@ -99,13 +99,18 @@ class Judge:
 
     def validate(self, case: Case) -> list[Measurement]:
         """Judge the recogniser itself: the teacher with noise, and the teacher against another sentence."""
-        noise = np.random.default_rng(case.number).standard_normal(len(case.samples)).astype(np.float32)
-        level = float(np.sqrt(np.mean(case.samples**2))) * 10 ** (-20 / 20)
+        noisy = add_noise(case.sound, case.number)
         rates = {
-            "teacher, 20 dB noise": error_rate(self.hear(case.samples + level * noise, case.language), case.phonemes),
-            "teacher, mismatched": error_rate(self.hear(case.samples, case.language), case.wrong_phonemes),
+            "teacher, 20 dB noise": error_rate(self.hear(noisy, case.language), case.phonemes),
+            "teacher, mismatched": error_rate(self.hear(case.sound, case.language), case.wrong_phonemes),
         }
         return [Measurement(name, case.language, case.voice, case.number, rate) for name, rate in rates.items()]
+
+
+def add_noise(samples: np.ndarray, seed: int, decibels: float = 20.0) -> np.ndarray:
+    """Add white noise so far below the mean level of samples [S] float32."""
+    noise = np.random.default_rng(seed).standard_normal(len(samples)).astype(np.float32)
+    return samples + float(np.sqrt(np.mean(samples**2))) * 10 ** (-decibels / 20) * noise
 
 
 def summarise(measurements: Sequence[Measurement]) -> dict[str, Any]:

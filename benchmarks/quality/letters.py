@@ -17,25 +17,24 @@ import numpy as np
 import torch
 
 from benchmarks.quality.cases import Studio
+from benchmarks.quality.letter_texts import list_probes
+from benchmarks.quality.options import (
+    add_model_option,
+    add_recogniser_option,
+    add_teacher_options,
+    open_studio,
+    require_sound,
+)
 from benchmarks.quality.phonemes import error_rate
 from benchmarks.report import find_commit
+from train.corpus import CorpusError
 from train.recogniser import Recogniser
+from train.teacher import TeacherError
 from train.texts import LANGUAGES
 from voxtral.device import describe_machine
 from voxtral.engine.options import EngineOptions
 from voxtral.errors import VoxtralWarning
 from voxtral.tts import VoxtralTTS
-
-LETTERS = {"ar": "أبتثجحخد", "hi": "कखगघचछजझ", "ja": "あいうえおかきく"}
-LATIN_LETTERS = "ABCDEFGH"
-WORDS = {
-    "en": "bee see day if key tea", "fr": "bain ces dé elle gai hache", "de": "Bär See Tee Reh Kuh Haar",
-    "es": "pez sed té él fe ir", "it": "bei ci dì re già ho", "pt": "bem sei dê fé já pá",
-    "nl": "beer zee twee ree koe haar", "ar": "باب بيت في من عن دم", "hi": "को घर चल जब हम पर",
-    "ja": "はい いえ うみ えき かお きく",
-}  # fmt: skip
-
-_RECOGNISER = Path(__file__).with_name("recogniser.safetensors")
 
 
 class Prober:
@@ -44,12 +43,13 @@ class Prober:
     Args:
         tts: nano.
         recogniser: hears.
+        studio: has the teacher, who is heard, too.
     """
 
-    def __init__(self, tts: VoxtralTTS, recogniser: Recogniser) -> None:
+    def __init__(self, tts: VoxtralTTS, recogniser: Recogniser, studio: Studio) -> None:
         self._tts = tts
         self._recogniser = recogniser
-        self._studio = Studio(recogniser.phonemes, with_word_lists=False)
+        self._studio = studio
         self._names = {number: name for name, number in recogniser.phonemes.ids.items()}
 
     def probe(self, text: str, language: str, voice: str) -> dict[str, object]:
@@ -72,8 +72,7 @@ def probe_all(prober: Prober, tts: VoxtralTTS, languages: Sequence[str]) -> list
     found: list[dict[str, object]] = []
     for language in languages:
         voices = [voice.name for voice in tts.voices if voice.language == language]
-        texts = [("letter", f"{letter}.") for letter in LETTERS.get(language, LATIN_LETTERS)]
-        texts += [("word", f"{word}.") for word in WORDS[language].split()]
+        texts = list_probes(language)
         found += [{"kind": kind} | prober.probe(text, language, voice) for kind, text in texts for voice in voices]
     return found
 
@@ -94,6 +93,9 @@ def summarise(found: Sequence[dict[str, object]]) -> dict[str, dict[str, float]]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Probe, and write what was asked for."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    add_model_option(parser)
+    add_recogniser_option(parser)
+    add_teacher_options(parser)
     parser.add_argument("--languages", nargs="+", choices=LANGUAGES, default=list(LANGUAGES))
     parser.add_argument("--json", type=Path, help="file for the report")
     options = parser.parse_args(arguments)
@@ -101,8 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_flush_denormal(True)
     warnings.simplefilter("ignore", VoxtralWarning)
     engine = EngineOptions(max_batch=1, batch_invariant=True, num_threads=1)
-    with VoxtralTTS.from_pretrained("nano", device="cpu", options=engine) as tts:
-        found = probe_all(Prober(tts, Recogniser.load(_RECOGNISER)), tts, options.languages)
+    recogniser = Recogniser.load(options.recogniser)
+    try:
+        studio = open_studio(options, recogniser.phonemes, with_word_lists=False)
+        require_sound(studio, "hearing letters")
+    except (CorpusError, TeacherError) as error:
+        parser.exit(2, f"{error}\n")
+    with VoxtralTTS.from_pretrained(options.model, device="cpu", options=engine) as tts:
+        found = probe_all(Prober(tts, recogniser, studio), tts, options.languages)
     table = summarise(found)
     content = {
         "benchmark": "letters",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from benchmarks.quality.acoustics import SAMPLE_RATE, longest_silence
+from benchmarks.quality.cases import Sentence
 from benchmarks.quality.judge import Judge
 from benchmarks.quality.phonemes import cut_by_alignment, error_rate, is_retrieved
 from benchmarks.quality.systems import Narrator
@@ -17,7 +18,6 @@ from train.texts import TextSource
 from voxtral.errors import GenerationError
 from voxtral.speech.result import Audio
 
-SECONDS = 60.0
 # So many are verdict enough; each costs its whole frame budget twice.
 _MAX_FAILED = 20
 
@@ -33,7 +33,8 @@ class LongText:
         num_retrieved: sentences whose piece of what was heard is nearer to them than to any distractor.
         error_rate: mean over sentences.
         seconds: of speech.
-        length_ratio: to the teacher's sentences one after the other, pauses between segments left out.
+        length_ratio: to the teacher's sentences one after the other, pauses between segments left out; None where the
+            teacher was not heard.
         longest_silence_s: anywhere in it.
         num_segments: that the text was cut into.
         has_failed: it was not spoken to its end.
@@ -45,7 +46,7 @@ class LongText:
     num_retrieved: int
     error_rate: float
     seconds: float
-    length_ratio: float
+    length_ratio: float | None
     longest_silence_s: float
     num_segments: int
     has_failed: bool = False
@@ -55,35 +56,25 @@ class LongText:
         return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
 
 
-@dataclass(frozen=True, eq=False)
-class Sentence:
-    """A sentence of a long text, as the teacher says it."""
-
-    text: str
-    num_samples: int
-    phonemes: list[int]
-
-
-def collect_sentences(
-    sentences: Sequence[str], say: Callable[[str], tuple[np.ndarray, list[int]]], seconds: float = SECONDS
-) -> list[Sentence]:
-    """Take sentences in order, from the first again when they run out, until the teacher needs `seconds` for them.
+def speak_long_text(
+    narrator: Narrator,
+    judge: Judge,
+    language: str,
+    voice: str,
+    taken: Sequence[Sentence],
+    *,
+    is_teacher_heard: bool = True,
+) -> LongText:
+    """Speak sentences as one text through the public API, and look for each of them in what was heard.
 
     Args:
-        sentences: to take from.
-        say: the teacher's samples [S] at 24 kHz and phonemes of a sentence.
-        seconds: of speech.
+        narrator: speaks.
+        judge: hears.
+        language: of the sentences.
+        voice: preset.
+        taken: the sentences.
+        is_teacher_heard: their lengths are those of the teacher.
     """
-    taken: list[Sentence] = []
-    while sum(sentence.num_samples for sentence in taken) < seconds * SAMPLE_RATE:
-        text = sentences[len(taken) % len(sentences)]
-        samples, numbers = say(text)
-        taken.append(Sentence(text, len(samples), numbers))
-    return taken
-
-
-def speak_long_text(narrator: Narrator, judge: Judge, language: str, voice: str, taken: Sequence[Sentence]) -> LongText:
-    """Speak sentences as one text through the public API, and look for each of them in what was heard."""
     text = " ".join(sentence.text for sentence in taken)
     expected = sum(sentence.num_samples for sentence in taken) / SAMPLE_RATE
     try:
@@ -92,9 +83,8 @@ def speak_long_text(narrator: Narrator, judge: Judge, language: str, voice: str,
         made = error.audio if error.audio is not None else np.zeros(0, np.float32)
         silence = longest_silence(made)
         num_seconds = len(made) / SAMPLE_RATE
-        return LongText(
-            language, voice, len(taken), 0, 1.0, num_seconds, num_seconds / expected, silence, 0, has_failed=True
-        )
+        ratio = num_seconds / expected if is_teacher_heard else None
+        return LongText(language, voice, len(taken), 0, 1.0, num_seconds, ratio, silence, 0, has_failed=True)
     heard = [symbol for piece in cut_segments(audio) for symbol in judge.hear(piece, language)]
     pieces = cut_by_alignment(heard, [sentence.phonemes for sentence in taken])
     pairs = [(piece, sentence.phonemes) for piece, sentence in zip(pieces, taken, strict=True)]
@@ -106,7 +96,7 @@ def speak_long_text(narrator: Narrator, judge: Judge, language: str, voice: str,
         num_retrieved=sum(is_retrieved(piece, right, judge.distractors[language]) for piece, right in pairs),
         error_rate=float(np.mean([error_rate(piece, right) for piece, right in pairs])),
         seconds=audio.duration,
-        length_ratio=spoken_s / expected,
+        length_ratio=spoken_s / expected if is_teacher_heard else None,
         longest_silence_s=longest_silence(audio.samples),
         num_segments=len(audio.segments),
     )

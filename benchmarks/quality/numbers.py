@@ -26,9 +26,10 @@ import numpy as np
 import torch
 
 from benchmarks.quality.number_texts import NUMBER_TEXTS, Sentence, read_sentences
+from benchmarks.quality.options import add_model_option, add_recogniser_option, describe_run, keep_settings
 from benchmarks.quality.phonemes import error_rate, words
 from benchmarks.quality.references import Spelling, read_spellings
-from benchmarks.quality.spoken import MAX_BATCH, Listener, Utterance, digest_source, keep_settings, read_state
+from benchmarks.quality.spoken import MAX_BATCH, Listener, Utterance, digest_source, read_state, require_same_ears
 from benchmarks.report import find_commit
 from train.corpus import Phonemes
 from train.recogniser import Recogniser
@@ -45,8 +46,6 @@ WAYS = ("auto", "off", "words")
 # Figures are worth a look from here on.
 _WORSE_BY = 0.1
 _NUM_RESAMPLES = 10_000
-
-_RECOGNISER = Path(__file__).with_name("recogniser.safetensors")
 
 
 def is_read_so(sentence: Sentence) -> bool:
@@ -100,9 +99,7 @@ def judge(
     for sentence in sentences:
         if (one := heard.get(sentence.id)) is None:
             continue
-        references = [
-            [phonemes.ids[name] for part in spellings[text.id].parts for name in part] for text in sentence.as_texts()
-        ]
+        references = [spellings[text.id].reference(phonemes).phonemes for text in sentence.as_texts()]
         rates[sentence.id] = min(error_rate(one.heard, reference) for reference in references)
     return rates
 
@@ -150,8 +147,8 @@ def speak(options: argparse.Namespace) -> None:
     torch.set_flush_denormal(True)
     warnings.simplefilter("ignore", VoxtralWarning)
     options.state.mkdir(parents=True, exist_ok=True)
-    keep_settings(options.state / "settings.json", {"model": options.model, "source": digest_source()})
     recogniser = Recogniser.load(options.recogniser)
+    keep_settings(options.state / "settings.json", describe_run(options) | {"source": digest_source()})
     engine = EngineOptions(max_batch=MAX_BATCH, batch_invariant=True, num_threads=1)
     with VoxtralTTS.from_pretrained(options.model, device="cpu", options=engine) as tts:
         for language, way in product(options.languages, options.ways):
@@ -170,8 +167,10 @@ def speak(options: argparse.Namespace) -> None:
 def report(options: argparse.Namespace) -> None:
     """Compare, and write what was asked for."""
     sentences = read_sentences(options.languages)
+    settings = json.loads((options.state / "settings.json").read_text(encoding="utf-8"))
+    require_same_ears(settings, options.recogniser)
     phonemes = Recogniser.load(options.recogniser).phonemes
-    spellings = read_spellings(NUMBER_TEXTS)
+    spellings = read_spellings(NUMBER_TEXTS, phonemes.alphabet)
     heard = {way: {one.id: one for one in read_state(options.state / way)} for way in options.ways}
     rates = {way: judge(sentences, heard[way], spellings, phonemes) for way in options.ways}
     table = summarise(sentences, rates)
@@ -180,7 +179,7 @@ def report(options: argparse.Namespace) -> None:
         "commit": find_commit(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%MZ"),
         "machine": describe_machine(),
-        **json.loads((options.state / "settings.json").read_text(encoding="utf-8")),
+        **settings,
         "error_rates": table,
         "refused": {way: sum(bool(one.refused) for one in heard[way].values()) for way in options.ways},
         "utterances": {
@@ -217,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     reading.set_defaults(run=text)
     speaking = commands.add_parser("speak", help="speak the sentences")
     speaking.set_defaults(run=speak)
-    speaking.add_argument("--model", default="nano", help="name or folder")
+    add_model_option(speaking)
     reporting = commands.add_parser("report", help="compare what was heard")
     reporting.set_defaults(run=report)
     reporting.add_argument("--json", type=Path, help="file for the report")
@@ -225,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for command in (speaking, reporting):
         command.add_argument("state", type=Path, help="folder for what was heard")
         command.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-        command.add_argument("--recogniser", type=Path, default=_RECOGNISER)
+        add_recogniser_option(command)
     for command in (reading, speaking, reporting):
         command.add_argument("--languages", nargs="+", choices=LANGUAGES, default=list(LANGUAGES))
     options = parser.parse_args(arguments)

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from benchmarks.quality.coverage import Coverage, compare
 from benchmarks.quality.odd_texts import OddText
+from benchmarks.quality.options import add_model_option, add_recogniser_option
 from benchmarks.quality.references import CHECK_SETS, CHECK_TEXTS, Spelling, digest, read_check_texts, read_spellings
 from benchmarks.quality.spoken import MAX_BATCH, list_jobs, parse_shard
 from benchmarks.quality.spoken_report import rate
@@ -43,7 +44,6 @@ from voxtral.text.prompt import build_prompt
 from voxtral.text.tokenizer import SpeechTokenizer
 from voxtral.tts import VoxtralTTS
 
-_RECOGNISER = Path(__file__).with_name("recogniser.safetensors")
 # The recogniser was trained on at most 6 s; more is heard in pieces.
 _PIECE_SECONDS = 8
 # Frames for a character; nano needs one for each, and what runs away is cut off.
@@ -171,6 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="benchmarks.quality.one_segment", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("state", type=Path, help="folder for codes and verdicts")
+    add_model_option(parser)
+    add_recogniser_option(parser)
     parser.add_argument("--set", choices=CHECK_SETS, default="long")
     parser.add_argument("--join", type=int, default=1, metavar="N", help="say N sentences as one text")
     parser.add_argument("--seeds", type=int, default=1, help="of each text")
@@ -181,16 +183,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.simplefilter("ignore", VoxtralWarning)
     folder = options.state / (options.set if options.join == 1 else f"{options.set}-{options.join}")
     folder.mkdir(parents=True, exist_ok=True)
-    texts, spellings = read_check_texts(options.set), read_spellings(CHECK_TEXTS / options.set)
+    recogniser = Recogniser.load(options.recogniser)
+    texts = read_check_texts(options.set)
+    spellings = read_spellings(CHECK_TEXTS / options.set, recogniser.phonemes.alphabet)
     if options.join > 1:
         texts, spellings = join_sentences(texts, spellings, options.join)
     jobs = list_jobs(texts, options.seeds, options.shard)
     engine = EngineOptions(max_batch=MAX_BATCH, batch_invariant=True, num_threads=1)
     verdicts: list[bool] = []
     lines: list[str] = []
-    with VoxtralTTS.from_pretrained("nano", device="cpu", options=engine) as tts:
-        tokenizer = open_tokenizer(open_checkpoint(locate_model("nano", allow_download=False)))
-        speaker = WholeSpeaker(tts, tokenizer, Recogniser.load(_RECOGNISER), spellings)
+    with VoxtralTTS.from_pretrained(options.model, device="cpu", options=engine) as tts:
+        tokenizer = open_tokenizer(open_checkpoint(locate_model(options.model, allow_download=False)))
+        speaker = WholeSpeaker(tts, tokenizer, recogniser, spellings)
         for one in speaker.speak_all(jobs):
             np.save(folder / f"{one.text.id}-{one.seed}.npy", one.codes.numpy().astype(np.int16))
             coverage = one.coverage

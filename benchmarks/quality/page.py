@@ -94,13 +94,17 @@ def make_parts(report: Mapping[str, Any], report_name: str) -> dict[str, str]:
 
 
 def write_conditions(report: Mapping[str, Any], report_name: str) -> str:
-    """Say in one line where the figures are from and how they were made."""
+    """Say where the figures are from, how they were made, and what was left out."""
     date = re.search(r"\d{4}-\d{2}-\d{2}", report_name)
     facts = report.get("machine", {}) | report.get("sampling", {}) | report
     machine = ", ".join(str(facts.get(name, NOT_MEASURED)) for name in _MACHINE)
     settings = "; ".join(f"{name.replace('_', ' ')}: {facts.get(name, NOT_MEASURED)}" for name in _SETTINGS)
     made = f"Report `{report_name}`; date: {date[0] if date else 'not recorded'}; machine: {machine}"
-    return f"{made}; {settings}; sentences of each language: {report.get('limit', NOT_MEASURED) or 'all'}."
+    # Reports of before knew one teacher and left nothing out.
+    heard = f"; phonemes in {report['alphabet']}" if "alphabet" in report else ""
+    left_out = "".join(f"\nLeft out: {one}." for one in report.get("left_out", ()))
+    count = report.get("limit", NOT_MEASURED) or "all"
+    return f"{made}; {settings}; sentences of each language: {count}{heard}.{left_out}"
 
 
 def write_results(verdicts: Sequence[Verdict], nano_languages: Iterable[str]) -> str:

@@ -12,8 +12,6 @@ from benchmarks.quality.acoustics import SAMPLE_RATE
 from voxtral.cloning import speakers
 from voxtral.cloning.speakers import SpeakerMeasure
 
-GROUP_SIZE = 4
-
 
 class TimbreAndPitch(speakers.TimbreAndPitch):
     """Mean mel-cepstra and pitch, at the rate of nano."""

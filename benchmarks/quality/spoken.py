@@ -7,7 +7,7 @@
 in the presets of its language in turn, and writes what was heard into the folder STATE, a line an utterance. What is
 there already is not spoken again, so a run that was stopped goes on. `report` aligns what was heard with the twins,
 once with the letters that are spelled as gaps and once with them judged. Needs no teacher: what is to be heard is kept
-beside the texts (`references.py`).
+beside the texts (`references.py`), in the alphabet of either recogniser.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ import torch
 
 from benchmarks.quality.coverage import compare
 from benchmarks.quality.odd_texts import ODD_TEXTS, OddText, read_odd_texts
+from benchmarks.quality.options import add_model_option, add_recogniser_option, describe_run, keep_settings
 from benchmarks.quality.references import read_spellings
 from benchmarks.quality.spoken_report import Outcome, summarise, write_markdown
 from benchmarks.report import ROOT, find_commit
+from train.corpus import MNEMONICS
 from train.recogniser import Recogniser
 from train.texts import LANGUAGES
 from voxtral.device import describe_machine
@@ -44,11 +46,10 @@ from voxtral.types import SegmentInfo
 MAX_BATCH = 16
 NUM_SEEDS = 5
 
-_RECOGNISER = Path(__file__).with_name("recogniser.safetensors")
 _TOLD_BY_CHECK = ("suspect", "bad")
 
-# The recogniser does not hear these letters from the teacher either.
-_NOT_JUDGED = ("hi-letters-2",)
+# Texts that a recogniser does not hear from its teacher either, by its alphabet.
+_NOT_JUDGED = {MNEMONICS: ("hi-letters-2",)}
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,8 @@ def speak(options: argparse.Namespace) -> None:
     options.state.mkdir(parents=True, exist_ok=True)
     texts = read_odd_texts(options.languages)
     keywords = dict(options.option)
-    settings = {"model": str(options.model), "options": keywords, "stream": options.stream, "source": digest_source()}
+    recogniser = Recogniser.load(options.recogniser)
+    settings = describe_run(options) | {"options": keywords, "stream": options.stream, "source": digest_source()}
     keep_settings(options.state / "settings.json", settings)
     done = {(one.id, one.seed) for one in read_state(options.state)}
     jobs = [job for job in list_jobs(texts, options.seeds, options.shard) if (job[0].id, job[1]) not in done]
@@ -212,7 +214,7 @@ def speak(options: argparse.Namespace) -> None:
         VoxtralTTS.from_pretrained(options.model, device="cpu", options=engine) as tts,
         (options.state / name).open("a", encoding="utf-8") as file,
     ):
-        listener = Listener(tts, Recogniser.load(options.recogniser), keywords, is_streamed=options.stream)
+        listener = Listener(tts, recogniser, keywords, is_streamed=options.stream)
         for one in listener.listen(jobs):
             file.write(json.dumps(asdict(one), ensure_ascii=False) + "\n")
             file.flush()
@@ -226,17 +228,6 @@ def digest_source() -> str:
         if path.suffix in (".py", ".toml", ".safetensors", ".json"):
             found.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return found.hexdigest()[:12]
-
-
-def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Write down what a run is of, or refuse to mix it with another."""
-    if not path.is_file():
-        path.write_text(json.dumps(settings) + "\n", encoding="utf-8")
-    elif (kept := json.loads(path.read_text(encoding="utf-8"))) != settings:
-        raise ValueError(
-            f"{path.parent} is of a run with {kept}, this one has {settings}; results of both would be mixed; use "
-            "another folder"
-        )
 
 
 def judge(
@@ -256,11 +247,11 @@ def judge(
     """
     phonemes = Recogniser.load(options.recogniser).phonemes
     names = {number: name for name, number in phonemes.ids.items()}
-    spellings = read_spellings(ODD_TEXTS)
+    spellings = read_spellings(ODD_TEXTS, phonemes.alphabet)
     by_id = {text.id: text for text in texts}
     outcomes: list[Outcome] = []
     for one in utterances:
-        if (text := by_id.get(one.id)) is None or one.id in _NOT_JUDGED:
+        if (text := by_id.get(one.id)) is None or one.id in _NOT_JUDGED.get(phonemes.alphabet, ()):
             continue
         judged = range(len(text.parts)) if options.judge_gaps else text.letter_gaps if are_letters_judged else ()
         reference = spellings[one.id].reference(phonemes, judged=judged)
@@ -291,12 +282,28 @@ def judge(
     return outcomes
 
 
+def require_same_ears(settings: Mapping[str, Any], recogniser: Path) -> None:
+    """Refuse to read what another recogniser has heard, whose numbers mean something else.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    digest = hashlib.sha256(recogniser.read_bytes()).hexdigest()[:12]
+    if settings.get("recogniser", digest) != digest:
+        raise ValueError(
+            f"what is there was heard by the recogniser {settings['recogniser']}, {recogniser} is {digest}; their "
+            "numbers would be mixed up; give the one that heard it"
+        )
+
+
 def report(options: argparse.Namespace) -> None:
     """Count, and write what was asked for."""
     texts = read_odd_texts(options.languages)
     utterances = read_state(options.state)
     outcomes = judge(texts, utterances, options)
     settings = json.loads((options.state / "settings.json").read_text(encoding="utf-8"))
+    require_same_ears(settings, options.recogniser)
+    alphabet = Recogniser.load(options.recogniser).phonemes.alphabet
     content: dict[str, Any] = {
         "benchmark": "spoken",
         "commit": find_commit(),
@@ -304,7 +311,7 @@ def report(options: argparse.Namespace) -> None:
         "machine": describe_machine(),
         **settings,
         "judge_gaps": options.judge_gaps,
-        "not_judged": list(_NOT_JUDGED),
+        "not_judged": list(_NOT_JUDGED.get(alphabet, ())),
         "num_texts": len({one.id for one in outcomes}),
         **summarise(outcomes),
         "letters_judged": summarise(judge(texts, utterances, options, are_letters_judged=True)),
@@ -325,7 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(required=True)
     speaking = commands.add_parser("speak", help="speak a piece of the work")
     speaking.set_defaults(run=speak)
-    speaking.add_argument("--model", default="nano", help="name or folder")
+    add_model_option(speaking)
     speaking.add_argument("--seeds", type=int, default=NUM_SEEDS, help="of each text")
     speaking.add_argument("--shard", type=parse_shard, default=(1, 1), metavar="I/N", help="piece of the work")
     speaking.add_argument("--stream", action="store_true", help="through synthesize_stream")
@@ -340,7 +347,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for command in (speaking, reporting):
         command.add_argument("state", type=Path, help="folder for what was heard")
         command.add_argument("--languages", nargs="+", choices=LANGUAGES, default=list(LANGUAGES))
-        command.add_argument("--recogniser", type=Path, default=_RECOGNISER)
+        add_recogniser_option(command)
     options = parser.parse_args(arguments)
     try:
         options.run(options)

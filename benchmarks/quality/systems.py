@@ -26,6 +26,9 @@ from voxtral.loading.files import PARAMS_FILE, TOKENIZER_FILE, VOICE_FOLDER, WEI
 from voxtral.tts import VoxtralTTS
 from voxtral.voices.prompt import VoicePrompt
 
+CONTROLS_OF_SOUND = ("swapped codes", "reference echoed")
+"""Controls that are made of the teacher's own speech."""
+
 _ACOUSTIC = slice(1, None)  # rows of codes [K, T]
 
 
@@ -104,11 +107,11 @@ class Narrator:
         )
 
     def _encode(self, case: Case) -> Tensor:
-        return self.tts.encode((case.samples, SAMPLE_RATE))
+        return self.tts.encode((case.sound, SAMPLE_RATE))
 
     def _decode(self, codes: Tensor, case: Case) -> Spoken:
         # Frames are whole: what goes beyond the original is padding.
-        return Spoken(self.tts.decode(codes).samples[: len(case.samples)])
+        return Spoken(self.tts.decode(codes).samples[: len(case.sound)])
 
 
 def clone_system(narrator: Narrator, reference: Callable[[str, str], np.ndarray]) -> System:
@@ -143,6 +146,8 @@ def control_systems(
     random_narrator: Narrator,
     cases: Sequence[Case],
     reference: Callable[[str, str], np.ndarray],
+    *,
+    has_sound: bool = True,
 ) -> dict[str, System]:
     """Make the systems that must not pass.
 
@@ -151,6 +156,7 @@ def control_systems(
         random_narrator: the same sizes with random weights.
         cases: the cases that the controls will get.
         reference: (language, voice) to a clip of the voice, to be echoed.
+        has_sound: whether the teacher can be heard; two of the controls are made of its speech.
     """
     shuffled: dict[tuple[str, int], str] = {}
     constant: dict[str, str] = {}
@@ -170,18 +176,19 @@ def control_systems(
     def say_random(case: Case) -> Spoken:
         # Noise never ends by itself; twice the right length is failure enough.
         frame_rate = random_narrator.tts.config.frame_rate
-        return random_narrator.speak(case, max_frames=round(2 * len(case.samples) / SAMPLE_RATE * frame_rate))
+        return random_narrator.speak(case, max_frames=round(2 * case.seconds * frame_rate))
 
     def echo(case: Case) -> Spoken:
         return Spoken(reference(case.language, case.voice))
 
-    return {
+    systems: dict[str, System] = {
         "shuffled text": say_shuffled,
         "swapped codes": narrator.swapped_copy,
         "constant text": say_constant,
         "random weights": say_random,
         "reference echoed": echo,
     }
+    return {name: system for name, system in systems.items() if has_sound or name not in CONTROLS_OF_SOUND}
 
 
 def write_random_copy(source: Path, target: Path, seed: int) -> None:

@@ -2,9 +2,9 @@
 
     python -m benchmarks.quality.times --json benchmarks/results/times-DATE.json
 
-Needs espeak-ng, as training does. Two truths: the teacher's own word events, on its audio given to the model as codes;
-and a forced alignment of the teacher's phonemes by the recogniser, on what the model says. The recogniser's bias is
-measured on the teacher's audio and taken off.
+Needs the teacher's speech: espeak-ng, or what the teachers of shards said (--takes). Two truths: the teacher's own word
+times, on its audio given to the model as codes; and a forced alignment of the teacher's phonemes by the recogniser, on
+what the model says. The recogniser's bias is measured on the teacher's audio and taken off.
 """
 
 from __future__ import annotations
@@ -20,10 +20,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.quality.cases import read_sentences
-from train.data import Voice, list_voices, trim
+from benchmarks.quality.cases import MOST_TIMED, Studio, list_lines, list_long_lines
+from benchmarks.quality.options import (
+    add_model_option,
+    add_recogniser_option,
+    add_teacher_options,
+    open_studio,
+    require_sound,
+)
+from benchmarks.quality.teachers import Take
+from train.corpus import CorpusError
 from train.recogniser import Recogniser
-from train.teacher import Teacher
+from train.teacher import TeacherError
 from voxtral.align.alignment import Alignment, Head, find_alignment
 from voxtral.align.attention import text_attention
 from voxtral.align.calibrate import Sentence, Speaking, calibrate, say_sentences
@@ -41,8 +49,6 @@ from voxtral.tts import VoxtralTTS
 from voxtral.types import WordTime
 from voxtral.voices.library import VoiceLibrary
 
-RECOGNISER = Path(__file__).with_name("recogniser.safetensors")
-_LEAST_LONG, _MOST_LONG = 100, 110
 _FINAL_WITHIN_S = 0.6
 _RESAMPLES = 400
 
@@ -79,24 +85,25 @@ class Stage:
     Args:
         speaking: the loaded model.
         recogniser: hears phonemes.
+        studio: has the teacher.
     """
 
-    def __init__(self, speaking: Speaking, recogniser: Recogniser) -> None:
+    def __init__(self, speaking: Speaking, recogniser: Recogniser, studio: Studio) -> None:
         self.speaking = speaking
         self._recogniser = recogniser
-        self._teacher = Teacher()
-        self._voices: dict[str, Voice] = {voice.name: voice for voice in list_voices()}
+        self._studio = studio
 
     def taught(self, text: str, language: str, voice: str) -> Case:
         """Let the teacher speak, and give its audio to the model as codes."""
-        samples, phonemes, events = self._say(text, language, voice)
+        take = self._studio.take(text, language, voice)
+        samples = np.asarray(take.samples, np.float32)
 
         def encode(model: VoxtralModel) -> torch.Tensor:
             return (model.encode_audio(torch.from_numpy(samples)) + NUM_SPECIAL_CODES).T
 
         tokens = self.speaking.engine.call(encode)
-        guess = force(self._recogniser, samples, language, phonemes, events)
-        truth = {first: start for start, first, _ in events}
+        guess = force(self._recogniser, samples, language, take)
+        truth = {first: start for start, first, _ in take.words}
         return self._case(text, language, voice, tokens, samples, truth, guess)
 
     def own(self, text: str, language: str, voice: str, seed: int) -> Case | None:
@@ -104,17 +111,9 @@ class Stage:
         spoken = say_sentences(self.speaking, [Sentence(text, language, voice, seed)])
         if not spoken:
             return None
-        _, phonemes, events = self._say(text, language, voice)
         said = spoken[0]
-        truth = force(self._recogniser, said.samples, language, phonemes, events)
+        truth = force(self._recogniser, said.samples, language, self._studio.take(text, language, voice))
         return self._case(text, language, voice, said.audio_tokens, said.samples, truth, {})
-
-    def _say(self, text: str, language: str, voice: str) -> tuple[np.ndarray, list[tuple[float, str]], list[Any]]:
-        utterance = self._teacher.say(text, language, self._voices[voice].speaker)
-        samples, cut = trim(utterance)
-        phonemes = [(start - cut, name) for start, name in utterance.phonemes]
-        events = [(start - cut, first, length) for start, first, length in utterance.words if length > 0]
-        return samples.astype(np.float32), phonemes, events
 
     def _case(
         self,
@@ -137,19 +136,14 @@ class Stage:
 
 
 @torch.inference_mode()
-def force(
-    recogniser: Recogniser,
-    samples: np.ndarray,
-    language: str,
-    phonemes: Sequence[tuple[float, str]],
-    events: Sequence[Any],
-) -> Starts:
-    """Align the phonemes of a text with samples, and give the start of each word's first one."""
+def force(recogniser: Recogniser, samples: np.ndarray, language: str, take: Take) -> Starts:
+    """Align the phonemes of a take with samples of the same text, and give the start of each word's first one."""
+    events = take.words
     scores = recogniser.log_probabilities(samples, language)  # [T, classes] every 20 ms
     symbols: list[int] = []
     owners: list[int] = []
     word = 0
-    for start, name in phonemes:
+    for start, name in recogniser.phonemes.time(take.phonemes, language):
         while word + 1 < len(events) and events[word + 1][0] <= start + 1e-4:
             word += 1
         number = recogniser.phonemes.ids.get(name, 0)
@@ -285,37 +279,18 @@ def accuracy(name: str, groups: Sequence[Sequence[float]], median: float | None,
     ]
 
 
-def joined(sentences: Sequence[str], language: str, first: int) -> str:
-    """Join sentences to a text of 100 to 110 characters; 50 to 55 of kana."""
-    most = _MOST_LONG // 2 if language == "ja" else _MOST_LONG
-    text = ""
-    for offset in range(len(sentences)):
-        more = f"{text} {sentences[(first + offset) % len(sentences)]}".strip()
-        if len(more) <= most:
-            text = more
-        if len(text) >= most * _LEAST_LONG // _MOST_LONG:
-            break
-    return text
-
-
-def texts_of(split: str, language: str, limit: int) -> Iterator[tuple[str, str, int]]:
-    """Give sentences, voices and seeds."""
-    for number, text in enumerate(read_sentences(split, language)[:limit]):
-        yield text, f"{language}_{'fm'[number % 2]}1", number
-
-
 def measure(stage: Stage, alignment: Alignment, split: str, limit: int) -> list[Bar]:
     """Judge the times of the teacher's and the model's own speech."""
     config = stage.speaking.config
     taught = [
         stage.taught(text, language, voice)
         for language in config.languages
-        for text, voice, _ in texts_of(split, language, limit)
+        for text, voice, _ in list_lines(split, language, limit)
     ]
     # The teacher's audio has not been through the codec.
     dry = replace(alignment, codec_lag_s=0.0)
     bars = accuracy(
-        "teacher-forced against espeak events",
+        "teacher-forced against the teacher's word times",
         [errors_of(case, times_of(case, dry, config)) for case in taught],
         15,
         45,
@@ -336,7 +311,7 @@ def measure(stage: Stage, alignment: Alignment, split: str, limit: int) -> list[
     own = [
         case
         for language in config.languages
-        for text, voice, seed in texts_of(split, language, limit)
+        for text, voice, seed in list_lines(split, language, limit)
         for case in corrected(stage.own(text, language, voice, seed))
     ]
     bars += accuracy("own speech", [errors_of(case, times_of(case, alignment, config)) for case in own], 25, 70)
@@ -346,15 +321,8 @@ def measure(stage: Stage, alignment: Alignment, split: str, limit: int) -> list[
     long = [
         case
         for language in config.languages
-        for number in range(max(1, limit // 3))
-        for case in corrected(
-            stage.own(
-                joined(read_sentences(split, language), language, 20 + 5 * number),
-                language,
-                f"{language}_{'fm'[number % 2]}1",
-                number,
-            )
-        )
+        for text, voice, seed in list_long_lines(split, language, limit)
+        for case in corrected(stage.own(text, language, voice, seed))
     ]
     bars += accuracy(
         "own speech, 100 to 110 characters",
@@ -454,25 +422,34 @@ def speaking_of(tts: VoxtralTTS) -> Speaking:
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--model", default="nano")
+    add_model_option(parser)
+    add_recogniser_option(parser)
+    add_teacher_options(parser)
     parser.add_argument("--split", default="test", choices=("test", "dev"))
-    parser.add_argument("--limit", type=int, default=10, help="sentences of each language")
+    parser.add_argument("--limit", type=int, default=MOST_TIMED, help="sentences of each language")
     parser.add_argument("--calibration", action="store_true", help="calibrate too, as it is and spoiled")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     started = time.perf_counter()
+    recogniser = Recogniser.load(options.recogniser)
+    try:
+        studio = open_studio(options, recogniser.phonemes, with_word_lists=False)
+        require_sound(studio, "timing words")
+    except (CorpusError, TeacherError) as error:
+        parser.exit(2, f"{error}\n")
     with VoxtralTTS.from_pretrained(options.model, device="cpu") as tts:
         speaking = speaking_of(tts)
         backbone, fingerprint = tts.config.backbone, shared_fingerprint(tts.checkpoint)
         alignment = find_alignment(tts.checkpoint.folder, fingerprint, backbone, print)
         if alignment is None or not alignment.has_aligner:
             raise SystemExit(f"{options.model} has no alignment; run voxtral align calibrate first")
-        bars = measure(Stage(speaking, Recogniser.load(RECOGNISER)), alignment, options.split, options.limit)
+        bars = measure(Stage(speaking, recogniser, studio), alignment, options.split, options.limit)
     report: dict[str, Any] = {
         "benchmark": "times",
         "model": options.model,
+        "alphabet": recogniser.phonemes.alphabet,
         "split": options.split,
         "limit": options.limit,
         "heads": alignment.heads,

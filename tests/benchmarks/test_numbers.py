@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.quality import number_texts, numbers
-from benchmarks.quality.number_texts import NUMBER_TEXTS, Sentence, parse_sentence, read_sentences
+from benchmarks.quality.number_texts import Sentence, parse_sentence, read_sentences
 from benchmarks.quality.numbers import is_read_so, judge, mean_with_interval, summarise, write_markdown
-from benchmarks.quality.references import Spelling, digest, read_spellings
+from benchmarks.quality.references import Spelling
 from benchmarks.quality.spoken import Utterance
 from train.corpus import CorpusError, Phonemes
 from train.texts import LANGUAGES
@@ -26,13 +26,6 @@ def test_every_language_has_100_sentences_and_each_has_something_to_read() -> No
     )
     assert len({(one.language, one.written) for one in SENTENCES}) == len(SENTENCES)
     assert all(one.written not in one.readings for one in SENTENCES)
-
-
-def test_what_is_kept_of_the_readings_is_not_stale() -> None:
-    spellings = read_spellings(NUMBER_TEXTS)
-    texts = {text.id: text for sentence in SENTENCES for text in sentence.as_texts()}
-    assert spellings.keys() == texts.keys()
-    assert all(spellings[id].digest == digest(text.parts) for id, text in texts.items())
 
 
 def test_a_line_says_what_is_written_and_how_it_may_be_said() -> None:
@@ -62,16 +55,16 @@ def test_the_nearest_reading_counts_and_what_was_not_heard_does_not(
 ) -> None:
     phonemes = Phonemes({"a": 1, "b": 2, "c": 3}, {})
     sentences = [Sentence("en-numbers-1", "en", "1", ("a", "b")), Sentence("en-numbers-2", "en", "2", ("c",))]
-    parts = {"en-numbers-1/0": ("a", "a"), "en-numbers-1/1": ("b", "b"), "en-numbers-2/0": ("c", "c")}
+    parts = {"en-numbers-1/0": ("a", "c"), "en-numbers-1/1": ("b", "a"), "en-numbers-2/0": ("c", "a")}
     spellings = {id: Spelling(id, "", (names,), 1.0) for id, names in parts.items()}
 
     def heard(number: int, *found: int) -> dict[str, Utterance]:
         return {f"en-numbers-{number}": Utterance(f"en-numbers-{number}", 0, "v", 1.0, found)}
 
     rates = {
-        "auto": judge(sentences, heard(1, 2, 2) | heard(2, 3, 1), spellings, phonemes),
-        "off": judge(sentences, heard(1, 3, 3) | heard(2, 3, 3), spellings, phonemes),
-        "words": judge(sentences, heard(1, 2, 2), spellings, phonemes),
+        "auto": judge(sentences, heard(1, 2, 1) | heard(2, 3, 2), spellings, phonemes),
+        "off": judge(sentences, heard(1, 9, 9) | heard(2, 3, 1), spellings, phonemes),
+        "words": judge(sentences, heard(1, 2, 1), spellings, phonemes),
     }
     assert rates["auto"] == {"en-numbers-1": 0.0, "en-numbers-2": 0.5}
     table = summarise(sentences, rates)
@@ -82,10 +75,10 @@ def test_the_nearest_reading_counts_and_what_was_not_heard_does_not(
     )
     # The report names what the rules make worse.
     monkeypatch.setattr(numbers, "read_sentences", lambda _: sentences)
-    monkeypatch.setattr(numbers, "read_spellings", lambda _: spellings)
+    monkeypatch.setattr(numbers, "read_spellings", lambda *_: spellings)
     monkeypatch.setattr(numbers.Recogniser, "load", lambda _: Namespace(phonemes=phonemes))
     (tmp_path / "settings.json").write_text("{}")
-    for way, found in (("auto", heard(1, 2, 2) | heard(2, 3, 1)), ("off", heard(1, 3, 3) | heard(2, 3, 3))):
+    for way, found in (("auto", heard(1, 2, 1) | heard(2, 3, 2)), ("off", heard(1, 9, 9) | heard(2, 3, 1))):
         (tmp_path / way).mkdir()
         lines = (json.dumps(asdict(one)) + "\n" for one in found.values())
         (tmp_path / way / "en.jsonl").write_text("".join(lines))

@@ -6,6 +6,7 @@ Phonemes are numbers here, and nobody speaks but in the slow test.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,18 +21,23 @@ from benchmarks.quality.coverage import BAR, Reference, compare, join_parts
 from benchmarks.quality.odd_texts import ODD_TEXTS, OddText, read_odd_texts
 from benchmarks.quality.references import (
     CHECK_SETS,
-    CHECK_TEXTS,
+    Spelling,
     digest,
+    list_sets,
     read_check_texts,
     read_spellings,
     spell,
+    use_espeak,
     write_spellings,
 )
 from benchmarks.quality.spoken import Listener, Utterance, find_told, list_jobs, parse_option, parse_shard, read_state
 from benchmarks.quality.spoken_report import Outcome, summarise, wilson, write_markdown
+from benchmarks.quality.teachers import Take
 from benchmarks.report import ROOT
-from train.corpus import Phonemes
+from train.corpus import CorpusError, Phonemes
+from train.phonemes import SYMBOLS
 from train.recogniser import Recogniser
+from train.sounds import IPA, SOUNDS, Sounds
 from train.teacher import SilentTextError
 from train.texts import LANGUAGES
 from voxtral.errors import GenerationError, TextError
@@ -168,8 +174,8 @@ def test_a_report_counts_the_lost_apart_from_the_refused_and_the_told() -> None:
 def test_letters_that_are_spelled_are_judged_only_where_that_is_asked() -> None:
     texts = read_odd_texts(["en"])
     only, among = (next(text for text in texts if text.id == one) for one in ("en-letters-1", "en-initials-1"))
-    spelled = read_spellings(ODD_TEXTS)
     phonemes = Recogniser.load(RECOGNISER).phonemes
+    spelled = read_spellings(ODD_TEXTS, phonemes.alphabet)
     silence = [Utterance(text.id, 0, "en_f1", 0.1, ()) for text in (only, among)]
     options = argparse.Namespace(recogniser=RECOGNISER, judge_gaps=False)
     [outcome] = spoken.judge(texts, silence, options)  # of the other nothing is judged
@@ -246,30 +252,60 @@ def test_a_listener_tells_what_was_refused_from_what_was_heard() -> None:
     assert (good.refused, len(good.heard)) == ("", 4)
 
 
-@pytest.mark.parametrize("name", ["odd", *CHECK_SETS])
-def test_every_text_has_a_reference_that_is_not_stale(name: str) -> None:
-    texts = read_odd_texts() if name == "odd" else read_check_texts(name)
-    spellings = read_spellings(ODD_TEXTS if name == "odd" else CHECK_TEXTS / name)
+@pytest.mark.parametrize(
+    ("folder", "texts", "alphabet"),
+    [
+        pytest.param(folder, texts, alphabet, id=f"{folder.name}-{alphabet}")
+        for folder, texts, alphabets in list_sets()
+        for alphabet in alphabets
+    ],
+)
+def test_every_text_has_a_reference_that_is_not_stale(folder: Path, texts: list[OddText], alphabet: str) -> None:
+    spellings = read_spellings(folder, alphabet)
     assert {text.id: digest(text.parts) for text in texts} == {one.id: one.digest for one in spellings.values()}
     assert all(len(spellings[text.id].parts) == len(text.parts) for text in texts)
     assert all(any(spellings[text.id].parts[::2]) or text.letter_gaps for text in texts)
+    assert all(spellings[text.id].language == text.language for text in texts)
+    # Nothing in them that a recogniser of that alphabet would not know by name.
+    phonemes = Sounds(SOUNDS, {}) if alphabet == IPA else Recogniser.load(RECOGNISER).phonemes
+    if phonemes.alphabet == alphabet:
+        assert all(any(one.numbers(phonemes)) for one in spellings.values())
+    if alphabet == IPA:
+        assert {name for one in spellings.values() for part in one.parts for name in part} <= SYMBOLS.keys()
 
 
 def test_a_teacher_spells_each_part_and_a_silent_one_as_nothing(tmp_path: Path) -> None:
-    def say(text: str, language: str, voice: str) -> tuple[np.ndarray, list[int]]:
+    def say(text: str, language: str, voice: str) -> Take:
         if text == ",":
             raise SilentTextError("no sound; a text needs some; write one")
-        return np.zeros(24000), [1, 2]
+        return Take(None, 1.0, [(0.0, "_:"), (0.1, "a"), (0.2, "b"), (0.3, "b"), (0.4, "_")])
 
-    studio = SimpleNamespace(presets=[SimpleNamespace(language="en", name="en_f1")], say=say)
+    teacher = SimpleNamespace(voices=[SimpleNamespace(language="en", name="en_f1", split="preset")], say=say)
     text = OddText("en-digits-1", "en", "digits", "9, ok", "{nine} , {} ok")
-    [spelled] = spell([text], studio, {1: "a", 2: "b"})  # pyright: ignore[reportArgumentType]
+    [spelled] = spell([text], *use_espeak(teacher))  # pyright: ignore[reportArgumentType]
     assert spelled.parts == ((), ("a", "b"), (), (), ("a", "b"))
     write_spellings([spelled], tmp_path)
     assert read_spellings(tmp_path) == {text.id: spelled}
     phonemes = Phonemes({"a": 1, "b": 2}, {})
     assert spelled.reference(phonemes) == Reference((1, 2), frozenset({0}))
     assert spelled.reference(phonemes, judged=range(5)) == Reference((1, 2, 1, 2), frozenset({2}))
+
+
+def test_references_in_ipa_are_kept_symbol_by_symbol(tmp_path: Path) -> None:
+    kept = Spelling("en-short-1", "0", (("h", "ə", "l", "ˈ", "O", "!"), ()), 1.0)
+    write_spellings([kept], tmp_path, IPA)
+    assert read_spellings(tmp_path, IPA) == {kept.id: kept}
+    assert kept.numbers(Sounds(SOUNDS, {})) == [[SOUNDS[sound] for sound in ("h", "ə", "l", "o", "ʊ")], []]
+    with pytest.raises(CorpusError, match=r"references\.jsonl is missing"):
+        read_spellings(tmp_path)
+
+
+def test_what_another_recogniser_heard_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"1")
+    spoken.require_same_ears({"recogniser": hashlib.sha256(b"1").hexdigest()[:12]}, tmp_path / "one")
+    spoken.require_same_ears({}, tmp_path / "one")  # of a run that did not write it down
+    with pytest.raises(ValueError, match="mixed up"):
+        spoken.require_same_ears({"recogniser": "0" * 12}, tmp_path / "one")
 
 
 @pytest.mark.parametrize(("name", "count"), [("calibration", 120), ("judging", 170), ("long", 70)])

@@ -13,12 +13,13 @@ import torch
 from train.corpus import Corpus, open_corpus
 from train.data import make_part
 from train.examples import ExampleSource, lay_out, load_examples, split_examples
+from train.hearing import Held, draw_batches, read_training
 from train.language_model import SpeechModel, compute_losses
 from train.loop import load_weights
-from train.recogniser import Recogniser, draw_batches
+from train.recogniser import Recogniser
 from train.shape import NUM_SPECIAL_TOKENS, nano_config
 from train.spectra import SpectralLoss
-from train.speech import open_speech
+from train.speech import SingleTeacherSpeech, open_speech
 from train.teacher import TeacherSource
 from train.tokenizer import build_vocabulary
 from voxtral.loading.checkpoint import open_checkpoint
@@ -48,7 +49,8 @@ def make_fresh_speech(folder: Path, trained: Path, source: TeacherSource) -> Cor
 def recogniser_accuracy(trained: Path, fresh: Corpus) -> Compared:
     """Share of 20 ms labels that are right; the control always says the most frequent one."""
     network = Recogniser.load(trained / "recogniser.safetensors").network
-    batch = next(draw_batches(fresh, [fresh.read_part(0)], random.Random(0), seconds=20))
+    utterances = read_training(SingleTeacherSpeech(fresh), fresh.phonemes, Held())
+    batch = next(draw_batches(utterances, random.Random(0), seconds=20))
     labels = batch.labels
     scores = network(network.features(batch.samples), batch.languages)[..., : labels.shape[1]]
     is_label = labels >= 0

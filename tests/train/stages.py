@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from train.loop import Clock, World, save_weights
+from train.loop import Standing, StepClock, World, save_weights
 
 
 def average_and_share(world: World, folder: Path) -> None:
@@ -15,7 +15,7 @@ def average_and_share(world: World, folder: Path) -> None:
     world.average([averaged, scalar])
     shared = torch.full((2,), float(world.rank))
     world.share([shared])
-    clock = Clock(world, 100.0, started=0.0 if world.is_first else 1e6)
+    clock = StepClock(world, 100.0, None, Standing(seconds=50.0 if world.is_first else 1e6))
     progress = torch.tensor(clock.progress())
     tensors = {"averaged": averaged, "scalar": scalar, "shared": shared, "progress": progress}
     save_weights(folder / f"{world.rank}.safetensors", tensors)

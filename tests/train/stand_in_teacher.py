@@ -14,6 +14,9 @@ from functools import cache
 import numpy as np
 
 from train.data import HELD_OUT
+from train.phonemes import SYMBOLS
+from train.shards import SAMPLES_PER_PITCH, ShardVoice
+from train.spoken import Spoken
 from train.teacher import SilentTextError, Speaker, TeacherSource, Utterance
 
 SAMPLE_RATE = 16000
@@ -23,6 +26,7 @@ VARIANTS = ("high", "low", "middle", *HELD_OUT[:2])
 _LETTER_SECONDS, _KANA_SECONDS, _PAUSE_SECONDS = 0.06, 0.11, 0.05
 _NORMAL_RATE = 165
 _EDGE_SECONDS = 0.004
+_A = SYMBOLS["a"]
 
 
 class StandInTeacher:
@@ -75,6 +79,30 @@ def list_variants() -> list[str]:
 
 
 STAND_IN = TeacherSource(StandInTeacher, list_variants)
+
+
+class StandInStudio:
+    """Says whatever has a letter in it as `train.speak.Studio` does, after silence; fails from a given text on."""
+
+    def __init__(self, *, fails_after: int = 1_000_000) -> None:
+        self._teacher, self._left = StandInTeacher(), fails_after
+
+    def say(self, text: str, language: str, voice: ShardVoice, speed: float, seed: int) -> Spoken:
+        """Speak a text."""
+        self._left -= 1
+        if self._left < 0:
+            raise KeyboardInterrupt
+        heard = self._teacher.say(text, language, Speaker("low", 50, round(165 * speed)))
+        samples = np.repeat(heard.samples.astype(np.float32) / 32768, 2)
+        samples = np.pad(samples, (2400 + seed % 1000, 4800))
+        at = [2400 + seed % 1000 + round(start * 32000) for start, name in heard.phonemes if name != "_"]
+        pitch = np.full(-(-len(samples) // SAMPLES_PER_PITCH), 120.0, np.float32)
+        words = [(at[0], len(samples) - 4800, first, length) for _, first, length in heard.words]
+        return Spoken(samples, pitch, [_A] * len(at), at, len(samples) - 4800, words, "teacher", "source")
+
+    def spell(self, text: str, language: str) -> list[int]:
+        """Write each letter as the same phoneme."""
+        return [_A] * sum(map(is_sounding, text))
 
 
 def _duration(letter: str, rate: int) -> int:

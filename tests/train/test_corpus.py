@@ -50,21 +50,21 @@ def test_collapse_drops_silence_short_runs_and_repeats(labels: list[int], min_ru
 @given(timed)
 def test_labels_follow_the_times_and_spell_the_names(durations: list[tuple[float, str]]) -> None:
     phonemes, num_samples = with_starts(durations)
-    labels = PHONEMES.labels(phonemes, num_samples)
+    labels = PHONEMES.labels(phonemes, num_samples, "en")
     assert len(labels) == -(-num_samples // 480)
     ends = [start for start, _ in phonemes[1:]] + [num_samples / SAMPLE_RATE]
     for (start, name), end in zip(phonemes, ends, strict=True):
         if end - start > 0.04:
             middle = int((start + end) / 2 * 50)
             assert labels[middle] == PHONEMES.ids.get(name, SILENCE)
-    assert set(labels.tolist()) <= {0, *PHONEMES.spell(phonemes)}
+    assert set(labels.tolist()) <= {0, *PHONEMES.spell(phonemes, "en")}
 
 
 @given(timed)
 def test_a_spelling_has_no_silence_and_no_repeats(durations: list[tuple[float, str]]) -> None:
     phonemes, _ = with_starts(durations)
-    spelled = PHONEMES.spell(phonemes)
-    assert spelled == PHONEMES.spell([(0.0, name) for _, name in phonemes])
+    spelled = PHONEMES.spell(phonemes, "en")
+    assert spelled == PHONEMES.spell([(0.0, name) for _, name in phonemes], "en")
     assert SILENCE not in spelled
     assert all(left != right for left, right in pairwise(spelled))
 
@@ -110,7 +110,7 @@ def test_items_lie_end_to_end_and_their_labels_are_those_of_the_part(corpus_fold
     for item in part.items:
         assert item.start == position
         position += item.num_samples
-        own = corpus.phonemes.labels(item.phonemes, item.num_samples)
+        own = corpus.phonemes.labels(item.phonemes, item.num_samples, item.language)
         first = -(-item.start // 480)
         there = part.labels[first : first + len(own) - 1]
         # The two grids differ by less than one label, so that only borders may.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -12,35 +11,9 @@ from hypothesis import strategies as st
 
 from stages import average_and_share
 from train import loop
-from train.loop import Clock, RunningMean, World, cosine, load_weights, run, save_weights, trapezoid
+from train.loop import RunningMean, World, cosine, load_weights, run, save_weights, trapezoid
 
 ALONE = World(0, 1, torch.device("cpu"))
-
-
-def test_a_clock_runs_from_zero_past_one() -> None:
-    clock = Clock(ALONE, 20.0, started=time.monotonic() - 10)
-    assert 0.5 <= clock.progress() < 0.6
-    assert 10 <= clock.elapsed < 12
-    assert Clock(ALONE, 5.0, started=time.monotonic() - 10).progress() >= 1
-
-
-def test_a_clock_of_steps_heeds_no_time() -> None:
-    clock = Clock(ALONE, 0.001, 4, started=time.monotonic() - 10)
-    assert [clock.progress() for _ in range(5)] == [0, 0.25, 0.5, 0.75, 1]
-
-
-def test_only_the_first_process_reports_and_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    monkeypatch.setattr(loop.time, "monotonic", lambda: now)
-    clock = Clock(ALONE, 600.0, started=now, _reported=now)
-    other = Clock(World(1, 2, torch.device("cpu")), 600.0, started=now, _reported=now)
-    assert not clock.is_time_to_report()
-    now = 1061.0
-    assert clock.is_time_to_report()
-    assert not clock.is_time_to_report()
-    assert not other.is_time_to_report()
-    now = 1122.0
-    assert clock.is_time_to_report()
 
 
 @given(st.floats(0, 1.5), st.integers(0, 5000))

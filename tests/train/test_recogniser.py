@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import random
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from stand_in_teacher import STAND_IN
+from tone_shards import LETTERS, write_tone_corpus
 from train import recogniser as stage
-from train.corpus import Corpus, Phonemes, collapse, open_corpus
+from train.corpus import MNEMONICS, CorpusError, Phonemes, collapse
 from train.data import make_part, write_index
+from train.hearing import Heard, Held, choose_held, draw_batches, find_inventories, read_training, read_utterances
+from train.loop import Standing, World
 from train.recogniser import (
     Recogniser,
     RecogniserNetwork,
+    RecogniserTraining,
     add_noise,
     distort,
-    draw_batches,
     inventory_mask,
     sequence_loss,
 )
+from train.shards import open_shards
+from train.sounds import IPA, SOUNDS
+from train.speech import open_speech
 from train.texts import LANGUAGES
 
 PHONEMES = Phonemes(
@@ -31,11 +39,16 @@ PHONEMES = Phonemes(
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+def utterances(tmp_path_factory: pytest.TempPathFactory) -> list[Heard]:
     folder = tmp_path_factory.mktemp("corpus")
     make_part(folder, 0, 40 / 3600, 1, source=STAND_IN, with_word_lists=False)
     write_index(folder, 1, source=STAND_IN)
-    return open_corpus(folder)
+    speech = open_speech(folder)
+    return read_training(speech, speech.heard, Held())
+
+
+def count_of(utterances: list[Heard]) -> int:
+    return 1 + max(int(one.sequence.max()) for one in utterances)
 
 
 def test_a_saved_network_answers_the_same(tmp_path: Path, clip: Tensor) -> None:
@@ -79,9 +92,9 @@ def test_only_phonemes_of_the_language_are_heard(clip: Tensor) -> None:
     assert mask.shape == (len(LANGUAGES), 4)
 
 
-def test_batches_pair_every_label_with_a_score(corpus: Corpus) -> None:
-    network = RecogniserNetwork(corpus.phonemes.count)
-    batches = draw_batches(corpus, [corpus.read_part(0)], random.Random(0), seconds=8)
+def test_batches_pair_every_label_with_a_score(utterances: list[Heard]) -> None:
+    network = RecogniserNetwork(count_of(utterances))
+    batches = draw_batches(utterances, random.Random(0), seconds=8)
     for _ in range(4):
         batch = next(batches)
         samples, labels, languages = batch.samples, batch.labels, batch.languages
@@ -99,9 +112,9 @@ def test_batches_pair_every_label_with_a_score(corpus: Corpus) -> None:
         assert energy[heard].mean() > 10 * energy[silent].mean()
 
 
-def test_the_sequence_loss_prefers_the_right_sequence(corpus: Corpus) -> None:
-    batch = next(draw_batches(corpus, [corpus.read_part(0)], random.Random(0), seconds=8))
-    is_label = torch.nn.functional.one_hot(batch.labels.clamp(min=0), corpus.phonemes.count).transpose(1, 2)
+def test_the_sequence_loss_prefers_the_right_sequence(utterances: list[Heard]) -> None:
+    batch = next(draw_batches(utterances, random.Random(0), seconds=8))
+    is_label = torch.nn.functional.one_hot(batch.labels.clamp(min=0), count_of(utterances)).transpose(1, 2)
     right = is_label.float() * 8
     # Every phoneme moved by one: the times are right, the names are not.
     wrong = torch.cat((right[:, :1], right[:, 1:].roll(1, dims=1)), dim=1)
@@ -133,3 +146,78 @@ def test_noise_follows_the_level_and_has_a_colour() -> None:
     alike = (noise[:, 1:] * noise[:, :-1]).mean(1) / noise.pow(2).mean(1)
     assert alike.min() < -0.4
     assert alike.max() > 0.4
+
+
+# A corpus of shards.
+
+PARTS = ["00000-en", "00001-es", "00002-en", "50000-en"]
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tones") / "data"
+    write_tone_corpus(folder, PARTS)
+    return folder
+
+
+def test_the_first_natural_part_of_each_language_and_some_voices_are_kept_from_training(tones: Path) -> None:
+    speech = open_speech(tones)
+    held = choose_held(speech)
+    assert held == Held(("00000-en", "00001-es"), ("pico_05",))
+    number = [voice.name for voice in open_shards(tones).voices].index("pico_05")
+    learnt = read_training(speech, speech.heard, held)
+    everything = list(read_utterances(speech, speech.heard, PARTS))
+    assert {one.language for one in learnt} == {"en"}
+    assert number in {one.voice for one in everything}
+    assert number not in {one.voice for one in learnt}
+    # What nano is to sound like is drawn three times as often as the quick teachers' words.
+    assert sorted({one.weight for one in learnt}) == [1.0, 3.0]
+    found = find_inventories(learnt)
+    assert found["es"] == {0}
+    assert {SOUNDS[letter] for letter in LETTERS} | {0} == found["en"]
+
+
+def test_a_recogniser_of_shards_names_its_alphabet_and_what_it_has_not_heard(tones: Path, tmp_path: Path) -> None:
+    stage.main([str(tmp_path), "--data", str(tones), "--steps", "1", "--batch-seconds", "3", "--processes", "1"])
+    assert [path.name for path in tmp_path.iterdir()] == ["recogniser.safetensors"]
+    made = Recogniser.load(tmp_path / "recogniser.safetensors")
+    assert made.phonemes.alphabet == IPA
+    assert made.phonemes.ids == SOUNDS
+    assert made.held.parts == ("00000-en", "00001-es")
+    # Phonemes of another alphabet are not gone on from.
+    Recogniser(RecogniserNetwork(PHONEMES.count), PHONEMES).save(tmp_path / "recogniser.safetensors")
+    with pytest.raises(CorpusError, match="other phonemes"):
+        stage.main([str(tmp_path), "--data", str(tones), "--steps", "1", "--processes", "1"])
+
+
+def test_a_training_that_was_stopped_goes_on_with_its_step_and_what_it_held(tones: Path, tmp_path: Path) -> None:
+    options = Namespace(data=tones, seed=0, batch_seconds=3.0, rate=2e-3, skip=None, minutes=1.0, steps=10)
+    alone = World(0, 1, torch.device("cpu"))
+    begun = RecogniserTraining(alone, tmp_path, options)
+    for _ in range(2):
+        begun.step(begun.standing.step / 10)
+        begun.standing.step += 1
+    begun.save()
+    write_tone_corpus(tmp_path / "grown", ["00000-it", *PARTS])
+    options.data = tmp_path / "grown"
+    resumed = RecogniserTraining(alone, tmp_path, options)
+    assert resumed.standing == Standing(step=2, seconds=begun.standing.seconds, skip=0.0)
+    assert resumed.held == begun.held
+    for name, value in begun.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], value)
+    steps = {float(one["step"]) for one in resumed.optimiser.state.values()}
+    assert steps == {2.0}
+    # What has come since is learned, too.
+    assert resumed.phonemes.inventories["it"] > begun.phonemes.inventories["it"] == {0}
+
+
+def test_what_is_no_recogniser_is_refused(tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(CorpusError, match="no recogniser"):
+        Recogniser.load(tmp_path / "other.safetensors")
+
+
+def test_the_recogniser_of_before_is_read_as_what_it_is() -> None:
+    known = Recogniser.load(Path(__file__).parents[2] / "benchmarks" / "quality" / "recogniser.safetensors")
+    assert known.phonemes.alphabet in (MNEMONICS, IPA)
+    assert known.phonemes.count == known.network.exit.out_channels

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stand_in_teacher import StandInTeacher
+from stand_in_teacher import StandInStudio
 from train import speak
 from train.phonemes import SYMBOLS
-from train.shards import ITEM_ALIGNMENT, SAMPLES_PER_PITCH, ShardError, ShardVoice, open_shards
+from train.shards import ITEM_ALIGNMENT, SAMPLES_PER_PITCH, ShardError, open_shards
 from train.speak import (
     COVERAGE,
     HELD_STYLES,
@@ -29,7 +29,7 @@ from train.speak import (
     write_out,
 )
 from train.spoken import Spoken
-from train.teacher import SilentTextError, Speaker
+from train.teacher import SilentTextError
 from train.texts import LANGUAGES
 
 STYLES = [
@@ -37,25 +37,6 @@ STYLES = [
     "em_alex", "ff_siwis", "if_sara", "im_nicola",
 ]  # fmt: skip
 VOICES = list_voices(STYLES)
-
-
-class StandInStudio:
-    """Says whatever has a letter in it, after silence; fails from a given text on."""
-
-    def __init__(self, *, fails_after: int = 1_000_000) -> None:
-        self._teacher, self._left = StandInTeacher(), fails_after
-
-    def say(self, text: str, language: str, voice: ShardVoice, speed: float, seed: int) -> Spoken:
-        self._left -= 1
-        if self._left < 0:
-            raise KeyboardInterrupt
-        heard = self._teacher.say(text, language, Speaker("low", 50, round(165 * speed)))
-        samples = np.repeat(heard.samples.astype(np.float32) / 32768, 2)
-        samples = np.pad(samples, (2400 + seed % 1000, 4800))
-        at = [2400 + seed % 1000 + round(start * 32000) for start, name in heard.phonemes if name != "_"]
-        pitch = np.full(-(-len(samples) // SAMPLES_PER_PITCH), 120.0, np.float32)
-        words = [(at[0], len(samples) - 4800, first, length) for _, first, length in heard.words]
-        return Spoken(samples, pitch, [43] * len(at), at, len(samples) - 4800, words, "teacher", "source")
 
 
 def make(folder: Path, number: int, language: str, *, studio: Any = None, seed: int = 5) -> float:

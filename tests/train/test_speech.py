@@ -28,7 +28,7 @@ from train.speech import open_speech
 PHONEMES = {"a": 43, "b": 44}
 
 
-def write_shard(data: Path, name: str, *, num_items: int = 2) -> None:
+def write_shard(data: Path, name: str, *, num_items: int = 2, teacher: str = "pico") -> None:
     """Write a shard of items of a second: half a second of 44, a quarter of 43, as tones of 200 and 100 Hz."""
     folder = data / "shards" / name
     folder.mkdir(parents=True)
@@ -43,7 +43,7 @@ def write_shard(data: Path, name: str, *, num_items: int = 2) -> None:
         items.append(
             ShardItem(
                 start=start, num_samples=round(24000 * seconds), text="4b", spoken="bb aa", kind="sentence",
-                language=name[-2:], voice=number, teacher="kokoro", speed=1.0, phonemes=[44, 43],
+                language=name[-2:], voice=number, teacher=teacher, speed=1.0, phonemes=[44, 43],
                 phoneme_starts=[0, 12000], phoneme_end=18000,
                 words=[[0, 12000, 0, 2, 0, 1], [12000, 18000, 3, 2, 1, 1]], times="teacher", pitch="source",
             )
@@ -77,7 +77,7 @@ def test_shards_have_labels_words_and_pitch_in_their_places(shards: Path) -> Non
     # Labels are 20 ms, of the part and of the item.
     expected = np.repeat([44, 43, 0], [25, 12, 13])
     assert np.abs(part.labels[:50].astype(int) - expected).astype(bool).sum() <= 1
-    heard = speech.phonemes.labels(first.phonemes, first.num_samples)
+    heard = speech.phonemes.labels(first.phonemes, first.num_samples, first.language)
     assert np.abs(heard.astype(int) - expected).astype(bool).sum() <= 1
     assert np.array_equal(part.labels[55:105], part.labels[:50])
     # The first letter of the second word sounds from half of the second on.
@@ -85,6 +85,16 @@ def test_shards_have_labels_words_and_pitch_in_their_places(shards: Path) -> Non
     f0, gate = speech.read_pitch("00001-es").at(np.array([6000.0, 15000.0, 21000.0, 26400 + 6000.0]))
     assert f0[[0, 1, 3]] == pytest.approx([200, 100, 200])
     assert gate.tolist() == [1, 1, 0, 1]
+
+
+def test_what_a_teacher_reports_late_is_where_it_sounds(shards: Path) -> None:
+    write_shard(shards, "00005-en", teacher="kokoro")
+    speech = open_speech(shards)
+    on_time, late = (speech.read_part(name) for name in ("00000-en", "00005-en"))
+    # 60 ms are three labels; the first phoneme begins no earlier than its item.
+    assert np.array_equal(late.labels[55 : 105 - 3], on_time.labels[55 + 3 : 105])
+    assert [start for start, _ in late.items[1].phonemes] == pytest.approx([0, 0.44, 0.69])
+    assert late.items[1].words == [(0.0, 0, 2), (pytest.approx(0.44), 3, 2)]
 
 
 def test_a_corpus_may_grow(shards: Path) -> None:
@@ -174,7 +184,7 @@ def long_item(start: int, seconds: float, **changes: Any) -> ShardItem:
     words = [[at, at + 10000, 0, 1, 0, 1] for at in range(0, num_samples - 12000, 12000)]
     item = ShardItem(
         start=start, num_samples=num_samples, text="x", spoken="x", kind="sentence", language="en", voice=0,
-        teacher="kokoro", speed=1.0, phonemes=[44], phoneme_starts=[0], phoneme_end=num_samples, words=words,
+        teacher="pico", speed=1.0, phonemes=[44], phoneme_starts=[0], phoneme_end=num_samples, words=words,
         times="teacher", pitch="source",
     )  # fmt: skip
     return replace(item, **changes)

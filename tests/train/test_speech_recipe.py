@@ -48,8 +48,19 @@ def test_teachers_come_before_they_speak_in_one_process_a_core(output: Path) -> 
     ]
 
 
+def test_takes_are_made_only_if_they_are_named(output: Path) -> None:
+    code, calls = run(output, "takes", PROCESSES="2")
+    assert code == 0
+    assert sorted(calls) == [
+        f"python -m benchmarks.quality.takes OUT/takes --teachers OUT/teachers --part {part} --parts 2"
+        for part in range(2)
+    ]
+    assert not any("takes" in call for call in run(output)[1])
+
+
 def test_a_process_that_fails_fails_the_stage(output: Path) -> None:
     assert run(output, "speak", FAILING="--part 1")[0] == 3
+    assert run(output, "takes", FAILING="--part 0")[0] == 3
 
 
 def test_the_judge_hears_the_model_the_teachers_and_the_controls(output: Path) -> None:
