@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -157,22 +157,32 @@ class Turn:
     async def begin(self, opening: Opening, held: Sequence[Encoded], closing: Closing | None) -> None:
         """See Sink."""
         self._rate, self._has_begun = opening.sample_rate, True
-        await self._listener.begin(opening)
+        await self._write(self._listener.begin(opening))
         self._first_at = time.monotonic()
 
     async def audio(self, piece: Encoded) -> None:
         """See Sink."""
         self._sent_s += piece.num_samples / self._rate
         self._words += piece.words
-        await self._listener.audio(piece)
+        await self._write(self._listener.audio(piece))
 
     async def end(self, closing: Closing) -> None:
         """See Sink."""
-        await self._listener.end(closing)
+        with suppress(ClientGoneError):  # it has all of it, or wants no more
+            await self._listener.end(closing)
 
     async def fail(self, error: HttpError) -> None:
         """See Sink."""
-        await self._listener.fail(error, has_begun=True)
+        with suppress(ClientGoneError):
+            await self._listener.fail(error, has_begun=True)
+
+    async def _write(self, writing: Awaitable[None]) -> None:
+        """Write something; a client that has gone has departed, and nothing failed."""
+        try:
+            await writing
+        except ClientGoneError:
+            self._left.set()
+            await asyncio.Event().wait()  # whoever waits for the departure ends this
 
     async def wait_for_departure(self) -> None:
         """See Sink."""
