@@ -6,7 +6,7 @@
 # Build arguments:
 #   VARIANT=cpu TORCH_INDEX=URL   a CPU-only torch from that package index, gigabytes smaller
 #   MODEL=4b                      weights in the image: 8 GB under CC BY-NC 4.0; without it the image holds nano alone
-#   EXTRAS=av,ja                  optional formats and languages of the package
+#   EXTRAS=av,ja                  optional formats and languages of the package; by default av, for aac: PyAV, with GPL parts
 #
 # docs/SERVER.md says how to run it safely; compose.yaml does so.
 
@@ -44,7 +44,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
         echo "VARIANT is $VARIANT; it must be cuda or cpu" >&2 && exit 1 ;; \
     esac
 
-ARG EXTRAS=
+ARG EXTRAS=av
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     pip install --constraint constraints.txt "$(echo /wheel/*.whl)${EXTRAS:+[$EXTRAS]}"

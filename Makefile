@@ -7,13 +7,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
+SDKS := build/clients/.ready
 
 .PHONY: help speak test clients check format soak bench nano docs wheel kernels clean
 
 help:
 	@echo "make speak   set up, then speak a sentence into hello.wav"
 	@echo "make test    set up, then run the test suite"
-	@echo "make clients test the program as people use it: the page in a browser, the wheel, documented commands"
+	@echo "make clients test as people use it: real clients, the page in a browser, the wheel, documented commands"
 	@echo "make check   format, lint, types, layers"
 	@echo "make soak    the long tests"
 	@echo "make bench   the benchmarks, in their short form"
@@ -40,9 +41,15 @@ speak: $(READY)
 test: $(READY_DEV)
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "not slow and not clients" --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
-clients: $(READY_DEV)
+# Real clients want other versions of what this package needs, so they have an environment of their own.
+$(SDKS): tests/clients/requirements.txt | $(VENV)/bin/python
+	$(PYTHON) -m venv build/clients
+	build/clients/bin/python -m pip install $(PIP_ARGS) --no-deps --requirement tests/clients/requirements.txt
+	@touch $@
+
+clients: $(READY_DEV) $(SDKS)
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "clients and not slow" --numprocesses 2 --dist loadscope \
-		tests/browser tests/docs tests/e2e tests/faults
+		tests/browser tests/clients tests/docs tests/e2e tests/faults
 
 soak: $(READY_DEV)
 	$(BIN)/python -m pytest -m slow --timeout 1800 -s

@@ -92,8 +92,13 @@ def best_match(samples: np.ndarray, decoded: np.ndarray, max_delay: int = 4800) 
 def events_of(body: bytes) -> list[dict[str, Any]]:
     """Read the events of a body; one that is not whole does not count."""
     *whole, _ = body.decode().split("\n\n")
-    assert all(event.startswith("data: ") for event in whole)
-    return [json.loads(event.removeprefix("data: ")) for event in whole]
+    events = []
+    for event in whole:
+        name, data = event.split("\n")
+        events.append(json.loads(data.removeprefix("data: ")))
+        # Clients look for the type in either place.
+        assert name == f"event: {events[-1]['type']}"
+    return events
 
 
 def audio_of(body: bytes, stream_format: str) -> bytes:

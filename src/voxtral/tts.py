@@ -113,7 +113,7 @@ class VoxtralTTS(Speaker, BoundToProcess):
         """Load a checkpoint.
 
         Args:
-            model: a folder, a hub id or alias (`mistralai/Voxtral-TTS`, `4b`), or `nano`, the small robotic demo voice
+            model: a folder, a hub id or alias (`mistralai/Voxtral-TTS`, `4b`), or `nano`, the small demo voice
                 in this package. A hub id that is not in the local cache is downloaded.
             device: auto, cpu, cuda, cuda:N or mps (untested).
             dtype: auto, float32, bfloat16 or float16; of what is not quantised.

@@ -579,7 +579,7 @@ def test_without_a_model_the_choice_is_said_once(cli: Cli, monkeypatch: pytest.M
     # Cut short: whatever nano says, this is about the line before it.
     choice, summary = cli("speak", TEXT, "--max-frames", "2").lines
     assert choice.startswith("model: nano; ")
-    assert "robotic demo voice" in choice
+    assert "small demo voice" in choice
     assert "`voxtral download 4b`" in choice
     assert summary.startswith("voxtral.wav: ")
     monkeypatch.setenv("VOXTRAL_MODEL", str(BRIEF))
@@ -898,6 +898,16 @@ def test_voices_are_listed_as_a_table(cli: Cli) -> None:
         ["casual_male", "en", "(English)"],
         ["neutral_female", "en", "(English)", "yes"],
     ]
+
+
+def test_voices_can_be_heard(cli: Cli, tts: VoxtralTTS, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "samples"
+    result = cli("voices", "--model", BRIEF, "--sample", folder)
+    assert result.code == 0
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{voice.name}.wav" for voice in tts.voices)
+    again = cli("voices", "--model", BRIEF, "--sample", folder)
+    assert again.code == 1
+    assert "overwrite nothing" in again.stderr
 
 
 def test_voices_are_listed_as_json_like_the_python_api_does(cli: Cli, tts: VoxtralTTS) -> None:

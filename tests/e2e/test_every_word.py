@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from voxtral import Audio, AudioChunk, SegmentInfo, VoxtralTTS
+from voxtral.align.follow import Follower
+from voxtral.config import END_AUDIO
+from voxtral.engine.following import Decision
 from voxtral.engine.options import EngineOptions
+from voxtral.model import acoustic
 
 # What an end in the middle has swallowed, what a reader would say, and a seed with which it did.
 SWALLOWED = [
@@ -54,12 +61,41 @@ def test_what_an_early_end_would_swallow_is_said(nano: VoxtralTTS, text: str, tw
     assert words_heard(audio)[-1] == last
 
 
-def test_without_keeping_to_the_text_the_end_is_the_models_own(nano: VoxtralTTS) -> None:
+@pytest.fixture
+def ends_early(monkeypatch: pytest.MonkeyPatch) -> Callable[[range], None]:
+    """Let the model want to end at some of the frames that it makes from here on, wherever its text is."""
+
+    def at(frames: range) -> None:
+        count = itertools.count()
+        chosen = acoustic.choose_semantic
+
+        def choose(logits: Tensor, may_end: bool | Tensor, vocab: int) -> Tensor:
+            made = chosen(logits, may_end, vocab)
+            if next(count) not in frames:
+                return made
+            return torch.where(torch.as_tensor(may_end), torch.full_like(made, END_AUDIO), made)
+
+        monkeypatch.setattr(acoustic, "choose_semantic", choose)
+
+    return at
+
+
+def test_an_early_end_is_not_believed(nano: VoxtralTTS, ends_early: Callable[[range], None]) -> None:
     text, *_ = SWALLOWED[0]
+    ends_early(range(12, 13))
+    audio = nano.synthesize(text, seed=0, timestamps=True)
+    assert words_heard(audio)[-1] == "today."
+
+
+def test_without_keeping_to_the_text_the_end_is_the_models_own(
+    nano: VoxtralTTS, ends_early: Callable[[range], None]
+) -> None:
+    text, *_ = SWALLOWED[0]
+    ends_early(range(12, 13))
     audio = nano.synthesize(text, seed=0, keep_to_text=False, timestamps=True)
     assert audio.duration < 2.0
     # What was not heard is listed all the same, without length.
-    assert "friend," not in words_heard(audio)
+    assert "noon" not in words_heard(audio)
     assert [text[word.text_start : word.text_end] for word in audio.words] == text.split()
     assert audio.words[-1].start_s == audio.words[-1].end_s
 
@@ -127,16 +163,20 @@ def test_chunks_of_one_size_bring_all_words_too(nano: VoxtralTTS) -> None:
         assert all(len(chunk) == size for chunk in chunks[:-1])
 
 
-def test_what_is_said_by_another_take_is_a_part_of_its_own(nano: VoxtralTTS) -> None:
-    text = "A. B. C. D. E. F. G. H."
-    audios = [nano.synthesize(text, seed=seed, timestamps=True) for seed in (0, 1)]
-    resumed = [audio for audio in audios if len(audio.segments) > 1]
-    assert resumed
-    for audio in resumed:
-        assert audio.finish_reason == "retried"
-        assert audio.stats is not None
-        assert audio.stats.num_retries == len(audio.segments) - 1
-        _check_parts(text, audio.segments)
+def test_what_is_said_by_another_take_is_a_part_of_its_own(nano: VoxtralTTS, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, *_ = SWALLOWED[0]
+    count, decide = itertools.count(), Follower.decide
+
+    def lose(self: Follower, *, says_end: bool) -> Decision:
+        return "lost" if next(count) == 15 else decide(self, says_end=says_end)
+
+    monkeypatch.setattr(Follower, "decide", lose)
+    audio = nano.synthesize(text, seed=0, timestamps=True)
+    assert len(audio.segments) > 1
+    assert audio.finish_reason == "retried"
+    assert audio.stats is not None
+    assert audio.stats.num_retries == len(audio.segments) - 1
+    _check_parts(text, audio.segments)
 
 
 def _check_parts(text: str, segments: tuple[SegmentInfo, ...]) -> None:

@@ -121,7 +121,7 @@ def order(format: str = "pcm", stream_format: str = "audio", num_frames: int = N
         "voice": "neutral_female",
         "response_format": format,
         "stream_format": stream_format,
-        "extra_body": {"seed": 6, "max_frames": num_frames},
+        "extra_body": {"seed": 6, "max_frames": num_frames, "stream": True},
     }
 
 
@@ -188,10 +188,11 @@ def test_a_failure_in_the_middle_is_no_short_success(
         check_samples(neighbour.hear_out(), "pcm", whole)
     assert num_playable(audio_of(doomed.received, stream_format), format) > 0
     if stream_format == "sse":
-        last = events_of(doomed.received)[-1]
-        assert last["type"] == "error"
+        last, for_others = events_of(doomed.received)[-2:]
+        assert (last["type"], for_others["type"]) == ("error", "speech.audio.error")
         assert last["error"]["code"] == "engine_error"
-        assert last["error"]["message"]
+        assert last["error"]["message"] == for_others["error"]["message"]
+        assert (for_others["error"]["code"], for_others["error"]["action"]) == (500, "discard")
     if (format, stream_format) == ("pcm", "audio"):
         # What came before it is good.
         heard = np.frombuffer(doomed.received, "<i2")

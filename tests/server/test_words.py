@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
 
 import pytest
 
+from listening import events_of as read_events
 from serving import Serving
 from word_times import LETTER_S, give_words
 
@@ -19,7 +19,7 @@ def events_of(server: Serving, **changes: Any) -> list[dict[str, Any]]:
     with server.client() as client:
         answer = client.post("/v1/audio/speech", json={**BODY, **changes})
     assert answer.status_code == 200, answer.text
-    return [json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line]
+    return read_events(answer.content)
 
 
 @pytest.mark.parametrize("format", ["pcm", "mp3", "flac"])

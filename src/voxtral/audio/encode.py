@@ -1,4 +1,4 @@
-"""Samples to bytes of eight formats, piece by piece, for streams and for files.
+"""Samples to bytes of eight formats and three raw kinds, piece by piece, for streams and for files.
 
 One encoder per format writes into memory; a stream takes the bytes as they come, a file also takes the corrections
 that a container makes to its own header at the end. It knows no model and touches no disk;
@@ -19,6 +19,9 @@ from voxtral.errors import AudioError, quoted
 FORMATS: tuple[str, ...] = ("wav", "flac", "mp3", "opus", "ogg", "aac", "m4a", "pcm")
 """opus is Ogg Opus, ogg is Ogg Vorbis, aac is ADTS, m4a is AAC in MP4, pcm is 16-bit little-endian without a header."""
 
+RAW_FORMATS: tuple[str, ...] = ("f32", "ulaw", "alaw")
+"""Samples without a header that no file is made of: 32-bit floats, little-endian, and G.711 of one byte, for 8 kHz."""
+
 MIN_RATE = 4000
 MAX_RATE = 384000
 
@@ -31,6 +34,9 @@ _CONTENT_TYPES = {
     "aac": "audio/aac",
     "m4a": "audio/mp4",
     "pcm": "audio/pcm",
+    "f32": "audio/pcm",
+    "ulaw": "audio/PCMU",
+    "alaw": "audio/PCMA",
 }
 
 _EXTENSIONS = {
@@ -55,6 +61,8 @@ _RATES = {
     "mp3": (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
     "aac": _AAC_RATES,
     "m4a": _AAC_RATES,
+    "ulaw": (8000,),
+    "alaw": (8000,),
 }
 
 # libsndfile crashes or slows down on very long writes of some codecs, and short ones keep the memory small.
@@ -149,26 +157,32 @@ class ContainerEncoder:
     """The encoder behind streams and files.
 
     Args:
-        format: one of `FORMATS`.
+        format: one of `FORMATS` or `RAW_FORMATS`.
         sample_rate: of the samples, in Hz.
         is_seekable: whether `corrections` will be applied. If not, the container is laid out so that none is needed.
+        output_rate: of the sound in the container; None is the lowest that the codec knows and that loses nothing.
+
+    Attributes:
+        content_type: the media type of the bytes.
+        num_samples: that have been written, at their own rate.
+        output_rate: of the sound in the container, in Hz.
 
     Raises:
-        AudioError: as `open_encoder`.
+        AudioError: as `open_encoder`; or the codec does not know the output rate.
     """
 
-    def __init__(self, format: str, sample_rate: int, *, is_seekable: bool) -> None:
+    def __init__(self, format: str, sample_rate: int, *, is_seekable: bool, output_rate: int | None = None) -> None:
         _check_arguments(format, sample_rate)
         self.content_type = _CONTENT_TYPES[format]
         self.num_samples = 0
+        self.output_rate = _codec_rate(format, sample_rate) if output_rate is None else _known(format, output_rate)
         self._format = format
         self._is_seekable = is_seekable
         self._is_started = False
         self._is_finished = False
         self._sink = MemorySink()
-        rate = _codec_rate(format, sample_rate)
-        self._resampler = _open_resampler(sample_rate, rate)
-        self._writer = open_writer(format, rate, self._sink, is_seekable=is_seekable)
+        self._resampler = _open_resampler(sample_rate, self.output_rate)
+        self._writer = open_writer(format, self.output_rate, self._sink, is_seekable=is_seekable)
 
     @property
     def corrections(self) -> list[tuple[int, bytes]]:
@@ -211,7 +225,7 @@ class ContainerEncoder:
         """
         if self._is_finished:
             raise AudioError("got a second finish(); an encoder makes one stream: open another encoder")
-        if not self.num_samples and self._format not in ("wav", "pcm"):
+        if not self.num_samples and self._format not in ("wav", "pcm", *RAW_FORMATS):
             raise AudioError(
                 f"got no samples for {self._format}; only wav and pcm may be empty: write some samples first"
             )
@@ -232,7 +246,7 @@ class ContainerEncoder:
 
 
 def _check_arguments(format: str, sample_rate: int) -> None:
-    if format not in FORMATS:
+    if format not in (*FORMATS, *RAW_FORMATS):
         raise AudioError(f"got the format {quoted(format)}; it is one of {', '.join(FORMATS)}: choose one of these")
     if not isinstance(sample_rate, int) or not MIN_RATE <= sample_rate <= MAX_RATE:
         raise AudioError(
@@ -245,6 +259,17 @@ def _codec_rate(format: str, sample_rate: int) -> int:
     """Choose the lowest rate the codec knows that loses nothing, or the highest there is."""
     rates = _RATES.get(format, (sample_rate,))
     return min((rate for rate in rates if rate >= sample_rate), default=rates[-1])
+
+
+def _known(format: str, rate: int) -> int:
+    """Refuse a rate that a codec does not know."""
+    rates = _RATES.get(format)
+    if (rates is None and MIN_RATE <= rate <= MAX_RATE) or (rates is not None and rate in rates):
+        return rate
+    choices = (
+        f"a whole number from {MIN_RATE} to {MAX_RATE}" if rates is None else f"one of {', '.join(map(str, rates))}"
+    )
+    raise AudioError(f"got {rate} Hz for {format}; its rate is {choices}: choose another rate or format")
 
 
 def _open_resampler(sample_rate: int, rate: int) -> Any | None:

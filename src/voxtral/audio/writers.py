@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
 from importlib.util import find_spec
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from voxtral.audio.pcm import to_int16
+from voxtral.audio.pcm import to_alaw, to_int16, to_ulaw
 from voxtral.errors import AudioError
 
 _AV_FORMATS = ("aac", "m4a")
@@ -130,6 +131,8 @@ def open_writer(format: str, rate: int, sink: MemorySink, *, is_seekable: bool) 
     """
     if format in ("wav", "pcm"):
         return _PcmWriter(rate, sink, has_header=format == "wav", is_seekable=is_seekable)
+    if format in _RAW:
+        return _RawWriter(_RAW[format], sink)
     if format in _AV_FORMATS:
         return _AvWriter(format, rate, sink, is_seekable=is_seekable)
     if format == "opus":
@@ -163,6 +166,31 @@ class _PcmWriter:
         if self._has_header and self._is_seekable:
             self._sink.seek(0)
             self._sink.write(wav_header(self._rate, self._num_bytes))
+
+
+class _RawWriter:
+    """Samples as bytes, and nothing else."""
+
+    def __init__(self, to_bytes: Callable[[np.ndarray], bytes], sink: MemorySink) -> None:
+        self._to_bytes = to_bytes
+        self._sink = sink
+
+    def write(self, samples: np.ndarray) -> None:
+        self._sink.write(self._to_bytes(samples))
+
+    def close(self) -> None:
+        pass
+
+
+def _to_floats(samples: np.ndarray) -> bytes:
+    return np.clip(samples, -1.0, 1.0).astype("<f4", copy=False).tobytes()
+
+
+_RAW: dict[str, Callable[[np.ndarray], bytes]] = {
+    "f32": _to_floats,
+    "ulaw": lambda samples: to_ulaw(to_int16(samples)),
+    "alaw": lambda samples: to_alaw(to_int16(samples)),
+}
 
 
 def wav_header(sample_rate: int, data_bytes: int | None) -> bytes:

@@ -1,4 +1,4 @@
-"""The time of every character, in the form that ElevenLabs' clients read.
+"""The time of every character, in the form that ElevenLabs' clients read: of a whole text, or as words become final.
 
 Source of the shape: elevenlabs-python's types for /with-timestamps.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from voxtral.captions.words import timed_words
-from voxtral.types import SegmentInfo
+from voxtral.types import SegmentInfo, WordTime
 
 
 @dataclass(frozen=True)
@@ -59,3 +59,47 @@ def align_characters(text: str, segments: Iterable[SegmentInfo]) -> Alignment:
         at_s = edges[-1]
     num_blank = len(text) - len(starts)
     return Alignment(tuple(text), (*starts, *[at_s] * num_blank), (*ends, *[at_s] * num_blank))
+
+
+class GrowingAlignment:
+    """Gives the times of characters as words become final: each once, in order, without overlap.
+
+    What stands between two words, punctuation too, has no length.
+    """
+
+    def __init__(self) -> None:
+        self._at = 0  # characters that were given
+        self._until_s: float = 0.0
+
+    def take(self, text: str, words: Iterable[WordTime]) -> Alignment:
+        """Give the characters up to the end of some words.
+
+        Args:
+            text: as far as it is known, at least to the end of the words.
+            words: in order, behind those that were taken before.
+        """
+        starts: list[float] = []
+        ends: list[float] = []
+        first = self._at
+        for word in words:
+            if word.text_end <= self._at:
+                continue
+            num_before = max(self._at, word.text_start) - self._at
+            starts += [self._until_s] * num_before
+            ends += [self._until_s] * num_before
+            start_s = max(self._until_s, word.start_s)
+            end_s = max(start_s, word.end_s)
+            count = word.text_end - self._at - num_before
+            step_s = (end_s - start_s) / count
+            edges: list[float] = [round(start_s + step_s * index, 4) for index in range(count + 1)]
+            starts += edges[:-1]
+            ends += edges[1:]
+            self._at = word.text_end
+            self._until_s = edges[-1]
+        return Alignment(tuple(text[first : self._at]), tuple(starts), tuple(ends))
+
+    def rest(self, text: str) -> Alignment:
+        """Give the characters behind the last word."""
+        left, self._at = text[self._at :], len(text)
+        times = (self._until_s,) * len(left)
+        return Alignment(tuple(left), times, times)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "speak": ("voxtral.cli.speak", "Speak a text into a file, a pipe or the loudspeakers."),
     "serve": ("voxtral.cli.serve", "Serve speech over HTTP, with a page to try it."),
+    "wyoming": ("voxtral.cli.wyoming", "Speak for Home Assistant."),
     "batch": ("voxtral.cli.batch", "Speak many texts into a folder of files."),
     "join": ("voxtral.cli.join", "Join finished files of audio into one."),
     "voices": ("voxtral.cli.voices", "List the preset voices of a model."),
@@ -47,7 +48,19 @@ _COMMANDS = {
 
 # Those that compute with a model, and so can do without graphs or kernels.
 _LOAD_A_MODEL = frozenset(
-    {"speak", "serve", "batch", "clone", "train-encoder", "encode", "decode", "evaluate-encoder", "align", "bench"}
+    {
+        "speak",
+        "serve",
+        "wyoming",
+        "batch",
+        "clone",
+        "train-encoder",
+        "encode",
+        "decode",
+        "evaluate-encoder",
+        "align",
+        "bench",
+    }
 )
 
 # Those that have commands of their own, in the mapping COMMANDS of their module.

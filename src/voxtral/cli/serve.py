@@ -31,7 +31,17 @@ def serve(  # noqa: PLR0913 - each parameter is an option
         str | None, typer.Option("--host", metavar="HOST", help="Address to listen on. Default: 127.0.0.1.")
     ] = None,
     port: Annotated[int | None, typer.Option("--port", "-p", metavar="PORT", help="Default: 8000.")] = None,
+    wyoming: Annotated[
+        int | None,
+        typer.Option("--wyoming", metavar="PORT", help="Answer Home Assistant there as well, over Wyoming: 10200."),
+    ] = None,
     model: ModelOption = None,
+    model_alias: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model-alias", metavar="NAME", help="A further name that stands for the loaded model; repeatable."
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
@@ -138,7 +148,9 @@ def serve(  # noqa: PLR0913 - each parameter is an option
     options = ServerOptions.from_environment(
         host=host,
         port=port,
+        wyoming_port=wyoming,
         model=model,
+        model_alias=tuple(model_alias) if model_alias else None,
         device=None if device == "auto" else device,
         dtype=None if dtype == "auto" else dtype,
         quantize=quantize,

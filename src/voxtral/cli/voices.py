@@ -21,26 +21,35 @@ from voxtral.cli.loading import (
     ModelOption,
     fetch_if_agreed,
     open_codec,
+    open_model,
     resolve_model_name,
 )
 from voxtral.cli.options import JsonOption
 from voxtral.cli.progress import clock, show_line
 from voxtral.cli.terminal import say, show
 from voxtral.cloning.options import STEPS_FROM_ENCODER, STEPS_FROM_NOTHING, RefineOptions, RefineProgress
+from voxtral.errors import OptionError
 from voxtral.loading.locate import locate_model
 
 
 def voices(
     model: ModelOption = None,
+    sample: Annotated[
+        Path | None,
+        typer.Option("--sample", metavar="FOLDER", help="Let each say a sentence in its language, into a file there."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of a table.")] = False,
 ) -> None:
     """List the preset voices of a model, with the language of each and whether it is that language's default.
 
     The weights are not loaded and nothing is downloaded unasked.
 
+    With --sample they are loaded.
+
     Examples:
       voxtral voices
       voxtral voices --model 4b --json
+      voxtral voices --sample samples
     """
     name = resolve_model_name(model, say)
     fetch_if_agreed(name)
@@ -58,10 +67,32 @@ def voices(
         is_default = default_voice(presets, languages, language) == preset
         description = describe_preset(path)
         listed.append({"name": preset, "language": language, "is_default": is_default, "description": description})
+    if sample is not None:
+        _write_samples(name, sample, [(str(voice["name"]), str(voice["language"])) for voice in listed])
     if as_json:
         show(json.dumps({"model": name, "voices": listed}))
         return
     _print_table(listed)
+
+
+def _write_samples(model: str, folder: Path, listed: list[tuple[str, str]]) -> None:
+    """Let each voice say a sentence, always the same way, into a wave file.
+
+    Raises:
+        OptionError: a file of that name is there.
+    """
+    from voxtral.text.language import sample_sentence
+
+    targets = {name: folder / f"{name}.wav" for name, _ in listed}
+    for target in targets.values():
+        if target.exists():
+            raise OptionError(f"{target} is there already; samples overwrite nothing; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with open_model(model, LoadOptions(), lambda _: None) as loaded:
+        for name, language in listed:
+            spoken = loaded.synthesize(sample_sentence(language), language, voice=name, seed=0)
+            spoken.save(targets[name])
+            say(f"{targets[name]}: {spoken.duration:.1f} s")
 
 
 def _print_table(listed: list[dict[str, str | bool]]) -> None:

@@ -20,7 +20,7 @@ from voxtral.loading.files import REQUIRED_FILES, VOICE_FOLDER
 # Checkpoints inside the package.
 _BUILT_IN = {"nano": ("data", "nano")}
 
-_NANO_IS = "a small robotic demo voice, part of this package"
+_NANO_IS = "a small demo voice, part of this package"
 
 
 def locate_model(

@@ -9,7 +9,7 @@ import importlib
 import logging
 import pkgutil
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -25,6 +25,7 @@ from voxtral.server import dialects
 from voxtral.server.body import BodyLimit
 from voxtral.server.errors import as_http_error
 from voxtral.server.guard import Guard, RedactPaths
+from voxtral.server.heads import PublicHeads
 from voxtral.server.keys import load_keys
 from voxtral.server.metrics import Metrics
 from voxtral.server.model_host import ModelHost
@@ -68,7 +69,11 @@ def create_app(
         logging.getLogger("uvicorn.access").addFilter(redact)
         await host.start()
         try:
-            yield
+            async with AsyncExitStack() as stack:
+                for module in modules:
+                    if hasattr(module, "listening"):
+                        await stack.enter_async_context(module.listening(service, announce))
+                yield
         finally:
             logging.getLogger("uvicorn.access").removeFilter(redact)
             host.drain()
@@ -85,6 +90,7 @@ def create_app(
     share = -(-service.admission.max_streams // 2)
     middleware = [
         Middleware(Guard, options=options, keys=keys, metrics=metrics, public_paths=public, peer_share=share),
+        Middleware(PublicHeads, paths=public),
         Middleware(BodyLimit, options=options),
     ]
     if options.allowed_origins:
@@ -107,18 +113,23 @@ def create_app(
     )
     app.state.service = service
     for module in modules:
+        if hasattr(module, "claims"):
+            service.shared.add(module.claims(service))
         app.include_router(module.routes(service))
+    shapes = [module.error_body for module in modules if hasattr(module, "error_body")]
+
+    async def answer(request: Request, error: Exception) -> Response:
+        """Give every error the shape that clients read; a dialect may add to it."""
+        if isinstance(error, RequestValidationError):
+            error = invalid(error.errors())
+        refusal = as_http_error(error)
+        bodies = (shape(request, refusal) for shape in shapes)
+        return refusal.response(next((body for body in bodies if body is not None), None))
+
     for kind in (VoxtralError, HTTPException, RequestValidationError):
-        app.add_exception_handler(kind, _answer)
+        app.add_exception_handler(kind, answer)
     describe(app, public)
     return app
-
-
-async def _answer(request: Request, error: Exception) -> Response:
-    """Give every error the shape that clients read."""
-    if isinstance(error, RequestValidationError):
-        error = invalid(error.errors())
-    return as_http_error(error).response()
 
 
 def _watch(metrics: Metrics, service: SpeechService) -> None:

@@ -114,6 +114,7 @@ class BodyLimit:
         body = _Body(self, receive, max_bytes, time.monotonic() + self._timeout_s)
         try:
             _check_query(scope.get("query_string", b""))
+            _check_coding(headers.get("content-encoding", ""))
             self._check_length(headers.get("content-length", ""), max_bytes)
             await self._app(scope, body.receive, send)
         finally:
@@ -154,6 +155,16 @@ class BodyLimit:
                 code="body_too_slow",
                 headers={"Connection": "close"},
             ) from None
+
+
+def _check_coding(coding: str) -> None:
+    """Refuse a body that was packed, which would else be read as damaged."""
+    if coding.strip().lower() not in ("", "identity"):
+        raise HttpError(
+            415,
+            f"the body is sent with Content-Encoding {quoted(coding)}; bodies are read as they are; send it unpacked",
+            code="unsupported_content_encoding",
+        )
 
 
 def _check_query(query: bytes) -> None:
@@ -443,10 +454,15 @@ async def read_clip(request: Request, value: Any, max_bytes: int, param: str) ->
         return value
     if not isinstance(value, str):
         raise _no_clip(param)
-    return await Decoding.of(request).run(lambda: _read_text_clip(value, max_bytes, param), len(value))
+    return await Decoding.of(request).run(lambda: decode_clip(value, max_bytes, param), len(value))
 
 
-def _read_text_clip(text: str, max_bytes: int, param: str) -> Upload:
+def decode_clip(text: str, max_bytes: int, param: str) -> Upload:
+    """Read a clip that came as text: base64 or a data: URL. No address is fetched.
+
+    Raises:
+        HttpError: 400, it is no clip; 413, it is too large.
+    """
     head = ""
     if text.startswith("data:"):
         head, _, text = text.partition(",")

@@ -24,6 +24,7 @@ from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
 _log = logging.getLogger("voxtral.server")
 
@@ -35,6 +36,9 @@ KEEP_ALIVE_S = 65
 
 # Of what one line of a request and its headers may have together. To parse one of so many tiny headers takes 8 ms.
 MAX_HEAD_BYTES = 2**15
+
+# Of one message to a web socket: a clip in base64 and its options, as vLLM-Omni takes them.
+MAX_SOCKET_MESSAGE_BYTES = 2**22
 
 # Connections that are accepted before the loop goes on to close those that make room for them.
 _ACCEPTED_AT_ONCE = 8
@@ -267,12 +271,15 @@ class GuardedProtocol(H11Protocol):
         self._closing_at: float | None = None
         self._paused_at: float | None = None
         self._num_left = 0  # bytes of a response, when its client stopped
+        self._is_upgraded = False  # to a web socket, which looks after its client by itself
+        if parts["config"].ws_protocol_class is not None:
+            self.ws_protocol_class = partial(GuardedSocket, self)  # type: ignore[assignment]
         # For the door: how much is open, whatever application stands there.
         self.app_state = {**self.app_state, "connections": connections}
 
     @property
     def _is_working(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison]
+        return self._is_upgraded or (self.cycle is not None and not self.cycle.response_complete)  # pyright: ignore[reportUnnecessaryComparison]
 
     def overdue(self, now: float) -> str | None:
         """Say why it is to be closed now, if it is."""
@@ -333,6 +340,17 @@ class GuardedProtocol(H11Protocol):
             if not self.flow.write_paused:  # else its client has yet to read what it asked for before
                 self._connections.works(self)
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hand the connection over to a web socket; its place among the connections stays."""
+        self._is_upgraded = True
+        self._is_first = False
+        self._connections.works(self)
+        super().handle_websocket_upgrade(event)
+
+    def ended(self) -> None:
+        """Give up the place; to be called when the web socket has lost the connection."""
+        self._connections.went(self)
+
     def on_response_complete(self) -> None:
         """Begin to wait for the next request."""
         self._since = time.monotonic()
@@ -351,14 +369,51 @@ class GuardedProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """Take note that the client does not read as fast as it is sent to."""
         super().pause_writing()
-        self._paused_at, self._num_left = time.monotonic(), self.transport.get_write_buffer_size()
+        self.note_pause(is_paused=True)
+
+    def note_pause(self, *, is_paused: bool) -> None:
+        """Take note of when the client stopped, and what was left for it then; or that it goes on."""
+        self._paused_at = time.monotonic() if is_paused else None
+        self._num_left = self.transport.get_write_buffer_size() if is_paused else 0
 
     def resume_writing(self) -> None:
         """Take note that it does."""
         super().resume_writing()
-        self._paused_at = None
+        self.note_pause(is_paused=False)
         if self._is_working:
             self._connections.works(self)
+
+
+class GuardedSocket(WSProtocol):
+    """A web socket of uvicorn's that keeps its place among the connections, and is given up like any other.
+
+    Args:
+        guarded: the connection that it was upgraded from.
+    """
+
+    def __init__(self, guarded: GuardedProtocol, **parts: Any) -> None:
+        super().__init__(**parts)
+        self._guarded = guarded
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._guarded.ended()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Take note that the client does not read as fast as it is sent to."""
+        super().pause_writing()
+        self._guarded.note_pause(is_paused=True)
+
+    def resume_writing(self) -> None:
+        """Take note that it does."""
+        super().resume_writing()
+        self._guarded.note_pause(is_paused=False)
+
+    def shutdown(self) -> None:
+        """Leave the end to the dialect, which finishes what it says; a handshake that is not over is broken off."""
+        if not self.handshake_complete:
+            super().shutdown()
 
 
 class _Listener(socket.socket):

@@ -102,9 +102,9 @@ class HttpError(HTTPException):
         kind = _TYPES.get(self.status_code, "server_error" if self.status_code >= 500 else "invalid_request_error")
         return {"error": {"message": self.detail, "type": kind, "param": self.param, "code": self.code}}
 
-    def response(self) -> JSONResponse:
-        """Make the answer."""
-        return JSONResponse(self.body, self.status_code, headers=dict(self.headers or {}))
+    def response(self, body: Mapping[str, Any] | None = None) -> JSONResponse:
+        """Make the answer, with the body of a dialect where it has one of its own."""
+        return JSONResponse(body or self.body, self.status_code, headers=dict(self.headers or {}))
 
 
 def as_http_error(error: Exception) -> HttpError:

@@ -38,7 +38,9 @@ class ServerOptions:
     Attributes:
         host: address to listen on; plain uvicorn takes its own.
         port: 0 takes a free one.
+        wyoming_port: where Home Assistant is answered, over the Wyoming protocol; None for nowhere, 0 takes a free one.
         model: a folder, a hub id, 4b or nano; None chooses as every command does.
+        model_alias: further names that stand for whatever model is loaded, such as one that a client has built in.
         device: auto, cpu, cuda, cuda:N or mps.
         dtype: auto, float32, bfloat16 or float16.
         quantize: see `VoxtralTTS.from_pretrained`.
@@ -82,7 +84,9 @@ class ServerOptions:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    wyoming_port: int | None = None
     model: str | None = None
+    model_alias: tuple[str, ...] = ()
     device: str = "auto"
     dtype: str = "auto"
     quantize: str | None = None
@@ -196,6 +200,7 @@ class ServerOptions:
 # Lowest and highest value of each number.
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("port", 0, 65535),
+    ("wyoming_port", 0, 65535),
     ("max_batch", 1, 4096),
     ("max_streams", 1, 4096),
     ("max_queue", 0, 65536),
@@ -219,6 +224,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
 # What never fits a header as browsers write it would be a silent no: a name with a port, a site with a path, a star.
 _RULES: dict[str, tuple[re.Pattern[str], str]] = {
     "allowed_hosts": (re.compile(r"[A-Za-z0-9._-]+"), "speech.example"),
+    "model_alias": (re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}"), "voxtral-mini-tts-3-0"),
     "allowed_origins": (re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._-]+(:[0-9]+)?"), "https://app.example"),
 }
 

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from voxtral.errors import DeviceError, OptionError
 from voxtral.server.application import create_app
-from voxtral.server.connections import KEEP_ALIVE_S, MAX_HEAD_BYTES, Connections
+from voxtral.server.connections import KEEP_ALIVE_S, MAX_HEAD_BYTES, MAX_SOCKET_MESSAGE_BYTES, Connections
 from voxtral.server.metrics import Metrics
 from voxtral.server.model_host import ModelHost
 from voxtral.server.options import ServerOptions
@@ -80,7 +80,9 @@ def configure(app: FastAPI, options: ServerOptions, connections: Connections) ->
         # Not "auto": other loops do not ask the sockets of `connections`, other parsers have no limit for a head.
         loop="asyncio",
         http=connections.protocol,
-        ws="none",
+        ws="wsproto",
+        ws_max_size=MAX_SOCKET_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # a few bytes could stand for any number
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         log_config=None,
         access_log=False,

@@ -31,6 +31,9 @@ _MAX_NAMES = 64
 _MAX_FIELD_CHARS = 4096
 _LONG_FIELDS = ("input", "text", "ref_audio", "instructions")
 
+# Rates that may be asked for, in Hz: those of telephones to those of studios.
+_LOWEST_RATE, _HIGHEST_RATE = 8000, 48000
+
 Model = TypeVar("Model", bound=BaseModel)
 
 AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
@@ -56,6 +59,11 @@ def _truth(value: Any) -> Any:
     return word in (True, "true")
 
 
+def _auto_is_none(value: Any) -> Any:
+    """Take "Auto", by which vLLM-Omni's clients leave a language open, for a field that was left out."""
+    return None if isinstance(value, str) and value.strip().lower() in ("", "auto") else value
+
+
 _EmptyIsNone = BeforeValidator(_empty_is_none)
 _NoTruth = BeforeValidator(_no_truth)
 
@@ -73,6 +81,11 @@ def _field(option: Option, default: Any = None) -> Any:
 def _default_for(option: Option) -> BeforeValidator:
     """Take what was left empty for the option's default."""
     return BeforeValidator(lambda value: option.default if value in ("", None) else value)
+
+
+def or_default(default: Any) -> BeforeValidator:
+    """Take null and the empty string for a default."""
+    return BeforeValidator(lambda value: default if value in ("", None) else value)
 
 
 class DictionaryRule(BaseModel):
@@ -104,7 +117,7 @@ def rules_of(rules: RuleList) -> Dictionary:
 class TextFields(BaseModel):
     """How a text is read."""
 
-    language: OptionalStr = _field(options.LANGUAGE)
+    language: Annotated[str | None, BeforeValidator(_auto_is_none)] = _field(options.LANGUAGE)
     normalize: Annotated[Normalize | None, _EmptyIsNone] = _field(options.NORMALIZE)
     ssml: Annotated[Switch, _default_for(options.SSML)] = _field(options.SSML, False)
     dictionary: Annotated[RuleList | str | None, _EmptyIsNone] = _field(options.DICTIONARY)
@@ -142,6 +155,9 @@ class SpeechFields(TextFields):
         options.MAX_ATTEMPTS, options.MAX_ATTEMPTS.default
     )
     keep_to_text: Annotated[Switch, _default_for(options.KEEP_TO_TEXT)] = _field(options.KEEP_TO_TEXT, True)
+    sample_rate: OptionalInt = Field(
+        None, ge=_LOWEST_RATE, le=_HIGHEST_RATE, description="Of the sound that is sent, in Hz; the model's by default."
+    )
     stream: Annotated[bool | None, _EmptyIsNone] = Field(
         None, description="false makes all of it first, and tells length and statistics in headers."
     )

@@ -7,15 +7,16 @@ Utterance. The waiting for audio and the encoding happen in a few threads; the r
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from voxtral.audio.encode import ContainerEncoder
-from voxtral.errors import AudioError, CancelledError, OptionError, TextError, quoted
+from voxtral.errors import AudioError, CancelledError, OptionError, TextError, quoted, shortened
 from voxtral.server.admission import Admission
 from voxtral.server.cloning import check_cloning_is_on, encoder_problems
 from voxtral.server.dictionary_store import DictionaryStore
@@ -24,7 +25,9 @@ from voxtral.server.keys import Client
 from voxtral.server.metrics import Metrics
 from voxtral.server.model_host import LoadedModel, ModelHost
 from voxtral.server.options import ServerOptions
+from voxtral.server.sharing import SharedAddresses
 from voxtral.server.voice_jobs import VoiceJobs
+from voxtral.speech.feed import TextFeed
 from voxtral.speech.request import check_options
 from voxtral.speech.stream import SpeechReader
 from voxtral.speech.utterance import SpeechHandle
@@ -45,8 +48,12 @@ from voxtral.types import (
 
 T = TypeVar("T")
 
-# Names that mean whatever model is loaded.
+# Names that mean whatever model is loaded; OpenAI's may have a date behind them.
 MODEL_ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "voxtral-tts")
+_DATED = re.compile(r"(tts-1|tts-1-hd|gpt-4o-mini-tts)-[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+# How the vendor's clients begin the names of its hosted models, of which one has the published weights.
+_MISTRAL_MODELS = "voxtral-"
 
 # What is sent whole is kept in memory until then: this much text is about a quarter of an hour.
 MAX_HELD_CHARS = 10_000
@@ -61,17 +68,21 @@ class SpeechOrder:
 
     Attributes:
         request: its `voice` is a name or None; the service finds out what it means.
-        format: one of `voxtral.audio.encode.FORMATS`.
+        format: one of `voxtral.audio.encode.FORMATS` or `RAW_FORMATS`.
+        sample_rate: of the sound that is sent, in Hz; None is the model's, or one near it that the format knows.
         model: the name that the client gave, if any.
         is_held: make all of it before the first byte, with the true length in headers and container.
         ignored: names of what was asked for and has no effect, for a header.
+        feed: gives the text while it is spoken; that of the request is then empty.
     """
 
     request: SpeechRequest
     format: str
+    sample_rate: int | None = None
     model: str | None = None
     is_held: bool = False
     ignored: tuple[str, ...] = ()
+    feed: TextFeed | None = None
 
     @property
     def voice(self) -> str | None:
@@ -109,13 +120,26 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Opening:
-    """What is known when the first audio is there."""
+    """What is known when the first audio is there.
+
+    Attributes:
+        content_type: of the audio.
+        model: that speaks.
+        voice: that is heard.
+        seed: of the utterance.
+        sample_rate: of the model, by which samples are counted.
+        sent_rate: of the sound in what is sent.
+        ttfa_s: seconds from the order to here.
+        warnings: of the library.
+        language: that the text is read in.
+    """
 
     content_type: str
     model: str
     voice: str
     seed: int
     sample_rate: int
+    sent_rate: int
     ttfa_s: float
     warnings: tuple[str, ...]
     language: SpokenLanguage = UNSAID
@@ -150,6 +174,14 @@ class Closing:
         return None if verdict is None else Check(verdict, tuple(found for check in checks for found in check.findings))
 
 
+class Drained(Protocol):
+    """What is open for as long as its client likes, and has to end with the server."""
+
+    def drain(self) -> None:
+        """End as soon as nothing is under way."""
+        ...
+
+
 class SpeechService:
     """The one way from HTTP to the engine.
 
@@ -163,6 +195,8 @@ class SpeechService:
         self.options = options
         self.host = host
         self.metrics = metrics
+        self.shared = SharedAddresses()
+        self.sockets: set[Drained] = set()  # those that are open
         self.dictionaries = DictionaryStore(options.data_dir / "dictionaries")
         num_streams = options.max_streams or host.num_rows
         max_queue = 2 * num_streams if options.max_queue is None else options.max_queue
@@ -183,25 +217,31 @@ class SpeechService:
         """
         text = order.request.text
         self.check_length(text, is_held=order.is_held)
-        if not text or not text.strip():
+        if order.feed is None and (not text or not text.strip()):
             raise TextError("the text is empty; it must hold something to speak; send some text")
         check_options(order.request)
         if order.request.reference_audio is not None:
             check_cloning_is_on(self.options)
         self.check_fits(order)
 
-    def check_length(self, text: str, *, is_held: bool = False) -> None:
+    def check_length(self, text: str, *, is_held: bool = False, before: int = 0) -> None:
         """Refuse a text that is too long.
+
+        Args:
+            text: or the next piece of it.
+            is_held: whether it is made whole before it is sent.
+            before: characters that have come before.
 
         Raises:
             HttpError: 413, it is.
         """
         limit = min(self.options.max_chars, MAX_HELD_CHARS) if is_held else self.options.max_chars
-        if len(text) > limit:
-            way_out = "stream it" if is_held and len(text) <= self.options.max_chars else "send it in parts"
+        length = before + len(text)
+        if length > limit:
+            way_out = "stream it" if is_held and length <= self.options.max_chars else "send it in parts"
             raise HttpError(
                 413,
-                f"the text has {len(text)} characters; this server takes {limit} at a time; {way_out}",
+                f"the text has {length} characters; this server takes {limit} at a time; {way_out}",
                 code="text_too_long",
                 param="input",
             )
@@ -228,14 +268,23 @@ class SpeechService:
             HttpError: 404.
         """
         card = self.host.card
-        if name is None or card is None or name in (card.id, *card.names, *MODEL_ALIASES):
+        names = self.model_names
+        if name is None or card is None or name in (card.id, *card.names, *names) or _DATED.fullmatch(name):
             return
+        way_out = ""
+        if name.startswith(_MISTRAL_MODELS):
+            way_out = f"; whoever runs it can let that name stand for it: voxtral serve --model-alias {shortened(name)}"
         raise HttpError(
             404,
-            f"the model {quoted(name)} is not here; this server has {card.id}, also called {', '.join(MODEL_ALIASES)}",
+            f"the model {quoted(name)} is not here; this server has {card.id}, also called {', '.join(names)}{way_out}",
             code="model_not_found",
             param="model",
         )
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The names that stand for the loaded model, whatever it is."""
+        return (*MODEL_ALIASES, *self.options.model_alias)
 
     def begin(self, order: SpeechOrder, client: Client) -> Utterance:
         """Check an order and make an utterance; nothing happens before that is opened.
@@ -260,6 +309,8 @@ class SpeechService:
     def _drain(self) -> None:
         self.admission.close()
         self.jobs.drain()
+        for socket in self.sockets:
+            socket.drain()
 
     async def close(self) -> None:
         """End the threads; to be called when the model has been closed."""
@@ -281,7 +332,7 @@ class Utterance:
         self._accepted_at = time.perf_counter()
         self._queue_s = 0.0
         self._warnings: list[str] = []
-        self._content_type = ""
+        self._content_type, self._sent_rate = "", 0
         self._stack = AsyncExitStack()
         self._reader: SpeechReader[Encoded] | None = None
 
@@ -313,6 +364,7 @@ class Utterance:
                 language=handle.language,
                 seed=handle.seed,
                 sample_rate=card.sample_rate,
+                sent_rate=self._sent_rate,
                 ttfa_s=ttfa_s,
                 warnings=tuple(self._warnings),
             ),
@@ -359,9 +411,11 @@ class Utterance:
             left = options.deadline_s - self._queue_s
             request = replace(request, deadline_s=max(left, 0.001))
         encoder = _open_encoder(self.order, loaded.tts.sample_rate)
-        self._content_type = encoder.content_type
+        self._content_type, self._sent_rate = encoder.content_type, encoder.output_rate
         with encoder_problems(loaded.card, options, "inline"):
-            handle = loaded.tts.submit(request, hold_segments=self.order.is_held, warn=self._warnings.append)
+            handle = loaded.tts.submit(
+                request, hold_segments=self.order.is_held, warn=self._warnings.append, feed=self.order.feed
+            )
         pieces = _encode(handle, encoder)
         return handle, _join(pieces, encoder) if self.order.is_held else pieces
 
@@ -376,10 +430,11 @@ def _not_opened() -> CancelledError:
 
 
 def _open_encoder(order: SpeechOrder, sample_rate: int) -> ContainerEncoder:
+    param = "response_format" if order.sample_rate is None else "sample_rate"
     try:
-        return ContainerEncoder(order.format, sample_rate, is_seekable=order.is_held)
+        return ContainerEncoder(order.format, sample_rate, is_seekable=order.is_held, output_rate=order.sample_rate)
     except AudioError as error:
-        raise HttpError(400, str(error), code="unsupported_format", param="response_format") from error
+        raise HttpError(400, str(error), code="unsupported_format", param=param) from error
 
 
 def _encode(handle: SpeechHandle, encoder: ContainerEncoder) -> Iterator[Encoded]:

@@ -23,6 +23,8 @@ from voxtral.server.service import Check, Closing, Encoded, Opening, SpeechOrder
 
 _TRAILERS = "http.response.trailers"
 
+ClosingHeaders = Callable[[Closing], Mapping[str, str]]
+
 
 class BodyShape(Protocol):
     """How audio is written into a body.
@@ -84,6 +86,7 @@ class SpeechResponse(Response):
         request: of the client.
         shape: of the body.
         headers: that the dialect adds.
+        closing_headers: that it adds where all is made before it is sent.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class SpeechResponse(Response):
         request: Request,
         shape: BodyShape | None = None,
         headers: Mapping[str, str] | None = None,
+        closing_headers: ClosingHeaders = lambda closing: {},
     ) -> None:
         super().__init__()
         self._service = service
@@ -100,6 +104,7 @@ class SpeechResponse(Response):
         self._visit = visit_of(request)
         self._shape = shape or PlainAudio()
         self._more_headers = dict(headers or {})
+        self._closing_headers = closing_headers
         if request.scope.get("http_version") == "1.0":
             # Without chunks a body that breaks off looks like one that ended: such a client gets the length.
             self._order = order.held()
@@ -107,7 +112,8 @@ class SpeechResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak until the end, a failure or the client's departure."""
         has_trailers = _TRAILERS in scope.get("extensions", {}) and not self._order.is_held
-        body = _Body(self._shape, self._order, self._more_headers, receive, send, has_trailers=has_trailers)
+        more = (self._more_headers, self._closing_headers)
+        body = _Body(self._shape, self._order, more, receive, send, has_trailers=has_trailers)
         await deliver(self._service, self._order, body, self._visit)
 
 
@@ -121,7 +127,7 @@ class _Body:
         self,
         shape: BodyShape,
         order: SpeechOrder,
-        more_headers: Mapping[str, str],
+        more_headers: tuple[Mapping[str, str], ClosingHeaders],
         receive: Receive,
         send: Send,
         *,
@@ -129,7 +135,7 @@ class _Body:
     ) -> None:
         self._shape = shape
         self._order = order
-        self._more_headers = more_headers
+        self._more_headers, self._more_closing_headers = more_headers
         self._receive = receive
         self._send = send
         self._has_trailers = has_trailers
@@ -146,7 +152,7 @@ class _Body:
                 num_bytes += len(self._shape.audio(piece))
                 await asyncio.sleep(0)  # events of a long utterance take as long to write as others may not wait
             headers["Content-Length"] = str(num_bytes)
-            headers.update(_closing_headers(closing))
+            headers.update({**_closing_headers(closing), **self._more_closing_headers(closing)})
         if self._has_trailers:
             headers["Trailer"] = ", ".join(_names_of_closing(self._order))
         await self._send(
@@ -192,7 +198,7 @@ def _opening_headers(opening: Opening, order: SpeechOrder) -> dict[str, str]:
         "X-Voxtral-Language": _safe(opening.language.code),
         "X-Voxtral-Language-Source": opening.language.source,
         "X-Voxtral-Seed": str(opening.seed),
-        "X-Voxtral-Sample-Rate": str(opening.sample_rate),
+        "X-Voxtral-Sample-Rate": str(opening.sent_rate),
         "X-Voxtral-TTFA": f"{opening.ttfa_s:.4f}",
     }
     if opening.warnings:

@@ -1,7 +1,7 @@
 """Which voice a name means: a preset, a voice that was stored, or an OpenAI name. Never a path.
 
 The thirteen names of OpenAI's voices stand for presets of whatever checkpoint is loaded, of the language of the
-request where it says one.
+request where it says one. Case does not count, unless two presets differ in nothing else.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class VoiceBook:
         self.store = store
         self._config = config
         self._presets = {voice.name: voice for voice in presets}
-        self._folded_presets = frozenset(fold_name(name) for name in self._presets)
+        self._folded_presets = {fold_name(name): name for name in self._presets}
 
     @property
     def presets(self) -> tuple[VoiceInfo, ...]:
@@ -70,21 +70,22 @@ class VoiceBook:
         Raises:
             VoiceError: nobody has that name, or a blend breaks a rule.
         """
-        if name is None or name in self._presets:
-            return name
+        if name is None:
+            return None
         blend = parse_blend(name)
         if blend is None:
             return self._resolve_one(name, language)
         return VoiceBlend(tuple((self._resolve_one(str(part), language), weight) for part, weight in blend.parts))
 
     def _resolve_one(self, name: str, language: str | None) -> str | VoicePrompt:
-        if name in self._presets:
-            return name
+        folded = fold_name(name)
+        if name in self._presets or folded in self._folded_presets:
+            return name if name in self._presets else self._folded_presets[folded]
         stored = self.store.find(name)
         if stored is not None:
             return self.store.load(stored.id, self._config)
-        if name in OPENAI_VOICES and self._presets:
-            return self.preset_for(name, language)
+        if folded in OPENAI_VOICES and self._presets:
+            return self.preset_for(folded, language)
         if self.store.is_reserved(name):
             raise VoiceError(
                 f"voice {quoted(name)} is still being made; GET /v1/audio/voices/{{id}} tells how far it is; try again "
@@ -98,7 +99,8 @@ class VoiceBook:
 
     def find(self, name_or_id: str) -> VoiceInfo | StoredVoice | None:
         """Find a preset by its name, or a stored voice by its name or id; OpenAI's names are no voices of their own."""
-        return self._presets.get(name_or_id) or self.store.find(name_or_id)
+        name = self._folded_presets.get(fold_name(name_or_id), name_or_id)
+        return self._presets.get(name_or_id) or self._presets.get(name) or self.store.find(name_or_id)
 
     def check_new(self, name: str) -> str:
         """Check that a voice of that name may be stored, and return the name as it would be kept.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+import soundfile
 
-from voxtral.audio.pcm import check_samples, from_int16, to_int16
+from voxtral.audio.pcm import check_samples, from_int16, to_alaw, to_int16, to_ulaw
 from voxtral.errors import AudioError
 
 
@@ -60,3 +63,22 @@ def test_float32_samples_are_not_copied():
 def test_from_int16_takes_int16_only(samples):
     with pytest.raises(AudioError, match="int16"):
         from_int16(samples)
+
+
+@pytest.mark.parametrize(("compress", "subtype"), [(to_ulaw, "ULAW"), (to_alaw, "ALAW")])
+def test_telephones_hear_every_value_as_near_as_their_steps_are(compress, subtype):
+    values = np.arange(-32768, 32768, dtype=np.int32).astype(np.int16)
+
+    def expand(data):
+        raw = io.BytesIO(data)
+        return soundfile.read(raw, samplerate=8000, channels=1, subtype=subtype, format="RAW", dtype="int16")[0]
+
+    heard = expand(compress(values))
+    every = np.unique(expand(bytes(range(256))).astype(np.int32))
+    steps = np.diff(every)[np.clip(np.searchsorted(every, heard), 0, len(every) - 2)]
+    clipped = np.abs(values.astype(np.int32)) > every[-1]
+    assert (np.abs(heard - values.astype(np.int32)) <= np.maximum(steps, 8))[~clipped].all()
+    assert (np.diff(heard.astype(np.int32)) >= 0).all()
+    assert len(np.unique(heard)) == len(every)
+    # What has been through a telephone once goes through unchanged.
+    assert np.array_equal(expand(compress(heard)), heard)

@@ -84,7 +84,7 @@ def test_with_an_empty_cache_nano_is_chosen_and_torch_is_not_imported() -> None:
     code = "import sys, voxtral.loading.locate as m; print(*m.choose_model(None)); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     choice, has_torch = done.stdout.splitlines()
-    assert choice.startswith("nano a small robotic demo voice")
+    assert choice.startswith("nano a small demo voice")
     assert "`voxtral download 4b`" in choice
     assert has_torch == "False"
 

@@ -66,7 +66,7 @@ class FakeUtterance:
     async def open(self) -> tuple[Opening, Encoded | None]:
         if not self.num_pieces and self.error:
             raise self.error
-        return Opening("audio/pcm", "m", "casual_male", 7, 24000, 0.01, ()), await self.read()
+        return Opening("audio/pcm", "m", "casual_male", 7, 24000, 24000, 0.01, ()), await self.read()
 
     async def read(self) -> Encoded | None:
         await asyncio.sleep(0)

@@ -19,7 +19,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 def test_headers_of_any_text_can_be_sent_and_read(
     model: str, voice: str, warnings: list[str], ignored: list[str]
 ) -> None:
-    opening = Opening("audio/wav", model, voice, 7, 24000, 0.1, tuple(warnings))
+    opening = Opening("audio/wav", model, voice, 7, 24000, 24000, 0.1, tuple(warnings))
     headers = _opening_headers(opening, SpeechOrder(SpeechRequest("a"), "wav", ignored=tuple(ignored)))
     sent = [(name, value.encode("ascii")) for name, value in headers.items()]
     h11.Response(status_code=200, headers=sent)  # refuses what no header may have

@@ -27,7 +27,7 @@ class FakeUtterance:
         self.num_left = fails_after
 
     async def open(self) -> tuple[Opening, Encoded]:
-        return Opening("audio/pcm", "m", "v", 0, 24000, 0.0, ()), Encoded(b"0", 0, 1)
+        return Opening("audio/pcm", "m", "v", 0, 24000, 24000, 0.0, ()), Encoded(b"0", 0, 1)
 
     async def read(self) -> Encoded:
         if not self.num_left:

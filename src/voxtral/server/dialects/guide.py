@@ -61,6 +61,7 @@ def routes(service: SpeechService) -> APIRouter:
                 wanted.text, wanted.voice, reference, service.options.normalize, service.dictionaries
             ),
             format=wanted.response_format,
+            sample_rate=wanted.sample_rate,
             is_held=wanted.stream is False,
             ignored=wanted.unknown_fields,
         )

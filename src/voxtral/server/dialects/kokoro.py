@@ -159,6 +159,7 @@ def routes(service: SpeechService) -> APIRouter:
         order = SpeechOrder(
             replace(asked, language=language, timestamps=body.return_timestamps),
             format=body.response_format,
+            sample_rate=body.sample_rate,
             model=None if body.model == _MODEL else body.model,
             is_held=body.stream is False,
             ignored=(*(["model"] if body.model == _MODEL else []), *body.unknown_fields),

@@ -8,22 +8,38 @@ from __future__ import annotations
 import base64
 import json
 import time
-from typing import Any, Literal, get_args
+from dataclasses import replace
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field
 from starlette.responses import Response
 
+from voxtral import options
 from voxtral.audio.writers import can_write
+from voxtral.captions.words import words_of
 from voxtral.server.body import read_clip, read_fields
 from voxtral.server.cloning import describe_cloning
 from voxtral.server.errors import HttpError, needs_events
 from voxtral.server.model_host import ModelCard
 from voxtral.server.openapi import READING, SPEAKING, audio, refusals, request_body
-from voxtral.server.schema import AudioFormat, OptionalStr, SpeechFields, validate
-from voxtral.server.service import MODEL_ALIASES, Closing, Encoded, SpeechOrder, SpeechService
+from voxtral.server.schema import (
+    AudioFormat,
+    OptionalInt,
+    OptionalStr,
+    SpeechFields,
+    Switch,
+    or_default,
+    validate,
+)
+from voxtral.server.service import MAX_HELD_CHARS, Closing, Encoded, SpeechOrder, SpeechService
 from voxtral.server.stream import SpeechResponse
 from voxtral.types import WordTime
+
+SPEECH_PATH, MODELS_PATH = "/v1/audio/speech", "/v1/models"
+
+# Proxies take some kilobytes of headers.
+_MAX_HEADER_CHARS = 4096
 
 
 class VoiceId(BaseModel):
@@ -37,9 +53,23 @@ class SpeechBody(SpeechFields):
 
     input: str = Field(description="What to speak.")
     model: OptionalStr = Field(None, description="A name of GET /v1/models.")
-    voice: str | VoiceId | None = Field(None, description="A name of GET /v1/audio/voices, or an object with its id.")
-    response_format: AudioFormat = "mp3"
-    stream_format: Literal["audio", "sse"] = "audio"
+    voice: str | VoiceId | None = Field(
+        None,
+        validation_alias=AliasChoices("voice", "speaker"),
+        description="A name of GET /v1/audio/voices, or an object with its id.",
+    )
+    response_format: Annotated[AudioFormat, or_default("mp3")] = "mp3"
+    stream_format: Annotated[Literal["audio", "sse"], or_default("audio")] = "audio"
+    max_frames: OptionalInt = Field(
+        None,
+        validation_alias=AliasChoices("max_frames", "max_new_tokens"),
+        ge=options.MAX_FRAMES.low,
+        le=options.MAX_FRAMES.high,
+        description=options.MAX_FRAMES.field_help,
+    )
+    word_timestamps: Annotated[Switch, or_default(False)] = Field(
+        False, description="The times of words: in the events, or of what is not streamed in a header."
+    )
     instructions: str | None = Field(None, description="Accepted; the model takes none.")
     ref_audio: OptionalStr = Field(None, description="A clip to clone, in base64 or as a data: URL; never fetched.")
 
@@ -86,8 +116,10 @@ class SpeechEvents:
         return _event({"type": "speech.audio.done", "usage": usage, "voxtral": more})
 
     def failure(self, error: HttpError) -> bytes:
-        """Write the error."""
-        return _event({"type": "error", **error.body})
+        """Write the error as OpenAI's clients read it, and as vLLM-Omni's do."""
+        lost = {"message": error.detail, "type": "server_error", "param": error.param, "code": error.status_code}
+        event = {"type": "speech.audio.error", "error": {**lost, "partial_audio": True, "action": "discard"}}
+        return _event({"type": "error", **error.body}) + _event(event)
 
 
 def routes(service: SpeechService) -> APIRouter:
@@ -117,27 +149,44 @@ def routes(service: SpeechService) -> APIRouter:
     )
     async def speech(request: Request) -> Response:
         """Speak a text."""
-        body = validate(SpeechBody, await read_fields(request))
+        fields = await read_fields(request)
+        answer = await service.shared.answer(SPEECH_PATH, request, fields)
+        if answer is not None:
+            return answer
+        body = validate(SpeechBody, fields)
         limit = service.options.max_upload_bytes
         clip = (await read_clip(request, body.ref_audio, limit, "ref_audio")).data if body.ref_audio else None
+        asked = body.speech_request(body.input, body.voice_name, clip, service.options.normalize, service.dictionaries)
         order = SpeechOrder(
-            body.speech_request(body.input, body.voice_name, clip, service.options.normalize, service.dictionaries),
+            replace(asked, timestamps=body.timestamps or body.word_timestamps),
             format=body.response_format,
+            sample_rate=body.sample_rate,
             model=body.model,
             is_held=body.stream is False,
             ignored=(*(["instructions"] if body.instructions else []), *body.unknown_fields),
         )
         if body.stream_format == "sse":
-            return SpeechResponse(service, order, request, SpeechEvents(body.input if body.timestamps else None))
+            return SpeechResponse(
+                service, order, request, SpeechEvents(body.input if order.request.timestamps else None)
+            )
         if body.timestamps:
             raise needs_events('send stream_format "sse", or ask /dev/captioned_speech')
-        return SpeechResponse(service, order, request)
+        if body.word_timestamps:
+            return SpeechResponse(
+                service, order.held(), request, closing_headers=lambda closing: _words_in_a_header(body.input, closing)
+            )
+        # Many readers of flac want its length first, so it is streamed only where that is asked for.
+        is_file = body.response_format == "flac" and body.stream is None and len(body.input) <= MAX_HELD_CHARS
+        return SpeechResponse(service, order.held() if is_file else order, request)
 
-    @router.get("/models", responses=refusals(503))
-    async def models() -> dict[str, Any]:
+    @router.get("/models", responses=refusals(503), response_model=dict[str, Any])
+    async def models(request: Request) -> Any:
         """List the loaded model, first by its own name, then by those that clients have built in."""
+        answer = await service.shared.answer(MODELS_PATH, request, {})
+        if answer is not None:
+            return answer
         card, _ = await service.host.describe()
-        return {"object": "list", "data": [model_of(name, card) for name in (card.id, *MODEL_ALIASES)]}
+        return {"object": "list", "data": [model_of(name, card) for name in (card.id, *service.model_names)]}
 
     @router.get("/models/{model_id:path}", responses=refusals(404, 503))
     async def model(model_id: str) -> dict[str, Any]:
@@ -151,7 +200,7 @@ def routes(service: SpeechService) -> APIRouter:
     async def audio_models() -> dict[str, Any]:
         """List models as Open WebUI reads them."""
         card, _ = await service.host.describe()
-        return {"models": [{"id": name, "name": name} for name in (card.id, *MODEL_ALIASES)]}
+        return {"models": [{"id": name, "name": name} for name in (card.id, *service.model_names)]}
 
     return router
 
@@ -160,6 +209,9 @@ def _model(name: str, card: ModelCard) -> dict[str, Any]:
     return {
         "id": name,
         "object": "model",
+        # The vendor's client wants these two of every model.
+        "type": "base",
+        "capabilities": {"audio_speech": True},
         "created": _STARTED_AT,
         "owned_by": "mistralai" if card.root.startswith("mistralai/") else "voxtral-tts",
         "root": card.root,
@@ -185,4 +237,22 @@ def _word(text: str, word: WordTime) -> dict[str, Any]:
 
 
 def _event(value: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
+    """Write an event, with its name for those who read it there: vLLM-Omni's and Mistral's clients."""
+    return f"event: {value['type']}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
+
+
+def _words_in_a_header(text: str, closing: Closing) -> dict[str, str]:
+    """Tell the times of words as vLLM-Omni does, or that they are too many for a header."""
+    words = [
+        {
+            "word": text[word.text_start : word.text_end],
+            "start_ms": round(1000 * word.start_s),
+            "end_ms": round(1000 * word.end_s),
+        }
+        for segment in closing.segments
+        for word in words_of(text, segment)
+    ]
+    told = json.dumps(words, separators=(",", ":"))
+    if len(told) > _MAX_HEADER_CHARS:
+        return {"X-Word-Timestamps-Omitted": "true"}
+    return {"X-Word-Timestamps": told}

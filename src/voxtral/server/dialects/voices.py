@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Query, Request
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
@@ -36,6 +36,7 @@ _CLIP_FIELDS = ("audio_sample", "file", "audio", "sample_audio")
 # An hour, in which the longest search of a large model on a CPU ends.
 _MAX_WAIT_S = 3600
 
+_CONSENT_HEADER = "X-Voxtral-Consent"
 _NO_CONSENT = ("", "false", "0", "no", "off", "none", "null")
 
 # What Mistral's clients call each kind.
@@ -148,7 +149,7 @@ def routes(service: SpeechService) -> APIRouter:
         """Make a voice from a clip of 1 second to 10 minutes, and keep the voice, not the clip."""
         fields = await read_fields(request)
         clip = await _take_clip(request, fields, service.options.max_upload_bytes)
-        wanted = validate(NewVoice, fields)
+        wanted = validate(NewVoice, _with_one_language(_with_consent(fields, request)))
         client = visit_of(request).client
         ignored = list(unknown_fields(wanted))
         if not wanted.refine:
@@ -182,7 +183,7 @@ def routes(service: SpeechService) -> APIRouter:
     )
     async def change_voice(voice_id: str, request: Request) -> dict[str, Any]:
         """Change name, language or description of a voice that was added."""
-        changes = validate(VoiceChanges, await read_fields(request))
+        changes = validate(VoiceChanges, _with_one_language(await read_fields(request)))
         stored = await voices.find_stored(voice_id)
         if all(value is None for value in (changes.name, changes.language, changes.description)):
             raise HttpError(400, "nothing is to change; send name, language or description", code="invalid_request")
@@ -240,6 +241,34 @@ async def _take_clip(request: Request, fields: dict[str, Any], max_bytes: int) -
     )
 
 
+def _with_consent(fields: dict[str, Any], request: Request) -> dict[str, Any]:
+    """Take the consent from a header where no field has it: Mistral's clients have none, and no way to add one.
+
+    Raises:
+        HttpError: 400, it is nowhere.
+    """
+    if "consent" in fields:
+        return fields
+    if _CONSENT_HEADER not in request.headers:
+        raise HttpError(
+            400,
+            "consent is missing; it must be true, or say how the speaker agreed, because only voices whose owners "
+            f"agree may be made; send it as a field, or as the header {_CONSENT_HEADER}",
+            code="invalid_request",
+            param="consent",
+        )
+    return {**fields, "consent": request.headers[_CONSENT_HEADER]}
+
+
+def _with_one_language(fields: dict[str, Any]) -> dict[str, Any]:
+    """Take the first of the languages that Mistral's clients name."""
+    languages = fields.get("languages")
+    if "language" in fields or not isinstance(languages, list) or not languages:
+        return fields
+    first = cast("list[Any]", languages)[0]
+    return {name: value for name, value in fields.items() if name != "languages"} | {"language": first}
+
+
 def _sample_request(voice: VoiceInfo | StoredVoice) -> SpeechRequest:
     """Let a voice speak its sentence."""
     language = voice.language if voice.language in LANGUAGES else None
@@ -274,6 +303,8 @@ def _item(voice: VoiceInfo | StoredVoice) -> dict[str, Any]:
         "description": voice.description,
         "is_default": False if is_stored else voice.is_default,
         "kind": "uploaded" if is_stored else "preset",
+        "type": _MISTRAL_TYPES["uploaded" if is_stored else "preset"],
+        "user_id": None,
         "status": "ready",
         "created_at": voice.created_at if is_stored else 0,
     }
