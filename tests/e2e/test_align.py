@@ -14,16 +14,20 @@ from voxtral.align import calibrate as calibration
 from voxtral.align.alignment import read_alignment
 from voxtral.align.calibrate import Sentence
 from voxtral.cli.main import run
+from voxtral.loading.locate import locate_model
 from voxtral.types import SegmentInfo, SpeechRequest, WordTime
 
 ON_NANO = ("--model", "nano", "--device", "cpu")
 TEXT = "Table, garden, window."
+VOICES = ("en_f1", "en_m1")
 WORDS = (WordTime(0, 2, 0.1, 0.4, 0.9), WordTime(3, 8, 0.5, 0.9, 0.8))
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    sentences = [Sentence(TEXT, "en", "en_f1", 1, is_list=True)]
+    # Said with a pause before each word, by which heads are told from such as only move on.
+    texts = ("Table! Garden! Window! Picture!", "Bread! Water! Sugar! Lemon!")
+    sentences = [Sentence(text, "en", voice, 1, is_list=True) for text, voice in zip(texts, VOICES, strict=True)]
     monkeypatch.setattr(calibration, "sentences_for", lambda *_: iter(sentences))
 
 
@@ -35,13 +39,17 @@ def test_a_model_is_calibrated_into_a_file_or_the_cache(
     assert run(["align", "calibrate", *ON_NANO, "-o", str(tmp_path / "a.json")]) == 0
     shown = capsys.readouterr()
     assert shown.out.splitlines()[0].split() == ["LAYER", "HEAD", "SCORE", "POSITION", "CHOSEN"]
-    assert shown.out.count("yes") in (1, 2)
-    assert "layer 3 head 0" in shown.err
-    assert read_alignment(tmp_path / "a.json").heads[:1] == ((3, 0),)
+    found = read_alignment(tmp_path / "a.json").heads
+    # Few sentences may not tell all of them.
+    delivered = read_alignment(locate_model("nano", allow_download=False) / "alignment.json").heads
+    assert found
+    assert set(found) <= set(delivered)
+    assert shown.out.count("yes") == len(found)
+    assert all(f"layer {layer} head {head}" in shown.err for layer, head in found)
     assert run(["align", "calibrate", *ON_NANO, "--json", "--quiet"]) == 0
-    assert json.loads(capsys.readouterr().out)["heads"][:1] == [[3, 0]]
+    assert json.loads(capsys.readouterr().out)["heads"] == [list(head) for head in found]
     (kept,) = (tmp_path / "cache" / "alignment").iterdir()
-    assert read_alignment(kept).heads[:1] == ((3, 0),)
+    assert read_alignment(kept).heads == found
 
 
 def test_what_is_found_must_go_somewhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

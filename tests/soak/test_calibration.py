@@ -15,8 +15,8 @@ pytestmark = pytest.mark.slow
 def test_heads_are_found_and_none_where_none_follows_the_text() -> None:
     kept = read_alignment(locate_model("nano", allow_download=False) / "alignment.json")
     found = calibrate_all("nano", kept.heads)
-    assert found["as it is"]["heads"] == kept.heads == ((3, 0), (3, 1))
-    assert found["best heads masked"]["heads"] == ((4, 1),)
+    assert found["as it is"]["heads"] == kept.heads != ()
+    assert not set(found["best heads masked"]["heads"]) & set(kept.heads)
     assert found["shuffled text embeddings"]["heads"] == ()
     assert found["random heads"]["heads"] == ()
     assert found["as it is"]["codec_lag_s"] == pytest.approx(kept.codec_lag_s, abs=0.002)
