@@ -70,10 +70,10 @@ export function nameOfVoice(id) {
 
 function showModel(model) {
   const isNano = model.root === "nano";
-  setText("model", isNano ? "nano, a robotic demo voice" : model.id);
+  setText("model", isNano ? "nano, a small demo voice" : model.id);
   if (isNano) {
     $("notice").textContent =
-      "nano is a small robotic demo voice that shows how everything works. The real model is the 4B, " +
+      "nano is a small demo voice that shows how everything works. The real model is the 4B, " +
       "whose weights are CC BY-NC 4.0: no commercial use.";
   } else if (model.license) {
     const limit = model.license.includes("NC") ? ": no commercial use" : "";
