@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -729,3 +730,20 @@ def test_keeping_voices_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.
     with VoxtralTTS.from_pretrained(BRIEF, device="cpu") as model:
         model.synthesize("Not kept.", seed=1, max_frames=2)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("num_read", [0, 1, None], ids=["not read", "left in the middle", "heard to the end"])
+def test_speech_that_is_dropped_is_gone_at_once(tts: VoxtralTTS, num_read: int | None) -> None:
+    # What holds itself waits for a collection, and its engine and model with it.
+    gc.collect()
+    gc.disable()
+    try:
+        handle = tts.submit(voxtral.SpeechRequest("Some words, and some more.", seed=3))
+        for number, _ in enumerate(handle.chunks()):
+            if number == num_read:
+                break
+        gone = weakref.ref(handle)
+        del handle
+        assert gone() is None
+    finally:
+        gc.enable()

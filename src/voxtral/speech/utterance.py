@@ -70,7 +70,6 @@ class SpeechHandle(BoundToProcess):
         self._is_taken = False
         self._first_chunk_at: float | None = None
         self._in_flight: deque[_Begun] = deque()
-        self._speaker = SegmentSpeaker(plan, self._begin, self._note_retry, lambda: too_late(self._deadline_s))
         self._num_submitted = 0
         self._num_prompt_tokens = 0
         self._is_cancelled = False
@@ -176,10 +175,12 @@ class SpeechHandle(BoundToProcess):
         """Speak segment after segment, with pauses between and no step in the waveform."""
         rate = self._plan.sample_rate
         join = _Join(self._plan)
+        # Not kept: it holds this, and what holds itself stays until somebody collects, with the model.
+        speaker = SegmentSpeaker(self._plan, self._begin, self._note_retry, lambda: too_late(self._deadline_s))
         while self._fill():
             begun = self._in_flight[0]
             join.expect(begun.take.segment.pause_s)
-            for event in self._speaker.speak(begun.take, begun.index):
+            for event in speaker.speak(begun.take, begun.index):
                 if event.chunk is None:
                     if words := self._end(event, join):
                         nothing = np.zeros(0, dtype=np.float32)
