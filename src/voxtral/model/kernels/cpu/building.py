@@ -37,6 +37,7 @@ FLAGS = (
     "-fno-math-errno",
     "-fno-trapping-math",
     "-fvisibility=hidden",
+    "-Wno-psabi",  # of vectors between functions, which are all inlined
     "-shared",
     *(() if sys.platform == "win32" else ("-fPIC",)),
 )

@@ -1,7 +1,5 @@
-/* Attention of a few rows, in float32. Included once for each form, like rows.h: fixed lanes and fused operations, so that
- * all forms round alike, and a row's result depends on that row alone. */
-
-#define ATTEND_LANES 16
+/* Attention of a few rows, in float32. Included once for each form, like rows.h: fixed lanes in a fixed order, so that all
+ * forms round alike, and a row's result depends on that row alone. */
 
 INLINE float NAME(exponential)(float x) {
     float z = x * 1.442695041f;
@@ -29,11 +27,28 @@ INLINE float NAME(dot)(const float *a, const float *b, int count) {
     return lanes[0];
 }
 
-INLINE void NAME(read_numbers)(const void *x, int type, int64_t first, int count, float *values) {
-    if (type == FLOAT32)
-        memcpy(values, (const float *)x + first, (size_t)count * sizeof *values);
-    else
-        for (int i = 0; i < count; i++) values[i] = as_float((uint32_t)((const uint16_t *)x)[first + i] << 16);
+INLINE float_lanes NAME(lanes_of)(const float *x) {
+    float_lanes lanes;
+    memcpy(&lanes, x, sizeof lanes);
+    return lanes;
+}
+
+INLINE float_lanes NAME(load_lanes)(const page_view *view, int64_t at) {
+    if (view->type == FLOAT32) return NAME(lanes_of)((const float *)view->numbers + at);
+    short_lanes halves;
+    memcpy(&halves, (const uint16_t *)view->numbers + at, sizeof halves);
+    const bit_lanes bits = __builtin_convertvector(halves, bit_lanes) << 16;
+    float_lanes lanes;
+    memcpy(&lanes, &bits, sizeof lanes);
+    return lanes;
+}
+
+INLINE float NAME(sum_of)(float_lanes lanes) {
+    float_half_lanes low, high;
+    memcpy(&low, &lanes, sizeof low);
+    memcpy(&high, (const char *)&lanes + sizeof low, sizeof high);
+    low += high;
+    return ((low[0] + low[4]) + (low[2] + low[6])) + ((low[1] + low[5]) + (low[3] + low[7]));
 }
 
 /* Scores to shares that add up to one. */
@@ -59,6 +74,67 @@ INLINE void NAME(rotate)(float *head, const float *cosines, const float *sines, 
     }
 }
 
+/* A head reads a small part of every position, which no processor foresees: keys are asked for so far ahead, and the
+ * values while the keys are read. */
+#define POSITIONS_AHEAD 4
+
+/* Scores of a few queries at all positions: [count][seen]. */
+INLINE void NAME(score)(
+    const page_view *view, const void *values, const int count, const float queries[][MAX_HEAD_DIM], int dim,
+    float scale, float *scores
+) {
+    const int whole = dim / ATTEND_LANES * ATTEND_LANES, size = view->type == FLOAT32 ? 4 : 2;
+    for (int64_t first = 0; first < view->seen; first += view->page_size) {
+        const int64_t last = first + view->page_size < view->seen ? first + view->page_size : view->seen;
+        int64_t at = (int64_t)view->table[first / view->page_size] * view->page_size * view->stride + view->start;
+        for (int64_t s = first; s < last; s++, at += view->stride) {
+            const char *next = (const char *)view->numbers + (at + POSITIONS_AHEAD * view->stride) * size;
+            const char *value = (const char *)values + at * size;
+            for (int i = 0; i < dim * size; i += 64) {
+                __builtin_prefetch(next + i);
+                __builtin_prefetch(value + i);
+            }
+            float_lanes sums[4] = {{0}};
+            for (int i = 0; i < whole; i += ATTEND_LANES) {
+                const float_lanes key = NAME(load_lanes)(view, at + i);
+                UNROLL for (int q = 0; q < count; q++) sums[q] += key * NAME(lanes_of)(queries[q] + i);
+            }
+            UNROLL for (int q = 0; q < count; q++) {
+                float sum = NAME(sum_of)(sums[q]);
+                for (int i = whole; i < dim; i++) sum += load_number(view->numbers, view->type, at + i) * queries[q][i];
+                scores[q * view->seen + s] = sum * scale;
+            }
+        }
+    }
+}
+
+/* The values of all positions by the shares of a few queries: [count][dim]. */
+INLINE void NAME(mix)(const page_view *view, const int count, const float *shares, int dim, float *out) {
+    const int whole = dim / ATTEND_LANES * ATTEND_LANES;
+    for (int i = 0; i < whole; i += ATTEND_LANES) {
+        float_lanes sums[4] = {{0}};
+        for (int64_t first = 0; first < view->seen; first += view->page_size) {
+            const int64_t last = first + view->page_size < view->seen ? first + view->page_size : view->seen;
+            int64_t at = (int64_t)view->table[first / view->page_size] * view->page_size * view->stride + view->start + i;
+            for (int64_t s = first; s < last; s++, at += view->stride) {
+                const float_lanes value = NAME(load_lanes)(view, at);
+                UNROLL for (int q = 0; q < count; q++) sums[q] += value * shares[q * view->seen + s];
+            }
+        }
+        UNROLL for (int q = 0; q < count; q++) memcpy(out + q * dim + i, &sums[q], sizeof sums[q]);
+    }
+    for (int i = whole; i < dim; i++)
+        for (int q = 0; q < count; q++) {
+            float sum = 0;
+            for (int64_t s = 0; s < view->seen; s++) {
+                const int64_t slot = (int64_t)view->table[s / view->page_size] * view->page_size + s % view->page_size;
+                const float value = load_number(view->numbers, view->type, slot * view->stride + view->start + i);
+                sum += value * shares[q * view->seen + s];
+            }
+            out[q * dim + i] = sum;
+        }
+}
+
 /* One row and key head of a decode step: rotate, keep, and attend with the queries of the head's group. */
 static void NAME(attend_pages)(const paged *p, int64_t row, int64_t head, float *scores) {
     const int dim = p->head_dim, group = (int)(p->num_heads / p->num_kv_heads);
@@ -79,27 +155,30 @@ static void NAME(attend_pages)(const paged *p, int64_t row, int64_t head, float 
     const float *value = projected + (p->num_heads + p->num_kv_heads + head) * dim;
     for (int i = 0; i < dim; i++) store_number(p->values, p->page_type, at + i, value[i]);
 
-    const float scale = 1.0f / __builtin_sqrtf((float)dim);
+    const int64_t stride = p->num_kv_heads * dim, first = head * dim;
     const int32_t *table = p->tables + row * p->max_pages;
-    for (int64_t s = 0; s < seen; s++) {
-        const int64_t slot = (int64_t)table[s / p->page_size] * p->page_size + s % p->page_size;
-        NAME(read_numbers)(p->keys, p->page_type, (slot * p->num_kv_heads + head) * dim, dim, line);
-        for (int q = 0; q < group; q++) scores[q * seen + s] = NAME(dot)(queries[q], line, dim) * scale;
+    const page_view keys = {p->keys, table, seen, stride, first, p->page_size, p->page_type};
+    const page_view values = {p->values, table, seen, stride, first, p->page_size, p->page_type};
+    const float scale = 1.0f / __builtin_sqrtf((float)dim);
+    /* A few queries at a time, for which there are registers, so that a key is read once for all of them. */
+    for (int q = 0; q < group;) {
+        const int taken = group - q >= 4 ? 4 : group - q >= 2 ? 2 : 1;
+        float *of_taken = scores + q * seen, *out = p->outputs + (row * p->num_heads + head * group + q) * dim;
+        if (taken == 4)
+            NAME(score)(&keys, p->values, 4, queries + q, dim, scale, of_taken);
+        else if (taken == 2)
+            NAME(score)(&keys, p->values, 2, queries + q, dim, scale, of_taken);
+        else
+            NAME(score)(&keys, p->values, 1, queries + q, dim, scale, of_taken);
+        for (int i = 0; i < taken; i++) NAME(softmax)(of_taken + i * seen, seen);
+        if (taken == 4)
+            NAME(mix)(&values, 4, of_taken, dim, out);
+        else if (taken == 2)
+            NAME(mix)(&values, 2, of_taken, dim, out);
+        else
+            NAME(mix)(&values, 1, of_taken, dim, out);
+        q += taken;
     }
-    for (int q = 0; q < group; q++) {
-        NAME(softmax)(scores + q * seen, seen);
-        memset(queries[q], 0, (size_t)dim * sizeof(float));
-    }
-    for (int64_t s = 0; s < seen; s++) {
-        const int64_t slot = (int64_t)table[s / p->page_size] * p->page_size + s % p->page_size;
-        NAME(read_numbers)(p->values, p->page_type, (slot * p->num_kv_heads + head) * dim, dim, line);
-        for (int q = 0; q < group; q++) {
-            const float share = scores[q * seen + s];
-            for (int i = 0; i < dim; i++) queries[q][i] = __builtin_fmaf(share, line[i], queries[q][i]);
-        }
-    }
-    for (int q = 0; q < group; q++)
-        memcpy(p->outputs + (row * p->num_heads + head * group + q) * dim, queries[q], (size_t)dim * sizeof(float));
 }
 
 /* One row and query head of the flow: the three tokens see each other. qkv [3][width], outputs [queries][heads * dim]. */

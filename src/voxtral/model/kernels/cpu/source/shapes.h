@@ -79,6 +79,24 @@ typedef struct {
     int32_t head_dim, page_type;
 } paged;
 
+/* What one head of a row sees of its keys or values: position s is in page table[s / page_size]. */
+typedef struct {
+    const void *numbers;
+    const int32_t *table;
+    int64_t seen;
+    int64_t stride; /* numbers from a position to the next within a page */
+    int64_t start;  /* number of the head within a position */
+    int64_t page_size;
+    int32_t type;
+} page_view;
+
+/* Vectors of the compiler's own, in which it needs no loop to recognise. */
+#define ATTEND_LANES 16
+typedef float float_lanes __attribute__((vector_size(4 * ATTEND_LANES)));
+typedef float float_half_lanes __attribute__((vector_size(2 * ATTEND_LANES)));
+typedef uint32_t bit_lanes __attribute__((vector_size(4 * ATTEND_LANES)));
+typedef uint16_t short_lanes __attribute__((vector_size(2 * ATTEND_LANES)));
+
 /* One layer of the backbone or of the flow. */
 typedef struct {
     const matrix *wqkv, *wo, *w13, *w2;

@@ -36,4 +36,3 @@
 #undef LANES_OF_SUM
 #undef ROUNDING
 #undef PLACE
-#undef ATTEND_LANES
