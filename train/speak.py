@@ -34,10 +34,11 @@ from voxtral.text.normalize import NormalizedText, normalize
 SEED = 41
 SHARD_SECONDS = 150.0
 
-# Who speaks a language, and its share of the hours.
+# Who speaks a language, and its share of the hours. English spelling takes far more words to learn than any other, then
+# French; Portuguese and Hindi were understood worse than their teachers.
 SHARES = {
-    ("en", "kokoro"): 3.0, ("es", "kokoro"): 2.5, ("fr", "kokoro"): 2.5, ("it", "kokoro"): 2.5, ("pt", "kokoro"): 2.5,
-    ("hi", "kokoro"): 2.0, ("ja", "kokoro"): 2.0, ("en", "hibari"): 2.0, ("de", "pico"): 2.0,
+    ("en", "kokoro"): 6.0, ("fr", "kokoro"): 4.0, ("pt", "kokoro"): 3.5, ("hi", "kokoro"): 3.0, ("es", "kokoro"): 2.0,
+    ("it", "kokoro"): 2.0, ("ja", "kokoro"): 2.0, ("en", "hibari"): 1.0, ("de", "pico"): 2.0,
     ("nl", "kokoro"): 1.5, ("ar", "espeak-ng"): 1.2,
 }  # fmt: skip
 
