@@ -48,13 +48,13 @@ class MonotonePath:
         self._tokens = np.arange(num_tokens)
         self._scores[:] = -EDGE_COST * self._tokens
         self._token = 0
-        self._steps: list[npt.NDArray[np.int16]] = []
+        self._sources: list[Ints] = []  # [n] of each frame: of each token the one that it was reached from
         self._kept: list[Floats] | None = [] if keeps_scores else None  # [n] after each frame
 
     @property
     def num_frames(self) -> int:
         """Frames that have been added."""
-        return len(self._steps)
+        return len(self._sources)
 
     @property
     def token(self) -> int:
@@ -67,20 +67,14 @@ class MonotonePath:
         Args:
             weights: [n], of each token, adding up to 1.
         """
-        gain = np.log(weights + FLOOR)
-        if not self._steps:
-            step = np.zeros(self._num_tokens, dtype=np.int16)
-            best = self._scores
-        else:
-            step = self._reachable.argmax(axis=1).astype(np.int16)
-            best = self._scores.take(self._tokens - step)
-        scores = best + gain
+        source = self._tokens - self._reachable.argmax(axis=1) if self._sources else self._tokens
+        scores = self._scores.take(source) + np.log(weights + FLOOR)
         self._scores[:] = scores
         self._token = int(scores.argmax())
-        # Who reads along on another thread counts the steps, so they come last.
+        # Who reads along on another thread counts the sources, so they come last.
         if self._kept is not None:
             self._kept.append(scores)
-        self._steps.append(step)
+        self._sources.append(source)
 
     def trace(self, num_frames: int | None = None) -> Ints:
         """Follow the best way back from a frame: [T], the token of each frame, never decreasing.
@@ -128,8 +122,8 @@ class MonotonePath:
         for frame in range(num_frames - 1, -1, -1):
             if first == last:
                 return frame + 1, first
-            step = self._steps[frame]
-            first, last = first - int(step[first]), last - int(step[last])
+            source = self._sources[frame]
+            first, last = int(source[first]), int(source[last])
         return 0, 0
 
     def _scores_after(self, num_frames: int) -> Floats:
@@ -144,7 +138,7 @@ class MonotonePath:
         path = np.empty(num_frames - since, dtype=np.int64)
         for frame in range(num_frames - 1, since - 1, -1):
             path[frame - since] = token
-            token -= int(self._steps[frame][token])
+            token = int(self._sources[frame][token])
         return path
 
 

@@ -228,7 +228,15 @@ def _silent_frames(samples: Samples, num_samples: int, num_frames: int) -> Bools
     whole = np.pad(whole, (0, num_frames * num_samples - len(whole))).reshape(num_frames, num_samples)
     # In place of squares and their mean, which would be copies of all samples.
     levels = np.sqrt(np.einsum("ts,ts->t", whole, whole) / num_samples)
-    return levels < 0.02 * np.percentile(levels, 95)
+    return levels < 0.02 * _percentile(levels, 95)
+
+
+def _percentile(values: Floats, percent: float) -> float:
+    """Do as `np.percentile` does, which takes ten times as long over so few."""
+    ordered = np.sort(values)
+    whole, part = divmod(percent / 100 * (len(ordered) - 1), 1)
+    lower, upper = ordered[int(whole)], ordered[min(int(whole) + 1, len(ordered) - 1)]
+    return float(lower + (upper - lower) * part)
 
 
 def _runs(flags: Bools) -> list[FrameSpan]:
@@ -247,8 +255,10 @@ def _word_mass(view: _View) -> Iterator[Evidence]:
     sizes = lasts - firsts
     expected = sizes * masses.sum() / max(1e-9, float(sizes.sum()))
     values = -np.log((masses + _SPARE_MASS) / (expected + _SPARE_MASS))
+    least = view.least.get("word_mass", -math.inf)
     for index, span, value in zip(view.sounding, view.spans, values.tolist(), strict=True):
-        yield Evidence("word_mass", value, (index, index + 1), view.frames_of(span))
+        if value > least:
+            yield Evidence("word_mass", value, (index, index + 1), view.frames_of(span))
 
 
 def _unseen(view: _View) -> Iterator[Evidence]:
@@ -340,7 +350,10 @@ def _loops(view: _View) -> Iterator[Evidence]:
         return
     codes = np.asarray(view.segment.codes)[: view.num_frames, 0]
     for length in range(_MIN_LOOP, min(_MAX_LOOP, len(codes) // _MIN_TIMES) + 1):
-        for first, stop in _runs(codes[length:] == codes[:-length]):
+        is_same = codes[length:] == codes[:-length]
+        if np.count_nonzero(is_same) < (_MIN_TIMES - 1) * length:
+            continue  # most lengths; no run is long enough
+        for first, stop in _runs(is_same):
             times = (stop - first) // length + 1
             # A sound or a silence that is held comes again at any distance.
             is_held = len(np.unique(codes[first : first + length])) == 1

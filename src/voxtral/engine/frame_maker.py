@@ -299,7 +299,10 @@ class FrameMaker:
             rows = self._padding.fill_up(rows, self._max_batch)
         inputs = gather_inputs(rows, num_blocks=num_blocks).to(self._model.device)
         spans = [
-            Span(index, index + 1, inputs.block_tables[index, : len(row.blocks)].long(), row.position + 1, row.text)
+            Span(
+                index, index + 1, inputs.block_tables[index, : len(row.blocks)].long(), row.position + 1, row.text,
+                row.text_keys,
+            )  # fmt: skip
             for index, row in enumerate(rows[:num_rows])
         ]
         memory = SpanMemory(self._memory.pages, inputs.slot_mapping, spans, heads)

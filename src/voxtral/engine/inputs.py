@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from voxtral.engine.kv_cache import TextKeys
 from voxtral.engine.transfer import mark
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class RowInput(NamedTuple):
         guidance_scale: weight of the conditional velocity.
         may_end: whether END_AUDIO may be chosen.
         text: positions of the text's tokens where the attention to them is wanted.
+        text_keys: see Span.
     """
 
     slot: int
@@ -47,6 +49,7 @@ class RowInput(NamedTuple):
     guidance_scale: float
     may_end: bool
     text: tuple[int, int] | None = None
+    text_keys: TextKeys | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +181,7 @@ class HostInputs:
 
     def write(self, rows: list[RowInput]) -> FrameInputs:
         """Write rows, B of them; unused entries of the block tables are 0, the scratch block."""
-        slots, positions, kv_slots, blocks, noise, guidance_scale, may_end, texts = zip(*rows, strict=True)
+        slots, positions, kv_slots, blocks, noise, guidance_scale, may_end, texts, _ = zip(*rows, strict=True)
         self._slots[:] = slots
         self._positions[:] = positions
         self._kv_slots[:] = kv_slots

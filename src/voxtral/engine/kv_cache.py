@@ -83,6 +83,10 @@ def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> 
     return torch.as_tensor(np.zeros(int(np.prod(shape)) * dtype.itemsize, dtype=np.uint8)).view(dtype).view(shape)
 
 
+TextKeys = dict[int, "npt.NDArray[np.float32]"]
+"""The keys of a text by layer, [Hkv, n, Dh] each in CPU memory: they never change while the text is spoken."""
+
+
 @dataclass(frozen=True, eq=False)
 class Span:
     """New positions of one sequence within a pass."""
@@ -92,6 +96,7 @@ class Span:
     blocks: Tensor  # [n] int64, of the sequence from its first position on
     num_seen: int  # positions of the sequence, the new ones included
     text: tuple[int, int] | None = None  # positions of the text where what one new position sees of it is wanted
+    text_keys: TextKeys | None = None  # of the sequence, to be filled; None: they are read again for every frame
 
     @property
     def num_text(self) -> int:
@@ -174,7 +179,7 @@ class SpanMemory:
             )
             outputs.append(attend_causally(query[:, :, span.start : span.stop], seen_keys, seen_values))
             if is_asked and span.text is not None:
-                text_keys.append(seen_keys.narrow(2, span.text[0], span.num_text).float().numpy()[0])
+                text_keys.append(self._text_keys_of(layer, span))
         if text_keys:
             self._listen(layer, query, text_keys)
         num_padding = query.shape[2] - self._spans[-1].stop
@@ -206,11 +211,7 @@ class SpanMemory:
         head_dim = self._pages.keys.shape[-1]
         for layer in sorted(self._text_layers):
             of_layer = queries[layer].view(len(queries[layer]), -1, head_dim)  # [N, H, Dh]
-            text_keys = [
-                self._pages.keys[layer][span.blocks].flatten(0, 1)[slice(*span.text)].transpose(0, 1).float().numpy()
-                for span in self._spans
-                if span.text is not None
-            ]
+            text_keys = [self._text_keys_of(layer, span) for span in self._spans if span.text is not None]
             if text_keys:
                 self._listen(layer, of_layer.transpose(0, 1)[None], text_keys)
 
@@ -234,6 +235,15 @@ class SpanMemory:
             asking, (cos, sin) = slice(len(self._spans)), rotation
             self._listener.hear(layer, projections[0][asking], (cos[asking], sin[asking]))
         return attend_spans(query, pages, self._paged_spans)
+
+    def _text_keys_of(self, layer: int, span: Span) -> npt.NDArray[np.float32]:
+        """Look up the keys of a span's text, or read them from the pages, which takes ten times as long."""
+        kept = {} if span.text_keys is None else span.text_keys
+        if layer not in kept:
+            first, stop = span.text or (0, 0)
+            keys = self._pages.keys[layer][span.blocks].flatten(0, 1)[first:stop]
+            kept[layer] = keys.transpose(0, 1).float().contiguous().numpy()
+        return kept[layer]
 
     def _listen(self, layer: int, query: Tensor, text_keys: list[npt.NDArray[np.float32]]) -> None:
         """Note what the chosen heads of a layer see of the texts.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
 from voxtral.engine.blocks import Reservation
+from voxtral.engine.kv_cache import TextKeys
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace
 from voxtral.model.codec_protocol import StreamState
 
@@ -60,6 +62,7 @@ class Row:
     )
     audio_state: Tensor | None = None  # the packed state in CPU memory, of a row that was swapped out
     swapped: SwappedOut | None = None
+    text_keys: TextKeys = field(default_factory=dict[int, Any])  # what has been read of its text; see Span
     has_ended: bool = False  # its end was seen, or it was given up; what is still made of it is in vain
     num_prompt: int = field(init=False)  # P, the positions of the prompt
 

@@ -284,6 +284,7 @@ class Runner(RunnerProtocol[Row, Step]):
             request.guidance_scale,
             frame >= max(request.min_frames, row.may_end_from),
             request.prompt.text_span if row.is_followed else None,
+            row.text_keys,
         )
 
     def wait(self, step: Step) -> None:

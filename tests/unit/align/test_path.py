@@ -85,7 +85,7 @@ def test_where_the_outermost_ways_have_met_all_have(seed: int, num_tokens: int, 
         num_final = path.num_frames
         while num_final and len(ways) > 1:
             num_final -= 1
-            ways = np.unique(ways - path._steps[num_final][ways])
+            ways = np.unique(path._sources[num_final][ways])
         assert path.num_final() == num_final
         given_out += path.trace_final(len(given_out)).tolist()
         assert path.trace_final().tolist()[len(given_out) :] == []
