@@ -114,7 +114,9 @@ def check_speech(segment: SpokenSegment, alignment: Alignment) -> SegmentCheck:
     if not segment.num_frames or not num_words:
         return _nothing(segment, num_words)
     # What reaches no threshold is not found.
-    thresholds = {name: max(least, alignment.thresholds.get(name, 0.0)) for name, least in _LEAST.items()}
+    thresholds: dict[Signal, float] = {
+        name: max(least, alignment.thresholds.get(name, 0.0)) for name, least in _LEAST.items()
+    }
     evidence = list(gather_evidence(segment, alignment.pace.get(segment.language), thresholds))
     evidence.append(_of_stop(segment.stop, evidence, num_words, segment.num_frames))
     strengths = [_strength(one, alignment.thresholds, segment.language) for one in evidence]

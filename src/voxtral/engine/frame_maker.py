@@ -300,9 +300,13 @@ class FrameMaker:
         inputs = gather_inputs(rows, num_blocks=num_blocks).to(self._model.device)
         spans = [
             Span(
-                index, index + 1, inputs.block_tables[index, : len(row.blocks)].long(), row.position + 1, row.text,
+                index,
+                index + 1,
+                inputs.block_tables[index, : len(row.blocks)].long(),
+                row.position + 1,
+                row.text,
                 row.text_keys,
-            )  # fmt: skip
+            )
             for index, row in enumerate(rows[:num_rows])
         ]
         memory = SpanMemory(self._memory.pages, inputs.slot_mapping, spans, heads)

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxtral.engine.kv_cache import TextKeys
 from voxtral.engine.transfer import mark
+from voxtral.model.kernels.text import TextKeys
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -23,7 +23,7 @@ from voxtral.engine.blocks import SCRATCH_BLOCK
 from voxtral.model.attention import attend_causally
 from voxtral.model.kernels.cpu.whole import PagedPositions
 from voxtral.model.kernels.paged import PagedSpans, attend_rotating, attend_spans, rotate_and_store
-from voxtral.model.kernels.text import PagedTexts, TextHeads, weigh_text
+from voxtral.model.kernels.text import PagedTexts, TextHeads, TextKeys, weigh_text
 from voxtral.model.layers import Rotation
 
 if TYPE_CHECKING:
@@ -81,10 +81,6 @@ def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> 
         return torch.zeros(shape, device=device, dtype=dtype)
     # torch.zeros writes, and so commits, every page; numpy asks the system for zeroed ones.
     return torch.as_tensor(np.zeros(int(np.prod(shape)) * dtype.itemsize, dtype=np.uint8)).view(dtype).view(shape)
-
-
-TextKeys = dict[int, "npt.NDArray[np.float32]"]
-"""The keys of a text by layer, [Hkv, n, Dh] each in CPU memory: they never change while the text is spoken."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from voxtral.engine.blocks import Reservation
-from voxtral.engine.kv_cache import TextKeys
 from voxtral.engine.sequence import GenerationRequest, GenerationTrace
 from voxtral.model.codec_protocol import StreamState
+from voxtral.model.kernels.text import TextKeys
 
 
 @dataclass(frozen=True, eq=False)

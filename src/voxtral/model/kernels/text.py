@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from voxtral.model.kernels.dispatch import attempt, uses_triton
+
+TextKeys = dict[int, npt.NDArray[np.float32]]
+"""The keys of a text by layer, [Hkv, n, Dh] each in CPU memory: they never change while the text is spoken."""
 
 
 @dataclass(frozen=True, eq=False)
