@@ -1,14 +1,14 @@
 """A text under rewriting, and one that was rewritten: both know which part of the source each character came from.
 
-Knows nothing of what is rewritten or why. `markup.py`, `reading` and `normalize.py` are passes over a Draft, which
-has a place for each character; `clean.py` changes little and makes a NormalizedText at once, by runs.
+Knows nothing of what is rewritten or why. `markup.py`, `reading` and `normalize.py` are passes over a Draft; `clean.py`
+makes a NormalizedText at once. Both map by runs, a few for each change, so that a long text costs little.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -20,70 +20,6 @@ class Edit(NamedTuple):
     start: int
     end: int
     replacement: str = ""
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A text and the source range of each of its characters.
-
-    `source_starts` and `source_ends` are of the length of `text` and never decrease. They are arrays,
-    8 bytes a character together, because a tuple of ints would need ten times that for a book.
-    """
-
-    text: str
-    source_starts: array[int]
-    source_ends: array[int]
-
-    @classmethod
-    def of(cls, source: str) -> Draft:
-        """Start with a text that is its own source."""
-        return cls(source, array("I", range(len(source))), array("I", range(1, len(source) + 1)))
-
-    def __getitem__(self, part: slice) -> Draft:
-        return Draft(self.text[part], self.source_starts[part], self.source_ends[part])
-
-    def apply(self, edits: Iterable[Edit]) -> Draft:
-        """Make all edits at once.
-
-        Args:
-            edits: ranges of this text, in order and without overlap.
-
-        Returns:
-            The new draft; characters of a replacement all come from the whole source range that it replaces.
-        """
-        pieces: list[str] = []
-        starts, ends = array("I"), array("I")
-        position = 0
-        text, source_starts, source_ends = self.text, self.source_starts, self.source_ends
-        for edit in edits:
-            first, last, replacement = edit
-            if first > position:
-                pieces.append(text[position:first])
-                starts += source_starts[position:first]
-                ends += source_ends[position:first]
-            pieces.append(replacement)
-            if replacement:
-                source_start, source_end = self._source_of(edit)
-                starts += array("I", [source_start]) * len(replacement)
-                ends += array("I", [source_end]) * len(replacement)
-            position = last
-        if not pieces:
-            return self
-        pieces.append(self.text[position:])
-        starts += self.source_starts[position:]
-        ends += self.source_ends[position:]
-        return Draft("".join(pieces), starts, ends)
-
-    def _source_of(self, edit: Edit) -> tuple[int, int]:
-        if edit.start < edit.end:
-            return self.source_starts[edit.start], self.source_ends[edit.end - 1]
-        if edit.start == 0:
-            return 0, 0
-        # An insertion comes from the empty place after the character before it; inside of a replacement
-        # there is no such place, and the whole of its source stands for it.
-        place = self.source_ends[edit.start - 1]
-        following = self.source_starts[edit.start] if edit.start < len(self.text) else place
-        return min(place, following), place
 
 
 class Run(NamedTuple):
@@ -204,6 +140,168 @@ class NormalizedText:
         return source, source + 1
 
 
+@dataclass(frozen=True)
+class Draft(NormalizedText):
+    """A text that is being rewritten: each pass makes another draft of it, with a map back to the first source."""
+
+    @classmethod
+    def of(cls, source: str) -> Draft:
+        """Start with a text that is its own source."""
+        return cls(source, (Run(0, 0, len(source), True),) if source else ())
+
+    @classmethod
+    def from_sources(cls, text: str, starts: Sequence[int], ends: Sequence[int]) -> Draft:
+        """Make a draft of a text whose characters have their sources listed.
+
+        Args:
+            text: what it says.
+            starts: where the source of each character starts, never decreasing.
+            ends: where it ends, never decreasing.
+        """
+        runs = _Runs()
+        for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            # The first character of a replacement is no character of the source.
+            is_verbatim = end == start + 1 and (place + 1 == len(starts) or starts[place + 1] > start)
+            is_first = place == 0 or (starts[place - 1], ends[place - 1]) != (start, end)
+            runs.add(1, start, end, is_verbatim and is_first)
+        return cls(text, runs.finished())
+
+    def __getitem__(self, part: slice) -> Draft:
+        start, stop, _ = part.indices(len(self.text))
+        if start == 0 and stop == len(self.text):
+            return self
+        return Draft(self.text[part], tuple(self.runs_between(start, stop, at=0)))
+
+    def apply(self, edits: Iterable[Edit]) -> Draft:
+        """Make all edits at once.
+
+        Args:
+            edits: ranges of this text, in order and without overlap.
+
+        Returns:
+            The new draft; characters of a replacement all come from the whole source range that it replaces. This one
+            where there are no edits.
+        """
+        text, old = self.text, self.runs
+        bounds = [*(run.start for run in old), len(text)]
+        pieces: list[str] = []
+        runs = _Runs()
+        add = runs.add
+        # `old[index]` is the run of the character at `position`; `offset` leads to its source, if it is verbatim.
+        position = index = end = offset = 0
+        for first, last, replacement in edits:
+            if last > end or first == last:
+                index = runs.copy(old, bounds, index, position, first)
+                if replacement:
+                    add(len(replacement), *self._source_of_edit(first, last, replacement))
+                while index + 1 < len(old) and bounds[index + 1] <= last:
+                    index += 1
+                # Most edits lie in one long stretch of the source.
+                end = bounds[index + 1] if old and old[index].is_verbatim else 0
+                offset = old[index].source_start - bounds[index] if old else 0
+            else:
+                if first > position:
+                    add(first - position, offset + position, offset + first, True)
+                if replacement:
+                    add(len(replacement), offset + first, offset + last, len(replacement) == last - first == 1)
+            pieces += (text[position:first], replacement)
+            position = last
+        if not pieces:
+            return self
+        pieces.append(text[position:])
+        runs.copy(old, bounds, index, position, len(text))
+        return Draft("".join(pieces), runs.finished())
+
+    def _source_of_edit(self, first: int, last: int, replacement: str) -> tuple[int, int, bool]:
+        """Give the source of what replaces a span, and whether it is a character for a character of the source."""
+        if first == last:
+            return (*self._place_before(first), False)
+        source_start, source_end = self.source_span(first, last)
+        is_one = len(replacement) == last - first == source_end - source_start == 1
+        return source_start, source_end, is_one and self._is_verbatim(first)
+
+    def _is_verbatim(self, position: int) -> bool:
+        return self.runs[bisect_right(self._run_starts, position) - 1].is_verbatim
+
+    def _place_before(self, position: int) -> tuple[int, int]:
+        """Give the source of what is inserted at a place."""
+        if position == 0:
+            return 0, 0
+        # An insertion comes from the empty place after the character before it; inside of a replacement
+        # there is no such place, and the whole of its source stands for it.
+        place = self._source_of(position - 1)[1]
+        following = self._source_of(position)[0] if position < len(self.text) else place
+        return min(place, following), place
+
+
+class _Runs:
+    """Puts runs together: what goes on where the one before ends is one with it."""
+
+    def __init__(self) -> None:
+        self._runs: list[Run] = []
+        self._length = 0
+        # The run that is not finished: its start and source.
+        self._start = 0
+        self._source_start: int = -1
+        self._source_end: int = -1
+        self._is_verbatim = False
+
+    def add(self, length: int, source_start: int, source_end: int, is_verbatim: bool) -> None:
+        """Add some characters with their source; `is_verbatim`: each is one character of it."""
+        if is_verbatim and self._is_verbatim and source_start == self._source_end:
+            self._source_end = source_end
+        elif is_verbatim or self._is_verbatim or source_start != self._source_start or source_end != self._source_end:
+            if self._length > self._start:
+                self._runs.append(Run(self._start, self._source_start, self._source_end, self._is_verbatim))
+            self._start, self._is_verbatim = self._length, is_verbatim
+            self._source_start, self._source_end = source_start, source_end
+        self._length += length
+
+    def copy(self, old: Sequence[Run], bounds: Sequence[int], index: int, start: int, stop: int) -> int:
+        """Add the runs of a span that is kept.
+
+        Args:
+            old: all runs of a text.
+            bounds: where each starts, and the end of the last.
+            index: of the run of the first character, or of one before.
+            start: of the span.
+            stop: its end, at least its start.
+
+        Returns:
+            The index of the run of the last character; `index` for an empty span.
+        """
+        while start < stop:
+            while bounds[index + 1] <= start:
+                index += 1
+            begin, source_start, source_end, is_verbatim = old[index]
+            end = min(bounds[index + 1], stop)
+            if is_verbatim:
+                source_start += start - begin
+                source_end = source_start + end - start
+            self.add(end - start, source_start, source_end, is_verbatim)
+            is_whole = begin == start and end == bounds[index + 1]
+            start = end
+            if is_whole and index + 2 < len(old) and bounds[index + 2] <= stop:
+                # Those between were no one run before.
+                last = bisect_right(bounds, stop, index + 1) - 1
+                self._move(old, bounds, index + 1, last)
+                index, start = last - 1, bounds[last]
+        return index
+
+    def _move(self, old: Sequence[Run], bounds: Sequence[int], first: int, last: int) -> None:
+        """Add whole runs, which do not go on from the one before."""
+        self.add(0, -1, -1, False)
+        shift = self._length - bounds[first]
+        moved = old[first:last]
+        self._runs += [Run(run[0] + shift, *run[1:]) for run in moved] if shift else moved
+        self._start = self._length = bounds[last] + shift
+
+    def finished(self) -> tuple[Run, ...]:
+        """Give all of them."""
+        self.add(0, -1, -1, False)
+        return tuple(self._runs)
+
+
 def rewrite(text: str, edits: Iterable[Edit]) -> NormalizedText:
     """Make all edits of a text at once.
 
@@ -235,13 +333,14 @@ def rewrite(text: str, edits: Iterable[Edit]) -> NormalizedText:
 
 def join_drafts(drafts: Iterable[Draft]) -> Draft:
     """Put parts of one draft, in order, together again."""
-    pieces: list[str] = []
-    starts, ends = array("I"), array("I")
-    for draft in drafts:
-        pieces.append(draft.text)
-        starts += draft.source_starts
-        ends += draft.source_ends
-    return Draft("".join(pieces), starts, ends)
+    parts = [draft for draft in drafts if draft.text]
+    if len(parts) == 1:
+        return parts[0]
+    runs = _Runs()
+    for draft in parts:
+        bounds = [*(run.start for run in draft.runs), len(draft.text)]
+        runs.copy(draft.runs, bounds, 0, 0, len(draft.text))
+    return Draft("".join(draft.text for draft in parts), runs.finished())
 
 
 def share_out(edit: Edit, stops: list[int], words: list[str], before: str, after: str, joint: str) -> Iterator[Edit]:

@@ -118,14 +118,16 @@ def to_kana(draft: Draft) -> Draft:
     dictionary = _open_dictionary()
     if dictionary is None:
         raise JapaneseReaderMissingError(
-            f"the text has the kanji {kanji.group()[:20]!r} at offset {draft.source_starts[kanji.start()]}; this model "
-            "reads Japanese in kana alone, and the library that turns kanji into kana is not installed; "
+            f"the text has the kanji {kanji.group()[:20]!r} at offset {draft.source_span(*kanji.span())[0]}; this "
+            "model reads Japanese in kana alone, and the library that turns kanji into kana is not installed; "
             'pip install "voxtral-tts[ja]", or write the text in kana'
         )
     unread: list[tuple[int, str]] = []
     edits = list(_edits(draft.text, _analyze(draft.text, dictionary), unread))
     if unread:
-        named = ", ".join(f"{kanji!r} at offset {draft.source_starts[start]}" for start, kanji in unread[:_MAX_NAMED])
+        named = ", ".join(
+            f"{kanji!r} at offset {draft.source_span(start, start + 1)[0]}" for start, kanji in unread[:_MAX_NAMED]
+        )
         more = f" and {len(unread) - _MAX_NAMED} more" if len(unread) > _MAX_NAMED else ""
         raise TextError(
             f"the dictionary has no reading of {named}{more}; this model reads Japanese in kana alone; "

@@ -9,21 +9,21 @@ hands on the same draft, and what is read again depends on what all of them chan
 from __future__ import annotations
 
 import re
-from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from voxtral.text.clean import DRAWN_BLANKS, JOINERS, LINE_ENDS, UNSEEN, clean_unless_off, kept_joiner, unify
 from voxtral.text.dictionary import Dictionary
-from voxtral.text.edits import Draft, Edit, NormalizedText, Run, join_drafts, rewrite
+from voxtral.text.edits import Draft, Edit, NormalizedText, rewrite
 from voxtral.text.emoji import has_emoji, naming_edits, unspoken_edits
 from voxtral.text.language import region_of, resolve_language
 from voxtral.text.markup import strip_markup
 from voxtral.text.reading.claims import Claim, Strength, claim, edits_of, keep, settle
+from voxtral.text.reading.measures import after_scales
 from voxtral.text.reading.reader import find_claims, find_word_claims
 from voxtral.text.reading.say_as import say_as
 from voxtral.text.reading.written import Written
@@ -42,13 +42,20 @@ _VISIBLE_FORMS = {"paragraph": "\n\n", "line": "\n", "space": " "}
 # A single space between words is left, unless it begins or ends the text.
 _SPACE = re.compile(r"\s{2,}|[^\S ]|\A | \Z")
 # What rules may still read in a text that was read: digits, signs, and points inside of words.
-_MAY_BE_LEFT = re.compile(r"[\d²³½⅓⅔¼¾&@#%/*+=<>°§$€£¥₹|_~^№×÷±≥≤™®.:A-ZÀ-Þ]")
-_SIGN_LEFT = r"[\d²³½⅓⅔¼¾&@#%/*+=<>°§$€£¥₹|_~^№×÷±≥≤™®]|(?<=\w)[.:](?=\w)"
-_LEFT = re.compile(_SIGN_LEFT)
-# Beside what was changed also abbreviations, initials and Roman numerals, but not words with a capital.
-_LEFT_BESIDE = re.compile(rf"{_SIGN_LEFT}|(?<=[^\s\d.])\.|(?<!\w)[A-ZÀ-Þ](?![a-zß-ÿ]{{4}})")
+_MAY_BE_LEFT = re.compile(r"[\d²³½⅓⅔¼¾&@#%/*+=<>°§$€£¥₹|_~^№×÷±≥≤™®.:]")
+# Japanese keeps its digits, but not beside letters and signs.
+_LEFT_IN_JAPANESE = re.compile(
+    r"[²³½⅓⅔¼¾&@#/*+=<>°§$€£₹|_~^№×÷±≥≤™®]|(?<=[A-Za-z])[.:](?=\w)|(?<=\d):(?=\d)"
+    r"|\d(?=[ ]?[A-Za-z$€£/:~+=°-])|(?<=[A-Za-z$€£/:~+=-])\d|(?<=[A-Za-z$€£/:~+=-] )\d"
+)
+_INCHES = re.compile(r'\d"')
+_GLUED = re.compile(r"(?<=[\d.])[^\W\d_]|[^\W\d_](?=\d)")
+_GLUED_IN_JAPANESE = re.compile(r"(?<=[\d.])[A-Za-z]|[A-Za-z](?=\d)")
+_LEFT = re.compile(r"[\d²³½⅓⅔¼¾&@#%/*+=<>°§$€£¥₹|_~^№×÷±≥≤™®]|(?<=\w)[.:](?=\w)")
 # How far from what is left something may be claimed with it, and how far rules look around what they claim.
-_NEAR, _FARTHEST = 30, 80
+_NEAR, _FARTHEST = 20, 30
+# How far from where something was said it may set free what stands there.
+_BESIDE = 12
 _NUMBERS = re.compile(r"[\d.,\s]*")
 # Each reading leaves less than the one before; two are enough for all but made-up texts.
 _MOST_READINGS = 4
@@ -72,17 +79,35 @@ class Change(NamedTuple):
     kind: str
 
 
+class _Stage(NamedTuple):
+    """A text at one point of its rewriting, and what was then claimed of it."""
+
+    text: NormalizedText
+    claims: Sequence[Claim]
+
+
 @dataclass(frozen=True)
 class Reading:
     """A text as it is said.
 
     Attributes:
         normalized: the text for speech.
-        claimed: what rules and dictionaries say for spans of the text as given, in order.
+        stages: what was claimed of it, reading by reading.
+        named: what was said for emoji before.
     """
 
     normalized: NormalizedText
-    claimed: tuple[Change, ...]
+    stages: tuple[_Stage, ...]
+    named: tuple[Change, ...] = ()
+
+    @cached_property
+    def claimed(self) -> tuple[Change, ...]:
+        """What rules and dictionaries say for spans of the text as given, in order."""
+        claimed: list[Change] = []
+        for stage in self.stages:
+            changes = _changes_of(stage.text, stage.claims)
+            claimed = _merged(claimed, changes) if claimed else changes
+        return _with_names(tuple(claimed), self.named)
 
 
 def normalize(text: str, language: str, *, in_kana: bool = False) -> NormalizedText:
@@ -135,39 +160,63 @@ def read(
     draft = Draft.of(text) if ssml is None else ssml.words
     draft, named = _say_emoji(draft, language, dictionary, emoji)
     if ssml is None:
+        draft = strip_markup(_remove_unspoken(draft), code)
         # Entities such as "&#8203;" can hide what the first pass removes.
-        draft = unify(_remove_unspoken(strip_markup(_remove_unspoken(draft), code)))
+        draft = unify(_remove_unspoken(draft) if "&" in text else draft)
     else:
         draft = unify(_remove_unspoken(draft))
-    claims = _claims(draft.text, partial(bisect_left, draft.source_starts), language, dictionary, ssml, named)
-    claimed = _changes_of(draft, claims)
-    draft, changed = _spaced(draft.apply(edits_of(claims)))
-    if ssml is None and not named and all(each.strength > Strength.DICTIONARY for each in claims):
-        draft, claimed = _read_again(draft, claimed, changed, code, region_of(language))
+    left: list[int] = []
+    claims = _claims(draft.text, draft.place_of, language, dictionary, ssml, named, left)
+    stages = [_Stage(draft, claims)]
+    edits = [*edits_of(claims)]
+    draft = draft.apply(edits)
+    spaces = [*_space_edits(draft.text)]
+    has_asked = dictionary is not None and any(each.strength <= Strength.DICTIONARY for each in claims)
+    if ssml is None and not named and not has_asked:
+        said = _moved(_moved(_ends_of(claims), edits), spaces)
+        spaced = _moved([edit.start for edit in spaces], spaces)
+        left = _moved(_moved(sorted(left), edits), spaces)
+        draft, again = _read_again(draft.apply(spaces), said, spaced, left, code, region_of(language))
+        stages += again
+    else:
+        draft = draft.apply(spaces)
     if in_kana:
         draft = _to_kana(draft)
         draft = draft.apply(_space_edits(draft.text))
-    return Reading(as_normalized(draft), _with_names(tuple(claimed), named))
+    return Reading(as_normalized(draft), tuple(stages), tuple(named))
 
 
-def _changes_of(draft: Draft, claims: list[Claim]) -> list[Change]:
+def _changes_of(text: NormalizedText, claims: Iterable[Claim]) -> list[Change]:
     """Say what claims say in places of the text as given."""
     return [
-        Change(draft.source_starts[each.start], draft.source_ends[each.end - 1], each.spoken(draft.text), each.kind)
+        Change(*text.source_span(each.start, each.end), each.spoken(text.text), each.kind)
         for each in claims
         if each.edits
     ]
 
 
-def _spaced(draft: Draft) -> tuple[Draft, list[int]]:
-    """Reduce the white space of a text, and say where in the source that was."""
-    edits = [*_space_edits(draft.text)]
-    return draft.apply(edits), [draft.source_starts[edit.start] for edit in edits]
+def _ends_of(claims: Iterable[Claim]) -> list[int]:
+    """Say where what is said otherwise begins and ends."""
+    return [place for each in claims if each.edits for place in (each.start, each.end)]
+
+
+def _moved(places: list[int], edits: list[Edit]) -> list[int]:
+    """Say where places of a text are after its edits; both are in order, and what is replaced begins where it began."""
+    moved: list[int] = []
+    shift, index = 0, 0
+    for place in places:
+        while index < len(edits) and edits[index].start < place and edits[index].end <= place:
+            start, end, replacement = edits[index]
+            shift += len(replacement) - (end - start)
+            index += 1
+        is_inside = index < len(edits) and edits[index].start < place
+        moved.append((edits[index].start if is_inside else place) + shift)
+    return moved
 
 
 def _read_again(
-    draft: Draft, claimed: list[Change], changed: list[int], language: str, region: str
-) -> tuple[Draft, list[Change]]:
+    draft: Draft, said: list[int], spaced: list[int], left: list[int], language: str, region: str
+) -> tuple[Draft, list[_Stage]]:
     """Read again what is left, until nothing changes.
 
     What is said for one thing sets its neighbours free, as in "No.5:30", and lines that were joined are read otherwise
@@ -175,78 +224,117 @@ def _read_again(
 
     Args:
         draft: the text, read once.
-        claimed: what was said for its parts.
-        changed: where else in the source something was changed.
+        said: where what was claimed begins and ends.
+        spaced: where white space was reduced.
+        left: where words stand that may be read if something else is said beside them.
         language: of the text.
         region: of the language.
+
+    Returns:
+        The text, and what was claimed.
     """
-    changed = sorted([*changed, *(each.start for each in claimed)])
+    stages: list[_Stage] = []
+    changed = sorted([*said, *spaced])
     # The first reading saw all paragraphs together, and these are now read alone.
-    is_known = "\n\n" not in draft.text
+    is_known = _PARAGRAPHS not in draft.text
     for _ in range(_MOST_READINGS):
-        parts: list[Draft] = []
-        new: list[Change] = []
+        new: list[Claim] = []
+        words = sorted([*left, *after_scales(draft.text, language)])
         for start, end in _paragraphs(draft.text):
-            part = draft[start:end]
-            first, last = part.source_starts[0], part.source_ends[-1]
-            near = changed[bisect_left(changed, first) : bisect_right(changed, last)]
-            claims: list[Claim] = []
-            # On numbers alone, neighbours beyond a blank line change nothing.
-            if near or not (is_known or _NUMBERS.fullmatch(part.text)):
-                places = [bisect_left(part.source_starts, place) for place in near] if is_known else None
-                written = Written(part.text, language, region)
-                claims = _claims_left(written, places, is_changed=_has_change(claimed, first, last))
-            said = part.apply(edits_of(claims)) if claims else part
-            if said.text != part.text:
-                new += _changes_of(part, claims)
-            parts.append(said)
+            near = changed[bisect_left(changed, start) : bisect_right(changed, end)]
+            if not is_known and not _NUMBERS.fullmatch(draft.text, start, end):
+                # Rules saw what stands beyond a blank line; on numbers alone that changes nothing.
+                near = sorted([*near, *_edges(start, end)])
+            if not near:
+                continue
+            places = [place - start for place in near]
+            words_left = words[bisect_left(words, start) : bisect_left(words, end)]
+            written = Written(draft.text[start:end], language, region)
+            signs = [place for place in _signs_left(written, places) if bisect_right(said, place + start) % 2 == 0]
+            claims = _claims_left(written, signs, places, [place - start for place in words_left])
+            if any(draft.text[start + edit.start : start + edit.end] != edit.replacement for edit in edits_of(claims)):
+                new += (each.moved(start) for each in claims)
         if not new:
             break
-        claimed = _merged(claimed, new)
-        draft, changed = _spaced(join_drafts(parts))
-        changed = sorted([*changed, *(each.start for each in new)])
+        stages.append(_Stage(draft, new))
+        edits = [*edits_of(new)]
+        # What was not changed now was read beside all that was changed before.
+        changed = _moved(_ends_of(new), edits)
+        said = _joined(_moved(said, edits), changed)
+        draft = draft.apply(edits)
+        spaces = [*_space_edits(draft.text)]
+        said, changed, left = _moved(said, spaces), _moved(changed, spaces), _moved(_moved(left, edits), spaces)
+        changed = sorted({*changed, *_moved([edit.start for edit in spaces], spaces)})
+        draft = draft.apply(spaces)
         is_known = True
-    return draft, claimed
+    return draft, stages
 
 
-def _claims_left(written: Written, places: list[int] | None, *, is_changed: bool) -> list[Claim]:
+def _joined(first: list[int], second: list[int]) -> list[int]:
+    """Join spans, each given by its start and its end; those that overlap become one."""
+    joined: list[int] = []
+    spans = zip([*first[::2], *second[::2]], [*first[1::2], *second[1::2]], strict=True)
+    for start, end in sorted(spans):
+        if joined and start < joined[-1]:
+            joined[-1] = max(joined[-1], end)
+        else:
+            joined += (start, end)
+    return joined
+
+
+def _edges(start: int, end: int) -> Iterator[int]:
+    """Give places beside which all lies that is so near to the edges of a paragraph that rules look beyond."""
+    reach = min(_FARTHEST, end - start)
+    yield from range(start, start + reach, _BESIDE)
+    yield from range(end - reach, end, _BESIDE)
+
+
+def _signs_left(written: Written, places: list[int]) -> list[int]:
+    """Give where digits and signs stand beside places."""
+    found = [found.start() for found in _MAY_BE_LEFT.finditer(written.text)]
+    left = _LEFT if written.has_number_words else _LEFT_IN_JAPANESE
+    return [place for place in _close_to(found, places, _BESIDE) if left.match(written.text, place)]
+
+
+def _claims_left(written: Written, signs: list[int], places: list[int], words: list[int]) -> list[Claim]:
     """Claim what is still left in a paragraph.
 
     Args:
         written: the paragraph.
-        places: where it was changed since it was read, in order; None: it was not read alone.
-        is_changed: something was said for a part of it.
+        signs: where digits and signs are left, in order.
+        places: where it was changed since it was read, in order.
+        words: where there are words that may be read now, in order.
     """
-    text = written.text
-    signs = [found.start() for found in _MAY_BE_LEFT.finditer(text) if _LEFT.match(text, found.start())]
-    if places is not None:
-        signs = _close_to(signs, places, _FARTHEST)
+    text, words = written.text, _close_to(words, places, _BESIDE)
     # The sign for inches is one by the quotes in the whole paragraph.
-    windows = _windows(text, signs) if '"' not in text else [(0, len(text))] * bool(signs)
+    windows = _windows(written, signs) if _INCHES.search(text) is None else [(0, len(text))] * bool(signs)
     if len(windows) == 1 and windows[0][0] == 0 and windows[0][1] == len(text):
         return find_claims(written)
     claims: list[Claim] = []
     if windows:
-        # As paragraphs of one text, because each text that is read costs something for itself.
-        parts = Written(_PARAGRAPHS.join(text[start:end] for start, end in windows), written.language, written.region)
-        claims = _back_in_place(find_claims(parts), windows)
+        claims = _back_in_place(find_claims(_cut_out(written, windows)), windows)
         # What stands at the edge of a window was read without its neighbours.
         claims = [each for each in claims if _is_close(each, signs)]
-    if is_changed and _is_left(text, _LEFT_BESIDE):
+    if words:
         taken = bytearray(len(text))
         for each in claims:
             taken[each.start : each.end] = b"\1" * (each.end - each.start)
-        for start, end in _windows(text, places) if places is not None else [(0, len(text))]:
-            part = Written(text[start:end], written.language, written.region)
-            if _is_left(part.text, _LEFT_BESIDE):
-                found = (each.moved(start) for each in find_word_claims(part))
-                claims += (
-                    each
-                    for each in found
-                    if taken.find(1, each.start, each.end) < 0 and (places is None or _is_close(each, places))
-                )
+        windows = _windows(written, words)
+        claims += (
+            each
+            for each in _back_in_place(find_word_claims(_cut_out(written, windows)), windows)
+            if taken.find(1, each.start, each.end) < 0 and _is_close(each, places)
+        )
         claims.sort(key=lambda each: each.start)
     return claims
+
+
+def _cut_out(written: Written, windows: list[tuple[int, int]]) -> Written:
+    """Put windows together as paragraphs of one text, because each text that is read costs something for itself."""
+    if windows == [(0, len(written.text))]:
+        return written
+    text = _PARAGRAPHS.join(written.text[start:end] for start, end in windows)
+    return Written(text, written.language, written.region)
 
 
 def _back_in_place(claims: list[Claim], windows: list[tuple[int, int]]) -> list[Claim]:
@@ -281,31 +369,22 @@ def _close_to(places: list[int], others: list[int], distance: int) -> list[int]:
     return close
 
 
-def _windows(text: str, places: list[int]) -> list[tuple[int, int]]:
+def _windows(written: Written, places: list[int]) -> list[tuple[int, int]]:
     """Cut out what stands around places, at spaces; windows that meet are one, and one of most of the text is all."""
-    windows: list[tuple[int, int]] = []
+    text, windows = written.text, list[tuple[int, int]]()
+    # In Japanese words stand without spaces.
+    has_spaces = written.language != "ja"
     for place in places:
         start, end = place - _NEAR - _FARTHEST, place + _NEAR + _FARTHEST
         if windows and end <= windows[-1][1]:
             continue
-        start = text.rfind(" ", 0, start) + 1 if start > 0 else 0
-        end = text.find(" ", end) if end < len(text) else len(text)
+        start = max(0, text.rfind(" ", 0, start) + 1 if has_spaces and start > 0 else start)
+        end = text.find(" ", end) if has_spaces and end < len(text) else min(end, len(text))
         end = len(text) if end < 0 else end
         if windows and start <= windows[-1][1]:
             start = windows.pop()[0]
         windows.append((start, end))
     return [(0, len(text))] if sum(end - start for start, end in windows) > 0.8 * len(text) else windows
-
-
-def _is_left(text: str, pattern: re.Pattern[str]) -> bool:
-    """Tell whether a pattern for one character matches anywhere; few characters can be one."""
-    return any(pattern.match(text, found.start()) for found in _MAY_BE_LEFT.finditer(text))
-
-
-def _has_change(claimed: list[Change], start: int, end: int) -> bool:
-    """Tell whether one of some changes, which are in order, lies in a span of the source."""
-    place = bisect_left(claimed, start, key=lambda change: change.end)
-    return place < len(claimed) and claimed[place].start < end
 
 
 def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
@@ -365,16 +444,14 @@ def prepare(
         draft, named = _say_emoji(Draft.of(text) if ssml is None else ssml.words, language, dictionary, emoji)
         words = as_normalized(draft)
     spoken = clean_unless_off(text, level) if words is None else clean_unless_off(words.text, level).through(words)
-    claimed: tuple[Change, ...] = ()
+    stages: tuple[_Stage, ...] = ()
     if dictionary or ssml:
         claims = _claims(spoken.text, spoken.place_of, language, dictionary, ssml, named, with_rules=False)
-        claimed = tuple(
-            Change(*spoken.source_span(each.start, each.end), each.spoken(spoken.text), each.kind) for each in claims
-        )
+        stages = (_Stage(spoken, claims),)
         spoken = rewrite(spoken.text, edits_of(claims)).through(spoken)
     if in_kana:
         spoken = write_in_kana(spoken.text).through(spoken)
-    return Reading(spoken, _with_names(claimed, named))
+    return Reading(spoken, stages, tuple(named))
 
 
 def _say_emoji(draft: Draft, language: str, dictionary: Dictionary | None, emoji: Emoji) -> tuple[Draft, list[Change]]:
@@ -399,10 +476,10 @@ def _say_emoji(draft: Draft, language: str, dictionary: Dictionary | None, emoji
 def _edited(draft: Draft, edits: Iterable[Edit], kind: str) -> Iterator[Change]:
     """Say what edits write, and for what part of the text as given."""
     for edit in edits:
-        yield Change(draft.source_starts[edit.start], draft.source_ends[edit.end - 1], edit.replacement, kind)
+        yield Change(*draft.source_span(edit.start, edit.end), edit.replacement, kind)
 
 
-def _with_names(claimed: tuple[Change, ...], named: list[Change]) -> tuple[Change, ...]:
+def _with_names(claimed: tuple[Change, ...], named: Sequence[Change]) -> tuple[Change, ...]:
     """Put what is said for emoji among what rules claimed; a name of which a rule read a part is told of once."""
     if not named:
         return claimed
@@ -425,10 +502,14 @@ def _claims(
     dictionary: Dictionary | None,
     ssml: SsmlText | None,
     named: Sequence[Change],
+    left: list[int] | None = None,
     *,
     with_rules: bool = True,
 ) -> list[Claim]:
-    """Settle what is said otherwise, each stretch in its language; `place_of` finds offsets of the source in it."""
+    """Settle what is said otherwise, each stretch in its language; `place_of` finds offsets of the source in it.
+
+    To `left` the places are added of words that may be read if something else stands beside them.
+    """
     final = [(place_of(each.start), place_of(each.end)) for each in named if each.kind == "dictionary"]
     claims: list[Claim] = []
     for start, end, tag in _stretches(len(text), place_of, language, ssml):
@@ -445,7 +526,12 @@ def _claims(
                 spoken = asked.value if asked.kind == "sub" else say_as(text[first:last], asked, written)
                 given.append(claim(first - start, last - start, spoken, asked.kind, Strength.ASKED))
         settled = find_claims(written, given) if with_rules else settle(given, end - start)
-        claims += (each.moved(start) for each in settled)
+        claims += (each.moved(start) for each in settled) if start else settled
+        if left is not None:
+            # Words may also be stuck to numbers and points: "art.IV".
+            glued = _GLUED if written.has_number_words else _GLUED_IN_JAPANESE
+            places = (*written.left, *(found.start() for found in glued.finditer(written.text)))
+            left += (place + start for place in places if not written.taken[place])
     return claims
 
 
@@ -475,7 +561,7 @@ def write_in_kana(text: str) -> NormalizedText:
 
 def as_normalized(draft: Draft) -> NormalizedText:
     """Take a draft as it is for the text that is spoken."""
-    return NormalizedText(draft.text, tuple(_runs(draft.source_starts, draft.source_ends)))
+    return NormalizedText(draft.text, draft.runs)
 
 
 def _to_kana(draft: Draft) -> Draft:
@@ -509,47 +595,3 @@ def _space_edits(text: str) -> Iterator[Edit]:
             wanted = "\n\n"
         if wanted != space.group():
             yield Edit(start, end, wanted)
-
-
-def _runs(starts: array[int], ends: array[int]) -> Iterator[Run]:
-    """Compress the sources of all characters."""
-    position, length = 0, len(starts)
-    while position < length:
-        start, end = starts[position], ends[position]
-        following = position + 1
-        is_lone = following < length and not _is_verbatim(starts, ends, following, start + 1)
-        # The first character of a replacement is no character of the source.
-        if end == start + 1 and (following == length or starts[following] > start):
-            size = 16
-            while not is_lone and following < length and ends[following] == start + following - position + 1:
-                stop = min(following + size, length)
-                if _goes_on(starts, ends, following, stop, start + following - position):
-                    following, size = stop, min(2 * size, 4096)
-                elif size > 1:
-                    size = max(1, size // 4)
-                else:
-                    break
-            yield Run(position, start, end + following - position - 1, True)
-        else:
-            # Most replacements are short, and a text is long.
-            near = min(following + 64, length)
-            if near == length or (starts[near] > start and ends[near] > end):
-                following = min(bisect_right(starts, start, following, near), bisect_right(ends, end, following, near))
-            else:
-                following = min(bisect_right(starts, start, following), bisect_right(ends, end, following))
-            yield Run(position, start, end, False)
-        position = following
-
-
-def _is_verbatim(starts: array[int], ends: array[int], place: int, source: int) -> bool:
-    """Tell whether one character is that of the source at an offset."""
-    if starts[place] != source or ends[place] != source + 1:
-        return False
-    return place + 1 == len(starts) or starts[place + 1] > source
-
-
-def _goes_on(starts: array[int], ends: array[int], begin: int, stop: int, source: int) -> bool:
-    """Tell whether characters are those of the source from an offset on, one by one."""
-    wanted = array("I", range(source, source + stop - begin + 1))
-    is_apart = stop == len(starts) or starts[stop] > wanted[-2]
-    return is_apart and starts[begin:stop] == wanted[:-1] and ends[begin:stop] == wanted[1:]

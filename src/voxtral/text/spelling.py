@@ -87,6 +87,7 @@ class Speller:
         self.grammar = grammar
         self._known: dict[tuple[int, str], str] = {}
         self._digits: dict[str, str] = {}
+        self._agreed: dict[tuple[str, bool], str] = {}
         self._converter: Any = None
 
     def cardinal(self, value: int) -> str:
@@ -187,9 +188,13 @@ class Speller:
 
     def before_noun(self, words: str, *, is_feminine: bool = False) -> str:
         """Make number words agree with a noun that follows."""
-        for rule in self.grammar.agreement:
-            words = re.sub(rule.ending, rule.feminine if is_feminine else rule.masculine, words)
-        return words
+        agreed = self._agreed.get((words, is_feminine))
+        if agreed is None:
+            agreed = words
+            for rule in self.grammar.agreement:
+                agreed = re.sub(rule.ending, rule.feminine if is_feminine else rule.masculine, agreed)
+            self._agreed[words, is_feminine] = agreed
+        return agreed
 
     def _look_up(self, value: int, form: str) -> str:
         if value < 1000:

@@ -171,7 +171,7 @@ class _Reader:
             self._parser.Parse(self._data, True)
         except expat.ExpatError as error:
             raise SsmlError(f"{self._here()} is no XML ({expat.ErrorString(error.code)}); mend it") from None
-        words = Draft("".join(self._words), self._starts, self._ends)
+        words = Draft.from_sources("".join(self._words), self._starts, self._ends)
         self._languages.sort(key=lambda found: (found.start, -found.end))
         return SsmlText(words, tuple(self._breaks), tuple(self._asked), tuple(self._languages), self._language)
 

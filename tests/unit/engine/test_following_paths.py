@@ -119,9 +119,7 @@ def test_keys_that_a_row_has_kept_say_what_those_of_the_pages_do(tiny_model: Vox
     assert [sorted(asked.text_keys or {}) for asked in kept] == [[0, 1], [0, 1], [], [0, 1]]
     assert torch.equal(first, weigh(tiny_model, ROWS))
     moved = [asked._replace(position=asked.position + 1, kv_slot=asked.kv_slot + 1) for asked in kept[:1]]
-    assert torch.equal(
-        weigh(tiny_model, moved), weigh(tiny_model, [asked._replace(text_keys=None) for asked in moved])
-    )
+    assert torch.equal(weigh(tiny_model, moved), weigh(tiny_model, [asked._replace(text_keys=None) for asked in moved]))
 
 
 # Heads that are set later.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from voxtral.text.edits import Draft, Edit, join_drafts
 
 
 def _sources(draft: Draft) -> list[tuple[str, int, int]]:
-    return list(zip(draft.text, draft.source_starts, draft.source_ends, strict=True))
+    return [(char, *draft.source_span(place, place + 1)) for place, char in enumerate(draft.text)]
 
 
 def test_kept_characters_come_from_themselves() -> None:
@@ -46,3 +51,57 @@ def test_parts_join_to_the_whole() -> None:
     draft = Draft.of("abcd").apply([Edit(1, 2, "xx")])
     assert join_drafts([draft[:2], draft[2:3], draft[3:]]) == draft
     assert join_drafts([]).text == ""
+
+
+def test_a_character_for_a_character_costs_no_run() -> None:
+    draft = Draft.of("a’b“c").apply([Edit(1, 2, "'"), Edit(3, 4, '"')])
+    assert draft.text == "a'b\"c"
+    assert len(draft.runs) == 1
+
+
+def test_listed_sources_make_the_same_draft() -> None:
+    draft = Draft.of("abcdef").apply([Edit(1, 3, "xyz"), Edit(4, 4, "-"), Edit(5, 6)])
+    sources = [draft.source_span(place, place + 1) for place in range(len(draft.text))]
+    assert Draft.from_sources(draft.text, [start for start, _ in sources], [end for _, end in sources]) == draft
+
+
+_WORDS = st.sampled_from(["", "x", "yz", "one two"])
+
+
+@st.composite
+def _edits(draw: st.DrawFn, length: int) -> list[Edit]:
+    places = sorted(draw(st.lists(st.integers(0, length), max_size=8)))
+    pairs = [(start, end) for start, end in pairwise(places) if draw(st.booleans())][::2]
+    return [Edit(start, end, draw(_WORDS)) for start, end in pairs]
+
+
+def _plainly(sources: list[tuple[str, int, int]], edits: list[Edit]) -> list[tuple[str, int, int]]:
+    """Make edits of a list of characters with their sources, as `Draft.apply` says."""
+    made: list[tuple[str, int, int]] = []
+    position = 0
+    for start, end, replacement in edits:
+        made += sources[position:start]
+        if start < end:
+            source = sources[start][1], sources[end - 1][2]
+        elif start == 0:
+            source = 0, 0
+        else:
+            place = sources[start - 1][2]
+            source = min(place, sources[start][1] if start < len(sources) else place), place
+        made += [(char, *source) for char in replacement]
+        position = end
+    return [*made, *sources[position:]]
+
+
+@given(st.data())
+def test_edits_of_edits_are_those_of_the_characters(data: st.DataObject) -> None:
+    draft = Draft.of("0123456789")
+    sources = _sources(draft)
+    for _ in range(4):
+        edits = data.draw(_edits(len(draft.text)))
+        draft, sources = draft.apply(edits), _plainly(sources, edits)
+        assert _sources(draft) == sources
+        assert draft.text == "".join(char for char, *_ in sources)
+    cut = data.draw(st.integers(0, len(draft.text)))
+    assert _sources(draft[:cut]) + _sources(draft[cut:]) == sources
+    assert _sources(join_drafts([draft[:cut], draft[cut:]])) == sources

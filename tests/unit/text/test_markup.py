@@ -74,9 +74,9 @@ def test_words_lead_back_to_their_place_in_the_source() -> None:
     draft = strip_markup(Draft.of(source), "en")
     for word in ("bold", "link"):
         place = draft.text.index(word)
-        assert draft.source_starts[place] == source.index(word)
+        assert draft.source_span(place, place + 1)[0] == source.index(word)
     ampersand = draft.text.index("&")
-    assert source[draft.source_starts[ampersand] : draft.source_ends[ampersand]] == "&amp;"
+    assert source[slice(*draft.source_span(ampersand, ampersand + 1))] == "&amp;"
 
 
 @pytest.mark.parametrize("line", ["{}", "- {}", "* [x] {}", "> {}", "# {}"])

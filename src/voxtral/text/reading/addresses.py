@@ -16,6 +16,7 @@ from voxtral.text.reading.spelled import Piece, claim_pieces, say_digits, say_nu
 from voxtral.text.reading.written import Written
 from voxtral.text.tables.shorthand import Shorthand
 
+_ENDS = re.compile(r"\s*\Z")
 _FULL_STREETS = "Street|Avenue|Boulevard|Road|Lane|Drive|Court|Place|Square|Highway|Parkway|Terrace|Circle|Way"
 
 
@@ -78,7 +79,7 @@ def _ends_sentence(written: Written, end: int) -> bool:
     """Tell whether the point of a street ends a sentence as well: at the end, or before a small word with a capital."""
     following = re.compile(r"[\"'”’)]*(\s*)([^\W\d_]+)?").match(written.text, end)
     if following is None or following.group(2) is None:
-        return not written.text[end:].strip() or written.text[end] == "\n"
+        return _ENDS.match(written.text, end) is not None or written.text[end] == "\n"
     word = following.group(2)
     small_words = written.data.recognition.stop_words if written.data.recognition else frozenset[str]()
     first_words = written.data.sentences.first_words

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import NamedTuple
 
-from voxtral.text.language_data import load_language
 from voxtral.text.plurals import Category
 from voxtral.text.reading.claims import Claim, claim
 from voxtral.text.reading.fraction_words import SINGLE, say_fraction
-from voxtral.text.reading.numerals import NO_BREAK, Numeral, numerals_of
+from voxtral.text.reading.numerals import NO_BREAK, Numeral, numerals_of, scales_of
 from voxtral.text.reading.patterns import any_of
 from voxtral.text.reading.written import Written
 
@@ -73,24 +72,9 @@ class Amount(NamedTuple):
 
 
 @cache
-def _scales_of(language: str, is_money: bool) -> Mapping[str, str]:
-    """Gather what is said for scales, by how they are written."""
-    data = load_language(language)
-    words, grammar = data.amounts, data.numbers
-    scales: dict[str, str] = dict(words.scales) if words else {}
-    if is_money and words:
-        scales |= words.money_scales
-    if grammar:
-        linked = grammar.linked_numbers.words if grammar.linked_numbers else ()
-        for word in (*grammar.large_numbers, *linked):
-            scales |= {word: word, word.lower(): word.lower()}
-    return scales
-
-
-@cache
 def _pattern(language: str, region: str, is_money: bool) -> re.Pattern[str]:
     number = numerals_of(language, region).pattern
-    scales = _scales_of(language, is_money)
+    scales = scales_of(language, is_money)
     return re.compile(
         rf"""
         (?:
@@ -125,7 +109,7 @@ class Amounts:
         words = written.data.amounts
         self._signs: Mapping[str, str] = words.signs if words else {}
         self._joints = {"until": words.until, "by": words.by} if words else {}
-        self._scales = _scales_of(written.language, is_money)
+        self._scales = scales_of(written.language, is_money)
         self._number = re.compile(numerals_of(written.language, written.region).pattern)
         self._pattern = _pattern(written.language, written.region, is_money)
 
@@ -137,62 +121,59 @@ class Amounts:
         """
         found = self._known.get(start)
         if found is None:
-            found = self._known[start] = tuple(self._find(start))
+            found = self._known[start] = self._find(start)
         return found
 
-    def _find(self, start: int) -> Iterator[Amount]:
+    def _find(self, start: int) -> tuple[Amount, ...]:
         found = self._pattern.match(self._text, start)
         if found is None or found.end() - start > _LONGEST:
-            return
+            return ()
+        kind = found.lastgroup
         sign_start, sign = self.sign_before(start)
-        if found.lastgroup == "first":
+        first_end = found.end("first")
+        first = self._written.read_numeral(found.group("first")) if first_end > 0 else None
+        if kind == "first":
             # Most numbers have nothing behind them.
-            number = self._written.read_numeral(found.group())
-            if number is not None:
-                yield Amount(sign_start, found.end(), sign, (number,))
-            return
-        seen: set[int] = set()
-        for amount in self._readings(found, sign_start, sign):
-            if amount.end not in seen:
-                seen.add(amount.end)
-                yield amount
-
-    def _readings(self, found: re.Match[str], start: int, sign: str) -> Iterator[Amount]:
-        """Give all ways to read a match: with what stands behind its first number, and without."""
-        scale = self._scales.get(found.group("scale") or "", "")
-        ends = [(found.end(), scale)]
-        if scale:
-            before = self._text[found.start() : found.start("scale")].rstrip(" " + NO_BREAK)
-            ends.append((found.start() + len(before), ""))
-        for numerals, joint, fraction in self._parts(found):
-            is_bare = not joint and fraction is None and found.end("first") != ends[-1][0]
-            for end, word in [(found.end("first"), "")] if is_bare else ends:
-                yield Amount(start, end, sign, numerals, joint, fraction, word)
-
-    def _parts(self, found: re.Match[str]) -> Iterator[tuple[tuple[Numeral, ...], str, tuple[int, int] | None]]:
-        """Give numbers, joint and fraction of a match, and last its first number alone."""
-        read, group = self._written.read_numeral, found.group
-        if group("alone"):
-            yield (), "", SINGLE[group("alone")]
-            return
-        first = read(group("first"))
+            return () if first is None else (Amount(sign_start, first_end, sign, (first,)),)
+        # With its scale, or without.
+        ends = [(found.end(), "")]
+        if kind == "scale":
+            before = self._text[start : found.start("scale")].rstrip(" " + NO_BREAK)
+            ends = [(found.end(), self._scales[found.group("scale")]), (start + len(before), "")]
         if first is None:
-            return
-        is_whole = first.fraction is None and not first.is_code
-        if group("last") and (last := read(group("last"))):
-            yield (first, last), "until", None
-        elif group("more"):
-            others = [read(each) for each in self._number.findall(group("more"))]
+            if first_end > 0:
+                return ()
+            alone = SINGLE[found.group("alone")]
+            return tuple(Amount(sign_start, end, sign, (), "", alone, scale) for end, scale in ends)
+        amounts: list[Amount] = []
+        if ends[-1][0] > first_end:
+            numerals, joint, fraction = self._composed(found, first)
+            if joint or fraction:
+                amounts += (Amount(sign_start, end, sign, numerals, joint, fraction, scale) for end, scale in ends)
+            ends = [(first_end, "")]
+        amounts += (Amount(sign_start, end, sign, (first,), "", None, scale) for end, scale in ends)
+        return tuple(amounts)
+
+    def _composed(
+        self, found: re.Match[str], first: Numeral
+    ) -> tuple[tuple[Numeral, ...], str, tuple[int, int] | None]:
+        """Give numbers, joint and fraction of a match with more than one number; neither if they make nothing."""
+        read, group = self._written.read_numeral, found.group
+        if below := group("below"):
+            return ((), "", (int(first.whole), int(below))) if first.fraction is None else ((first,), "", None)
+        if last := group("last"):
+            number = read(last)
+            return ((first, number), "until", None) if number else ((first,), "", None)
+        if more := group("more"):
+            others = (read(each) for each in self._number.findall(more))
             # "0x10" is no dimension.
-            if first.whole != "0" or first.fraction:
-                yield (first, *(each for each in others if each)), "by", None
-        elif group("below") and first.fraction is None:
-            yield (), "", (int(first.whole), int(group("below")))
-        elif group("upper") and is_whole:
-            yield (first,), "", (int(group("upper")), int(group("lower")))
-        elif group("single") and is_whole:
-            yield (first,), "", SINGLE[group("single")]
-        yield (first,), "", None
+            is_dimension = first.whole != "0" or first.fraction
+            return ((first, *filter(None, others)), "by", None) if is_dimension else ((first,), "", None)
+        if first.fraction is not None or first.is_code:
+            return (first,), "", None
+        if single := group("single"):
+            return (first,), "", SINGLE[single]
+        return (first,), "", (int(group("upper")), int(group("lower")))
 
     def sign_before(self, start: int) -> tuple[int, str]:
         """Find the sign that belongs to a number, and where it begins."""

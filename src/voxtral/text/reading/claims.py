@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
+from operator import itemgetter
 from typing import NamedTuple
 
 from voxtral.text.edits import Edit
@@ -84,21 +85,35 @@ def settle(claims: Iterable[Claim], length: int, taken: bytearray | None = None)
     if taken is None:
         taken = bytearray(length)
     standing: list[Claim] = []
-    for each in sorted(claims, key=_rank):
-        start, end = each.start, each.end
-        if taken.find(1, start, end) < 0:
-            taken[start:end] = b"\1" * (end - start)
-            standing.append(each)
+    for group in _overlapping(claims):
+        for each in sorted(group, key=_rank) if len(group) > 1 else group:
+            start, end = each.start, each.end
+            if taken.find(1, start, end) < 0:
+                taken[start:end] = b"\1" * (end - start)
+                standing.append(each)
     standing.sort(key=_start)
     return standing
+
+
+def _overlapping(claims: Iterable[Claim]) -> Iterator[list[Claim]]:
+    """Part claims into groups that overlap each other nowhere; most claims are alone."""
+    group: list[Claim] = []
+    reached = 0
+    for each in sorted(claims, key=_start):
+        if each.start >= reached and group:
+            yield group
+            group = []
+        group.append(each)
+        reached = max(reached, each.end)
+    if group:
+        yield group
 
 
 def _rank(found: Claim) -> tuple[int, int, int]:
     return found.strength, found.start - found.end, found.start
 
 
-def _start(found: Claim) -> int:
-    return found.start
+_start = itemgetter(0)
 
 
 def edits_of(claims: Iterable[Claim]) -> Iterator[Edit]:

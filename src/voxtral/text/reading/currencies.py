@@ -14,6 +14,7 @@ from functools import cache
 from voxtral.text.cldr import Cldr, load_cldr
 from voxtral.text.language_data import Currency, load_language
 from voxtral.text.reading.patterns import any_of
+from voxtral.text.reading.places import any_digit
 from voxtral.text.spelling import Speller
 from voxtral.text.tables.counted import Unit
 from voxtral.text.tables.money import MoneyWords, RegionMoney
@@ -141,18 +142,23 @@ class Currencies:
         before: the source of a pattern, without groups, for what may stand before a number.
         after: the same for what may stand behind one.
         last_characters: of what may stand before a number.
+        last_parts: the last characters of what may stand before a number: a sign, two letters, or a letter and what
+            parts it from a word.
         first_characters: of what may stand behind one.
         named: those with hundredths by name, as it is written and in lower case; names of weights are left out.
         names: the source of a pattern for these names.
+        beginnings: the same for what a `Filter` sees behind a number, up to the first space.
     """
 
     known: Mapping[str, Currency]
     before: str
     after: str
     last_characters: frozenset[str]
+    last_parts: frozenset[str]
     first_characters: frozenset[str]
     named: Mapping[str, Currency]
     names: str
+    beginnings: str
 
 
 def currencies_of(language: str, region: str = "") -> Currencies:
@@ -211,10 +217,20 @@ def _gather(language: str, region: str) -> Currencies:
         any_of(before),
         any_of(known),
         frozenset(key[-1] for key in before),
+        _last_parts(before),
         frozenset(key[0] for key in (*known, *spellings) if key),
         named,
         any_of(spellings),
+        any_of(any_digit(each.partition(" ")[0]) for each in (*known, *spellings) if each),
     )
+
+
+def _last_parts(keys: Iterable[str]) -> frozenset[str]:
+    single = [key for key in keys if len(key) == 1 and key.isalpha()]
+    signs = [key[-1] for key in keys if not key[-1].isalpha() and key[-1] != "."]
+    beside = " .,;:!?()[]{}<>|/\"'“”„«»‘’-–—+*=\n\t\u00a0\u202f\u2009\u060c\u061f"
+    apart = [char + key for key in single for char in beside]
+    return frozenset(["", *signs, *apart, *(key[-2:] for key in keys if len(key) > 1)])
 
 
 def _named(

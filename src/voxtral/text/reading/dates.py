@@ -24,10 +24,13 @@ from voxtral.text.reading.calendar_words import (
 from voxtral.text.reading.claims import Claim, claim
 from voxtral.text.reading.date_parts import LAST_DAY, DateParts
 from voxtral.text.reading.numerals import NO_BREAK, to_ascii
+from voxtral.text.reading.patterns import any_of as one_of
 from voxtral.text.reading.written import Written
 from voxtral.text.tables.dates import DateWords
 
 _DASHES = frozenset("-–—")
+# How long days may be before their month: "15., 16. und 17.".
+_DAYS_LENGTH = 60
 _YEAR = r"\d{4}(?!\d)|['’]\d{2}(?!\d)"
 _NO_LETTER_AFTER = r"(?![^\W\d_]|[\u0900-\u0903\u093a-\u094f])"
 
@@ -53,6 +56,19 @@ def _pieces(language: str) -> tuple[str, str, str, bool]:
     joints = rf"{GAP}?[-–—/]{GAP}?|,?{SPACE}(?:{any_of(words.joints)}){SPACE}"
     links = rf"(?:(?:{any_of(words.links)})(?:{SPACE}|(?<=['’])))?"
     return suffix, joints, links, words.month_first
+
+
+@cache
+def _month_pattern(language: str) -> re.Pattern[str]:
+    return re.compile(one_of(calendar_of(language).months), re.IGNORECASE)
+
+
+def _months_in(text: str, language: str) -> list[tuple[int, int]]:
+    """Find the spans of what may be names of months, perhaps inside of other words."""
+    small = text.lower()
+    if not any(month in small for month in calendar_of(language).months):
+        return []
+    return [found.span() for found in _month_pattern(language).finditer(text)]
 
 
 @cache
@@ -101,12 +117,29 @@ class _Finder:
         self._words = words
         self._parts = DateParts(written, words)
         self._calendar = self._parts.calendar
+        self._months = _months_in(written.text, written.language) if written.has_digits else []
+
+    def _before_months(self) -> Iterator[int]:
+        """Give where numbers begin that the name of a month may follow."""
+        months, index = self._months, 0
+        for start in self._written.number_starts if months else ():
+            while index < len(months) and months[index][0] <= start:
+                index += 1
+            if index == len(months):
+                return
+            if months[index][0] - start <= _DAYS_LENGTH:
+                yield start
 
     # The day before the month ---------------------------------------------------------------------
 
     def day_first(self) -> Iterator[Claim]:
         """Claim "3 May", "3rd of May, 2024", "3.–5. Mai", with the years behind them."""
-        for found in _day_first_pattern(self._written.language).finditer(self._text):
+        match, last_end = _day_first_pattern(self._written.language).match, 0
+        for start in self._before_months():
+            found = match(self._text, start) if start >= last_end else None
+            if found is None:
+                continue
+            last_end = found.end()
             end, year = found.end(), found.group("year")
             if not self._parts.begins_apart(found.start()) or not _are_days(found, ("day", "day2", "day3")):
                 continue
@@ -167,7 +200,11 @@ class _Finder:
 
     def month_first(self) -> Iterator[Claim]:
         """Claim "May 3", "May 3-5, 2024" and "May 2024"."""
-        for found in _month_first_pattern(self._written.language).finditer(self._text):
+        match = _month_first_pattern(self._written.language).match
+        for _, month_end in self._months:
+            found = match(self._text, month_end + self._text.startswith(".", month_end))
+            if found is None:
+                continue
             has_point = self._text[found.start() - 1 : found.start()] == "."
             start, month = last_word(self._text, found.start() - has_point)
             if month.casefold() not in self._calendar.months or not self._parts.begins_apart(start):

@@ -54,9 +54,16 @@ def _pattern(language: str, small_words: frozenset[str]) -> re.Pattern[str]:
     rest = rf"(?::\d{{1,5}})?(?:[/?#]{_TAIL}{{0,2000}}+)?"
     # A letter of another script may follow where there are no spaces.
     before = _WORD_BEFORE if language == "ja" else rf"{_WORD_BEFORE}(?<!\w)"
+    # Most words are none of these, and are not tried.
+    told = rf"(?=[^\s@./:\\]{{0,63}}+(?:[@/:\\]|[.]{{1,60}}+[\w%+'@-])|[{_HEX}]{{7}}|0x|[{_HEX}]{{2}}-[{_HEX}]{{2}}-)"
+    # Two numbers with a point are a decimal, unless something stands beside them.
+    release = (
+        r"(?=[vV]|\d{1,4}\.\d{1,6}(?:[.]\d|[-+.]?(?:alpha|beta|rc|dev|post|pre|a|b|SNAPSHOT))|(?<=[ =:])\d{1,4}\.\d{3})"
+    )
+    ending = rf"(?!\d{{1,4}}\.\d{{1,6}}(?![\w%°€$£]|[.,:/-]\d))(?=[{_L}0-9_./-]{{0,800}}?\.[a-z7])"
     return re.compile(
         rf"""
-          {before}(?:
+          {before}{told}(?:
           (?P<url>(?:[a-zA-Z][a-zA-Z0-9+]{{1,11}}://|mailto:(?=[^\s@]{{1,64}}@)){_TAIL}{{1,2000}}+
               |[wW]{{3}}\.{_NAME}\.{_TAIL}{{2,2000}}+)
         | (?P<rate>[$€£]?\d{{1,6}}@[$€£]?\d{{1,6}}%?(?![\w.,:%-]))
@@ -65,22 +72,23 @@ def _pattern(language: str, small_words: frozenset[str]) -> re.Pattern[str]:
         | (?P<mac>[{_HEX}]{{2}}(?P<join>[:-])(?:[{_HEX}]{{2}}(?P=join)){{4}}[{_HEX}]{{2}}{_WORD_AFTER}(?!(?P=join)))
         | (?P<ipv6>(?:[{_HEX}]{{0,4}}:){{2,7}}(?:[{_HEX}]{{1,4}}|(?<=::))(?:/\d{{1,3}})?(?![\w:]))
         | (?P<ip>{_OCTETS}(?::\d{{1,5}}(?!\d))?(?:/\d{{1,2}}(?!\d))?(?![\w/]|[.,:]\d))
-        | (?P<version>[vV]?\d{{1,4}}(?:\.\d{{1,6}}){{1,5}}
+        | (?P<version>{release}[vV]?\d{{1,4}}(?:\.\d{{1,6}}){{1,5}}
               (?:[-+.]?(?:alpha|beta|rc|dev|post|pre|a|b|SNAPSHOT)[.-]?\d{{0,4}}(?:\.\d{{1,4}})?)?(?![\w%°€$£]|[.,:/-]\d))
         | (?P<hash>
               (?=[{_HEX}]{{0,40}}?[A-Fa-f])(?=[{_HEX}]{{0,40}}?\d)(?:[0-9a-f]{{7,128}}+|[0-9A-F]{{7,128}}+){_WORD_AFTER}
               |0x[{_HEX}]{{1,64}}+{_WORD_AFTER})
-        | (?P<domain>{named}(?:\.{_NAME}){{0,6}}?\.(?:{domains})(?:\.(?:{every_domain}))?
+        | (?P<domain>{ending}(?:{named}(?:\.{_NAME}){{0,6}}?\.(?:{domains})(?:\.(?:{every_domain}))?
               (?![{_L}0-9_-]|\.[{_L}0-9]){rest}
               |{_NAME}(?:\.{_NAME}){{1,6}}?\.(?:{every_domain})(?![{_L}0-9_-]|\.[{_L}0-9]){rest}
-              |{_NAME}(?:\.{_NAME}){{0,6}}?\.(?:{every_domain})/{_TAIL}{{0,2000}}+)
-        | (?P<file>(?:{_NAME}/){{0,12}}{named}(?:\.{_NAME}){{0,4}}?\.(?:{files})(?![{_L}0-9_-]|\.[{_L}0-9]))
+              |{_NAME}(?:\.{_NAME}){{0,6}}?\.(?:{every_domain})/{_TAIL}{{0,2000}}+))
+        | (?P<file>{ending}
+              (?:{_NAME}/){{0,12}}{named}(?:\.{_NAME}){{0,4}}?\.(?:{files})(?![{_L}0-9_-]|\.[{_L}0-9]))
           )
-        | (?<![\w.@/\\#&=-])
-              (?P<handle>@(?=[0-9_.]{{0,20}}[A-Za-z_])[A-Za-z0-9_]{{1,40}}+(?:\.[A-Za-z0-9_]{{1,40}}+){{0,3}}+
-              |@\d{{1,6}}(?![\w%]|[.,:/-]\d))
-        | (?<![\w.@/\\#&=])
-              (?P<tag>\#(?=[0-9_]{{0,20}}[^\W\d_])[\w\u0900-\u0903\u093a-\u094d]{{2,100}}+(?:\.[a-z]{{2,12}}+(?![\w.]))?)
+        | (?P<handle>@(?<![\w.@/\\#&=-]@)
+              (?:(?=[0-9_.]{{0,20}}[A-Za-z_])[A-Za-z0-9_]{{1,40}}+(?:\.[A-Za-z0-9_]{{1,40}}+){{0,3}}+
+              |\d{{1,6}}(?![\w%]|[.,:/-]\d)))
+        | (?P<tag>\#(?<![\w.@/\\#&=]\#)
+              (?=[0-9_]{{0,20}}[^\W\d_])[\w\u0900-\u0903\u093a-\u094d]{{2,100}}+(?:\.[a-z]{{2,12}}+(?![\w.]))?)
         | (?<![\w.@/\\#&=~)\]>])
               (?P<unix>(?:~|\.{{1,2}})?/(?=[{_L}0-9._~-])[{_L}0-9._~+@%-]{{1,100}}+
               (?:/[{_L}0-9._~+@%-]{{1,100}}+){{0,20}}+/?)
@@ -91,6 +99,8 @@ def _pattern(language: str, small_words: frozenset[str]) -> re.Pattern[str]:
     )
 
 
+# What one of these has at least.
+_SOME = re.compile(rf"[@#/\\]|[.][\w@]|[{_HEX}]{{7}}|0x[{_HEX}]|[{_HEX}:]:[{_HEX}:]|[{_HEX}]-[{_HEX}]{{2}}-")
 _TRAILING = ".,;:!?'\"*~|&=+"
 _PAIRS = {")": "(", "]": "[", "}": "{"}
 _GROUP_LIKE = re.compile(r"\d{1,3}(?:\.\d{3})+")
@@ -119,6 +129,8 @@ def electronic_claims(written: Written) -> Iterator[Claim]:
     spelled = written.data.spelled
     if spelled is None:
         return
+    if not _SOME.search(written.text):
+        return
     small_words = written.data.recognition.stop_words if written.data.recognition else frozenset[str]()
     reader = _Reader(written, spelled)
     for found in _pattern(written.language, small_words).finditer(written.text):
@@ -136,7 +148,7 @@ class _Reader:
 
     def read(self, found: re.Match[str]) -> Claim | None:
         """Say what was found; None if it is something else after all."""
-        kind = next(name for name, value in found.groupdict().items() if value is not None and name != "join")
+        kind = found.lastgroup or ""
         start, end = found.span(kind)
         if kind in {"url", "email", "domain", "unix", "windows"}:
             end = self._trimmed(start, end)
@@ -224,7 +236,7 @@ class _Reader:
         written = self._text[start:end]
         numbers = re.match(r"[vV]?([\d.]+)", written)
         chain = to_ascii(numbers.group(1).rstrip(".")) if numbers else ""
-        is_named = written[0] in "vV" or _RELEASE.search(self._text, max(0, start - 16), start) is not None
+        is_named = written[0] in "vV" or self._is_after_release(start)
         has_suffix = numbers is not None and numbers.end() < len(written)
         if not (is_named or has_suffix):
             others = (_GROUP_LIKE, _DATE_LIKE, _PHONE_LIKE)
@@ -248,6 +260,12 @@ class _Reader:
                 spoken = "" if word == "-" else self._spelled.signs.get(word, word)
             pieces.append(Piece(run.start(), run.end(), spoken))
         return pieces
+
+    def _is_after_release(self, start: int) -> bool:
+        """Tell whether the word before a number is of something that has versions."""
+        before = self._text[max(0, start - 2) : start]
+        is_word = before[-1:] in tuple(" =:") and not before[0].isdigit()
+        return is_word and _RELEASE.search(self._text, max(0, start - 16), start) is not None
 
     def _hexadecimal(self, start: int, end: int, kind: str) -> list[Piece]:
         text = self._text[start:end]

@@ -14,9 +14,11 @@ from voxtral.text.reading.calendar_words import stands_alone
 from voxtral.text.reading.claims import Claim, Strength, claim
 from voxtral.text.reading.fraction_words import is_usual_fraction
 from voxtral.text.reading.numerals import NO_BREAK
+from voxtral.text.reading.places import SINGLE_FRACTIONS, filter_by
 from voxtral.text.reading.spelled import say_number
 from voxtral.text.reading.written import Written
 
+_BROKEN = filter_by(f"[/⁄{SINGLE_FRACTIONS}]")
 _DENOMINATOR = re.compile(r"[/⁄](\d+)$")
 _ORDINAL_ENDING = re.compile(r"(?:th|TH|rd|RD|nd|ND)s?\b")
 
@@ -26,7 +28,7 @@ def fraction_claims(written: Written) -> Iterator[Claim]:
     if written.data.fractions is None:
         return
     amounts, fixed = Amounts(written), written.data.fractions.fixed
-    for start in written.joined_starts:
+    for start in written.joined_starts(_BROKEN):
         for amount in amounts.at(start):
             if amount.fraction is None:
                 continue

@@ -14,11 +14,13 @@ from heapq import merge
 from voxtral.text.reading.amounts import SPACE, Amounts
 from voxtral.text.reading.claims import Claim, Strength, claim
 from voxtral.text.reading.numerals import numerals_of
+from voxtral.text.reading.places import HERE, Filter, filter_by
 from voxtral.text.reading.written import Written
 from voxtral.text.tables.maths import MathsWords
 
 # Between numbers or letters these are arithmetic for themselves; the others need one of these beside them.
 _SURE = "+×÷=≠<>≤≥≈±*^"
+_IS_SURE = re.compile(f"[{_SURE}]")
 _WORDS_AROUND = re.compile(r"[^\W\d_]+")
 
 
@@ -49,7 +51,7 @@ def maths_claims(written: Written) -> Iterator[Claim]:
     yield from _comparisons(written)
     pattern = _pattern(written.language, written.region)
     last_end = 0
-    for start in _places(written):
+    for start in _places(written) if _IS_SURE.search(written.text) else ():
         found = pattern.match(written.text, start) if start >= last_end else None
         if found is not None and _is_formula(written, found):
             spoken = _say(written, words, found.group())
@@ -72,9 +74,13 @@ _POWERS = re.compile(
 _LETTER = re.compile(r"(?<![\w'’])[a-zA-Zα-ω][²³]?[ ]?[+×÷=≠<>≤≥≈±*^\-−][ ]?[-−√\w]|√[\w]")
 
 
+# What stands behind the first number of a formula.
+_OPERATED = filter_by(rf"\d[a-zA-Zα-ω]?[²³]?{SPACE}?[+\-−–×÷=≠<>≤≥≈±*/^xX:]")
+
+
 def _places(written: Written) -> Iterator[int]:
     letters = (found.start() for found in _LETTER.finditer(written.text))
-    yield from merge(written.joined_starts, letters)
+    yield from merge(written.joined_starts(_OPERATED), letters)
 
 
 def _is_formula(written: Written, found: re.Match[str]) -> bool:
@@ -129,6 +135,7 @@ def _say(written: Written, words: MathsWords, source: str) -> str | None:
 
 # What `Amounts.sign_before` finds and this rule says.
 _COMPARISON = re.compile("[±~≈<>≤≥]")
+_COMPARED = Filter(lambda around: _COMPARISON.search(around, 0, around.index(HERE)) is not None)
 
 
 def _number(written: Written, whole: str, fraction: str | None, point: str) -> str:
@@ -142,7 +149,7 @@ def _comparisons(written: Written) -> Iterator[Claim]:
     if not _COMPARISON.search(written.text):
         return
     amounts = Amounts(written)
-    for start in written.number_starts:
+    for start in written.starts(_COMPARED):
         sign_start, sign = amounts.sign_before(start)
         if sign and sign not in "+-":
             said = amounts.sign_words(sign)
@@ -155,6 +162,7 @@ _SCORE = re.compile(r"(\d{1,3})(?: ?([-–:]) ?)(\d{1,3})(?![\w:/.,–-]?\d)(?!\
 
 
 _MAY_BE_SCORE = re.compile(r"\d ?[-–:] ?\d")
+_SCORED = filter_by(_MAY_BE_SCORE.pattern)
 # "2-0で勝利": what is won, lost or drawn by it stands behind.
 _JAPANESE_SCORE = re.compile(
     r"(?<![\w/.,-])(\d{1,2})([-–−])(?=\d{1,2}(?:で|の)(?:勝|負|敗|引き?分|快勝|完封|完勝|圧勝|辛勝))"
@@ -169,8 +177,7 @@ def _scores(written: Written, words: MathsWords) -> Iterator[Claim]:
     if not _MAY_BE_SCORE.search(written.text):
         return
     text, cues = written.text, words.score_cues
-    has_cues = any(word.lower() in cues for word in _WORDS_AROUND.findall(text))
-    for start in written.number_starts:
+    for start in written.starts(_SCORED):
         found = _SCORE.match(text, start)
         if found is None or not written.begins_apart(start):
             continue
@@ -187,7 +194,7 @@ def _scores(written: Written, words: MathsWords) -> Iterator[Claim]:
             and len(first) <= 2
             and not any(word[0].isupper() for word in name)
         )
-        if is_ratio or _is_nil(text, found) or (has_cues and _has_cue(text, start, found.end(), cues)):
+        if is_ratio or _is_nil(text, found) or _has_cue(text, start, found.end(), cues):
             said = [written.speller.cardinal(int(each)) for each in (first, second)]
             yield claim(start, found.end(), f"{said[0]} {words.score} {said[1]}", "score")
 

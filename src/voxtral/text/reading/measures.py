@@ -17,7 +17,9 @@ from voxtral.text.reading.amounts import SPACE, Amount, Amounts, glue
 from voxtral.text.reading.calendar_words import ends_sentence
 from voxtral.text.reading.claims import Claim, claim
 from voxtral.text.reading.fraction_words import is_usual_fraction
+from voxtral.text.reading.numerals import scales_of
 from voxtral.text.reading.patterns import any_of
+from voxtral.text.reading.places import SINGLE_FRACTIONS, Filter, filter_by
 from voxtral.text.reading.units import Unit, Units, units_of
 from voxtral.text.reading.written import Written
 
@@ -42,6 +44,21 @@ def _after(language: str) -> re.Pattern[str]:
     )
 
 
+@cache
+def _measured(language: str) -> Filter:
+    """Let numbers through that may have a unit, feet or inches, or another dimension."""
+    unit, scales = units_of(language).beginnings, any_of(scales_of(language, is_money=False))
+    tail = "[A-Za-z0-9_²³°]" if language == "ja" else r"[\w²³°]"
+    return filter_by(
+        rf"(?:[\d{SINGLE_FRACTIONS}]|{scales})(?:{SPACE}|-|)(?:/{SPACE}?)?{unit}(?!{tail})"
+        rf"|\d['′’\"″”]|\d{SPACE}?[x×*]{SPACE}?\d|[\d{SINGLE_FRACTIONS}]{SPACE}/\Z",
+    )
+
+
+# What begins a row of hours, minutes and seconds.
+_LASTING = filter_by(rf"\d{SPACE}?(?:h|hrs?|[Ss]td\.?|[Mm]ins?\.?|mn|m)(?:{SPACE}?\d|\Z)")
+
+
 def measure_claims(written: Written) -> Iterator[Claim]:
     """Claim quantities with their units."""
     if written.data.measures is not None:
@@ -53,7 +70,7 @@ def measure_claims(written: Written) -> Iterator[Claim]:
 
 def _claims(written: Written) -> Iterator[Claim]:
     amounts, units, after = Amounts(written), units_of(written.language), _after(written.language)
-    for start in written.joined_starts:
+    for start in written.joined_starts(_measured(written.language)):
         if not _is_free(written, start):
             continue
         for amount in amounts.at(start):
@@ -92,7 +109,7 @@ def _durations(written: Written) -> Iterator[Claim]:
     if not written.has_number_words:
         return
     amounts, units = Amounts(written), units_of(written.language)
-    for start in written.joined_starts:
+    for start in written.joined_starts(_LASTING):
         found = _DURATION.match(written.text, start) if _is_free(written, start) else None
         if found is None:
             continue
@@ -113,7 +130,8 @@ def _durations(written: Written) -> Iterator[Claim]:
 @cache
 def _after_per(language: str) -> re.Pattern[str]:
     per = re.escape(load_cldr(language).per.replace("{0}", "").replace("{1}", "").strip())
-    return re.compile(rf"(?<!\w){per}[ ](?P<unit>{units_of(language).pattern})(?![\w²³\u0900-\u0903\u093a-\u094f])")
+    # A pattern that begins with letters is found faster than one that first looks back.
+    return re.compile(rf"{per}[ ](?P<unit>{units_of(language).pattern})(?![\w²³\u0900-\u0903\u093a-\u094f])")
 
 
 @cache
@@ -124,6 +142,12 @@ def _after_scale(language: str) -> re.Pattern[str] | None:
         return None
     linked = grammar.linked_numbers
     return re.compile(rf"\b{any_of(linked.words)} {linked.link} (?P<unit>{units_of(language).pattern})(?![\w²³])")
+
+
+def after_scales(text: str, language: str) -> list[int]:
+    """Give the places of units that stand apart from their number, behind its scale."""
+    pattern = _after_scale(language)
+    return [found.start("unit") for found in pattern.finditer(text)] if pattern else []
 
 
 def _units_after_scale(written: Written) -> Iterator[Claim]:
@@ -145,7 +169,7 @@ def _units_after_per(written: Written) -> Iterator[Claim]:
     units = units_of(written.language)
     for found in _after_per(written.language).finditer(written.text):
         symbol = found.group("unit")
-        unit = units.find(symbol)
+        unit = units.find(symbol) if written.begins_apart(found.start()) else None
         # Short forms of a language may be words: "por nós" is "by us", and not "per knots".
         is_word = found.group("unit").isalpha() and found.group("unit") not in written.cldr.units
         is_said = unit is None or is_word or unit.per in {"", found.group()}
@@ -244,7 +268,7 @@ def say_with_unit(written: Written, amounts: Amounts, amount: Amount, unit: Unit
         if len(amount.numerals) == 1 and not amount.scale:
             return amounts.sign_words(amount.sign) + form
         form = unit.form("other")
-    if form.startswith("時速") and written.text[: amount.start].endswith("時速"):
+    if form.startswith("時速") and written.text.endswith("時速", 0, amount.start):
         form = form.removeprefix("時速")
     noun = form.partition("{0} ")[2]
     if written.language == "de" and words in {"ein", "eine"}:

@@ -13,7 +13,9 @@ from voxtral.text.language_data import Currency
 from voxtral.text.reading.amounts import MINUS, SPACE, Amount, Amounts, glue
 from voxtral.text.reading.claims import Claim, claim
 from voxtral.text.reading.currencies import MOSTLY_WORDS, WORDS, Currencies, currencies_of
-from voxtral.text.reading.numerals import NO_BREAK
+from voxtral.text.reading.numerals import NO_BREAK, scales_of
+from voxtral.text.reading.patterns import any_of
+from voxtral.text.reading.places import HERE, SINGLE_FRACTIONS, Filter
 from voxtral.text.reading.units import per_noun, units_of
 from voxtral.text.reading.written import Written
 
@@ -31,9 +33,31 @@ def _patterns(language: str, region: str) -> tuple[re.Pattern[str], ...]:
 
 
 _SPACES = tuple(" " + NO_BREAK)
+# What may stand between a currency and its number: spaces, the end of a line, signs.
+_BETWEEN = f" {NO_BREAK}\n{MINUS}+±~≈<>≤≥"
 # The point of "50 Rp. pro Stück" belongs to the abbreviation, where no sentence ends.
 _POINT = re.compile(r"[.](?= [a-zß-ÿ])")
 _NO_CENTS = re.compile(r"[.,][-–—]{1,2}(?![\w-])")
+
+
+@cache
+def _priced(language: str, region: str) -> Filter:
+    """Let numbers through that may have a currency before or behind them."""
+    known = currencies_of(language, region)
+    tail = "[A-Za-z0-9_$]" if language == "ja" else r"[\w$]"
+    scales = any_of(scales_of(language, is_money=True))
+    dash = r"(?:[.,][-–—]{1,2})?"
+    behind = re.compile(rf"(?:[\d{SINGLE_FRACTIONS}]|{scales}){dash}{SPACE}?{known.beginnings}(?!{tail})")
+
+    def judge(around: str) -> bool:
+        here = around.index(HERE)
+        before = around[:here].rstrip(_BETWEEN)[-2:]
+        # Of one character alone nobody sees what stands before it: the start of the text, or what is too far away.
+        parts = known.last_characters if len(before) == 1 else known.last_parts
+        is_before = here > 0 and (before in parts or before[-1:] in parts)
+        return is_before or behind.search(around, here) is not None
+
+    return Filter(judge)
 
 
 def money_claims(written: Written) -> Iterator[Claim]:
@@ -50,7 +74,7 @@ def _claims(written: Written) -> Iterator[Claim]:
     )
     text, before_pattern = written.text, _patterns(written.language, written.region)[0]
     scales = tuple(written.data.amounts.money_scales) if written.data.amounts else ()
-    for start in written.priced_starts:
+    for start in written.priced_starts(_priced(written.language, written.region)):
         has_sign = _may_follow(text, known, start) and before_pattern.search(text, max(0, start - 8), start) is not None
         if not has_sign and not written.begins_apart(start):
             continue

@@ -10,17 +10,26 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator
+from functools import cache
 
 from voxtral.text.edits import Edit, share_out
 from voxtral.text.language_data import PointOrdinals
 from voxtral.text.reading.agreement import before_noun, noun_after
 from voxtral.text.reading.amounts import Amounts
 from voxtral.text.reading.claims import Claim, Strength, claim
-from voxtral.text.reading.numerals import SPACED, Numeral, to_ascii
+from voxtral.text.reading.numerals import SPACED, Numeral, scales_of, to_ascii
 from voxtral.text.reading.ordinals import german_ending, is_small, words_before
+from voxtral.text.reading.patterns import any_of
+from voxtral.text.reading.places import HERE, Filter, filter_by
 from voxtral.text.reading.written import Written
 from voxtral.text.spelling import MAX_DIGITS
 
+# Between other numbers, marks and line ends, what is said for a number depends on itself alone. In German a point
+# behind it may be that of an ordinal.
+_ALONE = tuple(
+    Filter(re.compile(rf"(?:|[^\0]?\n|\d[ ]){HERE}(?:|\n.?|[ ]\d|[,;!?)][ \n]|{point})", re.DOTALL).fullmatch)
+    for point in (r"\.[ \n]?", "(?!)")
+)
 _COMMA_LIST = re.compile(r"\d+(?:,\d+)+")
 _AFTER_POINT = re.compile(r"\.\s(?:([^\W\d_]+)|(\d))")
 _SCALE_BEFORE = re.compile(r"[:/]\d{1,3}[ \u00a0\u202f]$")
@@ -50,10 +59,15 @@ def number_claims(written: Written) -> Iterator[Claim]:
         yield from _scaled_claims(written)
 
 
+@cache
+def _scaled(language: str) -> Filter:
+    return filter_by(any_of(scales_of(language, is_money=False)))
+
+
 def _scaled_claims(written: Written) -> Iterator[Claim]:
     """Claim numbers with a scale: "5 Mio. Einwohner", "1 Million"."""
     amounts = Amounts(written)
-    for start in written.joined_starts:
+    for start in written.joined_starts(_scaled(written.language)):
         amount = next(iter(amounts.at(start)), None)
         if amount is None or not amount.scale or amount.is_code or not written.begins_apart(amount.start):
             continue
@@ -95,17 +109,20 @@ class _Finder:
 
     def claims(self) -> Iterator[Claim]:
         """Claim each number that is understood."""
-        taken, bare = self._written.taken, self._bare
-        for token in _TOKEN.finditer(self._text):
+        taken, bare, text = self._written.taken, self._bare, self._text
+        has_scales = ":" in text or "/" in text
+        alone = _ALONE[self._grammar.ordinals_with_point is not None]
+        for token in _TOKEN.finditer(text):
             start, end = token.span()
             if taken.find(1, start, end) >= 0:
                 continue
-            chain = token.group()
-            if self._is_bare(chain, start, end):
-                if chain not in bare:
-                    edit = self._spell(token)
-                    bare[chain] = None if edit is None else edit.replacement
-                if (words := bare[chain]) is not None:
+            around = f"{text[max(0, start - 2) : start]}{HERE}{text[end : end + 2]}"
+            if alone[around] and end - start <= MAX_DIGITS and not (has_scales and self._is_rest_of_scale(start)):
+                chain = token.group()
+                words = bare.get(chain)
+                if words is None:
+                    words = bare[chain] = self._say_alone(token)
+                if words:
                     yield Claim(start, end, (Edit(start, end, words),), "number", Strength.NUMBER)
                 continue
             edit = None if token.lastgroup == "skip" else self._spell(token)
@@ -113,13 +130,13 @@ class _Finder:
                 edits = tuple(self._in_pieces(token, edit))
                 yield Claim(edit.start, edit.end, edits, "number", Strength.NUMBER)
 
-    def _is_bare(self, chain: str, start: int, end: int) -> bool:
-        """Tell whether digits have other numbers or line ends on both sides: what is said depends on them alone."""
-        if len(chain) > MAX_DIGITS or not chain.isdecimal():
-            return False
-        before, after = self._text[max(0, start - 2) : start], self._text[end : end + 2]
-        begins = not before or before[-1] == "\n" or (before[-1] == " " and before[0].isdecimal())
-        return begins and (not after or after[0] == "\n" or (after[0] == " " and after[1:].isdecimal()))
+    def _say_alone(self, token: re.Match[str]) -> str:
+        """Say a number that other numbers, marks or line ends stand beside; "" if it is not understood."""
+        chain = token.group()
+        if chain.isdecimal():
+            return say_plain(self._written, Numeral(to_ascii(chain), is_plain=True))
+        edit = None if token.lastgroup == "skip" else self._spell(token)
+        return "" if edit is None else edit.replacement
 
     def _in_pieces(self, token: re.Match[str], edit: Edit) -> Iterator[Edit]:
         """Make an edit of each digit, or number of a list, where there are many: the text may be cut between them."""
@@ -191,12 +208,15 @@ class _Finder:
         """Tell whether a number stands for itself and is not part of a word, an address or a formula."""
         return self._is_free_before(token) and self._is_free_after(token.end())
 
+    def _is_rest_of_scale(self, start: int) -> bool:
+        """Tell whether a number is the rest of "1:25 000", which says nothing by itself."""
+        return _SCALE_BEFORE.search(self._text, max(0, start - 5), start) is not None
+
     def _is_free_before(self, token: re.Match[str]) -> bool:
         start = token.start()
         before = self._text[start - 1] if start else " "
         if before.isspace():
-            # The rest of "1:25 000" says nothing by itself.
-            return _SCALE_BEFORE.search(self._text, max(0, start - 5), start) is None
+            return not self._is_rest_of_scale(start)
         far = self._text[start - 2] if start > 1 else " "
         if token.group("sign") or before in "-–−":
             # "COVID-19" and "A–5" are names; a sign stands free, after a bracket or after a quote.

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
 from voxtral.text.language_data import Grammar, load_language
 from voxtral.text.spelling import MAX_DIGITS, MAX_GROUPED_DIGITS
 
+_SHORT = 3
 NO_BREAK = "\u00a0\u202f\u2009"
 
 # Spanish-speaking countries that write 1,234.56.
@@ -65,15 +67,25 @@ class Numerals:
         grammar: of the language; None where numbers have no words.
         has_decimal_point: the point is the decimal separator.
         has_both: the comma is one as well, unless three digits follow it, as in Arabic.
+        known: short numbers that were read.
     """
 
     pattern: str
     grammar: Grammar | None
     has_decimal_point: bool
     has_both: bool = False
+    known: dict[str, Numeral | None] = field(default_factory=dict[str, "Numeral | None"], repr=False, compare=False)
 
     def read(self, written: str) -> Numeral | None:
         """Read digits with separators as one number; None if they are not clearly one."""
+        if len(written) <= _SHORT:
+            # Of these there are few, and they are the most frequent.
+            if written not in self.known:
+                self.known[written] = self._read(written)
+            return self.known[written]
+        return self._read(written)
+
+    def _read(self, written: str) -> Numeral | None:
         chain = written if written.isascii() else to_ascii(written)
         if chain.isdigit():
             return Numeral(chain, is_plain=True)
@@ -113,6 +125,21 @@ def numerals_of(language: str, region: str = "") -> Numerals:
     swiss = r"\d{1,3}(?:['’]\d{3})+(?!\d)(?:[.,]\d+)?"
     grouped = rf"{swiss}|\d{{1,3}}(?:[{group}'’٬]\d{{2,3}})+(?!\d|[{group}]\d)(?:[{point}٫]\d+)?"
     return Numerals(rf"(?:{SPACED}|{grouped}|\d+(?:[.,٫]\d+)?)", grammar, has_point, language == "ar")
+
+
+@cache
+def scales_of(language: str, is_money: bool) -> Mapping[str, str]:
+    """Gather what is said for scales ("Mio.", "bn"), by how they are written; with money also "k" and "M"."""
+    data = load_language(language)
+    words, grammar = data.amounts, data.numbers
+    scales: dict[str, str] = dict(words.scales) if words else {}
+    if is_money and words:
+        scales |= words.money_scales
+    if grammar:
+        linked = grammar.linked_numbers.words if grammar.linked_numbers else ()
+        for word in (*grammar.large_numbers, *linked):
+            scales |= {word: word, word.lower(): word.lower()}
+    return scales
 
 
 def to_ascii(written: str) -> str:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from voxtral.text.edits import Edit
+from voxtral.text.language_data import load_language
 from voxtral.text.reading.calendar_words import DASH, joined, stands_alone, words_before
 from voxtral.text.reading.claims import Claim, claim
 from voxtral.text.reading.date_parts import LAST_DAY, LAST_MONTH, DateParts
 from voxtral.text.reading.numerals import to_ascii
+from voxtral.text.reading.places import HERE, Filter, any_digit
 from voxtral.text.reading.written import Written
 from voxtral.text.tables.dates import DateWords
 
@@ -38,6 +41,29 @@ def numeric_date_claims(written: Written) -> Iterator[Claim]:
     claims = list(_Finder(written, words).claims())
     yield from claims
     yield from joined(written, claims, "date")
+
+
+@cache
+def _dated(language: str) -> Filter:
+    """Let numbers through that are three with signs between, or two where something before them may say that."""
+    data = load_language(language)
+    fixed = {any_digit(written) for written in data.dates.fixed} if data.dates else set[str]()
+    has_points = data.numbers is not None and data.numbers.ordinals_with_point is not None
+
+    def judge(around: str) -> bool:
+        found = _DATE.match(around, around.index(HERE) + 1)
+        if found is None:
+            return False
+        is_short = found.group("c") is None and len(found.group("a")) <= 2 and len(found.group("b")) <= 2
+        if not is_short or found.group() in fixed or (has_points and found.group("mark")[0] == "."):
+            return True
+        return not _AFTER_NUMBER.match(around)
+
+    return Filter(judge)
+
+
+# Neither a word nor the beginning of a line stands before it.
+_AFTER_NUMBER = re.compile(rf"[^\0]{{0,2}}?\d[^\w\n|\t]{{0,2}}{HERE}")
 
 
 @dataclass(frozen=True)
@@ -71,9 +97,13 @@ class _Finder:
 
     def claims(self) -> Iterator[Claim]:
         """Claim each date."""
-        last_end, last_ending = 0, ""
-        for found in _DATE.finditer(self._text):
+        last_match, last_end, last_ending = 0, 0, ""
+        for place in self._written.starts(_dated(self._written.language)):
+            found = _DATE.match(self._text, place) if place >= last_match else None
+            if found is None:
+                continue
             start, end = found.span()
+            last_match = end
             is_stamp = _TIME_OF_ISO.match(self._text, end) is not None
             if not self._parts.begins_apart(start) or not (is_stamp or self._written.ends_apart(end)):
                 continue

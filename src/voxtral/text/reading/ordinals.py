@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-from voxtral.text.language_data import PointOrdinals
+from voxtral.text.language_data import PointOrdinals, load_language
 from voxtral.text.reading.claims import Claim, claim
 from voxtral.text.reading.numerals import NO_BREAK, Numeral, numerals_of
 from voxtral.text.reading.patterns import any_of
+from voxtral.text.reading.places import HERE, Filter, filter_by
 from voxtral.text.reading.written import Written
 from voxtral.text.tables.ordinals import OrdinalWords
 
@@ -30,8 +31,8 @@ def ordinal_claims(written: Written) -> Iterator[Claim]:
     points = written.grammar.ordinals_with_point
     pattern = _pattern(written.language, written.region)
     # Elsewhere a number alone is no ordinal.
-    starts = written.number_starts if points or words.after else written.joined_starts
-    for start in starts:
+    starts = written.starts if points or words.after else written.joined_starts
+    for start in starts(_told(written.language)):
         found = pattern.match(written.text, start)
         if found is None or not _begins(written, start):
             continue
@@ -52,9 +53,24 @@ def ordinal_claims(written: Written) -> Iterator[Claim]:
 
 
 @cache
-def _pattern(language: str, region: str) -> re.Pattern[str]:
-    from voxtral.text.language_data import load_language
+def _told(language: str) -> Filter:
+    """Let numbers through that have a suffix, or may have a word before or a point behind that makes ordinals."""
+    data = load_language(language)
+    words = data.ordinals or OrdinalWords()
+    gap = " ?" if language == "hi" else ""
+    pattern = rf"\d{gap}{any_of(words.suffixes)}(?![\w\u0900-\u0903\u093a-\u094f])"
+    if words.degree_after:
+        pattern += r"|\d°"
+    if data.numbers is not None and data.numbers.ordinals_with_point is not None:
+        pattern += r"|\d\."
+    if words.after:
+        # The last sign before is none of another number, or too far away to be seen.
+        pattern += rf"|[^\d\s][\s(\[\"'“„«:]*{HERE}|\A\s+{HERE}"
+    return filter_by(pattern)
 
+
+@cache
+def _pattern(language: str, region: str) -> re.Pattern[str]:
     words = load_language(language).ordinals or OrdinalWords()
     number = numerals_of(language, region).pattern
     # A space may stand before a letter of another script alone: "5 वां".

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 from voxtral.text.reading.amounts import SPACE, Amounts, glue
 from voxtral.text.reading.claims import Claim, claim
+from voxtral.text.reading.places import filter_by
 from voxtral.text.reading.written import Written
 
 _AFTER = re.compile(
     rf"{SPACE}?(?:(?P<percent>[%٪])|(?P<permille>[‰؉]))(?:-?(?P<ending>ig(?:e[nmrs]?)?)\b)?(?!\w|[ ]?\d|[%#*])"
 )
+_SIGNED = filter_by("[%٪‰؉]")
 _BEFORE = re.compile(rf"[%٪]{SPACE}?$")
 
 
@@ -23,7 +25,7 @@ def percent_claims(written: Written) -> Iterator[Claim]:
 
 def _claims(written: Written) -> Iterator[Claim]:
     amounts = Amounts(written)
-    for start in written.priced_starts if written.language == "ar" else written.joined_starts:
+    for start in written.priced_starts(_SIGNED) if written.language == "ar" else written.joined_starts(_SIGNED):
         if not written.begins_apart(start):
             continue
         for amount in amounts.at(start):

@@ -9,110 +9,55 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
 from voxtral.text.language_data import load_language
 from voxtral.text.reading.claims import Claim, Strength
-from voxtral.text.reading.numerals import NO_BREAK, to_ascii
+from voxtral.text.reading.numerals import to_ascii
 from voxtral.text.reading.patterns import any_of
+from voxtral.text.reading.phone_plans import (
+    CARDS,
+    CLEAR,
+    CLEAR_IN,
+    HYPHEN,
+    LIKELY,
+    PLUS,
+    SPACE,
+    any_of_plans,
+    compiled,
+    may_be_plan,
+)
 from voxtral.text.reading.spelled import Piece, claim_pieces, say_digits, say_number, say_word
 from voxtral.text.reading.written import Written
 from voxtral.text.tables.phones import PhoneWords
 
 _MIN_DIGITS, _MAX_DIGITS = 7, 15
-_SPACE = f" {NO_BREAK}"
-_HYPHEN = "\\-\u2010\u2011\u2013"
-_ZERO = "[0٠०]"
-_PLUS = "\\+\uff0b"
 # Groups of digits with what telephone numbers have between them; possessive, so that there is one way to match.
 _RUN = (
-    rf"[({_PLUS}]{{0,2}}+\d{{1,17}}+\)?+"
-    rf"(?:(?:[{_SPACE}./{_HYPHEN}]{{1,3}}+\(?+|\(|(?<=\)))\d{{1,17}}+\)?+){{0,7}}+"
+    rf"[({PLUS}]{{0,2}}+\d{{1,17}}+\)?+"
+    rf"(?:(?:[{SPACE}./{HYPHEN}]{{1,3}}+\(?+|\(|(?<=\)))\d{{1,17}}+\)?+){{0,7}}+"
 )
-_CANDIDATE = re.compile(rf"(?<![\w.,:/@#_$€£¥₹{_PLUS}])(?<![^\W\d_][{_HYPHEN}]){_RUN}")
+_CANDIDATE = re.compile(rf"(?<![\w.,:/@#_$€£¥₹{PLUS}])(?<![^\W\d_][{HYPHEN}]){_RUN}")
 # Japanese has no spaces between words.
-_JAPANESE_CANDIDATE = re.compile(rf"(?<![A-Za-z\d.,:/@#_$€£¥₹{_PLUS}])(?<![A-Za-z][{_HYPHEN}]){_RUN}")
+_JAPANESE_CANDIDATE = re.compile(rf"(?<![A-Za-z\d.,:/@#_$€£¥₹{PLUS}])(?<![A-Za-z][{HYPHEN}]){_RUN}")
 _COUNTED_IN_JAPANESE = re.compile(r"[A-Za-z\d_@%]|[.,:/\-][\d]|[ 　]?[円年月日時分秒人個本枚台回件名歳万億千百%]")
 _GROUP = re.compile(r"\d+")
-
-# Plans that nothing else is written in, for all languages. S stands for a space or hyphen, D also for a point.
-_CLEAR = (
-    # International, and with a trunk zero.
-    r"[(]?[P][S]?\(?\d{1,4}\)?(?:[S./]{0,2}\(?\d{1,12}\)?){1,6}",
-    r"[P]\d{8,15}",
-    r"\(?Z\d{1,5}\)?(?:[S]\d{2,10}){1,5}",
-    r"Z\d{1,5}[S]?/[S]?\d{3,10}(?:[S]\d{1,6}){0,3}",
-    r"Z\d(?:\.\d\d){4}",
-    r"Z\d{2,5}\.\d{5,9}",
-    r"\(Z\d{1,5}\)[S]?\d{3,9}(?:[S]\d{2,6}){0,3}",
-    r"Z[S]?\(\d{1,5}\)[S]?\d{3,9}(?:[S]\d{2,6}){0,3}",
-    # With an area code in brackets, and what the Americas write.
-    r"\(\d{2,4}\)[S]?\d{3,5}[D]\d{3,4}",
-    r"\(\d{2,4}\)[S]?\d{6,8}",
-    r"(?:1[S]?)?\(\d{3}\)[S]?\d{3}[D]\d{4}",
-    r"\d{3}[S]\d{3}[H]\d{4}(?:-\d{1,5}){0,2}",
-    r"\d{3}\.\d{3}\.\d{4}",
-    r"1[H]\d{3}[H]\d{3}[H]\d{4}",
-    r"1\.\d{3}\.\d{3}\.\d{4}",
-    r"[2-9]\d{2}[ ]\d{3}[ ]\d{4}",
-    r"\d{3}-\d{3}-\d{3}",
-    r"\d{2}(?: \d{2}){4}",
-)
-_CLEAR_IN = {
-    "en": (
-        r"[2-9]\d[1-9]-(?!\d\d00)\d{3}[1-9]",
-        r"1[38]00[S]\d{3}[S]\d{3,4}",
-        r"[6-9]\d{4}[S]\d{5}",
-        r"\d{3}-\d{2}-\d{4}",
-    ),
-    "hi": (r"[6-9]\d{4}[S]\d{5}", r"[६-९]\d{4}[S]\d{5}", r"[6-9६-९]\d{9}", r"1[38]00[S]\d{2,3}[S]\d{3,4}"),
-    "es": (
-        r"[6-9]\d{2}(?:[S]\d{2}){3}",
-        r"[89]\d[S]\d{3}[S]\d{2}[S]\d{2}",
-        r"\d{2}[S]\d{4}[S]\d{4}",
-        r"[29][S]\d{4}[S]\d{4}",
-        r"3\d{2}[S]\d{7}",
-        r"[2-9]\d{3}[H]\d{4}",
-    ),
-    "pt": (
-        r"9\d{4}[S]\d{4}",
-        r"[2-5]\d{3}[H]\d{4}",
-        r"2\d[S]\d{3}[S]\d{4}",
-        r"\d{2}[S]9?\d{4}[H]\d{4}",
-        r"0?[358]00[S]\d{3}[S]\d{4}",
-        r"\d{5}-\d{3}",
-    ),
-    "it": (r"3\d{2}[D]\d{6,7}", r"3\d{2}[S]\d{2}[S]\d{2}[S]\d{3}", r"800[S]\d{6}"),
-    "fr": (r"[2-9]\d{2}[S]\d{3}[H]\d{4}", r"\d{3}[S]\d{3}[S]\d{2}[S]\d{2}"),
-    "de": (r"\d{2}[S]\d{3}[S]\d{2}[S]\d{2}",),
-    "ja": (r"\d{2,4}-\d{2,4}-\d{4}",),
-}
-# What may be a quantity elsewhere, and is a telephone number after a word that says so.
-_LIKELY = (
-    r"\d{3}[D]\d{3}[D]\d{3,4}",
-    r"\d{4}[D]\d{4}",
-    r"\d{3}[D]\d{4,7}",
-    r"\d{2}[S]\d{6,8}",
-    r"\d{2}(?:[D]\d{2}){3,4}",
-    r"\d{3}(?:[S]\d{2}){2,3}",
-    r"\d{4}[S]\d{2,3}[S]\d{3,4}",
-    r"\d{2}[S]\d{3}[S]\d{2,4}(?:[S]\d{2})?",
-    r"\d{7,12}",
-)
-_CARDS = (r"(?:\d{4}[S]){3}\d{4}(?:[S]\d{3})?", r"3[47]\d{2}[S]\d{6}[S]\d{5}")
+_GOES_ON = re.compile(rf"[{SPACE}]\d")
 
 _DATE = re.compile(
-    rf"\d{{1,2}}([./{_HYPHEN} ])\d{{1,2}}\1(?:\d{{2}}|\d{{4}})|\d{{4}}([./{_HYPHEN}])\d{{1,2}}\2\d{{1,2}}"
-    rf"|(?:1[1-9]|20)\d\d[{_SPACE}]?[{_HYPHEN}][{_SPACE}]?(?:1[1-9]|20)\d\d"
+    rf"\d{{1,2}}([./{HYPHEN} ])\d{{1,2}}\1(?:\d{{2}}|\d{{4}})|\d{{4}}([./{HYPHEN}])\d{{1,2}}\2\d{{1,2}}"
+    rf"|(?:1[1-9]|20)\d\d[{SPACE}]?[{HYPHEN}][{SPACE}]?(?:1[1-9]|20)\d\d"
 )
-_THOUSANDS = re.compile(rf"\d{{1,2}}(?:[{_SPACE}]\d{{3}})+|\d{{1,3}}(?:\.\d{{3}})+|[\d .]*[{_SPACE}.]000")
-_SIGN_AFTER = re.compile(rf"[{_SPACE}]?[%‰€$£¥₹°]")
+_THOUSANDS = re.compile(rf"\d{{1,2}}(?:[{SPACE}]\d{{3}})+|\d{{1,3}}(?:\.\d{{3}})+|[\d .]*[{SPACE}.]000")
+_SIGN_AFTER = re.compile(rf"[{SPACE}]?[%‰€$£¥₹°]")
 _WORD = re.compile(r"[^\s,;:=()\[\]!?«»„“”\"。、・]+")
 _MARK = re.compile(r"[:=#＃：№]")
-_NEAR = 60
+_NEAR, _NEAR_IN_JAPANESE = 60, (16, 26)
+# No number that is told digit by digit is shorter.
+_FEWEST_SIGNS = 3
 _VANITY = re.compile(
     r"(?<![\w.-])(?:(?P<trunk>[01])[-. ])?(?P<free>0?8(?:00|88|77|66|55|44|33))[-. ]"
     r"(?=[A-Z0-9-]{4,15}+(?![\w-]))(?=[0-9-]{0,4}[A-Z-]{3})(?P<name>[A-Z0-9]{1,12}+(?:-[A-Z0-9]{1,12}+){0,4}+)(?!\w)"
@@ -127,37 +72,12 @@ def phone_claims(written: Written) -> Iterator[Claim]:
 
 
 @cache
-def _compiled(plans: Iterable[str]) -> tuple[re.Pattern[str], ...]:
-    """Compile plans; a letter for each kind of character keeps them legible."""
-    kinds = {
-        "[S./]": f"[{_SPACE}./{_HYPHEN}]",
-        "[S]": f"[{_SPACE}{_HYPHEN}]",
-        "[D]": f"[{_SPACE}.{_HYPHEN}]",
-        "[H]": f"[{_HYPHEN}]",
-        "[P]": f"[{_PLUS}]",
-        "Z": _ZERO,
-    }
-    compiled: list[re.Pattern[str]] = []
-    for plan in plans:
-        source = plan
-        for kind, characters in kinds.items():
-            source = source.replace(kind, characters)
-        compiled.append(re.compile(source + r"(?!\d)"))
-    return tuple(compiled)
-
-
-@cache
-def _any_of_plans(plans: tuple[re.Pattern[str], ...]) -> re.Pattern[str]:
-    """Build one pattern that matches where any of some plans does: most numbers are none of them."""
-    return re.compile("|".join(f"(?:{plan.pattern})" for plan in plans))
-
-
-@cache
 def _cue_pattern(language: str) -> re.Pattern[str]:
-    """Build the pattern of all words that tell, wherever they stand in others."""
+    """Build the pattern of all words that tell; in Japanese wherever they stand in others."""
     words = load_language(language).phones
     cues = words.cues | words.labels | words.codes if words else frozenset[str]()
-    return re.compile(any_of(cues | {cue.replace("ss", "ß") for cue in cues}))
+    pattern = any_of(cues | {cue.replace("ss", "ß") for cue in cues})
+    return re.compile(pattern if language == "ja" else rf"(?<![^\W\d_]){pattern}(?![^\W\d_])")
 
 
 def _cue_places(text: str, language: str) -> list[int] | None:
@@ -200,10 +120,11 @@ class _Phones:
         self._written = written
         self._text = written.text
         self._words = words
-        self._clear = _compiled(_CLEAR + _CLEAR_IN.get(written.language, ()))
-        self._likely = _compiled(_LIKELY)
-        self._cards = _compiled(_CARDS)
-        self._any_plan = _any_of_plans(self._cards + self._clear)
+        self._clear = compiled(CLEAR + CLEAR_IN.get(written.language, ()))
+        self._likely = compiled(LIKELY)
+        self._cards = compiled(CARDS)
+        self._any_plan = any_of_plans(self._cards + self._clear)
+        self._may_be_plan = may_be_plan(written.language)
         self._extension = _extension_pattern(words.extensions)
         self._pause = {"ja": "、", "ar": "،"}.get(written.language, ",")
         self._looks_behind = written.language in {"hi", "de", "ja"}
@@ -213,16 +134,28 @@ class _Phones:
         """Claim what is a telephone number or a code."""
         for vanity in _VANITY.finditer(self._text):
             yield self._claim_vanity(vanity)
+        if not self._written.has_digits:
+            return
         pattern = _JAPANESE_CANDIDATE if self._written.language == "ja" else _CANDIDATE
-        for candidate in pattern.finditer(self._text):
-            yield from self._claims_in(candidate.start(), candidate.end())
+        last_end = -2
+        for candidate in pattern.finditer(self._written.shape):
+            (start, end), shape = candidate.span(), candidate.group()
+            # More groups in a row than any number has are a list; its end is one, too.
+            is_list = start <= last_end + 1 or _GOES_ON.match(self._text, end) is not None
+            last_end = end if is_list else -2
+            if end - start < _FEWEST_SIGNS:
+                continue
+            is_plan = self._may_be_plan[shape] and not (is_list and "+" not in shape and "(" not in shape)
+            if is_plan or self._may_be_told(start, end):
+                yield from self._claims_in(start, end)
 
     def _may_be_told(self, start: int, end: int) -> bool:
         """Tell whether there are words near a number that may say what it is."""
         if self._told is None:
             return True
-        place = bisect_left(self._told, start - _NEAR)
-        return place < len(self._told) and self._told[place] < (end + _NEAR if self._looks_behind else start)
+        before, behind = _NEAR_IN_JAPANESE if self._written.language == "ja" else (_NEAR, _NEAR)
+        place = bisect_left(self._told, start - before)
+        return place < len(self._told) and self._told[place] < (end + behind if self._looks_behind else start)
 
     def _claims_in(self, start: int, end: int) -> Iterator[Claim]:
         is_told = self._may_be_told(start, end)
@@ -282,7 +215,7 @@ class _Phones:
     def _longest(self, plans: tuple[re.Pattern[str], ...], begin: int, end: int) -> int:
         """Find the longest match of some plans, as a number of 7 to 15 digits (cards: more) that stands apart."""
         best = 0
-        if _any_of_plans(plans).match(self._text, begin, end) is None:
+        if any_of_plans(plans).match(self._text, begin, end) is None:
             return 0
         for plan in plans:
             found = plan.match(self._text, begin, end)
@@ -338,7 +271,7 @@ class _Phones:
         for group, following in pairwise(groups):
             between = self._text[group.end() : following.start()].strip("()")
             is_joined = between in {"-", "\u2010", "\u2011"}
-            is_spaced = between.strip(_SPACE) == "" and len(group.group()) >= 2 and len(following.group()) >= 2
+            is_spaced = between.strip(SPACE) == "" and len(group.group()) >= 2 and len(following.group()) >= 2
             if not (is_joined or is_spaced):
                 break
             stop = following.end()
@@ -350,7 +283,7 @@ class _Phones:
         if not self._stands_apart(stop):
             return 0
         # "auf dem Konto 500 Euro", "code 404 means" are quantities or names as soon as a word follows.
-        following = self._text[stop : stop + 2].strip(_SPACE)
+        following = self._text[stop : stop + 2].strip(SPACE)
         is_sure = cue.is_marked or num_digits >= 5 or not following[:1].isalpha()
         return stop if is_sure or cue.is_phone else 0
 
@@ -415,7 +348,7 @@ class _Phones:
         while self._text[stop - 1] == ")" and self._text.count("(", begin, stop) < self._text.count(")", begin, stop):
             stop -= 1
         pieces: list[Piece] = []
-        plus = re.compile(f"[{_PLUS}]").search(self._text, begin, begin + 2)
+        plus = re.compile(f"[{PLUS}]").search(self._text, begin, begin + 2)
         if plus:
             pieces.append(Piece(begin, plus.end(), self._plus()))
         groups = list(_GROUP.finditer(self._text, begin, stop))
@@ -491,5 +424,5 @@ _SHORT_CODES = frozenset(
 def _extension_pattern(signs: tuple[str, ...]) -> re.Pattern[str]:
     names = "|".join(re.escape(sign) for sign in sorted(signs, key=len, reverse=True))
     return re.compile(
-        rf",?[{_SPACE}]?(?:{names})\.?[{_SPACE}]?(?:n[.º°]\s?)?:?[{_SPACE}]?(?P<number>\d{{1,6}})(?!\d)", re.IGNORECASE
+        rf",?[{SPACE}]?(?:{names})\.?[{SPACE}]?(?:n[.º°]\s?)?:?[{SPACE}]?(?P<number>\d{{1,6}})(?!\d)", re.IGNORECASE
     )

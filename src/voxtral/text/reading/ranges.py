@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from voxtral.text.reading.amounts import Amount, Amounts
+from voxtral.text.reading.amounts import DASHES, SPACE, Amount, Amounts
 from voxtral.text.reading.claims import Claim, Strength, claim
 from voxtral.text.reading.numbers import say_plain
+from voxtral.text.reading.places import filter_by
 from voxtral.text.reading.written import Written
+
+_RANGED = filter_by(rf"(?:[{DASHES}~〜]|\.\.){SPACE}?\d")
 
 
 def range_claims(written: Written) -> Iterator[Claim]:
@@ -18,7 +21,7 @@ def range_claims(written: Written) -> Iterator[Claim]:
     if not written.has_number_words:
         return
     amounts = Amounts(written)
-    for start in written.joined_starts:
+    for start in written.joined_starts(_RANGED):
         for amount in amounts.at(start):
             if amount.joint == "until" and not amount.sign:
                 if _is_range(written, amount):

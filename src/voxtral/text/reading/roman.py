@@ -15,7 +15,7 @@ from voxtral.text.tables.roman import RomanWords
 
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 _NUMERAL = re.compile(
-    r"(?<![\w.'’&/-])(?P<numeral>[MDCLXVI]{1,12}|[mdclxvi]{2,12})"
+    r"(?<![\w.'’&/-])(?P<numeral>[MDCLXVI]{1,12}|[xvi]{2,12})"
     r"(?P<suffix>º|ª|\.º|\.ª|°|ème|e|ᵉ|er|ᵉʳ|re|ʳᵉ|ste|de|\.|th|st|nd|rd)?(?![\w'’]|[-.][^\W\d_]|&)"
 )
 _WELL_FORMED = re.compile(r"M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
@@ -45,13 +45,15 @@ def roman_claims(written: Written) -> Iterator[Claim]:
         return
     for found in _NUMERAL.finditer(written.text):
         value = roman_value(found.group("numeral").upper())
-        if value is None:
+        if value is None or not _may_be_meant(found.group("numeral")):
             continue
         before = _BEFORE.search(written.text, max(0, found.start() - 40), found.start())
         reading = _read(written, words, found, value, before.group(1) if before else "")
         if reading is not None:
             spoken, end = reading
             yield claim(found.start(), end, spoken, "roman")
+        else:
+            written.left.append(found.start())
 
 
 def _read(written: Written, words: RomanWords, found: re.Match[str], value: int, before: str) -> tuple[str, int] | None:
@@ -65,7 +67,7 @@ def _read(written: Written, words: RomanWords, found: re.Match[str], value: int,
     is_first = numeral == "I" and name in words.cardinals_after and _is_first(written, before, found.end())
     # "type X 86" has a letter.
     is_letter = numeral not in words.lone or name in _NAMED_BY_LETTERS
-    if (is_lone and is_letter and not is_first) or not _may_be_meant(numeral):
+    if is_lone and is_letter and not is_first:
         return None
     if is_lone and suffix == "." and written.language != "de" and _ends_sentence(written, found.end()):
         return None  # "George V. Reilly"

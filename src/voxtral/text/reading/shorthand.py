@@ -150,13 +150,18 @@ class _Reader:
     def pointed(self) -> Iterator[Claim]:
         """Claim what is written with a point."""
         for found in _POINTED.finditer(self._text):
-            for entry in self._index.pointed.get(found.group(1).casefold(), ()):
+            entries = self._index.pointed.get(found.group(1).casefold())
+            if entries is None:
+                continue
+            for entry in entries:
                 match = entry.pattern.match(self._text, found.start())
                 if match is None or not (after := self._after(entry, match.end())):
                     continue
                 if self._fits(entry, match.start(), match.end(), after):
                     yield self._claim(entry, match.start(), match.end(), after)
                     break
+            else:
+                self._written.left.append(found.start())
 
     def _after(self, entry: _Entry, end: int) -> int:
         """Find the offset after the point of an abbreviation; 0 if it lacks one that it needs."""
@@ -174,6 +179,8 @@ class _Reader:
                 if self._fits(entry, start, end, after):
                     yield self._claim(entry, start, end, after)
                     break
+            else:
+                self._written.left.append(start)
 
     def _entries_of(self, form: str) -> tuple[_Entry, ...]:
         if entries := self._index.by_form.get(form):
@@ -203,6 +210,8 @@ class _Reader:
             yield claim(*found.span(), spoken + stop, "initials", Strength.WORD)
         if self._written.language == "hi":
             for found in _HINDI_INITIALS.finditer(self._text):
+                if any(part in self._index.pointed for part in found.group().split(".")[:-1]):
+                    continue  # "नं.डॉ." are two abbreviations.
                 spoken = found.group().replace(".", " ").rstrip()
                 stop = "." if self._ends_sentence(found.end()) else ""
                 yield claim(*found.span(), spoken + stop, "initials", Strength.WORD)
@@ -240,7 +249,9 @@ class _Reader:
                 return self._fits_anywhere(entry, start, form, after)
 
     def _fits_anywhere(self, entry: _Entry, start: int, form: str, after: int) -> bool:
-        if len(entry.key) == 1 and (self._text[:start].rstrip()[-1:].isdecimal() or not self._is_before_name(after)):
+        if len(entry.key) == 1 and (
+            self._text[max(0, start - 40) : start].rstrip()[-1:].isdecimal() or not self._is_before_name(after)
+        ):
             return False  # "2020 م." and "5 د." are a unit of time.
         if entry.is_era and form[0].isupper():
             return _YEAR_BEFORE.search(self._text, max(0, start - 4), start) is not None  # not "Washington D. C."

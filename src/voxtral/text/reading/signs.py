@@ -58,7 +58,7 @@ def _say(written: Written, words: SignWords, found: re.Match[str]) -> str | None
     if found.group("alone"):
         linked = written.data.numbers.linked_numbers if written.data.numbers else None
         currency = written.data.numbers.currencies.get(found.group("alone")) if written.data.numbers else None
-        if linked and currency and text[:start].endswith(f" {linked.link} "):
+        if linked and currency and text.endswith(f" {linked.link} ", 0, start):
             return currency.unit.many  # "millones de $"
         is_alone = before in _SPACES + "\n(" or start == 0
         return (

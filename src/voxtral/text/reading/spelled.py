@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from voxtral.text.edits import Edit
+from voxtral.text.language_data import load_language
 from voxtral.text.reading.claims import Claim, Strength
 from voxtral.text.reading.numerals import to_ascii
 from voxtral.text.reading.written import Written
@@ -73,9 +76,11 @@ def say_serial(written: Written, digits: str) -> str:
 def name_letters(written: Written, letters: str) -> str:
     """Name letters one by one: by the names that the language writes, else as capitals, which models name."""
     spelled = written.data.spelled
-    if spelled is None:
-        return " ".join(letters.upper())
-    return " ".join(spelled.letters.get(letter.lower(), letter.upper()) for letter in letters)
+    return " ".join(letters.upper()) if spelled is None else _named_letters(spelled, letters)
+
+
+def _named_letters(spelled: SpelledWords, letters: str) -> str:
+    return " ".join([spelled.letters.get(letter.lower(), letter.upper()) for letter in letters])
 
 
 def is_word(letters: str, stop_words: Iterable[str] = ()) -> bool:
@@ -105,16 +110,21 @@ def say_word(written: Written, letters: str, *, in_own_letters: bool = True) -> 
         in_own_letters: also name the letters of unknown words, where the language has names for them, as nobody
             can tell how the word is said in another script.
     """
-    spelled = written.data.spelled
-    if spelled is None:
+    return _said_word(written.language, letters, in_own_letters)
+
+
+@lru_cache(maxsize=4096)
+def _said_word(language: str, letters: str, in_own_letters: bool) -> str:
+    data = load_language(language)
+    if data.spelled is None:
         return letters
-    if known := spelled.words.get(letters.casefold()):
+    if known := data.spelled.words.get(letters.casefold()):
         return known
-    stop_words = written.data.recognition.stop_words if written.data.recognition else ()
-    is_foreign = in_own_letters and written.language == "hi" and _LATIN.fullmatch(letters) is not None
+    stop_words = data.recognition.stop_words if data.recognition else ()
+    is_foreign = in_own_letters and language == "hi" and _LATIN.fullmatch(letters) is not None
     if not is_foreign and is_word(letters, stop_words):
         return letters
-    return name_letters(written, letters)
+    return _named_letters(data.spelled, letters)
 
 
 def spell_pieces(written: Written, start: int, end: int) -> Iterator[Piece]:
@@ -124,20 +134,23 @@ def spell_pieces(written: Written, start: int, end: int) -> Iterator[Piece]:
         if run.lastgroup == "digits":
             yield Piece(run.start(), run.end(), say_serial(written, run.group()))
         elif run.lastgroup == "word":
-            yield from _say_humps(written, run)
+            start = run.start()
+            for first, last, spoken in _said_humps(written.language, run.group()):
+                yield Piece(start + first, start + last, spoken)
         else:
             name = spelled.signs.get(run.group(), "") if spelled else ""
             yield Piece(run.start(), run.end(), name or run.group())
 
 
-def _say_humps(written: Written, run: re.Match[str]) -> Iterator[Piece]:
-    known = written.data.spelled and run.group().casefold() in written.data.spelled.words
-    humps = [] if known else [found.start() for found in _HUMP.finditer(written.text, run.start(), run.end())]
-    begin = run.start()
-    for stop in (*humps, run.end()):
-        if stop > begin:
-            yield Piece(begin, stop, say_word(written, written.text[begin:stop]))
-        begin = stop
+@lru_cache(maxsize=4096)
+def _said_humps(language: str, word: str) -> tuple[tuple[int, int, str], ...]:
+    """Say the words that a capital parts inside of a word, each with where it starts and ends."""
+    spelled = load_language(language).spelled
+    is_known = spelled is not None and word.casefold() in spelled.words
+    bounds = [0, *([] if is_known else [found.start() for found in _HUMP.finditer(word)]), len(word)]
+    return tuple(
+        (start, stop, _said_word(language, word[start:stop], True)) for start, stop in pairwise(bounds) if stop > start
+    )
 
 
 def claim_pieces(
@@ -152,11 +165,12 @@ def claim_pieces(
         end: where the claim ends, if that is after the last piece; what is between is left out.
     """
     edits: list[Edit] = []
+    is_first = True
     for piece in pieces:
         begin = edits[-1].end if edits else piece.start
-        is_first = not edits or not any(edit.replacement for edit in edits)
         lead = "" if is_first or not piece.spoken or edits[-1].replacement.endswith("、") else " "
         edits.append(Edit(begin, piece.end, lead + piece.spoken))
+        is_first = is_first and not edits[-1].replacement
     if end is not None and end > edits[-1].end:
         edits[-1] = Edit(edits[-1].start, end, edits[-1].replacement)
     return Claim(edits[0].start, edits[-1].end, tuple(edits), kind, strength)

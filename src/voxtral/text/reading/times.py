@@ -22,6 +22,7 @@ from voxtral.text.reading.calendar_words import (
 )
 from voxtral.text.reading.claims import Claim, claim
 from voxtral.text.reading.numerals import NO_BREAK
+from voxtral.text.reading.places import HERE, Filter
 from voxtral.text.reading.written import Written
 from voxtral.text.tables.counted import Unit
 from voxtral.text.tables.times import TimeForm, TimeWords
@@ -64,7 +65,7 @@ def _pattern(
         small_zones: time zones in small letters.
     """
     letter = f"[{letters}]" if letters else "(?!)"
-    part = rf"(?:[ap]{SPACE}?\.{SPACE}?m\.?|[ap]m|AM|PM|A\.M\.?|P\.M\.?)"
+    part = _PART
     own_part = any_of(own_parts)
     zones = any_of([*_ZONES, *small_zones])
     end = r"(?![^\W_]|[\u0900-\u0903\u093a-\u094f])"
@@ -83,17 +84,38 @@ def _pattern(
         (?:{SPACE}?(?P<part{name}>{part}|{own_part})(?:(?<=\.)|{end}))?
         """
 
-    # Most numbers are no times; the rest of the pattern is not tried on them.
-    hint = rf"(?=\d{{1,2}}(?:[:.]\d|{SPACE}?(?:[-–—]{SPACE}?\d|{letter}{SPACE}?\d|{units}|{part}|{own_part})))"
     return re.compile(
         rf"""
-        {hint}
         (?:{clock("0")}{GAP}?[-–—]{GAP}?)?
         {clock("")}
         (?:(?P<zulu>Z)(?![^\W_])|{SPACE}?(?P<zone>{zones}){end}(?:(?P<sign>[-+−–])(?P<offset>\d{{1,2}})(?::(?P<more>\d{{2}}))?)?)?
         """,
         re.VERBOSE,
     )
+
+
+_PART = rf"(?:[ap]{SPACE}?\.{SPACE}?m\.?|[ap]m|AM|PM|A\.M\.?|P\.M\.?)"
+
+
+@cache
+def _timed(letters: str, own_parts: frozenset[str], marks: frozenset[str]) -> Filter:
+    """Let numbers through that may be the hour of a time; the arguments are those of `_pattern`."""
+    letter = f"[{letters}]" if letters else "(?!)"
+    # A part of two words is seen by the first.
+    parts = any_of(part.partition(" ")[0] for part in own_parts)
+    beside = rf"[-–—]{SPACE}?\d|[-–—]\Z|{letter}{SPACE}?\d|{letter}\Z|{any_of(marks)}|[ap]{SPACE}?\.|{_PART}|{parts}"
+    match = re.compile(rf"(?:(?P<point>\d{{1,2}}\.\d)|\d{{1,2}}(?:[:]\d|{SPACE}?(?:{beside})))").match
+
+    def judge(around: str) -> bool:
+        here = around.index(HERE)
+        found = match(around, here + 1)
+        # A point is that of a time beside words alone.
+        return found is not None and (not found.group("point") or not _AMONG_NUMBERS.fullmatch(around))
+
+    return Filter(judge)
+
+
+_AMONG_NUMBERS = re.compile(rf"[^\w\n|\t]?[^\n|\t]?\d[^\w\n|\t]{{0,2}}{HERE}(?:[^\w:]|\d)*")
 
 
 class _Finder:
@@ -108,11 +130,12 @@ class _Finder:
         """Claim what is clearly a time."""
         text, position = self._text, 0
         words = self._words
-        pattern = _pattern(
-            words.letters, words.am | words.pm, words.marks | words.bare_marks, _SMALL_ZONES - words.not_zones
-        )
-        while found := pattern.search(text, position):
-            position = max(found.end("hour0" if found.group("hour0") else "hour"), found.start() + 1)
+        own = words.letters, words.am | words.pm, words.marks | words.bare_marks
+        match = _pattern(*own, _SMALL_ZONES - words.not_zones).match
+        for first in self._written.starts(_timed(*own)):
+            found = match(text, first) if first >= position else None
+            if found is None:
+                continue
             start, end = found.span()
             if not self._begins_apart(start) or not self._ends_apart(end):
                 continue

@@ -7,7 +7,7 @@ Units with SI prefixes that neither of them has are made of both parts: "mV" of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -15,6 +15,7 @@ from voxtral.text.cldr import CldrUnit, load_cldr
 from voxtral.text.language_data import load_language
 from voxtral.text.reading.numerals import NO_BREAK
 from voxtral.text.reading.patterns import any_of
+from voxtral.text.reading.places import any_digit
 from voxtral.text.tables.measures import MeasureWords, UnitWords
 
 # Other ways to write the symbols of all languages.
@@ -118,12 +119,14 @@ class Units:
         folded: symbols that are known with other capitals, in lower case.
         pattern: the source of a pattern for one symbol, or two with "/" between them, without groups.
         words: symbols that are words of the language as well.
+        beginnings: the source of a pattern for what a `Filter` sees of a symbol, up to its first space.
     """
 
     known: Mapping[str, Unit]
     folded: Mapping[str, str]
     pattern: str
     words: frozenset[str] = field(default_factory=frozenset[str])
+    beginnings: str = "(?!)"
 
     def find(self, written: str) -> Unit | None:
         """Look up a symbol, or two with "/" between them; None if it is unknown."""
@@ -173,21 +176,23 @@ def units_of(language: str) -> Units:
             continue
         if len(symbol) > 1 and (symbol.casefold() not in folded or symbol == symbol.casefold()):
             folded[symbol.casefold()] = symbol
-    one = _any_case(known, words.not_symbols)
+    spelled = _in_any_case(known) - words.not_symbols
+    one = any_of(spelled)
     pattern = rf"(?:{one}(?:{_SLASH}{one})?)"
-    return Units(known, folded, pattern, frozenset(words.words))
+    beginnings = any_of(any_digit(symbol.partition(" ")[0]) for symbol in spelled)
+    return Units(known, folded, pattern, frozenset(words.words), beginnings)
 
 
 _SLASH = rf"[ {NO_BREAK}]?/[ {NO_BREAK}]?"
 
 
-def _any_case(symbols: Mapping[str, Unit], not_symbols: frozenset[str]) -> str:
-    """Write a pattern for symbols, those of several letters in lower case, capitals, and with a capital first."""
+def _in_any_case(symbols: Iterable[str]) -> set[str]:
+    """List symbols, those of several letters also in lower case, in capitals, and with a capital first."""
     spelled = set(symbols)
     for symbol in symbols:
         if len(symbol) > 1:
             spelled |= {symbol.lower(), symbol.upper(), symbol.capitalize()}
-    return any_of(spelled - not_symbols)
+    return spelled
 
 
 def _compound(units: Mapping[str, Unit], symbol: str) -> Unit | None:

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from voxtral.text.cldr import Cldr, load_cldr
 from voxtral.text.language_data import Grammar, LanguageData, load_language
 from voxtral.text.reading.numerals import NO_BREAK, Numeral, Numerals, numerals_of
+from voxtral.text.reading.places import HERE, SINGLE_FRACTIONS, Filter, any_digit, find_numbers, is_bare
 from voxtral.text.spelling import Speller
 
 # What no number or sign may touch: marks, which in Hindi are most of a word's ending, and numerals of other kinds.
 _BOUND = frozenset({"Mn", "Mc", "Me", "No", "Nl"})
-# Where a number may begin: not inside of one, of a version such as "v1.2" or of an address.
-_NUMBER_START = re.compile(
-    r"(?P<address>(?:https?|ftp)://\S+|www\.\S+)|(?<![\w.,])[.](?=\d)|(?<!\d)(?<![\d.][.,'’٫٬:])[\d½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]"
-)
-_DIGIT = re.compile(r"[\d½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]")
-# Numbers and dates in a row, and a mark, the end of the line or another number behind them: no part of anything.
-_ONE = r"\d++(?:/\d++/\d++)?+"
-_BARE = re.compile(
-    rf"{_ONE}(?:[.,:'’٫٬]{_ONE}|[ ]\d{{3}}(?!\d)){{0,6}}+"
-    rf"(?=[ ]?(?:\n|$)|[ ]{_ONE}(?![½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞/⁄])|[,;:!?)\]]+(?:[ \n]|$)|[.](?:[ \n]|$))"
-)
+_DIGIT = re.compile(rf"[\d{SINGLE_FRACTIONS}]")
 _INSIDE = re.compile(r"\d/\d")
 
 
@@ -44,6 +35,8 @@ class Written:
         # Quantities by place, as far as rules have looked: several ask for the same ones.
         # Without scales that count for money alone, and with them.
         self.quantities: tuple[dict[int, tuple[Any, ...]], dict[int, tuple[Any, ...]]] = ({}, {})
+        # Where rules for words found what they could read if something else stood beside it.
+        self.left: list[int] = []
 
     @cached_property
     def taken(self) -> bytearray:
@@ -64,6 +57,11 @@ class Written:
     def has_digits(self) -> bool:
         """Tell whether there is any digit, or a fraction of one character."""
         return _DIGIT.search(self.text) is not None
+
+    @cached_property
+    def shape(self) -> str:
+        """The text with zeros for all digits, so that numbers of one form are alike."""
+        return any_digit(self.text)
 
     @property
     def has_number_words(self) -> bool:
@@ -90,34 +88,43 @@ class Written:
         return numerals_of(self.language, self.region)
 
     @cached_property
-    def number_starts(self) -> tuple[int, ...]:
+    def _apart_before(self) -> Filter:
+        return _apart_before(self.language)
+
+    @cached_property
+    def _apart_behind(self) -> Filter:
+        return _apart_behind(self.language)
+
+    @cached_property
+    def _numbers(self) -> tuple[list[int], list[str]]:
+        return find_numbers(self.shape, self.language) if self.has_digits else ([], [])
+
+    @property
+    def number_starts(self) -> list[int]:
         """Where numbers may begin, in order: found once, for all rules that read numbers."""
-        if not self.has_digits:
-            return ()
-        return tuple(found.start() for found in _NUMBER_START.finditer(self.text) if not found.lastgroup)
+        return self._numbers[0]
 
-    @cached_property
-    def joined_starts(self) -> tuple[int, ...]:
-        """Those of `number_starts` with something behind that may belong to their number: a unit, a sign, a dash."""
-        text, is_bare, is_inside = self.text, _BARE.match, _INSIDE.match
-        return tuple(
+    def starts(self, told: Filter) -> list[int]:
+        """Give those of `number_starts` that a filter lets through."""
+        return [start for start, around in zip(*self._numbers, strict=True) if told[around]]
+
+    def joined_starts(self, told: Filter) -> list[int]:
+        """Give those that have something behind that may belong to them, and that a filter lets through."""
+        return [start for start, around in self._joined if told[around]]
+
+    def priced_starts(self, told: Filter) -> list[int]:
+        """Give those that have something on either side that may belong to them, and that a filter lets through."""
+        joined = _joined(self.language)
+        return [
             start
-            for start in self.number_starts
-            if not is_bare(text, start) and not (start > 1 and is_inside(text, start - 2)) and self.begins_apart(start)
-        )
+            for start, around in zip(*self._numbers, strict=True)
+            if told[around] and (joined[around] or _may_have_sign(around))
+        ]
 
     @cached_property
-    def priced_starts(self) -> tuple[int, ...]:
-        """Those of `number_starts` with something on either side that may belong to their number."""
-        joined = frozenset(self.joined_starts)
-        return tuple(start for start in self.number_starts if start in joined or self._may_have_sign(start))
-
-    def _may_have_sign(self, start: int) -> bool:
-        """Tell whether something else than a number or its end stands before a number."""
-        before = self.text[max(0, start - 2) : start]
-        if before[-1:] in (" ", *NO_BREAK):
-            before = before[:-1]
-        return not (not before or before[-1].isdecimal() or before[-1] in ".,:;/(\n ")
+    def _joined(self) -> list[tuple[int, str]]:
+        joined = _joined(self.language)
+        return [number for number in zip(*self._numbers, strict=True) if joined[number[1]]]
 
     def read_numeral(self, written: str) -> Numeral | None:
         """Read digits with separators as one number; None if they are not clearly one."""
@@ -125,31 +132,19 @@ class Written:
 
     def begins_apart(self, start: int) -> bool:
         """Tell whether nothing before an offset belongs to what begins there: letter, digit, mark or sign."""
-        if start == 0:
-            return True
-        before = self.text[start - 1]
-        if before == " " or before == "\n" or self.is_prefix(start - 1):
-            return True
-        return not (self.ties(before) or before in "_@#\\" or unicodedata.category(before) in _BOUND)
+        return start == 0 or self._apart_before[self.text[max(0, start - 2) : start]]
 
     def is_prefix(self, place: int) -> bool:
         """Tell whether a letter is an Arabic word that is written without a space, "and" or "with": "و3 أقلام"."""
-        if self.language != "ar" or self.text[place] not in "وبلفك":
-            return False
-        return place == 0 or not (
-            self.text[place - 1].isalnum() or unicodedata.category(self.text[place - 1]) in _BOUND
-        )
+        return is_prefix(self.text[max(0, place - 1) : place + 1], self.language)
 
     def ends_apart(self, end: int) -> bool:
         """Tell whether nothing after an offset belongs to what ends there."""
-        after, beyond = (self.text[end : end + 2] + "  ")[:2]
-        if self.ties(after) or after in "_@\\" or unicodedata.category(after) in _BOUND:
-            return False
-        return not (after in ".,:-–'’/" and beyond.isdigit())
+        return self._apart_behind[self.text[end : end + 2]]
 
     def ties(self, char: str) -> bool:
         """Tell whether a letter or digit belongs to what it touches; in Japanese, words stand without spaces."""
-        return char.isalnum() and (char.isascii() or self.language != "ja" or char.isdecimal())
+        return ties(char, self.language)
 
     def word_before(self, start: int, within: int = 40) -> str:
         """Give the word before an offset, in lower case, without space and marks between; "" if there is none."""
@@ -164,3 +159,61 @@ class Written:
         while length < len(after) and (after[length].isalnum() or unicodedata.category(after[length]) in {"Mn", "Mc"}):
             length += 1
         return after[:length].casefold()
+
+
+def ties(char: str, language: str) -> bool:
+    """Tell whether a letter or digit belongs to what it touches; in Japanese, words stand without spaces."""
+    return char.isalnum() and (char.isascii() or language != "ja" or char.isdecimal())
+
+
+def is_prefix(before: str, language: str) -> bool:
+    """Tell whether the last of some characters is an Arabic word that is written without a space."""
+    if language != "ar" or before[-1:] not in tuple("وبلفك"):
+        return False
+    return len(before) == 1 or not (before[-2].isalnum() or unicodedata.category(before[-2]) in _BOUND)
+
+
+def _begins_apart(before: str, language: str) -> bool:
+    """Judge the two characters before something."""
+    last = before[-1]
+    if last in " \n" or is_prefix(before, language):
+        return True
+    return not (ties(last, language) or last in "_@#\\" or unicodedata.category(last) in _BOUND)
+
+
+def _ends_apart(behind: str, language: str) -> bool:
+    """Judge the two characters behind something."""
+    after, beyond = (behind + "  ")[:2]
+    if ties(after, language) or after in "_@\\" or unicodedata.category(after) in _BOUND:
+        return False
+    return not (after in ".,:-–'’/" and beyond.isdigit())
+
+
+def _may_have_sign(around: str) -> bool:
+    """Tell whether something else than a number or its end stands before a number."""
+    before = around[: around.index(HERE)]
+    before = before[:-1] if before[-1:] in (" ", *NO_BREAK) else before
+    return not (not before or before[-1].isdecimal() or before[-1] in ".,:;/(\n ")
+
+
+@cache
+def _apart_before(language: str) -> Filter:
+    return Filter(lambda before: _begins_apart(before, language))
+
+
+@cache
+def _apart_behind(language: str) -> Filter:
+    return Filter(lambda behind: _ends_apart(behind, language))
+
+
+def is_joined(around: str, language: str) -> bool:
+    """Tell whether a number has something behind it that may belong to it; `around` is what a `Filter` judges."""
+    here = around.index(HERE)
+    if is_bare(around) or (here > 1 and _INSIDE.match(around.replace(HERE, "", 1), here - 2)):
+        return False
+    return here == 0 or _begins_apart(around[max(0, here - 2) : here], language)
+
+
+@cache
+def _joined(language: str) -> Filter:
+    return Filter(lambda around: is_joined(around, language))

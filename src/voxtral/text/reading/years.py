@@ -25,6 +25,7 @@ from voxtral.text.reading.calendar_words import (
 )
 from voxtral.text.reading.claims import Claim, claim
 from voxtral.text.reading.numerals import NO_BREAK, to_ascii
+from voxtral.text.reading.places import HERE, Filter, filter_by
 from voxtral.text.reading.written import Written
 from voxtral.text.tables.years import YearWords
 
@@ -61,13 +62,27 @@ def _era_pattern(language: str) -> re.Pattern[str]:
 
 
 @cache
+def _any_era(language: str) -> re.Pattern[str]:
+    words = load_language(language).years or YearWords()
+    return re.compile(rf"{SPACE}(?:{any_of(words.eras)})(?![^\W_])")
+
+
+@cache
 def _decade_pattern(language: str) -> re.Pattern[str]:
     words = load_language(language).years or YearWords()
     suffixes = any_of(words.decade_suffixes)
     return re.compile(rf"(?:(?P<full>\d{{3}}0)|['’]?(?P<short>\d0))['’]?(?P<suffix>{suffixes})(?![^\W_])")
 
 
+@cache
+def _in_decades(language: str) -> Filter:
+    """Let numbers through that have a suffix of decades."""
+    words = load_language(language).years or YearWords()
+    return filter_by(rf"\d['’]?(?:{any_of(words.decade_suffixes)})(?![^\W_])")
+
+
 _YEAR = re.compile(rf"(?P<year>\d{{4}})(?:(?P<dash>{GAP}?[-–—/]{GAP}?)(?:(?P<last>\d{{4}})|(?P<short>\d{{2}})))?(?!\d)")
+_FOUR_DIGITS = filter_by(rf"{HERE}\d{{4}}(?!\d)")
 _SHORT_YEAR = re.compile(r"['’](?P<year>\d{2})(?![\w'’])")
 
 
@@ -86,12 +101,13 @@ class _Finder:
 
     def eras(self) -> Iterator[Claim]:
         """Claim "384–322 BC", with the words of the era."""
-        if not self._words.eras:
+        if not self._words.eras or not _any_era(self._written.language).search(self._text):
             return
         for found in _era_pattern(self._written.language).finditer(self._text):
             start, end = found.span()
             era = self._words.eras[re.sub(SPACE, " ", found.group("era"))]
             if not self._written.begins_apart(start) or self._is_bound_before(start):
+                self._written.left.append(start)
                 continue
             if era[-1] != "." and self._text[end - 1] == "." and ends_sentence(self._text, end):
                 era += "."
@@ -111,7 +127,7 @@ class _Finder:
 
     def decades(self) -> Iterator[Claim]:
         """Claim "the 1980s", "mid-80s" and "die 90er Jahre"."""
-        if not (self._words.decade_suffixes and self._written.has_digits):
+        if not (self._words.decade_suffixes and self._written.starts(_in_decades(self._written.language))):
             return
         for found in _decade_pattern(self._written.language).finditer(self._text):
             start, end = found.span()
@@ -150,7 +166,7 @@ class _Finder:
 
     def short(self) -> Iterator[Claim]:
         """Claim "'68" after a word that takes a year, as in "of '68"."""
-        for found in _SHORT_YEAR.finditer(self._text) if self._written.has_digits else ():
+        for found in _SHORT_YEAR.finditer(self._text) if "'" in self._text or "’" in self._text else ():
             start, end = found.span()
             before = words_before(self._text, start, 1)
             is_apart = start > 0 and self._text[start - 1] in " (" + NO_BREAK
@@ -167,8 +183,12 @@ class _Finder:
 
     def years(self) -> Iterator[Claim]:
         """Claim years with a word that says so, ranges of years, and quantities that look like a year."""
-        for found in _YEAR.finditer(self._text) if self._written.has_digits else ():
-            start, end = found.span()
+        last_match = 0
+        for start in self._written.starts(_FOUR_DIGITS):
+            found = _YEAR.match(self._text, start) if start >= last_match else None
+            if found is None:
+                continue
+            last_match = end = found.end()
             if self._is_bound_before(start) or not self._written.begins_apart(start) or not self._ends_apart(end):
                 continue
             year = int(found.group("year"))
