@@ -102,6 +102,15 @@ def kept_kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
             partial.rename(kept)
 
 
+@pytest.fixture(autouse=True)
+def own_arithmetic() -> Iterator[None]:
+    """Give the process back as it was: commands take one thread and drop subnormal numbers for good."""
+    num_threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(num_threads)
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def no_old_garbage() -> Iterator[None]:
     """Let no search for garbage look at what lives on: all modules and tests, a fifth of a second each time."""

@@ -39,7 +39,7 @@ SHARD_SECONDS = 150.0
 SHARES = {
     ("en", "kokoro"): 6.0, ("fr", "kokoro"): 4.0, ("pt", "kokoro"): 3.5, ("hi", "kokoro"): 3.0, ("es", "kokoro"): 2.0,
     ("it", "kokoro"): 2.0, ("ja", "kokoro"): 2.0, ("en", "hibari"): 1.0, ("de", "pico"): 2.0,
-    ("nl", "kokoro"): 1.5, ("ar", "espeak-ng"): 1.2,
+    ("nl", "kokoro"): 1.5, ("ar", "espeak-ng"): 1.25,
 }  # fmt: skip
 
 # Teachers that speak a hundred times as fast say many more words, in voices of their own: how a word sounds is learned
