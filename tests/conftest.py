@@ -105,6 +105,8 @@ def kept_kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 @pytest.fixture(autouse=True)
 def own_arithmetic() -> Iterator[None]:
     """Give the process back as it was: commands take one thread and drop subnormal numbers for good."""
+    import torch  # as fixtures below do: what needs none is collected without
+
     num_threads = torch.get_num_threads()
     yield
     torch.set_num_threads(num_threads)
