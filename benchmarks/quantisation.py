@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +24,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.contiguous import ContiguousCache
@@ -31,8 +34,9 @@ from benchmarks.subjects import random_model
 from voxtral.bench import round_figure
 from voxtral.config import END_AUDIO, NUM_SPECIAL_CODES, ModelConfig, QuantizationConfig
 from voxtral.engine.noise import SeededNoise
+from voxtral.engine.options import EngineOptions
 from voxtral.loading.checkpoint import Checkpoint, TensorReader, open_checkpoint
-from voxtral.loading.files import TOKENIZER_FILE
+from voxtral.loading.files import TOKENIZER_FILE, WEIGHTS_FILE
 from voxtral.loading.load import load_model
 from voxtral.loading.locate import locate_model
 from voxtral.loading.params import parse_config
@@ -40,7 +44,7 @@ from voxtral.model.kernels.flow import round_to_codes
 from voxtral.model.linear import QuantizedLinear, describe_products
 from voxtral.model.voxtral import VoxtralModel, prepare_for_inference, set_flow_activations
 from voxtral.quantization.fit import fit_int4, fit_int8
-from voxtral.quantization.recipes import choose_recipe, stored_precision
+from voxtral.quantization.recipes import choose_recipe, is_quantizable, stored_precision
 from voxtral.quantization.schemes import SCHEMES
 from voxtral.text.prompt import build_prompt
 from voxtral.text.tokenizer import load_tokenizer
@@ -59,6 +63,9 @@ LIMITS: dict[str, dict[str, float]] = {
     "int4-all": {"error_rate": 0.10, "length_ratio": 0.10, "distance": 1.20},
 }
 PRECISIONS = ("bfloat16", *LIMITS)
+
+# Bits of the flow's weights that there is no form for, to see what one would cost; in groups, by plain rounding.
+_FLOW_BITS, _FLOW_GROUP = (6,), 64
 
 # What the trained model says for the comparison of codes; any text does.
 _TEXTS = (
@@ -95,8 +102,9 @@ def main(words: Sequence[str] | None = None) -> None:
             for cell in measure_agreement(open_checkpoint(locate_model(options.model, allow_download=False))):
                 report.add(**cell)
     if "speech" in options.parts:
-        for cell in measure_speech(options):
-            report.add(**cell)
+        with tempfile.TemporaryDirectory() as rounded:
+            for cell in measure_speech(options, Path(rounded)):
+                report.add(**cell)
     report.finish()
 
 
@@ -122,11 +130,11 @@ def parse_options(words: Sequence[str] | None) -> argparse.Namespace:
 # How closely matrices are fitted.
 
 
-def round_to_nearest(weight: Tensor, group_size: int) -> Tensor:
-    """Cut the range of each group into 15 equal steps: the plain way."""
+def round_to_nearest(weight: Tensor, group_size: int, bits: int = 4) -> Tensor:
+    """Cut the range of each group into 2 ** bits - 1 equal steps: the plain way."""
     groups = weight.float().unflatten(1, (-1, group_size))
-    scale, zero = _plain_grid(groups)
-    return ((_quantise(groups, scale, zero) - zero) * scale).flatten(1)
+    scale, zero = _plain_grid(groups, bits)
+    return ((_quantise(groups, scale, zero, bits) - zero) * scale).flatten(1)
 
 
 def fit_half_quadratic(weight: Tensor, group_size: int, *, num_rounds: int = 20, power: float = 0.7) -> Tensor:
@@ -152,14 +160,14 @@ def fit_half_quadratic(weight: Tensor, group_size: int, *, num_rounds: int = 20,
     return ((_quantise(groups, scale, best_zero) - best_zero) * scale).flatten(1)
 
 
-def _plain_grid(groups: Tensor) -> tuple[Tensor, Tensor]:
+def _plain_grid(groups: Tensor, bits: int = 4) -> tuple[Tensor, Tensor]:
     low, high = groups.amin(-1, keepdim=True).clamp(max=0), groups.amax(-1, keepdim=True).clamp(min=0)
-    scale = ((high - low) / 15).clamp(min=1e-20).bfloat16().float()
-    return scale, (7.5 - (low + high) / 2 / scale).half().float()
+    scale = ((high - low) / (2**bits - 1)).clamp(min=1e-20).bfloat16().float()
+    return scale, ((2**bits - 1) / 2 - (low + high) / 2 / scale).half().float()
 
 
-def _quantise(groups: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-    return torch.addcdiv(zero, groups, scale).round().clamp(0, 15)
+def _quantise(groups: Tensor, scale: Tensor, zero: Tensor, bits: int = 4) -> Tensor:
+    return torch.addcdiv(zero, groups, scale).round().clamp(0, 2**bits - 1)
 
 
 _INT4_FITS: dict[str, Fit] = {
@@ -217,6 +225,12 @@ def measure_agreement(checkpoint: Checkpoint) -> Iterator[dict[str, Any]]:
     ]
     lengths = [len(frames) for frames in said]
     expected = _follow(whole, whole, inputs, lengths)
+    for bits in _FLOW_BITS:
+        model = _load(checkpoint, torch.float32, None, prepared=False)
+        _round_flow(model, bits)
+        prepare_for_inference(model)
+        cell = {"part": "agreement", "weights": "nano", "precision": flow_of(bits), "frames": sum(lengths)}
+        yield cell | _compare(_follow(model, whole, inputs, lengths), expected)
     for precision in PRECISIONS:
         is_quantised = precision in LIMITS
         recipe = choose_recipe(precision, checkpoint.config) if is_quantised else None
@@ -270,9 +284,37 @@ def _quantise_model(model: VoxtralModel, recipe: QuantizationConfig | None) -> N
             setattr(model.get_submodule(parent), attribute, QuantizedLinear(weight))
 
 
-def _load(checkpoint: Checkpoint, dtype: torch.dtype, recipe: QuantizationConfig | None) -> VoxtralModel:
+def flow_of(bits: int) -> str:
+    """Name the whole model with a flow of so many bits, in the place of a precision."""
+    return f"flow of {bits} bits"
+
+
+def _round_flow(model: VoxtralModel, bits: int) -> None:
+    """Round the flow's matrices in groups; they stay numbers of 32 bits: no file and no product has such a form."""
+    for path, module in model.named_modules():
+        if _is_of_flow(f"{path}.weight") and isinstance(module, torch.nn.Linear):
+            module.weight.copy_(round_to_nearest(module.weight, _FLOW_GROUP, bits))
+
+
+def _is_of_flow(name: str) -> bool:
+    return is_quantizable(name) and name.startswith("acoustic_transformer.layers.")
+
+
+def write_with_rounded_flow(folder: Path, target: Path, bits: int, group: int = _FLOW_GROUP) -> None:
+    """Write a checkpoint of which the flow's matrices have so many bits, so that whoever loads it speaks with them."""
+    shutil.copytree(folder, target)
+    weights = load_file(folder / WEIGHTS_FILE)
+    for name, tensor in weights.items():
+        if _is_of_flow(name):
+            weights[name] = round_to_nearest(tensor, group, bits).to(tensor.dtype)
+    save_file(weights, target / WEIGHTS_FILE)
+
+
+def _load(
+    checkpoint: Checkpoint, dtype: torch.dtype, recipe: QuantizationConfig | None, *, prepared: bool = True
+) -> VoxtralModel:
     return load_model(
-        checkpoint, device=CPU, dtype=dtype, codec_dtype=torch.float32, quantization=recipe, prepared=True
+        checkpoint, device=CPU, dtype=dtype, codec_dtype=torch.float32, quantization=recipe, prepared=prepared
     )
 
 
@@ -363,8 +405,13 @@ def _spectral_distance(found: Tensor, expected: Tensor) -> Tensor:
 # Whether it still speaks.
 
 
-def measure_speech(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Let every precision say the same sentences, and judge them against their limits."""
+def measure_speech(options: argparse.Namespace, rounded: Path) -> Iterator[dict[str, Any]]:
+    """Let every precision say the same sentences, and judge them against their limits.
+
+    Args:
+        options: of the command.
+        rounded: an empty folder, for checkpoints with a rounded flow.
+    """
     # Here, because only listening needs the tools of training.
     from benchmarks.quality.cases import read_sentences
     from benchmarks.quality.judge import REPORTED_ONLY, Judge, summarise
@@ -384,10 +431,16 @@ def measure_speech(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     judge = Judge(recogniser, distractors)
     cases = [case for language in languages for case in studio.preset_cases(options.split, language, options.limit)]
     baseline: Mapping[str, Any] = {}
-    for precision in ("float32", *LIMITS):
+    for bits in _FLOW_BITS:
+        write_with_rounded_flow(locate_model(options.model, allow_download=False), rounded / str(bits), bits)
+    ways: dict[str, tuple[str | Path, str, EngineOptions]] = {"float32": (options.model, "none", EngineOptions())}
+    for recipe in LIMITS:
+        ways[recipe] = options.model, recipe, EngineOptions()
+        ways[f"{recipe}, activations int8"] = options.model, recipe, EngineOptions(activations="int8")
+    ways |= {flow_of(bits): (rounded / str(bits), "none", EngineOptions()) for bits in _FLOW_BITS}
+    for precision, (model, recipe, engine) in ways.items():
         started = time.perf_counter()
-        recipe = "none" if precision == "float32" else precision
-        with VoxtralTTS.from_pretrained(options.model, device="cpu", quantize=recipe) as tts:
+        with VoxtralTTS.from_pretrained(model, device="cpu", quantize=recipe, options=engine) as tts:
             narrator = Narrator(tts)
             summary = summarise([judge.judge(precision, case, narrator.speak(case)) for case in cases])
         cell = {
@@ -398,9 +451,14 @@ def measure_speech(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             "seconds": round(time.perf_counter() - started, 1),
         }
         if baseline:
-            cell["verdicts"] = judge_speech(summary, baseline, LIMITS[precision])
+            cell["verdicts"] = judge_speech(summary, baseline, LIMITS[_place_of(precision)])
         baseline = baseline or summary
         yield cell
+
+
+def _place_of(way: str) -> str:
+    """Say which recipe's place a way of speaking takes, whose limits it must keep; "float32" is itself."""
+    return "int8" if way in map(flow_of, _FLOW_BITS) else way.partition(",")[0]
 
 
 def judge_speech(
@@ -496,7 +554,7 @@ def _speech_table(cells: Sequence[Mapping[str, Any]], limits: Mapping[str, Mappi
     rows: list[list[str]] = []
     baseline = cells[0] if cells else {}
     for cell in cells:
-        limit = limits.get(cell["precision"])
+        limit = limits.get(_place_of(cell["precision"]))
         errors = f"{cell['error_rate']:.3f}"
         length, distance = (
             f"{cell[name]:.2f}" if name in cell else "not measured" for name in ("length_ratio", "distance")

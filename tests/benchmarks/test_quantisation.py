@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from benchmarks import quantisation
 from benchmarks.quality.page import fill
 from benchmarks.quantisation import LIMITS, PAGE, fit_half_quadratic, judge_speech, make_parts, round_to_nearest
 from benchmarks.report import ROOT
+from checkpoints import TINY
+from voxtral.loading.files import WEIGHTS_FILE
 from voxtral.quantization.fit import fit_int4
 
 REPORTS = sorted((ROOT / "benchmarks" / "results").glob("quantisation-*.json"))
@@ -63,3 +67,16 @@ def test_the_page_is_what_the_last_report_says() -> None:
     assert report["limits"] == LIMITS
     message = f"run python -m benchmarks.quantisation --page {REPORTS[-1].relative_to(ROOT)}"
     assert fill(page, make_parts(report, REPORTS[-1].name)) == page, message
+
+
+def test_more_bits_are_closer_and_a_flow_of_few_is_a_checkpoint(tmp_path: Path) -> None:
+    weight = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))
+    off = [float((round_to_nearest(weight, 64, bits) - weight).square().mean()) for bits in (4, 5, 6, 8)]
+    assert off == sorted(off, reverse=True)
+    assert off[2] == pytest.approx(off[0] * (15 / 63) ** 2, rel=0.2)  # a step is 15 / 63 as wide
+    quantisation.write_with_rounded_flow(TINY, tmp_path / "rounded", 6, group=32)
+    before, after = (load_file(folder / WEIGHTS_FILE) for folder in (TINY, tmp_path / "rounded"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {
+        name for name in before if name.startswith("acoustic_transformer.layers.") and before[name].ndim == 2
+    }
