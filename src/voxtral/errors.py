@@ -10,6 +10,7 @@ programs; `retryable` says whether the same call may succeed later without a cha
     │   │   └── JapaneseReaderMissingError   kanji, without the extra that reads them
     │   ├── OptionError              an option outside its range, or two that exclude each other
     │   ├── DictionaryError          a dictionary that cannot be read or breaks a rule
+    │   ├── BookError                a book that cannot be read: no book, protected, too large, pictures alone
     │   ├── LanguageError            a language the checkpoint does not speak
     │   ├── VoiceError               an unknown voice, or a voice file that does not fit
     │   │   ├── VoiceUnknownError    no stored voice has that id
@@ -92,6 +93,12 @@ class DictionaryError(RequestError):
     """A dictionary cannot be read, or one of its rules breaks a rule."""
 
     code = "invalid_dictionary"
+
+
+class BookError(RequestError):
+    """A book cannot be read: it is missing, no book, protected, too large, or has no text."""
+
+    code = "invalid_book"
 
 
 class LanguageError(RequestError):

@@ -42,6 +42,7 @@ _COMMANDS = {
     "evaluate-encoder": ("voxtral.cli.evaluate", "Judge ways to make voices of clips."),
     "align": ("voxtral.cli.align", "Find when each word is heard, and what tells."),
     "normalize": ("voxtral.cli.normalize", "Show what would be said for a text."),
+    "book": ("voxtral.cli.book", "Look at a book: its chapters, and what would not be read."),
     "bench": ("voxtral.cli.bench", "Measure how fast a model speaks on this machine."),
     "doctor": ("voxtral.doctor.command", "Report on this machine and check the numbers of a model."),
 }
@@ -64,7 +65,7 @@ _LOAD_A_MODEL = frozenset(
 )
 
 # Those that have commands of their own, in the mapping COMMANDS of their module.
-_GROUPS = frozenset({"align"})
+_GROUPS = frozenset({"align", "book"})
 
 _ERROR = 1
 
