@@ -1,7 +1,8 @@
 """A page of HTML to blocks: what is said, in order, and what is not, with the reason. Every letter goes to one of both.
 
 Tags need not be closed, known or nested as they should be. Source: EPUB 3 Structural Semantics Vocabulary and DPUB-ARIA
-for what notes, their references and page numbers are called. Read next: `voxtral.book.reading.chapters`.
+for what notes, their references and page numbers are called. The file is one idea: each tag does something to the one
+state that a text comes into. Read next: `voxtral.book.reading.chapters`.
 """
 
 from __future__ import annotations
