@@ -70,6 +70,7 @@ class SpeechOrder:
         request: its `voice` is a name or None; the service finds out what it means.
         format: one of `voxtral.audio.encode.FORMATS` or `RAW_FORMATS`.
         sample_rate: of the sound that is sent, in Hz; None is the model's, or one near it that the format knows.
+        bit_rate: of mp3 or opus, in bit/s; None is ours.
         model: the name that the client gave, if any.
         is_held: make all of it before the first byte, with the true length in headers and container.
         ignored: names of what was asked for and has no effect, for a header.
@@ -79,6 +80,7 @@ class SpeechOrder:
     request: SpeechRequest
     format: str
     sample_rate: int | None = None
+    bit_rate: int | None = None
     model: str | None = None
     is_held: bool = False
     ignored: tuple[str, ...] = ()
@@ -432,7 +434,13 @@ def _not_opened() -> CancelledError:
 def _open_encoder(order: SpeechOrder, sample_rate: int) -> ContainerEncoder:
     param = "response_format" if order.sample_rate is None else "sample_rate"
     try:
-        return ContainerEncoder(order.format, sample_rate, is_seekable=order.is_held, output_rate=order.sample_rate)
+        return ContainerEncoder(
+            order.format,
+            sample_rate,
+            is_seekable=order.is_held,
+            output_rate=order.sample_rate,
+            bit_rate=order.bit_rate,
+        )
     except AudioError as error:
         raise HttpError(400, str(error), code="unsupported_format", param=param) from error
 
