@@ -176,7 +176,7 @@ def test_who_interrupts_hears_no_more_and_is_told_how_far_it_was(socket: ClientC
     ("sent", "said"),
     [
         ("{", "no JSON"),
-        ("[1]", "no object"),
+        ("[1]", "no JSON object"),
         ('{"type": "input.texts"}', "Unknown message type: input.texts"),
         ('{"text": "x"}', "Unknown message type: None"),
         ('{"type": "input.text", "text": 5}', "input.text requires a string value"),

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 
 from voxtral.audio.encode import ContainerEncoder
 from voxtral.errors import AudioError, CancelledError, OptionError, TextError, quoted, shortened
-from voxtral.server.admission import Admission
+from voxtral.server.admission import Admission, Holdings
 from voxtral.server.cloning import check_cloning_is_on, encoder_problems
 from voxtral.server.dictionary_store import DictionaryStore
 from voxtral.server.errors import HttpError
@@ -57,6 +57,9 @@ _MISTRAL_MODELS = "voxtral-"
 
 # What is sent whole is kept in memory until then: this much text is about a quarter of an hour.
 MAX_HELD_CHARS = 10_000
+
+# Texts and clips that have come over sockets and wait.
+_MAX_HELD_BYTES = 2**28
 
 # Threads for what is no stream, such as making a voice.
 _THREADS_BESIDE_STREAMS = 4
@@ -199,6 +202,7 @@ class SpeechService:
         self.metrics = metrics
         self.shared = SharedAddresses()
         self.sockets: set[Drained] = set()  # those that are open
+        self.held_for_sockets = Holdings(_MAX_HELD_BYTES)
         self.dictionaries = DictionaryStore(options.data_dir / "dictionaries")
         num_streams = options.max_streams or host.num_rows
         max_queue = 2 * num_streams if options.max_queue is None else options.max_queue
@@ -307,6 +311,12 @@ class SpeechService:
     async def run(self, function: Callable[[], T]) -> T:
         """Run something in one of the threads; it goes on if the caller is cancelled."""
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self.pool, function))
+
+    def welcome(self, socket: Drained) -> None:
+        """Take note of one that has been opened; in a server that ends it ends soon."""
+        self.sockets.add(socket)
+        if self.host.state == "draining":
+            socket.drain()
 
     def _drain(self) -> None:
         self.admission.close()
