@@ -252,9 +252,28 @@ def test_a_text_in_pieces_is_spoken_to_its_end(server: Serving, tts: VoxtralTTS)
     assert messages[-1] == {"audio": None, "isFinal": True, "alignment": None, "normalizedAlignment": None}
     assert np.array_equal(audio(messages), fed(tts, pieces))
     told = [each["alignment"] for each in messages if each["alignment"]]
-    assert "".join(char for each in told for char in each["chars"]).startswith("Hello there. How are you")
+    assert "".join(char for each in told for char in each["chars"]) == "Hello there. How are you?"
     for each in told:
         assert len(each["chars"]) == len(each["charStartTimesMs"]) == len(each["charDurationsMs"])
+
+
+def test_times_of_messages_add_up(server: Serving) -> None:
+    """Clients add them up, each from where the last one that had any ended: Pipecat's words were seconds early."""
+    starts: list[list[int]] = []
+    for query in ("sync_alignment=true", "sync_alignment=false"):
+        with open_socket(server, query=f"output_format=pcm_24000&seed=6&{query}") as socket:
+            send(socket, text="One two three four five. Six seven eight nine ten. ")
+            send(socket, text="")
+            told = [each["alignment"] for each in read_all(socket) if each.get("alignment")]
+        assert len(told) > 2
+        since, starts_ms = 0, []
+        for each in told:
+            starts_ms += [since + start for start in each["charStartTimesMs"]]
+            if query.endswith("false"):
+                since += each["charStartTimesMs"][-1] + each["charDurationsMs"][-1]
+        starts.append(starts_ms)
+    assert starts[0][-1] > 0
+    assert np.max(np.abs(np.subtract(*starts))) <= 1
 
 
 def test_speech_comes_before_the_text_is_whole(server: Serving) -> None:

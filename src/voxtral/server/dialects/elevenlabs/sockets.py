@@ -113,7 +113,7 @@ class _Text:
         self._socket = socket
         self._asked = asked
         self._times = GrowingAlignment()
-        self._rate, self._start = 0, 0
+        self._told_ms = 0  # up to here characters have their times
         self.turn = Turn(
             service,
             asked.order(service, settings),
@@ -127,20 +127,18 @@ class _Text:
 
     async def begin(self, opening: Opening) -> None:
         """See TurnListener."""
-        self._rate = opening.sample_rate
 
     async def audio(self, piece: Encoded) -> None:
         """Write a piece, and the characters that are final with it."""
         feed = self.turn.feed
-        self._start = piece.start
-        await self._piece(piece.data, self._times.take("" if feed is None else feed.text, piece.words), piece.start)
+        await self._piece(piece.data, self._times.take("" if feed is None else feed.text, piece.words))
 
     async def end(self, closing: Closing) -> None:
         """Write the characters behind the last word, and that there is no more."""
         feed = self.turn.feed
         rest = self._times.rest("" if feed is None else feed.text)
         if rest.characters:
-            await self._piece(b"", rest, self._start)
+            await self._piece(b"", rest)
         await self._send(_FINAL)
 
     async def fail(self, error: HttpError, *, has_begun: bool) -> None:
@@ -155,9 +153,11 @@ class _Text:
         """See TurnListener."""
         self._socket.give_up()
 
-    async def _piece(self, data: bytes, alignment: Alignment, start: int) -> None:
-        since_s = 0.0 if self._asked.has_one_clock or not self._rate else start / self._rate
-        told = in_milliseconds(alignment, since_s)
+    async def _piece(self, data: bytes, alignment: Alignment) -> None:
+        """Write a piece. Without one clock for all, times begin anew where those before ended: clients add them up."""
+        told = in_milliseconds(alignment, 0.0 if self._asked.has_one_clock else self._told_ms / 1000)
+        if told is not None:
+            self._told_ms += told["charStartTimesMs"][-1] + told["charDurationsMs"][-1]
         audio = base64.b64encode(data).decode()
         await self._send({"audio": audio, "isFinal": False, "alignment": told, "normalizedAlignment": told})
 
