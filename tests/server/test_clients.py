@@ -1,6 +1,7 @@
 """What programs that speak to OpenAI's API really send, and what they need back: requests as their sources make them.
 
-LiveKit and Pipecat use OpenAI's client, Open WebUI, SillyTavern and wyoming_openai plain HTTP.
+LiveKit and Pipecat use OpenAI's client (and are run themselves in `tests/clients`), Open WebUI, SillyTavern and
+wyoming_openai plain HTTP.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from serving import Serving, serving
+from voxtral.audio.encode import ContainerEncoder
 from voxtral.audio.pcm import to_int16, to_ulaw
 from voxtral.audio.read import read_audio
 from voxtral.server.dialects.elevenlabs import sockets
@@ -70,6 +71,26 @@ def test_every_format_has_the_rate_of_its_name(server: Serving, samples: np.ndar
     assert abs(len(heard) - len(samples)) < 4000
 
 
+@pytest.mark.parametrize(
+    ("name", "format", "rate", "bit_rate"),
+    [
+        ("mp3_22050_32", "mp3", 22050, 32_000), ("mp3_44100_128", "mp3", 44100, 128_000),
+        ("mp3_44100_192", "mp3", 44100, 192_000), ("mp3_44100", "mp3", 44100, None),
+        ("opus_48000_32", "opus", 48000, 32_000), ("opus_48000_192", "opus", 48000, 192_000),
+    ],
+)  # fmt: skip
+def test_a_bit_rate_in_a_name_is_that_of_the_sound(
+    server: Serving, samples: np.ndarray, name: str, format: str, rate: int, bit_rate: int | None
+) -> None:
+    whole = ContainerEncoder(format, 24000, is_seekable=False, output_rate=rate, bit_rate=bit_rate)
+    expected = whole.write(samples) + whole.finish()
+    heard = post(server, "/stream", query=f"output_format={name}").content
+    if format == "mp3":
+        assert heard == expected
+    else:  # each Ogg stream has a number of its own
+        assert len(heard) == pytest.approx(len(expected), rel=0.05)
+
+
 def test_without_a_format_it_is_mp3_at_44100(server: Serving) -> None:
     answer = post(server, query="enable_logging=true")
     assert answer.headers["content-type"] == "audio/mpeg"
@@ -83,8 +104,6 @@ def test_pcm_is_resampled(server: Serving, samples: np.ndarray, rate: int) -> No
 
 
 def encode_pcm(samples: np.ndarray, rate: int) -> bytes:
-    from voxtral.audio.encode import ContainerEncoder
-
     encoder = ContainerEncoder("pcm", 24000, is_seekable=False, output_rate=rate)
     return encoder.write(samples) + encoder.finish()
 
@@ -95,7 +114,13 @@ def test_telephones_get_one_byte_a_sample(server: Serving, samples: np.ndarray) 
     assert len(post(server, query="output_format=alaw_8000").content) == len(linear)
 
 
-@pytest.mark.parametrize("name", ["mp3_8000_32", "pcm_11025", "ulaw_16000", "aac_44100", "mp3", "x" * 40])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mp3_8000_32", "pcm_11025", "ulaw_16000", "aac_44100", "mp3", "x" * 40,
+        "mp3_44100_99", "mp3_22050_192", "opus_48000_16", "pcm_24000_64",
+    ],
+)  # fmt: skip
 def test_other_formats_are_refused_and_never_another_rate(server: Serving, name: str) -> None:
     answer = post(server, query=f"output_format={name}")
     assert answer.status_code == 400
@@ -227,9 +252,28 @@ def test_a_text_in_pieces_is_spoken_to_its_end(server: Serving, tts: VoxtralTTS)
     assert messages[-1] == {"audio": None, "isFinal": True, "alignment": None, "normalizedAlignment": None}
     assert np.array_equal(audio(messages), fed(tts, pieces))
     told = [each["alignment"] for each in messages if each["alignment"]]
-    assert "".join(char for each in told for char in each["chars"]).startswith("Hello there. How are you")
+    assert "".join(char for each in told for char in each["chars"]) == "Hello there. How are you?"
     for each in told:
         assert len(each["chars"]) == len(each["charStartTimesMs"]) == len(each["charDurationsMs"])
+
+
+def test_times_of_messages_add_up(server: Serving) -> None:
+    """Clients add them up, each from where the last one that had any ended: Pipecat's words were seconds early."""
+    starts: list[list[int]] = []
+    for query in ("sync_alignment=true", "sync_alignment=false"):
+        with open_socket(server, query=f"output_format=pcm_24000&seed=6&{query}") as socket:
+            send(socket, text="One two three four five. Six seven eight nine ten. ")
+            send(socket, text="")
+            told = [each["alignment"] for each in read_all(socket) if each.get("alignment")]
+        assert len(told) > 2
+        since, starts_ms = 0, []
+        for each in told:
+            starts_ms += [since + start for start in each["charStartTimesMs"]]
+            if query.endswith("false"):
+                since += each["charStartTimesMs"][-1] + each["charDurationsMs"][-1]
+        starts.append(starts_ms)
+    assert starts[0][-1] > 0
+    assert np.max(np.abs(np.subtract(*starts))) <= 1
 
 
 def test_speech_comes_before_the_text_is_whole(server: Serving) -> None:

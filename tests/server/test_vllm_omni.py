@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from serving import Serving, serving
@@ -176,7 +176,7 @@ def test_who_interrupts_hears_no_more_and_is_told_how_far_it_was(socket: ClientC
     ("sent", "said"),
     [
         ("{", "no JSON"),
-        ("[1]", "no object"),
+        ("[1]", "no JSON object"),
         ('{"type": "input.texts"}', "Unknown message type: input.texts"),
         ('{"text": "x"}', "Unknown message type: None"),
         ('{"type": "input.text", "text": 5}', "input.text requires a string value"),
@@ -292,13 +292,17 @@ def test_a_server_that_ends_finishes_what_is_spoken(tts: VoxtralTTS) -> None:
 def test_strangers_pages_and_keys_are_refused_at_the_handshake(tts: VoxtralTTS) -> None:
     key = "0123456789abcdef"
     with serving(tts, api_key=key, is_guarded=True) as running:
-        for headers in (
-            {},
-            {"Authorization": "Bearer no"},
-            {"Authorization": f"Bearer {key}", "Origin": "http://x.example"},
+        for headers, status in (
+            ({}, 401),
+            ({"Authorization": "Bearer no"}, 401),
+            ({"Authorization": f"Bearer {key}", "Origin": "http://x.example"}, 403),
         ):
-            with pytest.raises(Exception, match="403"), open_socket(running, additional_headers=headers):
+            with pytest.raises(InvalidStatus) as refused, open_socket(running, additional_headers=headers):
                 pass
+            # As over HTTP: a status that says which it is, and a body that says why.
+            assert refused.value.response.status_code == status
+            assert json.loads(refused.value.response.body or b"{}")["error"]["code"]
+            assert refused.value.response.headers["X-Request-Id"]
         with open_socket(running, additional_headers={"Authorization": f"Bearer {key}"}) as socket:
             send(socket, "session.config", **BASE)
 

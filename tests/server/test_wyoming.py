@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import sys
+import time
 import types
 from collections.abc import Iterator
 from contextlib import closing
@@ -153,6 +154,7 @@ def test_markup_waits_for_its_end(guest: Guest) -> None:
         ({"text": " "}, "invalid_text"),
         ({}, "invalid_message"),
         ({"text": 5}, "invalid_message"),
+        ({"text": ""}, "invalid_text"),
         ({"text": TEXT, "voice": {"name": "nobody"}}, "invalid_voice"),
         ({"text": TEXT, "voice": {"language": "xx"}}, "unsupported_language"),
     ],
@@ -180,6 +182,7 @@ def test_what_it_does_not_know_is_passed_over(guest: Guest) -> None:
         b"{\n", b"[]\n", b'{"data": {}}\n', b'{"type": "ping", "data_length": -1}\n',
         b'{"type": "ping", "data_length": 99999999}\n', b'{"type": "ping", "payload_length": "x"}\n',
         b'{"type": "ping", "data_length": 2}\n[]', b"x" * 70_000,
+        b'{"type": "ping", "data": [' + b'"",' * 6000 + b'""]}\n',
     ],
 )  # fmt: skip
 def test_who_sends_no_events_is_let_go(guest: Guest, sent: bytes) -> None:
@@ -209,6 +212,54 @@ def test_a_server_that_ends_finishes_what_is_spoken(tts: VoxtralTTS) -> None:
         running.service.host.drain()
         assert len(heard(guest.read_until("audio-stop"))) > 0
         assert guest.read() is None
+
+
+def test_a_text_that_is_left_open_is_whole_after_a_while(
+    server: Serving, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its turn would keep others from speaking for as long as the connection is open."""
+    monkeypatch.setattr(wyoming, "_IDLE_TEXT_S", 0.3)
+    guest.send("synthesize-start", {"voice": {"name": VOICE}})
+    guest.send("synthesize-chunk", {"text": "Hello there. How are"})
+    assert len(heard(guest.read_until("audio-stop"))) > 0
+    server.wait_until_idle()
+    guest.send("synthesize-stop")
+    assert guest.read_until("synthesize-stopped")
+
+
+def test_who_has_waited_longest_makes_room(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wyoming, "_MAX_CONNECTIONS", 2)
+    port = server.service.options.wyoming_port
+    assert port
+    with closing(Guest(port)) as first, closing(Guest(port)) as second, closing(Guest(port)) as third:
+        for each in (second, third):
+            each.send("ping")
+            assert each.read_until("pong")
+        assert first.read() is None
+
+
+def test_a_server_that_ends_waits_as_long_as_it_is_told(tts: VoxtralTTS) -> None:
+    port = free_port()
+    with serving(tts, wyoming_port=port, drain_s=0.2) as running, closing(Guest(port)) as guest:
+        guest.send("synthesize-start", {})
+        guest.send("synthesize-chunk", {"text": "One two three four five. " * 20})
+        guest.read_until("audio-start")
+        running.service.host.drain()
+        began = time.monotonic()
+    assert time.monotonic() - began < 10
+
+
+def test_an_unforeseen_failure_ends_one_connection_and_is_not_logged_in_words(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: Any) -> None:
+        raise ValueError(TEXT)
+
+    monkeypatch.setattr(wyoming._Guest, "_info", fail)
+    guest.send("describe")
+    assert guest.read() is None
+    assert "ValueError" in caplog.text
+    assert TEXT not in caplog.text
 
 
 def test_the_local_network_is_told_where_it_is(

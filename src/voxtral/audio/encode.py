@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from voxtral.audio.pcm import check_samples
-from voxtral.audio.writers import MemorySink, open_writer
+from voxtral.audio.writers import MemorySink, bit_rates_of, open_writer
 from voxtral.errors import AudioError, quoted
 
 FORMATS: tuple[str, ...] = ("wav", "flac", "mp3", "opus", "ogg", "aac", "m4a", "pcm")
@@ -161,6 +161,8 @@ class ContainerEncoder:
         sample_rate: of the samples, in Hz.
         is_seekable: whether `corrections` will be applied. If not, the container is laid out so that none is needed.
         output_rate: of the sound in the container; None is the lowest that the codec knows and that loses nothing.
+        bit_rate: for mp3 and opus, in bit/s; None is ours. Mp3 has the nearest that the codec knows, exactly; Opus
+            comes near it, and varies with the sound.
 
     Attributes:
         content_type: the media type of the bytes.
@@ -168,21 +170,31 @@ class ContainerEncoder:
         output_rate: of the sound in the container, in Hz.
 
     Raises:
-        AudioError: as `open_encoder`; or the codec does not know the output rate.
+        AudioError: as `open_encoder`; or the codec does not know the output rate, or the bit rate at it.
     """
 
-    def __init__(self, format: str, sample_rate: int, *, is_seekable: bool, output_rate: int | None = None) -> None:
+    def __init__(
+        self,
+        format: str,
+        sample_rate: int,
+        *,
+        is_seekable: bool,
+        output_rate: int | None = None,
+        bit_rate: int | None = None,
+    ) -> None:
         _check_arguments(format, sample_rate)
         self.content_type = _CONTENT_TYPES[format]
         self.num_samples = 0
         self.output_rate = _codec_rate(format, sample_rate) if output_rate is None else _known(format, output_rate)
+        if bit_rate is not None:
+            _check_bit_rate(format, self.output_rate, bit_rate)
         self._format = format
         self._is_seekable = is_seekable
         self._is_started = False
         self._is_finished = False
         self._sink = MemorySink()
         self._resampler = _open_resampler(sample_rate, self.output_rate)
-        self._writer = open_writer(format, self.output_rate, self._sink, is_seekable=is_seekable)
+        self._writer = open_writer(format, self.output_rate, self._sink, is_seekable=is_seekable, bit_rate=bit_rate)
 
     @property
     def corrections(self) -> list[tuple[int, bytes]]:
@@ -270,6 +282,16 @@ def _known(format: str, rate: int) -> int:
         f"a whole number from {MIN_RATE} to {MAX_RATE}" if rates is None else f"one of {', '.join(map(str, rates))}"
     )
     raise AudioError(f"got {rate} Hz for {format}; its rate is {choices}: choose another rate or format")
+
+
+def _check_bit_rate(format: str, rate: int, bit_rate: int) -> None:
+    """Refuse a bit rate that a codec does not know."""
+    bit_rates = bit_rates_of(format, rate)
+    if bit_rates is None or not bit_rates[0] <= bit_rate <= bit_rates[1]:
+        choices = "chosen for mp3 and opus" if bit_rates is None else f"from {bit_rates[0]} to {bit_rates[1]} bit/s"
+        raise AudioError(
+            f"got {bit_rate} bit/s for {format} at {rate} Hz; a bit rate is {choices}: choose another, or leave it out"
+        )
 
 
 def _open_resampler(sample_rate: int, rate: int) -> Any | None:

@@ -32,9 +32,18 @@ _OPUS_PAGE_MS = 60.0
 # stream for 160 ms more. Nano's speech takes 7 % more bytes so.
 _FLAC_STREAM_LEVEL = 0.0
 
-# 64 kbit/s, as much as AAC gets: up to about 54, and libsndfile's own choice is 38, Opus imitates speech instead of
-# following its waveform (docs/LOG.md, 2026-11-23). libsndfile counts from 0, 256 kbit/s, to 1, 6 kbit/s.
-_OPUS_LEVEL = (256 - 64) / (256 - 6)
+# As much as AAC gets: up to about 54 kbit/s, and libsndfile's own choice is 38, Opus imitates speech instead of
+# following its waveform (docs/LOG.md, 2026-11-23).
+_OPUS_BIT_RATE = 64_000
+
+# What libsndfile's compression levels of 1 and 0 stand for, with bit rates between them in a straight line. MP3 has
+# the lower ones below 32 kHz. Source: ogg_opus.c and mpeg_l3_encode.c of libsndfile 1.2.2.
+_OPUS_BIT_RATES = (6_000, 256_000)
+_MP3_BIT_RATES, _LOW_MP3_BIT_RATES = (32_000, 320_000), (8_000, 160_000)
+_LOWEST_FULL_MP3_RATE = 32_000
+
+# libsndfile refuses 1 for MP3; the codec has no bit rate between this and the lowest.
+_HIGHEST_LEVEL = 0.999
 
 # Ogg Opus counts in ticks of 48 kHz at any rate, and libsndfile makes packets of 20 ms.
 _OPUS_CLOCK = 48000
@@ -123,8 +132,32 @@ def can_write(format: str) -> bool:
     return format not in _AV_FORMATS or find_spec("av") is not None
 
 
-def open_writer(format: str, rate: int, sink: MemorySink, *, is_seekable: bool) -> Writer:
+def bit_rates_of(format: str, rate: int) -> tuple[int, int] | None:
+    """Tell the lowest and the highest bit rate that may be chosen, in bit/s; None where there is no choice.
+
+    >>> bit_rates_of("mp3", 22050), bit_rates_of("opus", 48000), bit_rates_of("flac", 48000)
+    ((8000, 160000), (6000, 256000), None)
+    """
+    if format == "mp3":
+        return _MP3_BIT_RATES if rate >= _LOWEST_FULL_MP3_RATE else _LOW_MP3_BIT_RATES
+    return _OPUS_BIT_RATES if format == "opus" else None
+
+
+def _level(bit_rate: int, bit_rates: tuple[int, int]) -> float:
+    """Turn a bit rate into libsndfile's compression level."""
+    lowest, highest = bit_rates
+    return min((highest - bit_rate) / (highest - lowest), _HIGHEST_LEVEL)
+
+
+def open_writer(format: str, rate: int, sink: MemorySink, *, is_seekable: bool, bit_rate: int | None = None) -> Writer:
     """Open the writer of a format.
+
+    Args:
+        format: one of those of `voxtral.audio.encode`.
+        rate: of the samples, in Hz, which the codec knows.
+        sink: takes the bytes.
+        is_seekable: whether its corrections will be applied.
+        bit_rate: within `bit_rates_of`, in bit/s; None is ours. Opus comes near it, and varies with the sound.
 
     Raises:
         AudioError: the format needs PyAV, which is not installed, or its encoder failed.
@@ -136,8 +169,8 @@ def open_writer(format: str, rate: int, sink: MemorySink, *, is_seekable: bool) 
     if format in _AV_FORMATS:
         return _AvWriter(format, rate, sink, is_seekable=is_seekable)
     if format == "opus":
-        return _OpusWriter(rate, sink, is_seekable=is_seekable)
-    return _SoundfileWriter(format, rate, sink, is_seekable=is_seekable)
+        return _OpusWriter(rate, sink, is_seekable=is_seekable, bit_rate=bit_rate)
+    return _SoundfileWriter(format, rate, sink, is_seekable=is_seekable, bit_rate=bit_rate)
 
 
 class _PcmWriter:
@@ -216,18 +249,21 @@ def wav_header(sample_rate: int, data_bytes: int | None) -> bytes:
 class _SoundfileWriter:
     """flac, mp3 and Ogg Vorbis, by libsndfile."""
 
-    def __init__(self, format: str, rate: int, sink: Any, *, is_seekable: bool) -> None:
+    def __init__(self, format: str, rate: int, sink: Any, *, is_seekable: bool, bit_rate: int | None = None) -> None:
         import soundfile
 
         container, codec = _SOUNDFILE_KINDS[format]
+        bit_rates = bit_rates_of(format, rate)
         quality: dict[str, Any] = {}
-        if format == "mp3":
-            # A constant bitrate, because a stream has no table from which a player could tell times at a varying one.
-            quality = {"bitrate_mode": "CONSTANT", "compression_level": 0.5}
+        if bit_rate is not None and bit_rates is not None:
+            quality = {"compression_level": _level(bit_rate, bit_rates)}
+        elif format == "mp3":
+            quality = {"compression_level": 0.5}
         elif format == "flac" and not is_seekable:
             quality = {"compression_level": _FLAC_STREAM_LEVEL}
-        elif format == "opus":
-            quality = {"compression_level": _OPUS_LEVEL}
+        if format == "mp3":
+            # A constant bitrate, because a stream has no table from which a player could tell times at a varying one.
+            quality["bitrate_mode"] = "CONSTANT"
         self._is_lossless = format == "flac"
         self._error = soundfile.SoundFileError
         try:
@@ -261,8 +297,8 @@ class _OpusWriter(_SoundfileWriter):
     Source: ogg_opus_flush in libsndfile 1.2.2; RFC 7845 section 4.4, "Granule Position" and end trimming.
     """
 
-    def __init__(self, rate: int, sink: MemorySink, *, is_seekable: bool) -> None:
-        super().__init__("opus", rate, sink, is_seekable=is_seekable)
+    def __init__(self, rate: int, sink: MemorySink, *, is_seekable: bool, bit_rate: int | None = None) -> None:
+        super().__init__("opus", rate, sink, is_seekable=is_seekable, bit_rate=bit_rate or _OPUS_BIT_RATE)
         if not is_seekable:
             _set_page_latency(self._file)
         self._sink = sink

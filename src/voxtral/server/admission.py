@@ -138,3 +138,25 @@ class Ticket:
         if self._is_open:
             self._is_open = False
             self._admission.leave(self._client, time.monotonic() - self._since)
+
+
+class Holdings:
+    """What is kept in memory for those who wait, of all of them together.
+
+    Args:
+        max_bytes: at most.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self.num_bytes = 0
+
+    def change(self, by: int) -> None:
+        """Keep more, or less.
+
+        Raises:
+            HttpError: 503, there is no room for more; nothing has changed.
+        """
+        if by > 0 and self.num_bytes + by > self._max_bytes:
+            raise busy("too much waits to be spoken", code="server_busy")
+        self.num_bytes += by

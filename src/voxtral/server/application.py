@@ -66,16 +66,15 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         redact = RedactPaths([*app.openapi()["paths"], *public])
-        logging.getLogger("uvicorn.access").addFilter(redact)
         await host.start()
         try:
             async with AsyncExitStack() as stack:
+                stack.enter_context(redact.of_uvicorn())
                 for module in modules:
                     if hasattr(module, "listening"):
                         await stack.enter_async_context(module.listening(service, announce))
                 yield
         finally:
-            logging.getLogger("uvicorn.access").removeFilter(redact)
             host.drain()
             await service.jobs.close()
             await host.close()

@@ -23,7 +23,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voxtral.errors import quoted
@@ -76,8 +76,8 @@ class Decoding:
     max_text_bytes: int = ServerOptions.max_chars * _BYTES_PER_CHAR + _OTHER_BYTES
 
     @classmethod
-    def of(cls, request: Request) -> Decoding:
-        """Find that of a request."""
+    def of(cls, request: HTTPConnection) -> Decoding:
+        """Find that of a request, or of a web socket."""
         return request.scope.get("state", {}).get("decoding") or cls()
 
     async def run(self, function: Callable[[], T], num_bytes: int) -> T:
@@ -105,10 +105,11 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request whose body stays within its bounds."""
+        if scope["type"] in ("http", "websocket"):
+            scope.setdefault("state", {})["decoding"] = self._decoding
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope.setdefault("state", {})["decoding"] = self._decoding
         headers = Headers(scope=scope)
         max_bytes = self.max_form_bytes if _kind_of(headers) == _URLENCODED else self.max_bytes
         body = _Body(self, receive, max_bytes, time.monotonic() + self._timeout_s)
@@ -263,36 +264,37 @@ def _kind_of(headers: Headers) -> str:
     return headers.get("content-type", "").split(";")[0].strip().lower()
 
 
-def read_json(data: bytes, max_text_bytes: int = Decoding.max_text_bytes) -> dict[str, Any]:
+def read_json(data: bytes, max_text_bytes: int = Decoding.max_text_bytes, what: str = "the body") -> dict[str, Any]:
     """Read a JSON object.
 
     Args:
-        data: the body.
-        max_text_bytes: of a body without its longest value; in a larger one that can only be a clip in base64.
+        data: of a body, or of a message to a socket.
+        max_text_bytes: of one without its longest value; in a larger one that can only be a clip in base64.
+        what: it is, for what is said of it.
 
     Raises:
         HttpError: 400, it is none, or has too many values; 413, it is too large for one without a clip.
     """
-    start, end = _find_longest_string(data)
+    start, end = _find_longest_string(data, what)
     long_value = None
     if len(data) > max_text_bytes:
-        long_value = _read_long_value(memoryview(data)[start + 1 : end - 1], max_text_bytes)
+        long_value = _read_long_value(memoryview(data)[start + 1 : end - 1], max_text_bytes, what)
         data = data[:start] + json.dumps(_LONG_VALUE).encode() + data[end:]
         if len(data) > max_text_bytes:
-            raise _too_much_text(f"the body has {len(data)} bytes besides its longest value", max_text_bytes)
+            raise _too_much_text(f"{what} has {len(data)} bytes besides its longest value", max_text_bytes)
     try:
         value = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_float=_finite)
     except UnicodeDecodeError as error:
-        raise _no_object("the body is not UTF-8, in which JSON is sent") from error
+        raise _no_object(f"{what} is not UTF-8, in which JSON is sent") from error
     except (ValueError, RecursionError) as error:
-        raise _no_object("the body is no JSON") from error
+        raise _no_object(f"{what} is no JSON") from error
     if not isinstance(value, dict):
-        raise _no_object("the body is no JSON object")
+        raise _no_object(f"{what} is no JSON object")
     fields = cast(dict[str, Any], value)
     if long_value is None:
         return fields
     if _LONG_VALUE not in fields.values():
-        raise _no_object(f"the body has more than {max_text_bytes} bytes in what is no value of a field")
+        raise _no_object(f"{what} has more than {max_text_bytes} bytes in what is no value of a field")
     return {name: long_value if value == _LONG_VALUE else value for name, value in fields.items()}
 
 
@@ -308,25 +310,25 @@ def _too_much_text(what: str, max_text_bytes: int) -> HttpError:
     )
 
 
-def _find_longest_string(data: bytes) -> tuple[int, int]:
+def _find_longest_string(data: bytes, what: str) -> tuple[int, int]:
     """Find the longest string of JSON with its quotes, and refuse more values than a request has.
 
     An empty list is three bytes here and sixty in memory.
     """
     longest = (0, 0)
     num_other_bytes = len(data)
-    for number, (start, end) in enumerate(_strings_of(data)):
+    for number, (start, end) in enumerate(_strings_of(data, what)):
         if number > _MAX_JSON_STRINGS:
-            raise _no_object("the body has too many values, or numbers of too many digits")
+            raise _no_object(f"{what} has too many values, or numbers of too many digits")
         num_other_bytes -= end - start
         if end - start > longest[1] - longest[0]:
             longest = (start, end)
     if num_other_bytes > _OTHER_BYTES:
-        raise _no_object("the body has too many values, or numbers of too many digits")
+        raise _no_object(f"{what} has too many values, or numbers of too many digits")
     return longest
 
 
-def _strings_of(data: bytes) -> Iterator[tuple[int, int]]:
+def _strings_of(data: bytes, what: str) -> Iterator[tuple[int, int]]:
     """Give where each string begins and ends, with its quotes."""
     start = data.find(b'"')
     while start >= 0:
@@ -334,13 +336,13 @@ def _strings_of(data: bytes) -> Iterator[tuple[int, int]]:
         while (found := _JSON_STRING_PART.match(data, end)) and found.end() > end:
             end = found.end()
         if data[end : end + 1] != b'"':
-            raise _no_object("the body is no JSON")
+            raise _no_object(f"{what} is no JSON")
         end += 1
         yield start, end
         start = data.find(b'"', end)
 
 
-def _read_long_value(written: memoryview, max_text_bytes: int) -> str:
+def _read_long_value(written: memoryview, max_text_bytes: int, what: str) -> str:
     """Read a string of JSON that is base64, whose only escape is that of the slash."""
     pieces: list[str] = []
     rest = ""
@@ -352,7 +354,7 @@ def _read_long_value(written: memoryview, max_text_bytes: int) -> str:
         rest = "\\" if piece.endswith("\\") else ""
         pieces.append(piece.removesuffix(rest).replace("\\/", "/"))
         if "\\" in pieces[-1]:
-            raise _too_much_text(f"a text of the body has {len(written)} bytes", max_text_bytes)
+            raise _too_much_text(f"a text of {what} has {len(written)} bytes", max_text_bytes)
     return "".join(pieces)
 
 

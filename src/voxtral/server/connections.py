@@ -24,7 +24,8 @@ from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
+
+from voxtral.server.socket_protocol import MAX_SOCKET_MESSAGE_BYTES, GuardedSocket
 
 _log = logging.getLogger("voxtral.server")
 
@@ -37,8 +38,8 @@ KEEP_ALIVE_S = 65
 # Of what one line of a request and its headers may have together. To parse one of so many tiny headers takes 8 ms.
 MAX_HEAD_BYTES = 2**15
 
-# Of one message to a web socket: a clip in base64 and its options, as vLLM-Omni takes them.
-MAX_SOCKET_MESSAGE_BYTES = 2**22
+# Of messages to web sockets that have not come to their end, of all sockets together.
+_MAX_UNFINISHED_BYTES = 16 * MAX_SOCKET_MESSAGE_BYTES
 
 # Connections that are accepted before the loop goes on to close those that make room for them.
 _ACCEPTED_AT_ONCE = 8
@@ -97,6 +98,7 @@ class Connections:
         self._waiting: dict[GuardedProtocol, None] = {}
         self._num_ending = 0  # told to close, and still with a descriptor
         self._num_new = 0  # accepted, and not yet one of those that are open
+        self._num_unfinished = 0  # bytes of messages to web sockets
         self._num_this_round = 0
         self._closed: Counter[str] = Counter()
         self._said_at = -_SAID_EVERY_S
@@ -160,6 +162,11 @@ class Connections:
         self._say(now)
 
     # What listeners and connections tell.
+
+    def hold(self, num_bytes: int) -> bool:
+        """Take note of more, or fewer, bytes of messages that have no end yet; tell whether there is room for them."""
+        self._num_unfinished += num_bytes
+        return self._num_unfinished <= _MAX_UNFINISHED_BYTES
 
     def may_accept(self) -> bool:
         """Tell whether another one may be accepted in this round of the loop."""
@@ -273,7 +280,7 @@ class GuardedProtocol(H11Protocol):
         self._num_left = 0  # bytes of a response, when its client stopped
         self._is_upgraded = False  # to a web socket, which looks after its client by itself
         if parts["config"].ws_protocol_class is not None:
-            self.ws_protocol_class = partial(GuardedSocket, self)  # type: ignore[assignment]
+            self.ws_protocol_class = partial(GuardedSocket, self, connections)  # type: ignore[assignment]
         # For the door: how much is open, whatever application stands there.
         self.app_state = {**self.app_state, "connections": connections}
 
@@ -382,38 +389,6 @@ class GuardedProtocol(H11Protocol):
         self.note_pause(is_paused=False)
         if self._is_working:
             self._connections.works(self)
-
-
-class GuardedSocket(WSProtocol):
-    """A web socket of uvicorn's that keeps its place among the connections, and is given up like any other.
-
-    Args:
-        guarded: the connection that it was upgraded from.
-    """
-
-    def __init__(self, guarded: GuardedProtocol, **parts: Any) -> None:
-        super().__init__(**parts)
-        self._guarded = guarded
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
-        self._guarded.ended()
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """Take note that the client does not read as fast as it is sent to."""
-        super().pause_writing()
-        self._guarded.note_pause(is_paused=True)
-
-    def resume_writing(self) -> None:
-        """Take note that it does."""
-        super().resume_writing()
-        self._guarded.note_pause(is_paused=False)
-
-    def shutdown(self) -> None:
-        """Leave the end to the dialect, which finishes what it says; a handshake that is not over is broken off."""
-        if not self.handshake_complete:
-            super().shutdown()
 
 
 class _Listener(socket.socket):

@@ -16,12 +16,12 @@ from itertools import pairwise
 from typing import Protocol
 
 from voxtral.errors import CancelledError
-from voxtral.server.errors import HttpError, as_http_error
+from voxtral.server.errors import ClientGoneError, HttpError, as_http_error
 from voxtral.server.guard import Visit
 from voxtral.server.service import Closing, Encoded, Opening, SpeechOrder, SpeechService, Utterance
 
 # The code of a client that has stopped reading, or reads too slowly: whatever else is sent would wait as long again.
-_STALLED = "client_stalled"
+STALLED = "client_stalled"
 
 # Who takes audio at less than this part of the speed at which it is heard keeps a stream from somebody else.
 _LOWEST_PACE = 0.5
@@ -32,7 +32,10 @@ _PIECE_BYTES = 3 * 10922
 
 
 class Sink(Protocol):
-    """Where an utterance goes. Each call ends when the transport has taken what it was given."""
+    """Where an utterance goes. Each call ends when the transport has taken what it was given.
+
+    Any may raise ClientGoneError.
+    """
 
     async def begin(self, opening: Opening, held: Sequence[Encoded], closing: Closing | None) -> None:
         """Announce the audio.
@@ -73,6 +76,7 @@ async def deliver(service: SpeechService, order: SpeechOrder, sink: Sink, visit:
     Raises:
         VoxtralError: the order breaks a rule, or failed before there was audio; nothing was sent.
         HttpError: the order breaks a rule, or there is no room; nothing was sent.
+        ClientGoneError: the sink has found that there is no client any more.
     """
     utterance = service.begin(order, visit.client)
     delivery = _Delivery(service, order, utterance, sink, visit)
@@ -88,6 +92,11 @@ async def deliver(service: SpeechService, order: SpeechOrder, sink: Sink, visit:
             visit.facts["error"] = CancelledError.code
         else:
             speaking.result()
+    except ClientGoneError:
+        if not delivery.is_complete:
+            service.metrics.cancellations.inc()
+            visit.facts["error"] = CancelledError.code
+        raise
     finally:
         leaving.cancel()
         speaking.cancel()
@@ -135,6 +144,8 @@ class _Delivery:
             closing = utterance.closing
             self.is_complete = True
             await self._pace.taken(self._sink.end(closing))
+        except ClientGoneError:
+            raise
         except Exception as error:  # noqa: BLE001 - it has begun: whatever it is, the transport breaks
             await self._break_off(as_http_error(error))
             return
@@ -143,7 +154,7 @@ class _Delivery:
     async def _break_off(self, error: HttpError) -> None:
         self._metrics.count_error(error.code)
         self._facts["error"] = error.code
-        if error.code != _STALLED:
+        if error.code != STALLED:
             with suppress(HttpError):  # it may have stopped reading by now
                 await self._pace.taken(self._sink.fail(error))
 
@@ -177,7 +188,7 @@ class _Pace:
                 408,
                 f"the client took nothing for {self._patience_s:g} s, or audio at less than half of the speed at which "
                 "it is heard",
-                code=_STALLED,
+                code=STALLED,
             ) from None
         left_s = self._left_s - (time.monotonic() - began) + audio_s / _LOWEST_PACE
         self._left_s = min(self._patience_s, left_s)

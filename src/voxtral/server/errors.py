@@ -72,6 +72,10 @@ _OF_ROUTING = {
 }
 
 
+class ClientGoneError(Exception):
+    """The client has left, or takes nothing; there is nobody to answer."""
+
+
 class HttpError(HTTPException):
     """A refusal or failure, ready to be sent.
 
@@ -154,3 +158,8 @@ def client_gone() -> HttpError:
 def shutting_down() -> HttpError:
     """Make the answer of a server that finishes what runs and takes no more."""
     return busy("the server is shutting down", code="shutting_down")
+
+
+def hushed(error: BaseException) -> Exception:
+    """Stand in for an error in the log: its frames without its message, which may quote what somebody wants spoken."""
+    return RuntimeError("(the message is not logged)").with_traceback(error.__traceback__)

@@ -13,7 +13,8 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +22,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voxtral.server.connections import Connections
-from voxtral.server.errors import HttpError, as_http_error, busy
-from voxtral.server.keys import LOCAL, Client, KeyRing
+from voxtral.server.errors import HttpError, as_http_error, busy, hushed
+from voxtral.server.keys import LOCAL, Client, KeyRing, remote_client
 from voxtral.server.metrics import Metrics
 from voxtral.server.options import ServerOptions
 
@@ -52,6 +53,9 @@ _MAX_HEADERS = 128
 # The status of a websocket, and what its messages say where they leave out the code.
 _ACCEPTED = 101
 _CLOSE_CODES = {"websocket.close": 1000, "websocket.disconnect": 1005}
+
+# What servers call it that a handshake can be refused as a request is: with a status and a body.
+_DENIAL = "websocket.http.response"
 
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -157,7 +161,7 @@ class Guard:
 
         async def send_noted(message: Message) -> None:
             visit.note(message)
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 _add_headers(message, visit)
             await send(message)
 
@@ -172,10 +176,10 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is answered and not shown
             if not isinstance(error, HttpError):
                 # Frames and the kind, not the message: it may quote what somebody wants spoken.
-                _errors.error("request %s failed: %s", visit.request_id, type(error).__name__, exc_info=_hushed(error))
+                _errors.error("request %s failed: %s", visit.request_id, type(error).__name__, exc_info=hushed(error))
             if visit.is_answered:
                 # The server breaks the connection, and writes into its log what it is given.
-                raise _hushed(error) from None
+                raise hushed(error) from None
             refusal = as_http_error(error)
             visit.status = visit.status or refusal.status_code
             await _refuse(refusal, scope, receive, send_noted)
@@ -225,9 +229,7 @@ class Guard:
         address = _address_of(scope)
         if address is None or address.is_loopback or any(address in proxy for proxy in self._proxies):
             return LOCAL
-        # Who has an IPv6 address has as many as there are in a /64.
-        home = str(address) if address.version == 4 else str(ipaddress.ip_network((address.packed[:8] + bytes(8), 64)))
-        return Client("remote", self._peer_share, home)
+        return remote_client(address, self._peer_share)
 
     def _check_host(self, headers: Headers) -> None:
         """Refuse names that a stranger may have let point at this machine.
@@ -289,7 +291,7 @@ class Guard:
 
 
 class RedactPaths(logging.Filter):
-    """Cuts out of uvicorn's own access log what somebody typed: queries, and paths that are not among those named.
+    """Cuts out of uvicorn's own logs what somebody typed: queries, and paths that are not among those named.
 
     Args:
         paths: of routes without parameters.
@@ -298,6 +300,18 @@ class RedactPaths(logging.Filter):
     def __init__(self, paths: Iterable[str]) -> None:
         super().__init__()
         self._paths = frozenset(paths)
+
+    @contextmanager
+    def of_uvicorn(self) -> Generator[None]:
+        """Filter its logs until the block ends: requests are in the one, handshakes of web sockets in the other."""
+        logs = (logging.getLogger("uvicorn.access"), logging.getLogger("uvicorn.error"))
+        for log in logs:
+            log.addFilter(self)
+        try:
+            yield
+        finally:
+            for log in logs:
+                log.removeFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change the record, and let it pass."""
@@ -395,15 +409,11 @@ def _add_headers(message: Message, visit: Visit) -> None:
 
 
 async def _refuse(error: HttpError, scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
+    is_open = scope["type"] == "websocket" and scope["state"]["visit"].status == _ACCEPTED
+    if scope["type"] == "websocket" and (is_open or _DENIAL not in scope.get("extensions", {})):
         await send({"type": "websocket.close", "code": 1008, "reason": error.code})
         return
     response = error.response()
     # Whatever else this client sends is not read, so that it cannot go on for ever.
     response.headers["Connection"] = "close"
     await response(scope, receive, send)
-
-
-def _hushed(error: Exception) -> Exception:
-    """Stand in for an error in the log: its frames without its message."""
-    return RuntimeError("(the message is not logged)").with_traceback(error.__traceback__)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,14 @@ class Client:
 
 
 LOCAL = Client("local")
+
+
+def remote_client(address: ipaddress.IPv4Address | ipaddress.IPv6Address, max_streams: int | None) -> Client:
+    """Name a client without a key by its address; who has one in IPv6 has as many as there are in a /64."""
+    if address.version == 4:
+        return Client("remote", max_streams, str(address))
+    home = ipaddress.ip_network((address.packed[:8] + bytes(8), 64))
+    return Client("remote", max_streams, str(home))
 
 
 class KeyRing:

@@ -16,10 +16,11 @@ from fastapi import FastAPI
 
 from voxtral.errors import DeviceError, OptionError
 from voxtral.server.application import create_app
-from voxtral.server.connections import KEEP_ALIVE_S, MAX_HEAD_BYTES, MAX_SOCKET_MESSAGE_BYTES, Connections
+from voxtral.server.connections import KEEP_ALIVE_S, MAX_HEAD_BYTES, Connections
 from voxtral.server.metrics import Metrics
 from voxtral.server.model_host import ModelHost
 from voxtral.server.options import ServerOptions
+from voxtral.server.socket_protocol import MAX_SOCKET_MESSAGE_BYTES
 
 _READY_POLL_S = 0.05
 
@@ -83,6 +84,8 @@ def configure(app: FastAPI, options: ServerOptions, connections: Connections) ->
         ws="wsproto",
         ws_max_size=MAX_SOCKET_MESSAGE_BYTES,
         ws_per_message_deflate=False,  # a few bytes could stand for any number
+        # Who plays what it has and reads on later answers no ping until then; `stall_timeout_s` is the limit for that.
+        ws_ping_timeout=None,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         log_config=None,
         access_log=False,

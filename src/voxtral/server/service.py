@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 
 from voxtral.audio.encode import ContainerEncoder
 from voxtral.errors import AudioError, CancelledError, OptionError, TextError, quoted, shortened
-from voxtral.server.admission import Admission
+from voxtral.server.admission import Admission, Holdings
 from voxtral.server.cloning import check_cloning_is_on, encoder_problems
 from voxtral.server.dictionary_store import DictionaryStore
 from voxtral.server.errors import HttpError
@@ -58,6 +58,9 @@ _MISTRAL_MODELS = "voxtral-"
 # What is sent whole is kept in memory until then: this much text is about a quarter of an hour.
 MAX_HELD_CHARS = 10_000
 
+# Texts and clips that have come over sockets and wait.
+_MAX_HELD_BYTES = 2**28
+
 # Threads for what is no stream, such as making a voice.
 _THREADS_BESIDE_STREAMS = 4
 
@@ -70,6 +73,7 @@ class SpeechOrder:
         request: its `voice` is a name or None; the service finds out what it means.
         format: one of `voxtral.audio.encode.FORMATS` or `RAW_FORMATS`.
         sample_rate: of the sound that is sent, in Hz; None is the model's, or one near it that the format knows.
+        bit_rate: of mp3 or opus, in bit/s; None is ours.
         model: the name that the client gave, if any.
         is_held: make all of it before the first byte, with the true length in headers and container.
         ignored: names of what was asked for and has no effect, for a header.
@@ -79,6 +83,7 @@ class SpeechOrder:
     request: SpeechRequest
     format: str
     sample_rate: int | None = None
+    bit_rate: int | None = None
     model: str | None = None
     is_held: bool = False
     ignored: tuple[str, ...] = ()
@@ -197,6 +202,7 @@ class SpeechService:
         self.metrics = metrics
         self.shared = SharedAddresses()
         self.sockets: set[Drained] = set()  # those that are open
+        self.held_for_sockets = Holdings(_MAX_HELD_BYTES)
         self.dictionaries = DictionaryStore(options.data_dir / "dictionaries")
         num_streams = options.max_streams or host.num_rows
         max_queue = 2 * num_streams if options.max_queue is None else options.max_queue
@@ -305,6 +311,12 @@ class SpeechService:
     async def run(self, function: Callable[[], T]) -> T:
         """Run something in one of the threads; it goes on if the caller is cancelled."""
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self.pool, function))
+
+    def welcome(self, socket: Drained) -> None:
+        """Take note of one that has been opened; in a server that ends it ends soon."""
+        self.sockets.add(socket)
+        if self.host.state == "draining":
+            socket.drain()
 
     def _drain(self) -> None:
         self.admission.close()
@@ -432,7 +444,13 @@ def _not_opened() -> CancelledError:
 def _open_encoder(order: SpeechOrder, sample_rate: int) -> ContainerEncoder:
     param = "response_format" if order.sample_rate is None else "sample_rate"
     try:
-        return ContainerEncoder(order.format, sample_rate, is_seekable=order.is_held, output_rate=order.sample_rate)
+        return ContainerEncoder(
+            order.format,
+            sample_rate,
+            is_seekable=order.is_held,
+            output_rate=order.sample_rate,
+            bit_rate=order.bit_rate,
+        )
     except AudioError as error:
         raise HttpError(400, str(error), code="unsupported_format", param=param) from error
 

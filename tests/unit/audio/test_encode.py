@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from voxtral.audio.encode import FORMATS, encode, format_for_path, open_encoder
+from voxtral.audio.encode import FORMATS, ContainerEncoder, encode, format_for_path, open_encoder
 from voxtral.audio.pcm import from_int16, to_int16
 from voxtral.audio.read import read_audio
 from voxtral.audio.writers import _set_page_latency
@@ -103,6 +103,32 @@ def test_the_end_sounds_like_the_middle(format, rate):
             assert len(decoded) == count
             # A tone that stops at full level rings a little; what libsndfile repeats is 0.3 to 0.5 off.
             assert np.abs(decoded - samples)[-rate // 50 :].max() < 0.2, extra
+
+
+@pytest.mark.parametrize(
+    ("format", "rate", "kbits", "tolerance"),
+    [
+        ("mp3", 22050, 32, 0.02), ("mp3", 24000, 48, 0.02), ("mp3", 24000, 160, 0.02),
+        *(("mp3", 44100, kbits, 0.02) for kbits in (32, 64, 96, 128, 192, 320)),
+        # Opus varies with the sound, and short pages take some.
+        *(("opus", 48000, kbits, 0.15) for kbits in (32, 64, 96, 128, 192)),
+    ],
+)  # fmt: skip
+def test_a_bit_rate_that_is_asked_for_is_that_of_the_bytes(format, rate, kbits, tolerance):
+    noise = 0.1 * np.random.default_rng(0).standard_normal(6 * RATE).astype(np.float32)
+    encoder = ContainerEncoder(format, RATE, is_seekable=False, output_rate=rate, bit_rate=1000 * kbits)
+    data = encoder.write(np.clip(noise, -1, 1)) + encoder.finish()
+    assert len(data) * 8 / 6 / 1000 == pytest.approx(kbits, rel=tolerance)
+    assert abs(len(decode(data, format)) - len(noise)) < 0.1 * RATE
+
+
+@pytest.mark.parametrize(
+    ("format", "rate", "bit_rate"),
+    [("mp3", 24000, 192_000), ("mp3", 44100, 8000), ("opus", 48000, 300_000), ("flac", 24000, 64_000)],
+)
+def test_a_bit_rate_that_a_codec_does_not_know_is_refused(format, rate, bit_rate):
+    with pytest.raises(AudioError, match="a bit rate is"):
+        ContainerEncoder(format, RATE, is_seekable=False, output_rate=rate, bit_rate=bit_rate)
 
 
 def test_an_opus_stream_ends_with_a_valid_page():

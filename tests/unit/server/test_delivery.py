@@ -12,7 +12,7 @@ import pytest
 
 from voxtral.errors import DeadlineError, EngineError, TextError
 from voxtral.server.delivery import deliver
-from voxtral.server.errors import HttpError
+from voxtral.server.errors import ClientGoneError, HttpError
 from voxtral.server.guard import Visit
 from voxtral.server.metrics import Metrics
 from voxtral.server.options import ServerOptions
@@ -126,6 +126,26 @@ def test_a_socket_gets_facts_marks_audio_and_an_end() -> None:
         assert [message["bytes"] for message in client.sent if "bytes" in message] == [b"1", b"2"]
         assert client.sent[-1] == {"type": "websocket.close", "code": 1000}
         assert client.visit.facts["finish_reason"] == "end"
+        assert len(client.disposed) == 1
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_a_sink_that_finds_nobody_ends_the_delivery_as_a_departure() -> None:
+    async def run() -> None:
+        client = Client(3)
+
+        async def send(message: dict[str, Any]) -> None:
+            if "bytes" in message:
+                raise ClientGoneError
+            client.sent.append(message)
+
+        client.send = send  # type: ignore[method-assign]
+        with pytest.raises(ClientGoneError):
+            await client.ask()
+        assert client.visit.facts["error"] == "cancelled"
+        assert b"voxtral_cancellations_total 1.0" in client.metrics.render()
+        assert b"voxtral_errors_total{" not in client.metrics.render()
         assert len(client.disposed) == 1
 
     asyncio.run(asyncio.wait_for(run(), 10))

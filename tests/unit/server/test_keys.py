@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxtral.errors import OptionError
-from voxtral.server.keys import Client, KeyRing, load_keys
+from voxtral.server.keys import Client, KeyRing, load_keys, remote_client
 from voxtral.server.options import ServerOptions
 
 A, B = "0123456789abcdef", "fedcba9876543210"
@@ -38,6 +39,18 @@ def test_a_file_names_keys_and_limits(tmp_path: Path) -> None:
     assert ring.find(A + B) == Client("phone", 3)
     assert ring.find("abc#defghijklmnop") == Client("hash", 1), "a # within a key is part of it"
     assert ring.find("abc") is None
+
+
+@pytest.mark.parametrize(
+    ("address", "home"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::", "2001:db8:1:2::/64"),
+    ],
+)
+def test_who_has_no_key_is_named_by_the_address(address: str, home: str) -> None:
+    assert remote_client(ipaddress.ip_address(address), 2) == Client("remote", 2, home)
 
 
 def test_variable_and_file_go_together(tmp_path: Path) -> None:

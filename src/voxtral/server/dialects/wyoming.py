@@ -13,6 +13,7 @@ import ipaddress
 import json
 import logging
 import socket
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,11 +24,11 @@ from fastapi import APIRouter
 
 import voxtral
 from voxtral.errors import OptionError, VoxtralError
-from voxtral.server.errors import HttpError, as_http_error
+from voxtral.server.body import read_json
+from voxtral.server.errors import ClientGoneError, HttpError, as_http_error, hushed
 from voxtral.server.guard import Visit
-from voxtral.server.keys import LOCAL, Client
+from voxtral.server.keys import LOCAL, Client, remote_client
 from voxtral.server.service import Closing, Encoded, Opening, SpeechOrder, SpeechService
-from voxtral.server.sockets import ClientGoneError
 from voxtral.server.turn import Turn
 from voxtral.server.voice_service import VoiceService
 from voxtral.speech.request import make_request
@@ -39,6 +40,8 @@ _MAX_LINE_BYTES, _MAX_DATA_BYTES, _MAX_PAYLOAD_BYTES = 2**16, 2**20, 2**22
 _MAX_CONNECTIONS = 128
 # Clients of Home Assistant keep nothing open; whoever says nothing for so long is let go.
 _IDLE_TIMEOUT_S = 300.0
+# A text that comes in pieces keeps others from speaking: when it does not go on for so long, what came of it is all.
+_IDLE_TEXT_S = 30.0
 _PATIENCE_S = 0.6
 
 _ATTRIBUTION = {"name": "Mistral AI", "url": "https://mistral.ai/"}
@@ -71,6 +74,7 @@ async def listening(service: SpeechService, announce: Callable[[str], None]) -> 
         yield
         return
     house = _House(service)
+    service.welcome(house)
     try:
         server = await asyncio.start_server(
             house.welcome, options.host or None, options.wyoming_port, limit=_MAX_LINE_BYTES
@@ -90,6 +94,7 @@ async def listening(service: SpeechService, announce: Callable[[str], None]) -> 
         finally:
             server.close()
             await house.close()
+            service.sockets.discard(house)
 
 
 @asynccontextmanager
@@ -119,37 +124,64 @@ class _House:
 
     def __init__(self, service: SpeechService) -> None:
         self._service = service
-        self._guests: set[asyncio.Task[None]] = set()
+        self._guests: dict[asyncio.Task[None], _Guest] = {}
+        self._ends_at: float | None = None  # when whoever still speaks is cut off
 
     async def welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer a client until it leaves."""
         task = asyncio.current_task()
         client = self._client_of(writer)
-        if task is None or client is None or len(self._guests) >= _MAX_CONNECTIONS:
+        if task is None or client is None or not self._make_room():
             writer.close()
             return
-        self._guests.add(task)
         guest = _Guest(self._service, reader, writer, Visit("wyoming", client))
-        self._service.sockets.add(guest)
+        self._guests[task] = guest
+        self._service.welcome(guest)
         try:
             await guest.serve()
-        except (ClientGoneError, ConnectionError, asyncio.IncompleteReadError):
+        except (ClientGoneError, ConnectionError):
             pass
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends one connection, and no text is logged
+            _log.error("a connection over Wyoming failed: %s", type(error).__name__, exc_info=hushed(error))
         finally:
             self._service.sockets.discard(guest)
-            self._guests.discard(task)
+            del self._guests[task]
             writer.close()
 
+    def drain(self) -> None:
+        """See `voxtral.server.service.Drained`: those who speak have as long as everybody else."""
+        self._ends_at = self._ends_at or time.monotonic() + self._service.options.drain_s
+
     async def close(self) -> None:
-        """Let everybody finish, and go."""
+        """Let everybody finish, for as long as there is time, and go."""
+        self.drain()
+        for guest in self._guests.values():
+            guest.drain()
+        if self._guests and self._ends_at is not None:
+            await asyncio.wait(self._guests, timeout=max(0.0, self._ends_at - time.monotonic()))
         for task in self._guests:
             task.cancel()
         if self._guests:
             await asyncio.wait(self._guests)
 
+    def _make_room(self) -> bool:
+        """Let the one go that has waited longest, if need be; tell whether there is a place."""
+        if len(self._guests) < _MAX_CONNECTIONS:
+            return True
+        idle = {
+            task: guest.idle_since
+            for task, guest in self._guests.items()
+            if guest.idle_since is not None and not task.cancelling()
+        }
+        if idle:
+            min(idle, key=lambda task: idle[task]).cancel()
+        return bool(idle)
+
     def _client_of(self, writer: asyncio.StreamWriter) -> Client | None:
         """Tell who a peer is; None where it may not ask."""
         peer = writer.get_extra_info("peername")
+        if not peer:
+            return None  # it has gone
         address = ipaddress.ip_address(str(peer[0]).split("%")[0])
         address = getattr(address, "ipv4_mapped", None) or address
         if address.is_loopback:
@@ -157,7 +189,7 @@ class _House:
         if not self._service.options.insecure:
             _log.warning("a machine asked over Wyoming, which has no keys; it was refused: see --insecure")
             return None
-        return Client("remote", -(-self._service.admission.max_streams // 2), str(address))
+        return remote_client(address, -(-self._service.admission.max_streams // 2))
 
 
 class _Guest:
@@ -172,6 +204,7 @@ class _Guest:
         self._visit = visit
         self._drained = asyncio.Event()
         self._turn: Turn | None = None
+        self._touched_at = time.monotonic()
         self._open: dict[str, Any] | None = None  # of a synthesis whose text comes in pieces
         self._markup = ""  # of one that is a document, which is spoken when it is whole
         self._rate, self._num_samples = 0, 0
@@ -180,6 +213,11 @@ class _Guest:
         """See `voxtral.server.service.Drained`."""
         self._drained.set()
 
+    @property
+    def idle_since(self) -> float | None:
+        """Since when it has said nothing; None while something is spoken to it."""
+        return self._touched_at if self._turn is None else None
+
     async def serve(self) -> None:
         """Answer events until the client leaves, says nothing for too long, or the server ends."""
         reading: asyncio.Task[Event] | None = None
@@ -187,12 +225,13 @@ class _Guest:
         try:
             while not (self._drained.is_set() and self._turn is None):
                 reading = reading or asyncio.create_task(self._read())
-                waits: set[asyncio.Task[Any]] = {reading, draining} if self._turn is None else {reading}
+                waits: set[asyncio.Future[Any]] = {reading, draining} if self._turn is None else {reading}
                 ending = None
                 if self._turn is not None:
-                    ending = asyncio.create_task(self._turn.wait())
+                    ending = self._turn.ending
                     waits.add(ending)
                 await asyncio.wait(waits, timeout=_IDLE_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+                self._touched_at = time.monotonic()
                 if ending is not None and ending.done():
                     self._turn = None
                 elif reading.done():
@@ -235,7 +274,7 @@ class _Guest:
                 self._service.check_length(_text_of(data), before=len(self._markup))
                 self._markup += _text_of(data)
             elif piece := _text_of(data):
-                self._turn = self._turn or self._begin(self._open, "")
+                self._turn = self._turn or self._begin(self._open)
                 self._turn.push(piece)
         elif event.type == "synthesize-stop" and self._open is not None:
             await self._stop(self._open)
@@ -259,19 +298,27 @@ class _Guest:
         await self._turn.wait()
         self._turn = None
 
-    def _begin(self, asked: dict[str, Any], text: str) -> Turn:
-        """Begin to speak a text, or one that comes in pieces."""
+    def _begin(self, asked: dict[str, Any], text: str | None = None) -> Turn:
+        """Begin to speak a text; None for one that comes in pieces."""
         voice = asked.get("voice")
         named = cast("dict[str, Any]", voice) if isinstance(voice, dict) else {}
         language = named.get("language")
         request = make_request(
-            text,
+            text or "",
             language if isinstance(language, str) and not named.get("name") else None,
             voice=named.get("name") if isinstance(named.get("name"), str) else None,
             normalize=self._service.options.normalize,
             ssml=asked.get("text_format") == "ssml",
         )
-        return Turn(self._service, SpeechOrder(request, format="pcm"), self._visit, self, patience_s=_PATIENCE_S)
+        return Turn(
+            self._service,
+            SpeechOrder(request, format="pcm"),
+            self._visit,
+            self,
+            in_pieces=text is None,
+            patience_s=_PATIENCE_S,
+            idle_s=_IDLE_TEXT_S,
+        )
 
     # What is written of a turn.
 
@@ -294,6 +341,10 @@ class _Guest:
         """See TurnListener; whoever waits for the end of the audio gets one."""
         await self._write(Event("error", {"text": error.detail, "code": error.code}))
         await self._write(Event("audio-stop", {"timestamp": self._timestamp if has_begun else 0}))
+
+    def give_up(self) -> None:
+        """See TurnListener."""
+        self._writer.transport.abort()
 
     def _format(self) -> dict[str, Any]:
         return {"rate": self._rate, "width": _WIDTH, "channels": _CHANNELS, "timestamp": self._timestamp}
@@ -339,13 +390,13 @@ class _Guest:
         """
         try:
             line = await self._reader.readuntil(b"\n")
-            header = _object(line)
+            header = read_json(line)
             data = header.get("data")
             merged: dict[str, Any] = dict(cast("dict[str, Any]", data)) if isinstance(data, dict) else {}
-            merged |= _object(await self._block(header.get("data_length"), _MAX_DATA_BYTES) or b"{}")
+            merged |= read_json(await self._block(header.get("data_length"), _MAX_DATA_BYTES) or b"{}")
             await self._block(header.get("payload_length"), _MAX_PAYLOAD_BYTES)
             return Event(str(header["type"]), merged)
-        except (ValueError, KeyError, RecursionError, asyncio.LimitOverrunError, EOFError, ConnectionError) as error:
+        except (HttpError, ValueError, KeyError, asyncio.LimitOverrunError, EOFError, ConnectionError) as error:
             raise ClientGoneError from error
 
     async def _block(self, length: Any, limit: int) -> bytes:
@@ -375,13 +426,6 @@ class _Guest:
 
 # Of the protocol, as its reference writes it.
 _VERSION = "1.10.2"
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    value = json.loads(data)
-    if not isinstance(value, dict):
-        raise ValueError("no object")
-    return cast(dict[str, Any], value)
 
 
 def _text_of(data: dict[str, Any]) -> str:

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocket
 
-from voxtral.captions.alignment import GrowingAlignment
+from voxtral.captions.alignment import Alignment, GrowingAlignment
 from voxtral.errors import VoxtralError
 from voxtral.server.dialects.elevenlabs.speech import DEFAULT_FORMAT, ElevenFields, in_milliseconds
 from voxtral.server.errors import HttpError, as_http_error
 from voxtral.server.schema import validate
 from voxtral.server.service import Closing, Encoded, Opening, SpeechOrder, SpeechService
-from voxtral.server.sockets import POLICY, ClientGoneError, ServerEndsError, Socket
-from voxtral.server.turn import Turn
+from voxtral.server.sockets import POLICY, ServerEndsError, Socket
+from voxtral.server.turn import Turn, seconds_played
 
 _MAX_MESSAGE_BYTES = 2**17
 _MAX_CONTEXTS = 10
@@ -30,6 +31,8 @@ _IDLE_TIMEOUT_S, _MAX_IDLE_TIMEOUT_S = 20.0, 180.0
 
 # If no more text comes for so long, what is there is spoken: those who write word by word pause between sentences.
 _PATIENCE_S = 0.6
+
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 # The least and the most that a client may want gathered before anything is spoken.
 _LEAST_CHARS, _MOST_CHARS = 1, 400
@@ -58,15 +61,13 @@ def routes(service: SpeechService) -> APIRouter:
     async def stream_input(websocket: WebSocket, voice_id: str) -> None:
         """Speak one text that comes in pieces."""
         socket = Socket(websocket, service, _MAX_MESSAGE_BYTES)
-        async with socket.open():
-            await _One(service, socket, _Asked(websocket, voice_id)).run()
+        await socket.serve(_One(service, socket, _Asked(websocket, voice_id)).run)
 
     @router.websocket("/{voice_id}/multi-stream-input")
     async def multi_stream_input(websocket: WebSocket, voice_id: str) -> None:
         """Speak texts that come in pieces, each in a context of its own."""
         socket = Socket(websocket, service, _MAX_MESSAGE_BYTES)
-        async with socket.open():
-            await _Many(service, socket, _Asked(websocket, voice_id)).run()
+        await socket.serve(_Many(service, socket, _Asked(websocket, voice_id)).run)
 
     return router
 
@@ -82,10 +83,9 @@ class _Asked:
         self.has_one_clock = query.get("sync_alignment", "").lower() == "true"
         names = ("language_code", "apply_text_normalization", "seed")
         self.fields: dict[str, Any] = {name: query[name] for name in names if query.get(name)}
-        try:
-            wanted_s = float(query.get("inactivity_timeout") or _IDLE_TIMEOUT_S)
-        except ValueError:
-            wanted_s = _IDLE_TIMEOUT_S
+        # Seconds as ElevenLabs has them: a number of digits, and no other that Python would read.
+        wanted = query.get("inactivity_timeout", "")
+        wanted_s = float(wanted) if _SECONDS.fullmatch(wanted) else _IDLE_TIMEOUT_S
         self.idle_s = min(max(wanted_s, 1.0), _MAX_IDLE_TIMEOUT_S)
 
     def order(self, service: SpeechService, first: SocketFields) -> SpeechOrder:
@@ -113,37 +113,33 @@ class _Text:
         self._socket = socket
         self._asked = asked
         self._times = GrowingAlignment()
-        self._rate = 0
+        self._told_ms = 0  # up to here characters have their times
         self.turn = Turn(
             service,
             asked.order(service, settings),
             socket.visit,
             self,
+            in_pieces=True,
             min_chars=asked.min_chars(settings),
             patience_s=_PATIENCE_S,
+            idle_s=asked.idle_s,
         )
 
     async def begin(self, opening: Opening) -> None:
         """See TurnListener."""
-        self._rate = opening.sample_rate
 
     async def audio(self, piece: Encoded) -> None:
         """Write a piece, and the characters that are final with it."""
         feed = self.turn.feed
-        text = "" if feed is None else feed.text
-        alignment = self._times.take(text, piece.words)
-        since_s = 0.0 if self._asked.has_one_clock or not self._rate else piece.start / self._rate
-        told = in_milliseconds(alignment, since_s)
-        audio = base64.b64encode(piece.data).decode()
-        await self._send({"audio": audio, "isFinal": False, "alignment": told, "normalizedAlignment": told})
+        await self._piece(piece.data, self._times.take("" if feed is None else feed.text, piece.words))
 
     async def end(self, closing: Closing) -> None:
-        """Write that it was the last piece."""
-        await self.finish()
-
-    async def finish(self) -> None:
-        """Write that there is no more."""
-        await self._send({"audio": None, "isFinal": True, "alignment": None, "normalizedAlignment": None})
+        """Write the characters behind the last word, and that there is no more."""
+        feed = self.turn.feed
+        rest = self._times.rest("" if feed is None else feed.text)
+        if rest.characters:
+            await self._piece(b"", rest)
+        await self._send(_FINAL)
 
     async def fail(self, error: HttpError, *, has_begun: bool) -> None:
         """Write what went wrong."""
@@ -152,6 +148,18 @@ class _Text:
             await self._socket.send({"message": error.detail, "error": error.code, "code": POLICY})
         else:
             await self._send({"error": error.detail, "code": error.code})
+
+    def give_up(self) -> None:
+        """See TurnListener."""
+        self._socket.give_up()
+
+    async def _piece(self, data: bytes, alignment: Alignment) -> None:
+        """Write a piece. Without one clock for all, times begin anew where those before ended: clients add them up."""
+        told = in_milliseconds(alignment, 0.0 if self._asked.has_one_clock else self._told_ms / 1000)
+        if told is not None:
+            self._told_ms += told["charStartTimesMs"][-1] + told["charDurationsMs"][-1]
+        audio = base64.b64encode(data).decode()
+        await self._send({"audio": audio, "isFinal": False, "alignment": told, "normalizedAlignment": told})
 
     async def _send(self, message: dict[str, Any]) -> None:
         named = {} if self.context is None else {"contextId": self.context, "context_id": self.context}
@@ -174,19 +182,22 @@ class _One:
         self._asked = asked
         self._text: _Text | None = None
         self._first: dict[str, Any] = {}
+        self._is_cut_short = False  # by the end of the server
 
     async def run(self) -> None:
         """Take pieces until the text is whole, and speak to its end."""
         try:
             while await self._take():
                 pass
+            if self._text is not None:
+                self._text.turn.close()
+                await self._socket.listen_until(self._text.turn.ending)
+                if self._text.has_failed:
+                    await self._socket.close(POLICY)
+            if self._is_cut_short:
+                raise ServerEndsError
             if self._text is None:
-                await self._socket.send(
-                    {"audio": None, "isFinal": True, "alignment": None, "normalizedAlignment": None}
-                )
-                return
-            self._text.turn.close()
-            await self._wait()
+                await self._socket.send(_FINAL)
         except (HttpError, VoxtralError) as error:
             refusal = as_http_error(error)
             await self._socket.send({"message": refusal.detail, "error": refusal.code, "code": POLICY})
@@ -201,17 +212,19 @@ class _One:
         Raises:
             HttpError: it breaks a rule, or nobody has said anything for too long.
         """
+        text = self._text
         try:
-            message = await self._socket.receive(self._asked.idle_s)
+            message = await self._socket.receive(self._asked.idle_s, None if text is None else text.turn.ending)
         except TimeoutError:
-            if self._text is not None and not self._text.turn.has_ended:
-                return True
+            if text is not None:
+                return True  # its turn knows when it has waited for too long
             raise HttpError(
                 408, f"no message has come for {self._asked.idle_s:g} s; send a space to keep it", code="idle"
             ) from None
         except ServerEndsError:
+            self._is_cut_short = True
             return False
-        if self._text is not None and self._text.turn.has_ended:
+        if message is None:
             return False
         piece = _piece_of(message)
         if not self._first:
@@ -219,33 +232,16 @@ class _One:
         if piece == "":
             return False
         if piece is not None and piece.strip():
-            if self._text is None:
-                self._text = _Text(self._service, self._socket, self._asked, {**self._first, **message}, None)
-            self._text.turn.push(piece)
-        if message.get("flush") is True and self._text is not None:
-            self._text.turn.flush()
+            if text is None:
+                text = _Text(self._service, self._socket, self._asked, {**self._first, **message}, None)
+                self._text = text
+            self._socket.hold(_BYTES_PER_CHAR * (text.turn.num_chars + len(piece)))
+            text.turn.push(piece)
+        elif text is not None:
+            text.turn.touch()
+        if message.get("flush") is True and text is not None:
+            text.turn.flush()
         return True
-
-    async def _wait(self) -> None:
-        """Wait for the end of the speech, or until the client has gone."""
-        if self._text is None:
-            raise AssertionError("there is a text by now")
-        turn = self._text.turn
-        ending = asyncio.create_task(turn.wait())
-        try:
-            while not ending.done():
-                listening = asyncio.create_task(self._socket.receive(_MAX_IDLE_TIMEOUT_S))
-                await asyncio.wait((ending, listening), return_when=asyncio.FIRST_COMPLETED)
-                if not listening.done():
-                    listening.cancel()
-                elif isinstance(listening.exception(), ServerEndsError):
-                    await ending
-                elif isinstance(listening.exception(), ClientGoneError):
-                    raise ClientGoneError
-        finally:
-            ending.cancel()
-        if self._text.has_failed:
-            await self._socket.close(POLICY)
 
 
 class _Many:
@@ -264,7 +260,7 @@ class _Many:
         try:
             while True:
                 try:
-                    message = await self._socket.receive(self._asked.idle_s)
+                    message = await self._socket.receive(self._asked.idle_s) or {}
                 except TimeoutError:
                     if any(not text.turn.has_ended for text in self._texts.values()):
                         continue
@@ -300,11 +296,17 @@ class _Many:
             HttpError: it breaks a rule.
         """
         piece = _piece_of(message)
-        if piece is not None and piece.strip():
-            self._text(context, message).turn.push(piece)
-        elif piece and context not in self._texts and len(self._first) < _MAX_CONTEXTS:
-            self._first[context] = message
         text = self._texts.get(context)
+        if piece is not None and piece.strip():
+            self._hold(len(piece))
+            text = self._text(context, message)
+            text.turn.push(piece)
+        elif text is not None:
+            text.turn.touch()
+        elif piece:
+            if context not in self._first and len(self._first) >= _MAX_CONTEXTS:
+                raise _too_many_contexts()
+            self._first[context] = message
         if message.get("cancel_context") is True:
             await self._cancel(context, message.get("played_ms"))
         elif message.get("close_context") is True:
@@ -312,17 +314,18 @@ class _Many:
         elif message.get("flush") is True and text is not None:
             text.turn.flush()
 
+    def _hold(self, num_more: int = 0) -> None:
+        """Account for the characters of all texts, and so many more."""
+        num_chars = num_more + sum(text.turn.num_chars for text in self._texts.values())
+        self._socket.hold(_BYTES_PER_CHAR * num_chars)
+
     def _text(self, context: str, message: dict[str, Any]) -> _Text:
         """Find the text of a context, or begin one."""
         text = self._texts.get(context)
         if text is not None and not text.turn.has_ended:
             return text
         if text is None and len(self._texts) >= _MAX_CONTEXTS:
-            raise HttpError(
-                429,
-                f"the socket has {_MAX_CONTEXTS} contexts, which is as many as it may have; close one",
-                code="too_many_contexts",
-            )
+            raise _too_many_contexts()
         first = self._first.pop(context, {})
         text = _Text(self._service, self._socket, self._asked, {**first, **message}, context)
         self._texts[context] = text
@@ -335,6 +338,7 @@ class _Many:
         await text.turn.wait()
         if self._texts.get(context) is text:
             del self._texts[context]
+            self._hold()
 
     async def _close(self, context: str) -> None:
         """Say that a text is whole; one that never began ends at once."""
@@ -350,8 +354,7 @@ class _Many:
         self._first.pop(context, None)
         if text is None:
             return
-        is_number = isinstance(played_ms, int | float) and not isinstance(played_ms, bool)
-        cut = await text.turn.cancel(played_ms / 1000 if is_number else None)
+        cut = await text.turn.cancel(seconds_played(played_ms))
         word = cut.last_word
         last_word = word and {
             "word": cut.text[word.text_start : word.text_end],
@@ -369,11 +372,24 @@ class _Many:
         for text in texts:
             text.turn.close()
         for text in texts:
-            await text.turn.wait()
+            await self._socket.listen_until(text.turn.ending)
 
+
+_FINAL = {"audio": None, "isFinal": True, "alignment": None, "normalizedAlignment": None}
+
+# In memory: as it came, and as it is spoken.
+_BYTES_PER_CHAR = 8
 
 _DEFAULT_CONTEXT = "default"
 _MAX_CONTEXT_CHARS = 256
+
+
+def _too_many_contexts() -> HttpError:
+    return HttpError(
+        429,
+        f"the socket has {_MAX_CONTEXTS} contexts, which is as many as it may have; close one",
+        code="too_many_contexts",
+    )
 
 
 def _piece_of(message: dict[str, Any]) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from voxtral.audio.writers import bit_rates_of
 from voxtral.captions.alignment import Alignment
 from voxtral.server.errors import HttpError
 from voxtral.server.schema import OptionalInt, OptionalStr, unknown_fields
@@ -18,7 +19,7 @@ from voxtral.types import Normalize
 
 DEFAULT_FORMAT = "mp3_44100_128"
 
-# The rates that each kind may have in a name; what stands behind them is a bit rate, which is ours.
+# The rates that each kind may have in a name.
 _RATES: Mapping[str, tuple[int, ...]] = {
     "mp3": (22050, 24000, 44100),
     "pcm": (8000, 16000, 22050, 24000, 32000, 44100, 48000),
@@ -27,6 +28,8 @@ _RATES: Mapping[str, tuple[int, ...]] = {
     "alaw": (8000,),
     "opus": (48000,),
 }
+# The bit rates behind them, in kbit/s, of the kinds that have one; below 32 kHz mp3 ends at 160.
+_BIT_RATES: Mapping[str, tuple[int, ...]] = {"mp3": (32, 48, 64, 96, 128, 192), "opus": (32, 64, 96, 128, 192)}
 _FORMAT = re.compile(r"([a-z0-9]+)_([0-9]{4,5})(?:_([0-9]{2,3}))?")
 _MAX_DICTIONARIES = 3
 
@@ -75,7 +78,7 @@ class ElevenFields(BaseModel):
             HttpError: 400, there is no such format; 404, there is no such dictionary.
             RequestError: an option breaks a rule.
         """
-        format, rate = parse_format(output_format)
+        format, rate, bit_rate = parse_format(output_format)
         settings = self.voice_settings or VoiceSettings(speed=None)
         ignored = [name for name in _SETTINGS_WITHOUT_EFFECT if (settings.model_extra or {}).get(name) is not None]
         request = make_request(
@@ -92,6 +95,7 @@ class ElevenFields(BaseModel):
             request,
             format=format,
             sample_rate=rate,
+            bit_rate=bit_rate,
             is_held=is_held,
             ignored=(*ignored, *(["model_id"] if self.model_id else []), *unknown_fields(self)),
         )
@@ -108,25 +112,34 @@ class ElevenFields(BaseModel):
         return whole
 
 
-def parse_format(name: str) -> tuple[str, int]:
-    """Read the name of a format: ours, and its rate.
+def parse_format(name: str) -> tuple[str, int, int | None]:
+    """Read the name of a format: ours, its rate, and its bit rate in bit/s, where it names one.
 
     Raises:
         HttpError: 400, there is none of that name: clients take what comes for what they have named.
 
     >>> parse_format("mp3_44100_128"), parse_format("ulaw_8000")
-    (('mp3', 44100), ('ulaw', 8000))
+    (('mp3', 44100, 128000), ('ulaw', 8000, None))
     """
     found = _FORMAT.fullmatch(name)
-    if found is None or int(found[2]) not in _RATES.get(found[1], ()):
+    if found is None or int(found[2]) not in _RATES.get(found[1], ()) or not _has_bit_rate(found):
         known = "; ".join(f"{kind} at {', '.join(map(str, rates))}" for kind, rates in _RATES.items())
+        known += "".join(f"; {kind} of {', '.join(map(str, rates))} kbit/s" for kind, rates in _BIT_RATES.items())
         raise HttpError(
             400,
             f"the output_format is none that is known here; there are {known}, named such as {DEFAULT_FORMAT}",
             code="unsupported_format",
             param="output_format",
         )
-    return found[1], int(found[2])
+    return found[1], int(found[2]), 1000 * int(found[3]) if found[3] else None
+
+
+def _has_bit_rate(found: re.Match[str]) -> bool:
+    """Tell whether the bit rate in a name is one of its kind and rate; ours is taken where there is none."""
+    if found[3] is None:
+        return True
+    known = bit_rates_of(found[1], int(found[2]))
+    return known is not None and int(found[3]) in _BIT_RATES[found[1]] and 1000 * int(found[3]) <= known[1]
 
 
 def in_seconds(alignment: Alignment) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import asyncio
 import base64
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,19 +17,22 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket
 
 from voxtral.captions.words import words_of
-from voxtral.errors import VoxtralError
+from voxtral.errors import VoxtralError, shortened
 from voxtral.server.dialects.vllm_omni.fields import SessionFields
 from voxtral.server.dialects.vllm_omni.units import UnitSplitter
-from voxtral.server.errors import HttpError, as_http_error
+from voxtral.server.errors import ClientGoneError, HttpError, as_http_error
 from voxtral.server.schema import validate
 from voxtral.server.service import Closing, Encoded, Opening, SpeechService
-from voxtral.server.sockets import POLICY, ClientGoneError, ServerEndsError, Socket
-from voxtral.server.turn import Turn
+from voxtral.server.sockets import POLICY, ServerEndsError, Socket
+from voxtral.server.turn import Turn, seconds_played
 from voxtral.types import WordTime
 
 _CONFIG_TIMEOUT_S, _IDLE_TIMEOUT_S = 10.0, 30.0
 # Of the configuration, which may have a clip, and of any other message.
 _MAX_CONFIG_BYTES, _MAX_MESSAGE_BYTES = 2**22, 2**17
+
+# What waits takes in memory: a character as it came and as it is spoken, and a unit of them besides.
+_BYTES_PER_CHAR, _BYTES_PER_UNIT = 8, 512
 
 
 def add_routes(router: APIRouter, service: SpeechService) -> None:
@@ -38,8 +42,7 @@ def add_routes(router: APIRouter, service: SpeechService) -> None:
     async def stream(websocket: WebSocket) -> None:
         """Speak what comes in pieces, utterance after utterance."""
         socket = Socket(websocket, service, _MAX_CONFIG_BYTES)
-        async with socket.open():
-            await _Session(service, socket).run()
+        await socket.serve(_Session(service, socket).run)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class _Unit:
     utterance: int
     index: int
     config: SessionFields
+    num_bytes: int  # that it takes in memory
 
 
 class _Session:
@@ -63,7 +67,7 @@ class _Session:
         self._idle.set()
         self._turn: Turn | None = None
         self._speaker: asyncio.Task[None] | None = None
-        self._utterance, self._num_units, self._num_chars = 0, 0, 0
+        self._utterance, self._num_units, self._num_chars, self._num_queued = 0, 0, 0, 0
         self._config: SessionFields | None = None
         self._splitter = UnitSplitter("none", None)
 
@@ -75,18 +79,21 @@ class _Session:
         try:
             while True:
                 try:
-                    message = await self._socket.receive(_IDLE_TIMEOUT_S)
+                    message = await self._socket.receive(_IDLE_TIMEOUT_S, self._speaker)
                 except TimeoutError:
                     if not self._idle.is_set():
                         continue
                     await self._end("Idle timeout: no message received")
                     return
                 except ServerEndsError:
-                    await self._idle.wait()
+                    await self._finish()
                     raise
                 except HttpError as error:
                     await self._error(error.detail)
                     continue
+                if message is None:  # only where it fails has it an end
+                    self._speaker.result()
+                    return
                 if message.get("type") == "session.close":
                     return
                 try:
@@ -99,7 +106,7 @@ class _Session:
     async def _configure(self) -> bool:
         """Wait for the configuration; tell whether there is one."""
         try:
-            message = await self._socket.receive(_CONFIG_TIMEOUT_S)
+            message = await self._socket.receive(_CONFIG_TIMEOUT_S) or {}
             if message.get("type") != "session.config":
                 await self._end(f"Expected session.config, got: {_named(message)}")
                 return False
@@ -127,6 +134,7 @@ class _Session:
             raise HttpError(
                 400, "word_timestamps is true; it needs stream_audio and response_format pcm", code="invalid_option"
             )
+        self._hold(config, 0)
         # So that a clip or a voice that is none is told now.
         config.order(self._service, "x", is_held=not config.stream_audio)
         self._config = config
@@ -155,9 +163,11 @@ class _Session:
                 )
             is_held = self._config is None or not self._config.stream_audio
             self._service.check_length(text, is_held=is_held, before=self._num_chars)
+            self._hold(self._config, len(text))
             self._num_chars += len(text)
             self._queue(self._splitter.push(text))
         elif kind == "input.done":
+            self._hold(self._config, 0)
             self._queue([*self._splitter.flush(), None])
             self._utterance, self._num_units, self._num_chars = self._utterance + 1, 0, 0
         elif kind == "input.cancel":
@@ -170,21 +180,40 @@ class _Session:
         if config is None:
             raise AssertionError("a session has a configuration before it has a text")
         for text in texts:
-            self._units.append(_Unit(text, self._utterance, self._num_units, config))
+            is_new = not self._units or self._units[-1].config is not config
+            num_bytes = _BYTES_PER_UNIT + _BYTES_PER_CHAR * len(text or "") + is_new * _clip_bytes(config)
+            self._units.append(_Unit(text, self._utterance, self._num_units, config, num_bytes))
+            self._num_queued += num_bytes
             self._num_units += text is not None
             self._idle.clear()
         self._changed.set()
 
+    def _hold(self, config: SessionFields | None, num_more: int) -> None:
+        """Account for all that waits: texts and their clips, and so many characters more.
+
+        Raises:
+            HttpError: 429 or 503, there is no room for it.
+        """
+        num_chars = self._splitter.num_waiting + num_more
+        self._socket.hold(self._num_queued + _BYTES_PER_CHAR * num_chars + _clip_bytes(config))
+
+    async def _finish(self) -> None:
+        """Let everything be spoken that has come."""
+        idle = asyncio.create_task(self._idle.wait())
+        try:
+            await self._socket.listen_until(idle)
+        finally:
+            idle.cancel()
+
     async def _cancel(self, played_ms: Any) -> None:
         """Drop all that is not spoken, and tell what was heard last."""
-        played_s = played_ms / 1000 if isinstance(played_ms, int | float) and not isinstance(played_ms, bool) else None
         spoken = self._units[0] if self._turn is not None and self._units else None
-        self._units.clear()
+        self._drop()
         self._splitter.flush()
         self._num_chars = 0
         said: dict[str, Any] = {"type": "audio.cancelled", "utterance_index": self._utterance, "last_word": None}
         if self._turn is not None:
-            cut = await self._turn.cancel(played_s)
+            cut = await self._turn.cancel(seconds_played(played_ms))
             said["played_ms"] = round(1000 * cut.played_s)
             if spoken is not None:
                 said |= {"utterance_index": spoken.utterance, "sentence_index": spoken.index}
@@ -200,6 +229,8 @@ class _Session:
                 while not self._units:
                     self._idle.set()
                     self._changed.clear()
+                    with suppress(HttpError):  # it is less than before
+                        self._hold(self._config, 0)
                     await self._changed.wait()
                 unit = self._units[0]
                 if unit.text is None:
@@ -209,7 +240,7 @@ class _Session:
                 else:
                     await self._speak_unit(unit, unit.text)
                 if self._units and self._units[0] is unit:  # it may have been dropped
-                    self._units.popleft()
+                    self._num_queued -= self._units.popleft().num_bytes
         except ClientGoneError:
             pass  # who reads from the socket sees it too
         finally:
@@ -237,8 +268,12 @@ class _Session:
         await self._error(message)
         await self._socket.close(POLICY, message)
 
-    async def _leave(self) -> None:
+    def _drop(self) -> None:
         self._units.clear()
+        self._num_queued = 0
+
+    async def _leave(self) -> None:
+        self._drop()
         if self._turn is not None:
             await self._turn.cancel()
         if self._speaker is not None:
@@ -292,6 +327,10 @@ class _UnitWriter:
         await self._socket.send({"type": "error", "message": message, **lost})
         await self._done(is_error=True)
 
+    def give_up(self) -> None:
+        """See TurnListener."""
+        self._socket.give_up()
+
     async def _start(self, rate: int | None) -> None:
         config = self._unit.config
         start: dict[str, Any] = {
@@ -336,6 +375,10 @@ class _UnitWriter:
         )
 
 
+def _clip_bytes(config: SessionFields | None) -> int:
+    return len(config.ref_audio or "") if config is not None else 0
+
+
 def _word(text: str, word: WordTime) -> dict[str, Any]:
     return {
         "word": text[word.text_start : word.text_end],
@@ -346,4 +389,5 @@ def _word(text: str, word: WordTime) -> dict[str, Any]:
 
 def _named(message: dict[str, Any]) -> str:
     """Name the type of a message, which may be anything, without quoting much of it."""
-    return str(message.get("type"))[:40]
+    kind = message.get("type")
+    return shortened(kind) if isinstance(kind, str) else "None" if kind is None else type(kind).__name__
