@@ -31,8 +31,8 @@ _BLOCKS = _words(
 _VOID = _words("area base basefont br col embed frame hr img image input link meta param source track wbr")
 # What a browser does not show as text, and what stands for a picture or a sound.
 _UNSEEN = {
-    "script": "", "style": "", "head": "", "template": "", "rp": "", "math": "formula", "svg": "picture",
-    "audio": "sound", "video": "film", "canvas": "picture", "object": "picture", "iframe": "frame",
+    "script": "", "style": "", "head": "", "template": "template", "rp": "mark of a reading", "math": "formula",
+    "svg": "picture", "audio": "sound", "video": "film", "canvas": "picture", "object": "picture", "iframe": "frame",
     "noscript": "for other readers",
 }  # fmt: skip
 _NOTE_TYPES = _words(
@@ -141,6 +141,7 @@ class _Reader(HTMLParser):
         self._ruby_base: list[str] | None = None
         self._title: list[str] | None = None
         self._reference = ""
+        self._last_call: list[str] = []
 
     # Places.
 
@@ -200,6 +201,7 @@ class _Reader(HTMLParser):
         elif tag == "li":
             self._number(attributes)
         elif tag == "ruby":
+            self._say_base()
             self._ruby_base = []
         elif tag == "table" and not is_empty:
             self._tables.append(_Table())
@@ -208,6 +210,7 @@ class _Reader(HTMLParser):
             if tag == "tr":
                 table.start = self._at
             else:
+                self._end_cell()  # one that could not be closed
                 table.cell = []
                 table.are_headers.append(tag == "th")
 
@@ -283,9 +286,8 @@ class _Reader(HTMLParser):
             self._marker = ""
         if element.omit is not None and self._stack[-1].omit is None:
             self._end_omission()
-        if element.tag == "ruby" and self._ruby_base is not None and self._stack[-1].omit is None:
-            base, self._ruby_base = self._ruby_base, None
-            self._say("".join(base))
+        if element.tag == "ruby" and self._stack[-1].omit is None:
+            self._say_base()
         if self._tables and element.omit is None:
             if element.tag in ("td", "th"):
                 self._end_cell()
@@ -363,8 +365,16 @@ class _Reader(HTMLParser):
         is_plain = any(element.tag == "pre" for element in self._stack)
         self._pieces.append(data if is_plain else _SPACE.sub(" ", data))
 
+    def _say_base(self) -> None:
+        """Say what stands in a `ruby` without a reading."""
+        base, self._ruby_base = self._ruby_base, None
+        if base:
+            self._say("".join(base))
+
     def _drop_base(self) -> None:
-        base, self._ruby_base = self._ruby_base, []
+        base = self._ruby_base
+        if base is not None:
+            self._ruby_base = []
         if base and (text := "".join(base).strip()):
             self.document.omissions.append(Omission(text, "written form of a reading", self._source(self._span)))
 
@@ -378,13 +388,14 @@ class _Reader(HTMLParser):
             self._say(text)
             self._span = (self._span[0] or self._omitted_span[0], self._omitted_span[1])
             if why == "note reference":
-                self.document.calls[len(self.document.blocks)].pop()
+                self._last_call.pop()
             return
         if why:
             self.document.omissions.append(Omission(text, why, self._source(self._omitted_span)))
 
     def _call(self, href: str) -> None:
-        self.document.calls.setdefault(len(self.document.blocks), []).append(href)
+        self._last_call = self.document.calls.setdefault(len(self.document.blocks), [])
+        self._last_call.append(href)
 
     def _picture(self, attributes: dict[str, str], element: _Element) -> None:
         self.document.num_pictures += 1
@@ -414,9 +425,7 @@ class _Reader(HTMLParser):
 
     def _flush(self) -> None:
         """End a block; within a cell of a table only a line."""
-        if self._ruby_base:
-            base, self._ruby_base = self._ruby_base, None
-            self._say("".join(base))
+        self._say_base()
         pieces, self._pieces = self._pieces, []
         span, self._span = self._span, (0, 0)
         text = "".join(pieces)
