@@ -55,6 +55,8 @@ def kinds(body: str, **options: object) -> list[tuple[str, str]]:
         ("<p>a<span class='pagenum'>twelve men</span></p>", [("paragraph", "atwelve men")]),
         ("<p>x<sup>2</sup> and<a href='#n'><sup>2</sup></a></p>", [("paragraph", "x2 and")]),
         ("<p>H<sub>2</sub>O&nbsp;&amp;&mdash;&#8230;</p>", [("paragraph", "H2O &—…")]),
+        ("<level1><p>a<pagenum>xii</pagenum>b<noteref idref='n'>1</noteref></p></level1>", [("paragraph", "ab")]),
+        ("<note id='n'><p>A note.</p></note>", [("note", "A note.")]),
         ("<p>x<![CDATA[y]]></p><svg><text>z</text></svg>", [("paragraph", "xy")]),
         ("<p hidden>no</p><p style='display: none'>no</p><p>yes</p>", [("paragraph", "yes")]),
     ],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import statistics
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -176,7 +177,7 @@ class _Part:
         return matter_of_title(first.text)
 
     def _index_of(self, place: Place) -> int:
-        return next((index for index, each in enumerate(self.places) if each >= place), len(self.places))
+        return bisect_left(self.places, place)
 
 
 def _places(pages: Sequence[Page], start: Place, stop: Place) -> list[Place]:

@@ -221,7 +221,7 @@ class _Reader(HTMLParser):
         omit, note = top.omit, top.note
         if omit is None:
             omit = self._reason(tag, attributes, types, classes)
-        is_note = bool(types & _NOTE_TYPES) and tag not in ("a", "sup", "span")
+        is_note = tag == "note" or (bool(types & _NOTE_TYPES) and tag not in ("a", "sup", "span"))
         if is_note and (note is None or attributes.get("id")):
             note = attributes.get("id", "")
         language = attributes.get("xml:lang") or attributes.get("lang") or top.language
@@ -237,10 +237,11 @@ class _Reader(HTMLParser):
     ) -> str | None:
         if tag in _UNSEEN:
             return _UNSEEN[tag]
-        if types & _PAGE_TYPES:
+        # The tags are those of DTBook, an elder of EPUB that it still allows.
+        if types & _PAGE_TYPES or tag == "pagenum":
             return "page number"
-        if types & _REFERENCE_TYPES:
-            self._call(attributes.get("href", ""))
+        if types & _REFERENCE_TYPES or tag == "noteref":
+            self._call(attributes.get("href", "") or attributes.get("idref", ""))
             return "note reference"
         if types & _BACK_TYPES:
             return "link back from a note"
