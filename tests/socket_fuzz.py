@@ -65,7 +65,7 @@ def fuzz(tts: VoxtralTTS, *, num_messages: int, num_silent: int, seed: int) -> F
                 if rng.random() < 0.1:
                     send_half_a_frame(server, rng)
                 url = server.url.replace("http", "ws") + rng.choice(PATHS)
-                with connect(url, open_timeout=20, max_size=None) as opened:
+                with connect(url, open_timeout=20, close_timeout=1, max_size=None) as opened:
                     reader = threading.Thread(target=drain, args=(opened,), daemon=True)
                     if rng.random() < 0.8:
                         reader.start()
@@ -160,7 +160,7 @@ def speak_well(server: Serving) -> None:
     """Fail unless an utterance over a socket is whole."""
     url = server.url.replace("http", "ws") + PATHS[0]
     deadline = time.monotonic() + 60
-    with connect(url, open_timeout=20, max_size=None) as opened:
+    with connect(url, open_timeout=20, close_timeout=1, max_size=None) as opened:
         opened.send(json.dumps({"type": "session.config", "response_format": "pcm", "max_new_tokens": 4, "seed": 1}))
         opened.send(json.dumps({"type": "input.text", "text": "Hello there."}))
         opened.send(json.dumps({"type": "input.done"}))
