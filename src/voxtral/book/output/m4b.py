@@ -89,7 +89,7 @@ class M4bWriter:
         self._file.write(struct.pack(">Q", end - self._data_start))
         self._file.seek(end)
         starts = [chapter.start_samples for chapter in chapters]
-        durations = [stop - start for start, stop in zip(starts, [*starts[1:], num_samples], strict=True)]
+        durations = [stop - start for start, stop in zip(starts, [*starts, num_samples][1:], strict=True)]
         tracks = [self._audio_track(num_samples, has_chapters=bool(chapters))]
         if chapters:
             tracks.append(self._text_track(num_samples, durations, [len(text) for text in texts], text_offsets))
