@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from voxtral.cloning.options import RefineOptions, RefineProgress
     from voxtral.engine.options import EngineOptions
     from voxtral.errors import (
+        AacEncoderMissingError,
         AlignmentError,
         AudioError,
         BatchError,
@@ -124,6 +125,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AacEncoderMissingError",
     "Alias",
     "AlignmentError",
     "Audio",

@@ -31,6 +31,7 @@ programs; `retryable` says whether the same call may succeed later without a cha
     ├── TokenizerMissingError        mistral-common is not installed
     ├── LanguageFileError            a file in `text/data` that is missing or breaks a rule
     ├── AudioError                   audio that cannot be encoded or written
+    │   └── AacEncoderMissingError   nothing on this machine makes AAC
     ├── DeviceError                  a device or dtype that this machine does not have
     ├── VoiceStoreError              the folder of stored voices cannot be written
     │   └── VoiceStoreBusyError      for the moment: another process writes, or the machine is short of something
@@ -224,6 +225,12 @@ class AudioError(VoxtralError):
     """Audio cannot be encoded, written or played."""
 
     code = "audio_error"
+
+
+class AacEncoderMissingError(AudioError):
+    """Neither PyAV nor an ffmpeg program is there, which AAC needs; other formats do without."""
+
+    code = "aac_encoder_missing"
 
 
 class DeviceError(VoxtralError):
