@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from typing import Literal
 
-from voxtral.book.reading.decode import without_doctype
 from voxtral.book.reading.matter import matter_of_types
+from voxtral.book.reading.tags import TagReader
 from voxtral.book.types import Block, BlockKind, CodeMode, Omission, SourceRef, TablesMode, count_letters
 
 Ruby = Literal["base", "reading"]
@@ -118,17 +117,13 @@ class ReadOptions:
     depth: int = 256
 
 
-class _Reader(HTMLParser):
+class _Reader(TagReader):
     """Takes a page as its tags and texts come."""
 
-    def __init__(self, file: str, text: str, options: ReadOptions) -> None:
-        super().__init__(convert_charrefs=True)
+    def __init__(self, file: str, options: ReadOptions) -> None:
+        super().__init__()
         self.document = Document()
         self._file, self._options = file, options
-        self._lines = [0]
-        for found in re.finditer("\n", text):
-            self._lines.append(found.end())
-        self._length = len(text)
         self._stack: list[_Element] = [_Element("", None, None, "", None, False)]
         self._pieces: list[str] = []
         self._span = (0, 0)
@@ -145,23 +140,12 @@ class _Reader(HTMLParser):
 
     # Places.
 
-    @property
-    def _at(self) -> int:
-        line, column = self.getpos()
-        return min(self._length, self._lines[min(line, len(self._lines)) - 1] + column)
-
     def _source(self, span: tuple[int, int]) -> SourceRef:
         return SourceRef(self._file, self._last_id, *span)
 
     # Tags.
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._open(tag.rpartition(":")[2], {name: value or "" for name, value in reversed(attrs)}, is_empty=False)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._open(tag.rpartition(":")[2], {name: value or "" for name, value in reversed(attrs)}, is_empty=True)
-
-    def _open(self, tag: str, attributes: dict[str, str], *, is_empty: bool) -> None:
+    def start(self, tag: str, attributes: dict[str, str], *, is_empty: bool) -> None:
         self._close_before(tag)
         for name in ("id", "name", "xml:id"):
             if attributes.get(name) and (name != "name" or tag == "a"):
@@ -170,7 +154,7 @@ class _Reader(HTMLParser):
         types = frozenset(f"{attributes.get('epub:type', '')} {attributes.get('role', '')}".lower().split())
         classes = frozenset(attributes.get("class", "").lower().split())
         element = self._element(tag, attributes, types, classes)
-        if tag == "title" and any(each.tag == "head" for each in self._stack):
+        if tag == "title" and not is_empty and any(each.tag == "head" for each in self._stack):
             self._title = []
         elif tag in ("img", "image"):
             self._picture(attributes, element)
@@ -195,7 +179,7 @@ class _Reader(HTMLParser):
         if tag == "br":
             self._pieces.append("\n")
         elif tag == "hr":
-            self._add(Block("break", "", self._source((self._at, self._at))))
+            self._add(Block("break", "", self._source((self.position, self.position))))
         elif tag == "a":
             self._reference = attributes.get("href", "")
         elif tag == "li":
@@ -208,7 +192,7 @@ class _Reader(HTMLParser):
         elif tag in ("td", "th", "tr") and self._tables:
             table = self._tables[-1]
             if tag == "tr":
-                table.start = self._at
+                table.start = self.position
             else:
                 self._end_cell()  # one that could not be closed
                 table.cell = []
@@ -264,8 +248,7 @@ class _Reader(HTMLParser):
             return "table"
         return None
 
-    def handle_endtag(self, tag: str) -> None:
-        tag = tag.rpartition(":")[2]
+    def end(self, tag: str) -> None:
         if tag == "title" and self._title is not None:
             self.document.title = self.document.title or " ".join("".join(self._title).split())
             self._title = None
@@ -331,15 +314,15 @@ class _Reader(HTMLParser):
 
     # Text.
 
-    def handle_data(self, data: str) -> None:
+    def text(self, data: str) -> None:
         if self._title is not None:
             self._title.append(data)
         element = self._stack[-1]
         if element.omit is not None:
             if element.omit and data.strip():
                 if not self._omitted:
-                    self._omitted_span = (self._at, self._at + len(data))
-                self._omitted_span = (self._omitted_span[0], self._at + len(data))
+                    self._omitted_span = (self.position, self.stop)
+                self._omitted_span = (self._omitted_span[0], self.stop)
             if element.omit:
                 self._omitted.append(data)
                 self._why = element.omit
@@ -351,15 +334,10 @@ class _Reader(HTMLParser):
         self._widen(data)
         self._say(data)
 
-    def unknown_decl(self, data: str) -> None:
-        """Take the text of a CDATA section."""
-        if data.startswith("CDATA["):
-            self.handle_data(data.removeprefix("CDATA["))
-
     def _widen(self, data: str) -> None:
         if data.strip():
-            start = self._span[0] if self._span != (0, 0) or any(map(str.strip, self._pieces)) else self._at
-            self._span = (start, self._at + len(data))
+            start = self._span[0] if self._span != (0, 0) or any(map(str.strip, self._pieces)) else self.position
+            self._span = (start, self.stop)
 
     def _say(self, data: str) -> None:
         """Take text as one line: only `br` ends lines, but for program text."""
@@ -404,7 +382,7 @@ class _Reader(HTMLParser):
         has_caption = any(each.tag == "figure" for each in self._stack)
         if element.omit is None and not has_caption and len(shown.split()) >= _LEAST_ALT_WORDS and not self._tables:
             self._flush()
-            source = self._source((self._at, self._at))
+            source = self._source((self.position, self.position))
             self._add(Block("caption", shown, source, num_added=count_letters(shown)))
 
     def _number(self, attributes: dict[str, str]) -> None:
@@ -519,12 +497,11 @@ class _Reader(HTMLParser):
         element = self._stack[-1]
         if element.note is not None:
             kind = "note"
-        source = self._source((table.start, self._at))
+        source = self._source((table.start, self.position))
         self._add(Block(kind, text, source, 0, element.language, num_added))
 
     def finish(self) -> Document:
         """Close what is open, and give what was read."""
-        self.close()
         while len(self._stack) > 1:
             self._pop()
         self._end_omission()
@@ -540,9 +517,8 @@ def read_document(file: str, text: str, options: ReadOptions | None = None) -> D
         text: decoded.
         options: how.
     """
-    text = without_doctype(text)
-    reader = _Reader(file, text, options or ReadOptions())
-    reader.feed(text)
+    reader = _Reader(file, options or ReadOptions())
+    reader.read(text)
     return reader.finish()
 
 
