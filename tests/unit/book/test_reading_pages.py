@@ -66,10 +66,16 @@ def test_what_tags_become(body: str, blocks: list[tuple[str, str]]) -> None:
 
 
 def test_program_text_and_tables_as_they_are_wanted() -> None:
-    body = "<pre>if x:\n  y</pre><table><tr><td>a</td></tr></table>"
+    body = "<pre><code>if x:\n  y</code></pre><table><tr><td>a</td></tr></table>"
     assert kinds(body) == [("paragraph", "a")]
     assert kinds(body, code="read", tables="skip") == [("code", "if x:\n  y")]
     assert [omission.why for omission in read(body, tables="skip").omissions] == ["program text", "table"]
+
+
+def test_what_is_set_as_typed_is_text_unless_it_is_said_to_be_a_program() -> None:
+    body = "<pre>Dear Ann,\nI am well.\n\nYours, Bob</pre><pre class='programlisting'>x = 1</pre>"
+    assert kinds(body) == [("paragraph", "Dear Ann, I am well."), ("paragraph", "Yours, Bob")]
+    assert kinds(body, code="read")[2] == ("code", "x = 1")
 
 
 def test_languages_places_and_ids_are_kept() -> None:

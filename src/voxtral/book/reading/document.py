@@ -7,6 +7,7 @@ state that a text comes into. Read next: `voxtral.book.reading.chapters`.
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import dataclass, field
 from typing import Literal
@@ -37,6 +38,14 @@ _UNSEEN = {
 _NOTE_TYPES = _words(
     "footnote footnotes endnote endnotes rearnote rearnotes doc-footnote doc-endnote doc-endnotes note"
 )
+_NOTE_CLASSES = _words("footnote footnotes footnotetext endnote endnotes rearnote rearnotes")
+_NOTE_TAGS = _words("aside blockquote dd div dl dt li ol p section td ul")
+_REFERENCE_CLASSES = _words(
+    "fnanchor fnref noteref note-ref footnote-ref footnoteref footnote footnote-anchor endnote-ref"
+)
+_CODE_CLASSES = _words(
+    "code programlisting listing sourcecode source-code prettyprint highlight computer-code screen src"
+)
 _REFERENCE_TYPES, _PAGE_TYPES = frozenset(("noteref", "doc-noteref")), frozenset(("pagebreak", "doc-pagebreak"))
 _BACK_TYPES = frozenset(("backlink", "doc-backlink"))
 _PAGE_CLASSES = _words("pagenum pageno page-number pagenumber page_number page-num page-no newpage pagebreak")
@@ -45,6 +54,13 @@ _PAGE_NUMBER = re.compile(
 )
 # Of what stands in a link that is raised: a number, a letter or a sign, in brackets or not.
 _REFERENCE = re.compile(r"[\[({]?\s*(?:\d{1,4}|[A-Za-z]|[ivxlc]{1,6}|[*†‡§¶#]+)\s*[\])}]?\.?")
+# A link to a place that says no more than a number or a sign: one in brackets, or a sign, is a reference anywhere.
+_LINK_TEXT = re.compile(
+    r"(?:<(?:span|sup|small|b|i|em)\b[^<>]{0,99}>){0,3}([^<>]{1,12})(?:</(?:span|sup|small|b|i|em)>){0,3}</a",
+    re.IGNORECASE,
+)
+_BRACKETED = re.compile(r"\s*(?:[\[({]\s*(?:\d{1,4}|[A-Za-z]|[ivxlc]{1,6}|[*†‡§¶#]+)\s*[\])}]|[*†‡§¶]+)\s*")
+_BLANK_LINES = re.compile(r"\n[ \t\r]*(?:\n[ \t\r]*)+")
 _VERSE_WORDS = _words("verse poem poetry stanza strophe canto lg linegroup poem-line verseline z3998:verse")
 _VERSE_LINE_CHARS, _LEAST_VERSE_LINES = 60, 2
 _BREAK = re.compile(r"[\W_]*")
@@ -93,6 +109,7 @@ class _Element:
     matter: str
     language: str | None
     is_verse: bool
+    is_code: bool = False
     counter: list[int] | None = None  # of an ordered list: the next number, and the step to the one after it
     marker: str = "1"
 
@@ -151,6 +168,8 @@ class _Reader(TagReader):
             if attributes.get(name) and (name != "name" or tag == "a"):
                 self._last_id = attributes[name]
                 self.document.ids.setdefault(attributes[name], len(self.document.blocks))
+                if tag == "a":
+                    self._name_note(attributes[name])
         types = frozenset(f"{attributes.get('epub:type', '')} {attributes.get('role', '')}".lower().split())
         classes = frozenset(attributes.get("class", "").lower().split())
         element = self._element(tag, attributes, types, classes)
@@ -162,6 +181,11 @@ class _Reader(TagReader):
             self._begin(tag, attributes, is_empty=is_empty)
         if not is_empty and tag not in _VOID and len(self._stack) < self._options.depth:
             self._stack.append(element)
+
+    def _name_note(self, name: str) -> None:
+        """Name the note that stands open without an id by the first place in it."""
+        for element in self._stack:
+            element.note = name if element.note == "" else element.note
 
     def _close_before(self, tag: str) -> None:
         """Close what cannot go on where a tag begins."""
@@ -206,11 +230,15 @@ class _Reader(TagReader):
         if omit is None:
             omit = self._reason(tag, attributes, types, classes)
         is_note = tag == "note" or (bool(types & _NOTE_TYPES) and tag not in ("a", "sup", "span"))
+        is_note = is_note or (bool(classes & _NOTE_CLASSES) and tag in _NOTE_TAGS)
         if is_note and (note is None or attributes.get("id")):
             note = attributes.get("id", "")
         language = attributes.get("xml:lang") or attributes.get("lang") or top.language
         is_verse = top.is_verse or bool((types | classes) & _VERSE_WORDS)
-        element = _Element(tag, omit, note, top.matter or matter_of_types(types), language, is_verse)
+        is_code = top.is_code or _is_code(tag, classes, self._stack)
+        if is_code and top.tag == "pre" and not any(map(str.strip, self._pieces)):
+            top.is_code = True
+        element = _Element(tag, omit, note, top.matter or matter_of_types(types), language, is_verse, is_code)
         if tag == "ol":
             element.counter = [_number_of(attributes.get("start"), 1), -1 if "reversed" in attributes else 1]
             element.marker = attributes.get("type", "1")
@@ -242,11 +270,22 @@ class _Reader(TagReader):
         if is_link_raised:
             self._call(attributes.get("href", "") or self._reference)
             return "note reference?"
-        if tag == "pre" and self._options.code == "skip":
+        if tag == "a" and self._is_reference(attributes.get("href", ""), classes):
+            self._call(attributes["href"])
+            return "note reference"
+        if self._options.code == "skip" and _is_code(tag, classes, self._stack):
             return "program text"
         if tag == "table" and self._options.tables == "skip":
             return "table"
         return None
+
+    def _is_reference(self, href: str, classes: frozenset[str]) -> bool:
+        """Tell whether a link that begins is a reference to a note, by what it says."""
+        said = _LINK_TEXT.match(self.page, self.stop) if "#" in href else None
+        if said is None:
+            return False
+        pattern = _REFERENCE if classes & _REFERENCE_CLASSES else _BRACKETED
+        return pattern.fullmatch(html.unescape(said.group(1))) is not None
 
     def end(self, tag: str) -> None:
         if tag == "title" and self._title is not None:
@@ -331,8 +370,13 @@ class _Reader(TagReader):
             self._ruby_base.append(data)
             self._widen(data)
             return
-        self._widen(data)
-        self._say(data)
+        is_set = not element.is_code and any(each.tag == "pre" for each in self._stack)
+        parts = _BLANK_LINES.split(data) if is_set else [data]
+        for place, part in enumerate(parts):
+            if place:
+                self._flush()
+            self._widen(part)
+            self._say(part)
 
     def _widen(self, data: str) -> None:
         if data.strip():
@@ -436,11 +480,14 @@ class _Reader(TagReader):
         for element in reversed(self._stack):
             if re.fullmatch("h[1-6]", element.tag):
                 return "heading", int(element.tag[1])
+            if element.tag == "hgroup":  # what stands below a heading in it belongs to that
+                last = self.document.blocks[-1] if self.document.blocks else None
+                return "heading", last.level if last is not None and last.kind == "heading" else 2
         top = self._stack[-1]
         if top.note is not None:
             return "note", 0
         tags = {element.tag for element in self._stack}
-        if "pre" in tags:
+        if top.is_code:
             return "code", 0
         if "figcaption" in tags or "caption" in tags:
             return "caption", 0
@@ -520,6 +567,13 @@ def read_document(file: str, text: str, options: ReadOptions | None = None) -> D
     reader = _Reader(file, options or ReadOptions())
     reader.read(text)
     return reader.finish()
+
+
+def _is_code(tag: str, classes: frozenset[str], around: list[_Element]) -> bool:
+    """Tell whether program text begins: what is only set as it was typed may be a letter, a list or a poem."""
+    if tag == "pre":
+        return bool(classes & _CODE_CLASSES) or any(each.startswith("language-") for each in classes)
+    return tag in ("code", "samp", "kbd") and any(element.tag == "pre" for element in around)
 
 
 def _one_line(text: str) -> str:

@@ -27,11 +27,13 @@ class TagReader:
     Attributes:
         position: offset in the page of what is being told.
         stop: offset behind it.
+        page: that is being read.
     """
 
     def __init__(self) -> None:
         self.position = 0
         self.stop = 0
+        self.page = ""
         self._absent: set[str] = set()
         self._is_declared = False
 
@@ -46,6 +48,7 @@ class TagReader:
 
     def read(self, page: str) -> None:
         """Read a page to its end."""
+        self.page = page
         at = 0
         while at < len(page):
             opened = page.find("<", at)
