@@ -151,6 +151,8 @@ class _Reader(TagReader):
         self._why = ""
         self._tables: list[_Table] = []
         self._ruby_base: list[str] | None = None
+        self._reading_at = 0
+        self._num_initials = 0
         self._title: list[str] | None = None
         self._reference = ""
         self._last_call: list[str] = []
@@ -208,6 +210,8 @@ class _Reader(TagReader):
             self._reference = attributes.get("href", "")
         elif tag == "li":
             self._number(attributes)
+        elif tag == "rt":
+            self._reading_at = len(self._pieces)
         elif tag == "ruby":
             self._say_base()
             self._ruby_base = []
@@ -259,9 +263,8 @@ class _Reader(TagReader):
             return "link back from a note"
         if tag == "rt":
             return "reading" if self._options.ruby == "base" else None
-        style = attributes.get("style", "").replace(" ", "").lower()
-        if "hidden" in attributes or "display:none" in style:
-            return "hidden"
+        if hidden := _hidden(tag, attributes):
+            return hidden
         if classes & _PAGE_CLASSES:
             return "page number?"
         is_link_raised = tag in ("sup", "a") and any(
@@ -303,7 +306,7 @@ class _Reader(TagReader):
         if element.tag in _BLOCKS:
             self._flush()
         if element.tag == "rt" and element.omit is None:
-            self._drop_base()
+            self._end_reading()
         self._stack.pop()
         if element.tag == "li":
             self._marker = ""
@@ -394,8 +397,14 @@ class _Reader(TagReader):
         if base:
             self._say("".join(base))
 
-    def _drop_base(self) -> None:
+    def _end_reading(self) -> None:
+        """Leave out what is written below a reading; what has none, or only dots beside it, is said as it is."""
         base = self._ruby_base
+        if base and not any(map(str.isalpha, "".join(self._pieces[self._reading_at :]))):
+            del self._pieces[self._reading_at :]
+            self._say_base()
+            self._ruby_base = []
+            return
         if base is not None:
             self._ruby_base = []
         if base and (text := "".join(base).strip()):
@@ -423,6 +432,10 @@ class _Reader(TagReader):
     def _picture(self, attributes: dict[str, str], element: _Element) -> None:
         self.document.num_pictures += 1
         shown = " ".join(attributes.get("alt", "").split())
+        if element.omit is None and len(shown) == 1 and shown.isalpha() and not any(map(str.strip, self._pieces)):
+            self._pieces.append(shown)  # a painted initial
+            self._num_initials += 1
+            return
         has_caption = any(each.tag == "figure" for each in self._stack)
         if element.omit is None and not has_caption and len(shown.split()) >= _LEAST_ALT_WORDS and not self._tables:
             self._flush()
@@ -452,10 +465,10 @@ class _Reader(TagReader):
         pieces, self._pieces = self._pieces, []
         span, self._span = self._span, (0, 0)
         text = "".join(pieces)
-        num_added = 0
+        num_added, self._num_initials = self._num_initials, 0
         if text.strip() and self._marker:
             marker, self._marker = self._marker, ""
-            text, num_added = marker + text.lstrip(), count_letters(marker)
+            text, num_added = marker + text.lstrip(), num_added + count_letters(marker)
         if self._tables and self._tables[-1].cell is not None:
             if text.strip():
                 self._tables[-1].cell.append(_one_line(text))
@@ -574,6 +587,14 @@ def _is_code(tag: str, classes: frozenset[str], around: list[_Element]) -> bool:
     if tag == "pre":
         return bool(classes & _CODE_CLASSES) or any(each.startswith("language-") for each in classes)
     return tag in ("code", "samp", "kbd") and any(element.tag == "pre" for element in around)
+
+
+def _hidden(tag: str, attributes: dict[str, str]) -> str:
+    """Say why a reader would not show an element; "" if it would."""
+    if tag == "case" and "required-namespace" in attributes:
+        return "form for other readers"
+    style = attributes.get("style", "").replace(" ", "").lower()
+    return "hidden" if "hidden" in attributes or "display:none" in style else ""
 
 
 def _one_line(text: str) -> str:
