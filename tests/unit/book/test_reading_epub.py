@@ -88,7 +88,7 @@ def test_without_a_table_headings_cut_and_without_headings_documents(tmp_path: P
         "b.xhtml": page("<p>More.</p>"),
     }
     book = read(tmp_path, epub(headed))
-    assert titles(book) == ["I", "II"]
+    assert titles(book) == ["I: The house", "II"]
     assert book.chapters[-1].blocks[-1].text == "More."
     bare = {"a.xhtml": page(f"<p>{LONG}</p>", title="First"), "b.xhtml": page(f"<p>{LONG}</p>", title="Second")}
     assert titles(read(tmp_path, epub(bare))) == ["First", "Second"]
@@ -314,3 +314,57 @@ def test_a_large_book_is_read_in_little_memory(tmp_path: Path) -> None:
     assert sum(chapter.num_chars for chapter in book.chapters) > 1_100_000
     assert peak < 60_000_000
     assert letters_of_book(book) == sum(letters_of_page(text) for text in documents.values())
+
+
+def test_notes_of_books_that_say_so_by_classes_alone(tmp_path: Path) -> None:
+    # As Project Gutenberg makes them: neither types nor roles.
+    text = (
+        f'<h2>I</h2><p>He came<a name="r1" id="r1"></a><a href="#f1" class="fnanchor">[1]</a> home. {LONG}</p>'
+        f'<h2>II</h2><p>See <a href="#r1">the first</a>, and<a href="#f2">*</a> this. {LONG}</p><h2>FOOTNOTES:</h2>'
+        '<div class="footnote"><p><a id="f1" href="#r1"><span class="label">[1]</span></a> Late.</p></div>'
+        '<div class="footnote"><p><a id="f2" href="#r2">*</a> Early.</p></div>'
+    )
+    data = epub({"a.xhtml": page(text)})
+    skipped, inline = read(tmp_path, data), read(tmp_path, data, notes="inline")
+    assert [chapter.is_spoken for chapter in skipped.chapters] == [True, True, False]
+    assert skipped.chapters[0].blocks[1].text.startswith("He came home.")
+    assert skipped.chapters[1].blocks[1].text.startswith("See the first, and this.")
+    assert [omission.text for omission in skipped.omissions if omission.why == "note"] == ["Late.", "Early."]
+    assert [block.text for block in inline.chapters[0].blocks[2:]] == ["Late."]
+    assert [block.text for block in inline.chapters[1].blocks[2:]] == ["Early."]
+    assert letters_of_book(skipped) == letters_of_book(inline) == letters_of_page(page(text))
+
+
+def test_a_chapter_of_notes_alone_is_listed_as_one(tmp_path: Path) -> None:
+    nav = contents((0, "One", "a.xhtml"), (0, "Notes", "n.xhtml"))
+    notes = '<section epub:type="endnotes"><h2>Notes</h2><p>1. Late.</p></section>'
+    book = read(tmp_path, epub({"a.xhtml": page(f"<p>{LONG}</p>"), "n.xhtml": page(notes)}, nav=nav))
+    assert [(each.title, each.role, each.is_spoken, each.why) for each in book.chapters] == [
+        ("One", "body", True, ""),
+        ("Notes", "notes", False, "notes"),
+    ]
+
+
+def test_a_short_first_page_with_the_title_is_the_title_page(tmp_path: Path) -> None:
+    documents = {"t.xhtml": page("<h1>A Book</h1><p>by Ann Author</p>"), "a.xhtml": page(f"<p>{LONG}</p>")}
+    book = read(tmp_path, epub(documents, nav=contents((0, "One", "a.xhtml"))))
+    assert [(each.is_spoken, each.why) for each in book.chapters] == [(False, "title page"), (True, "")]
+
+
+def test_what_stands_below_a_heading_in_its_group_is_its_title(tmp_path: Path) -> None:
+    group = "<hgroup><h2>{}</h2><p>{}</p></hgroup>"
+    documents = {f"{n}.xhtml": page(group.format(n, t) + f"<p>{LONG}</p>") for n, t in (("I", "Home"), ("II", "Out"))}
+    book = read(tmp_path, epub(documents))
+    assert titles(book) == ["I: Home", "II: Out"]
+    assert [block.kind for block in book.chapters[0].blocks] == ["heading", "heading", "paragraph"]
+
+
+def test_who_typed_a_book_of_project_gutenberg_is_part_of_its_licence(tmp_path: Path) -> None:
+    frame = (
+        "<pre>The Project Gutenberg EBook\n\nLicence.\n\n*** START OF THIS PROJECT GUTENBERG EBOOK X ***\n\n\n"
+        f"Produced by Ann and the\nTeam.\n</pre><h2>I</h2><p>{LONG}</p><h2>II</h2><p>{LONG}</p>"
+        "<pre>\nEnd of Project Gutenberg's X, by Y\n\n*** END OF THIS PROJECT GUTENBERG EBOOK X ***\n\nMore.</pre>"
+    )
+    book = read(tmp_path, epub({"a.xhtml": page(frame)}))
+    assert [each.title for each in book.chapters if each.is_spoken] == ["I", "II"]
+    assert letters_of_book(book) == letters_of_page(page(frame))

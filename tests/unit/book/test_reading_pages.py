@@ -66,10 +66,38 @@ def test_what_tags_become(body: str, blocks: list[tuple[str, str]]) -> None:
 
 
 def test_program_text_and_tables_as_they_are_wanted() -> None:
-    body = "<pre>if x:\n  y</pre><table><tr><td>a</td></tr></table>"
+    body = "<pre><code>if x:\n  y</code></pre><table><tr><td>a</td></tr></table>"
     assert kinds(body) == [("paragraph", "a")]
     assert kinds(body, code="read", tables="skip") == [("code", "if x:\n  y")]
     assert [omission.why for omission in read(body, tables="skip").omissions] == ["program text", "table"]
+
+
+def test_what_is_set_as_typed_is_text_unless_it_is_said_to_be_a_program() -> None:
+    body = "<pre>Dear Ann,\nI am well.\n\nYours, Bob</pre><pre class='programlisting'>x = 1</pre>"
+    assert kinds(body) == [("paragraph", "Dear Ann, I am well."), ("paragraph", "Yours, Bob")]
+    assert kinds(body, code="read")[2] == ("code", "x = 1")
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("<ruby>食<rt>た</rt>べ<rt></rt></ruby>た", "たべた"),
+        ("<ruby>強調<rt>・・</rt></ruby>する", "強調する"),
+        ("<ruby><rb>東</rb><rb>京</rb><rt>とう</rt><rt>きょう</rt></ruby>へ", "とうきょうへ"),
+    ],
+)
+def test_what_has_no_reading_is_said_as_it_is_written(body: str, text: str) -> None:
+    assert kinds(f"<p>{body}</p>", ruby="reading") == [("paragraph", text)]
+
+
+def test_a_painted_initial_is_a_letter_of_its_word() -> None:
+    (block,) = read('<p><img alt="O" src="o.png"/>nce upon a time.</p>').blocks
+    assert (block.text, block.num_added) == ("Once upon a time.", 1)
+
+
+def test_of_a_switch_the_form_for_all_readers_is_said() -> None:
+    forms = '<epub:case required-namespace="x">HHO</epub:case><epub:default>b</epub:default>'
+    assert kinds(f"<p>a <epub:switch>{forms}</epub:switch></p>") == [("paragraph", "a b")]
 
 
 def test_languages_places_and_ids_are_kept() -> None:

@@ -6,6 +6,7 @@ Read next: `voxtral.book.reading.epub`.
 from __future__ import annotations
 
 import posixpath
+import re
 import statistics
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from voxtral.book.reading.contents import Entry
 from voxtral.book.reading.document import Document, block_at
 from voxtral.book.reading.matter import (
     GUTENBERG_END,
+    GUTENBERG_MAKERS,
     GUTENBERG_START,
     GUTENBERG_WHY,
     is_back,
@@ -27,6 +29,9 @@ from voxtral.book.types import Block, Chapter, Mark, NotesMode, Omission, Role, 
 MOST_CHAPTERS, LEAST_MEDIAN_CHARS = 120, 1500
 # A heading this long is a paragraph that looks large.
 _MOST_TITLE_CHARS = 160
+_MOST_TITLE_LETTERS = 300
+# A heading that says no more than which chapter it is; the one below it is its title.
+_NUMBER = re.compile(r"(?:\w+\s+)?(?:[IVXLCDM]{1,8}|\d{1,4})\W{0,2}")
 
 Place = tuple[int, int]
 """Index of a document, and of a block in it."""
@@ -65,7 +70,12 @@ class Division:
 
 
 def divide(
-    pages: Sequence[Page], entries: Sequence[Entry], notes: NotesMode, depth: int | None, warnings: list[str]
+    pages: Sequence[Page],
+    entries: Sequence[Entry],
+    notes: NotesMode,
+    depth: int | None,
+    warnings: list[str],
+    title: str = "",
 ) -> Division:
     """Make chapters.
 
@@ -75,6 +85,7 @@ def divide(
         notes: what becomes of notes.
         depth: levels of the table that make chapters, from 1; None chooses.
         warnings: to be added to.
+        title: of the book, by which its title page is known.
     """
     licence = _licence_of(pages)
     cuts = _cuts_of_entries(pages, entries, warnings)
@@ -84,15 +95,15 @@ def divide(
     chosen = _first_of_places([cut for cut in cuts if cut.level < levels])
     starts = [cut.place for cut in chosen]
     if not starts or starts[0] != (0, 0):
-        title = pages[0].document.title if pages and not entries else ""
-        chosen = [Cut(title, 0, (0, 0)), *chosen]
+        first = pages[0].document.title if pages and not entries else ""
+        chosen = [Cut(first, 0, (0, 0)), *chosen]
     bodies = _note_bodies(pages)
     chapters: list[Chapter] = []
     omissions: list[Omission] = [omission for page in pages for omission in page.document.omissions]
     for number, cut in enumerate(chosen):
         stop = chosen[number + 1].place if number + 1 < len(chosen) else (len(pages), 0)
-        part = _Part(pages, cut, stop, licence, notes, bodies)
-        chapter = part.chapter(cuts, len(chapters) + 1)
+        part = _Part(pages, cut, stop, licence, notes, bodies, title)
+        chapter = part.chapter(cuts, len(chapters) + 1, is_first=not any(each.is_spoken for each in chapters))
         omissions += part.omissions
         if chapter is not None:
             chapters.append(chapter)
@@ -110,12 +121,16 @@ class _Part:
         licence: tuple[Place, Place],
         notes: NotesMode,
         bodies: dict[str, list[Block]],
+        title: str,
     ) -> None:
+        self._title = title
         self._cut, self._stop = cut, stop
         self.blocks: list[Block] = []
         self.places: list[Place] = []
         self.omissions: list[Omission] = []
         self._reasons: list[tuple[Block, str]] = []
+        self._notes: list[Block] = []  # that are not said
+        self._are_skipped = notes == "skip"
         at_end: list[Block] = []
         for place in _places(pages, cut.place, stop):
             page, index = pages[place[0]], place[1]
@@ -130,7 +145,7 @@ class _Part:
                 if notes == "inline":
                     self._take_called(page, place, bodies)
             elif notes == "skip":
-                self.omissions.append(Omission(block.text, "note", block.source))
+                self._notes.append(block)
             elif notes == "end":
                 at_end.append(block)
             elif not _is_called(note, page.path, bodies):
@@ -147,18 +162,27 @@ class _Part:
         self.blocks.append(block)
         self.places.append(place)
 
-    def chapter(self, cuts: Sequence[Cut], number: int) -> Chapter | None:
+    def chapter(self, cuts: Sequence[Cut], number: int, *, is_first: bool) -> Chapter | None:
         """Make the chapter; None where there is nothing at all."""
         title = self._cut.title
         if not any(count_letters(block.text) or any(map(str.isdigit, block.text)) for block in self.blocks):
+            if not self._reasons and self._notes:
+                return Chapter(number, title, self._cut.level, tuple(self._notes), "notes", False, "notes")
+            self._leave_notes()
             if not self._reasons:
                 return None
             why = self._reasons[0][1]
             blocks = tuple(block for block, _ in self._reasons)
             role: Role = "back" if is_back(why) or (why == GUTENBERG_WHY and number > 1) else "front"
             return Chapter(number, title or why, self._cut.level, blocks, role, False, why)
+        self._leave_notes()
         self.omissions += [Omission(block.text, why, block.source) for block, why in self._reasons]
-        why = matter_of_title(title) or self._of_heading()
+        why = (
+            matter_of_title(title)
+            or self._of_heading()
+            or self._of_notes()
+            or (self._of_title_page() if is_first else "")
+        )
         role = "notes" if is_of_notes(title) else "back" if is_back(why) else "front" if why else "body"
         if not why and not any(count_letters(block.text) for block in self.blocks):
             why = "no letters"
@@ -175,6 +199,21 @@ class _Part:
         if first is None or first.kind != "heading" or self._cut.title:
             return ""
         return matter_of_title(first.text)
+
+    def _of_notes(self) -> str:
+        """Tell whether this is a chapter of notes that are not said, or of which all have been said elsewhere."""
+        is_empty = all(block.kind in ("heading", "break") for block in self.blocks)
+        return "notes" if is_of_notes(self._cut.title) and (self._are_skipped or is_empty) else ""
+
+    def _of_title_page(self) -> str:
+        """Tell whether this is the page with the title that a book begins with: short, with the title and more."""
+        title = _letters(self._title)
+        said = [_letters(block.text) for block in self.blocks]
+        has_title = bool(title) and title in said and len(said) > 1
+        return "title page" if has_title and sum(map(len, said)) < _MOST_TITLE_LETTERS else ""
+
+    def _leave_notes(self) -> None:
+        self.omissions += [Omission(block.text, "note", block.source) for block in self._notes]
 
     def _index_of(self, place: Place) -> int:
         return bisect_left(self.places, place)
@@ -219,6 +258,8 @@ def _cuts_of_headings(pages: Sequence[Page]) -> list[Cut]:
             follows = last is not None and cuts and last == (number, index - 1) and cuts[-1].place == last
             if is_title and not follows:
                 cuts.append(Cut(block.text, 0, (number, index)))
+            elif follows and block.kind == "heading" and _NUMBER.fullmatch(cuts[-1].title):
+                cuts[-1] = Cut(f"{cuts[-1].title}: {block.text}", 0, cuts[-1].place)
             last = (number, index)
     return cuts if len(cuts) > 1 else []
 
@@ -269,6 +310,8 @@ def _licence_of(pages: Sequence[Page]) -> tuple[Place, Place]:
                 start = (page, index + 1)
             elif end == (len(pages), 0) and GUTENBERG_END.match(block.text):
                 end = (page, index)
+            elif start == (page, index) != (0, 0) and GUTENBERG_MAKERS.fullmatch(block.text):
+                start = (page, index + 1)
     return start, max(start, end)
 
 
@@ -292,3 +335,7 @@ def _is_called(name: str | None, path: str, bodies: dict[str, list[Block]]) -> b
 def _target(path: str, href: str) -> str:
     file, _, fragment = unquote(href).partition("#")
     return f"{posixpath.normpath(posixpath.join(posixpath.dirname(path), file)) if file else path}#{fragment}"
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalpha, text.casefold()))

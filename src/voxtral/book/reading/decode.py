@@ -42,14 +42,3 @@ def decode(data: bytes) -> str:
     if as_utf8.count("\ufffd") * 100 < sum(char > "\x7f" for char in as_utf8):
         return as_utf8
     return data.decode("cp1252", "replace")
-
-
-_DOCTYPE = re.compile(r"<!DOCTYPE\b[^>\[]*(?:\[(?:[^\]\"']|\"[^\"]*\"|'[^']*')*\]\s*)?>", re.IGNORECASE)
-
-
-def without_doctype(text: str) -> str:
-    """Blank out a document type, of which no entity is ever expanded; offsets stay."""
-    found = _DOCTYPE.search(text[:65536])
-    if found is None:
-        return text
-    return text[: found.start()] + " " * (found.end() - found.start()) + text[found.end() :]

@@ -7,13 +7,13 @@ state that a text comes into. Read next: `voxtral.book.reading.chapters`.
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from typing import Literal
 
-from voxtral.book.reading.decode import without_doctype
 from voxtral.book.reading.matter import matter_of_types
+from voxtral.book.reading.tags import TagReader
 from voxtral.book.types import Block, BlockKind, CodeMode, Omission, SourceRef, TablesMode, count_letters
 
 Ruby = Literal["base", "reading"]
@@ -38,6 +38,14 @@ _UNSEEN = {
 _NOTE_TYPES = _words(
     "footnote footnotes endnote endnotes rearnote rearnotes doc-footnote doc-endnote doc-endnotes note"
 )
+_NOTE_CLASSES = _words("footnote footnotes footnotetext endnote endnotes rearnote rearnotes")
+_NOTE_TAGS = _words("aside blockquote dd div dl dt li ol p section td ul")
+_REFERENCE_CLASSES = _words(
+    "fnanchor fnref noteref note-ref footnote-ref footnoteref footnote footnote-anchor endnote-ref"
+)
+_CODE_CLASSES = _words(
+    "code programlisting listing sourcecode source-code prettyprint highlight computer-code screen src"
+)
 _REFERENCE_TYPES, _PAGE_TYPES = frozenset(("noteref", "doc-noteref")), frozenset(("pagebreak", "doc-pagebreak"))
 _BACK_TYPES = frozenset(("backlink", "doc-backlink"))
 _PAGE_CLASSES = _words("pagenum pageno page-number pagenumber page_number page-num page-no newpage pagebreak")
@@ -46,6 +54,13 @@ _PAGE_NUMBER = re.compile(
 )
 # Of what stands in a link that is raised: a number, a letter or a sign, in brackets or not.
 _REFERENCE = re.compile(r"[\[({]?\s*(?:\d{1,4}|[A-Za-z]|[ivxlc]{1,6}|[*†‡§¶#]+)\s*[\])}]?\.?")
+# A link to a place that says no more than a number or a sign: one in brackets, or a sign, is a reference anywhere.
+_LINK_TEXT = re.compile(
+    r"(?:<(?:span|sup|small|b|i|em)\b[^<>]{0,99}>){0,3}([^<>]{1,12})(?:</(?:span|sup|small|b|i|em)>){0,3}</a",
+    re.IGNORECASE,
+)
+_BRACKETED = re.compile(r"\s*(?:[\[({]\s*(?:\d{1,4}|[A-Za-z]|[ivxlc]{1,6}|[*†‡§¶#]+)\s*[\])}]|[*†‡§¶]+)\s*")
+_BLANK_LINES = re.compile(r"\n[ \t\r]*(?:\n[ \t\r]*)+")
 _VERSE_WORDS = _words("verse poem poetry stanza strophe canto lg linegroup poem-line verseline z3998:verse")
 _VERSE_LINE_CHARS, _LEAST_VERSE_LINES = 60, 2
 _BREAK = re.compile(r"[\W_]*")
@@ -94,6 +109,7 @@ class _Element:
     matter: str
     language: str | None
     is_verse: bool
+    is_code: bool = False
     counter: list[int] | None = None  # of an ordered list: the next number, and the step to the one after it
     marker: str = "1"
 
@@ -118,17 +134,13 @@ class ReadOptions:
     depth: int = 256
 
 
-class _Reader(HTMLParser):
+class _Reader(TagReader):
     """Takes a page as its tags and texts come."""
 
-    def __init__(self, file: str, text: str, options: ReadOptions) -> None:
-        super().__init__(convert_charrefs=True)
+    def __init__(self, file: str, options: ReadOptions) -> None:
+        super().__init__()
         self.document = Document()
         self._file, self._options = file, options
-        self._lines = [0]
-        for found in re.finditer("\n", text):
-            self._lines.append(found.end())
-        self._length = len(text)
         self._stack: list[_Element] = [_Element("", None, None, "", None, False)]
         self._pieces: list[str] = []
         self._span = (0, 0)
@@ -139,38 +151,31 @@ class _Reader(HTMLParser):
         self._why = ""
         self._tables: list[_Table] = []
         self._ruby_base: list[str] | None = None
+        self._reading_at = 0
+        self._num_initials = 0
         self._title: list[str] | None = None
         self._reference = ""
         self._last_call: list[str] = []
 
     # Places.
 
-    @property
-    def _at(self) -> int:
-        line, column = self.getpos()
-        return min(self._length, self._lines[min(line, len(self._lines)) - 1] + column)
-
     def _source(self, span: tuple[int, int]) -> SourceRef:
         return SourceRef(self._file, self._last_id, *span)
 
     # Tags.
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._open(tag.rpartition(":")[2], {name: value or "" for name, value in reversed(attrs)}, is_empty=False)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._open(tag.rpartition(":")[2], {name: value or "" for name, value in reversed(attrs)}, is_empty=True)
-
-    def _open(self, tag: str, attributes: dict[str, str], *, is_empty: bool) -> None:
+    def start(self, tag: str, attributes: dict[str, str], *, is_empty: bool) -> None:
         self._close_before(tag)
         for name in ("id", "name", "xml:id"):
             if attributes.get(name) and (name != "name" or tag == "a"):
                 self._last_id = attributes[name]
                 self.document.ids.setdefault(attributes[name], len(self.document.blocks))
+                if tag == "a":
+                    self._name_note(attributes[name])
         types = frozenset(f"{attributes.get('epub:type', '')} {attributes.get('role', '')}".lower().split())
         classes = frozenset(attributes.get("class", "").lower().split())
         element = self._element(tag, attributes, types, classes)
-        if tag == "title" and any(each.tag == "head" for each in self._stack):
+        if tag == "title" and not is_empty and any(each.tag == "head" for each in self._stack):
             self._title = []
         elif tag in ("img", "image"):
             self._picture(attributes, element)
@@ -178,6 +183,11 @@ class _Reader(HTMLParser):
             self._begin(tag, attributes, is_empty=is_empty)
         if not is_empty and tag not in _VOID and len(self._stack) < self._options.depth:
             self._stack.append(element)
+
+    def _name_note(self, name: str) -> None:
+        """Name the note that stands open without an id by the first place in it."""
+        for element in self._stack:
+            element.note = name if element.note == "" else element.note
 
     def _close_before(self, tag: str) -> None:
         """Close what cannot go on where a tag begins."""
@@ -195,11 +205,13 @@ class _Reader(HTMLParser):
         if tag == "br":
             self._pieces.append("\n")
         elif tag == "hr":
-            self._add(Block("break", "", self._source((self._at, self._at))))
+            self._add(Block("break", "", self._source((self.position, self.position))))
         elif tag == "a":
             self._reference = attributes.get("href", "")
         elif tag == "li":
             self._number(attributes)
+        elif tag == "rt":
+            self._reading_at = len(self._pieces)
         elif tag == "ruby":
             self._say_base()
             self._ruby_base = []
@@ -208,7 +220,7 @@ class _Reader(HTMLParser):
         elif tag in ("td", "th", "tr") and self._tables:
             table = self._tables[-1]
             if tag == "tr":
-                table.start = self._at
+                table.start = self.position
             else:
                 self._end_cell()  # one that could not be closed
                 table.cell = []
@@ -222,11 +234,15 @@ class _Reader(HTMLParser):
         if omit is None:
             omit = self._reason(tag, attributes, types, classes)
         is_note = tag == "note" or (bool(types & _NOTE_TYPES) and tag not in ("a", "sup", "span"))
+        is_note = is_note or (bool(classes & _NOTE_CLASSES) and tag in _NOTE_TAGS)
         if is_note and (note is None or attributes.get("id")):
             note = attributes.get("id", "")
         language = attributes.get("xml:lang") or attributes.get("lang") or top.language
         is_verse = top.is_verse or bool((types | classes) & _VERSE_WORDS)
-        element = _Element(tag, omit, note, top.matter or matter_of_types(types), language, is_verse)
+        is_code = top.is_code or _is_code(tag, classes, self._stack)
+        if is_code and top.tag == "pre" and not any(map(str.strip, self._pieces)):
+            top.is_code = True
+        element = _Element(tag, omit, note, top.matter or matter_of_types(types), language, is_verse, is_code)
         if tag == "ol":
             element.counter = [_number_of(attributes.get("start"), 1), -1 if "reversed" in attributes else 1]
             element.marker = attributes.get("type", "1")
@@ -247,9 +263,8 @@ class _Reader(HTMLParser):
             return "link back from a note"
         if tag == "rt":
             return "reading" if self._options.ruby == "base" else None
-        style = attributes.get("style", "").replace(" ", "").lower()
-        if "hidden" in attributes or "display:none" in style:
-            return "hidden"
+        if hidden := _hidden(tag, attributes):
+            return hidden
         if classes & _PAGE_CLASSES:
             return "page number?"
         is_link_raised = tag in ("sup", "a") and any(
@@ -258,14 +273,24 @@ class _Reader(HTMLParser):
         if is_link_raised:
             self._call(attributes.get("href", "") or self._reference)
             return "note reference?"
-        if tag == "pre" and self._options.code == "skip":
+        if tag == "a" and self._is_reference(attributes.get("href", ""), classes):
+            self._call(attributes["href"])
+            return "note reference"
+        if self._options.code == "skip" and _is_code(tag, classes, self._stack):
             return "program text"
         if tag == "table" and self._options.tables == "skip":
             return "table"
         return None
 
-    def handle_endtag(self, tag: str) -> None:
-        tag = tag.rpartition(":")[2]
+    def _is_reference(self, href: str, classes: frozenset[str]) -> bool:
+        """Tell whether a link that begins is a reference to a note, by what it says."""
+        said = _LINK_TEXT.match(self.page, self.stop) if "#" in href else None
+        if said is None:
+            return False
+        pattern = _REFERENCE if classes & _REFERENCE_CLASSES else _BRACKETED
+        return pattern.fullmatch(html.unescape(said.group(1))) is not None
+
+    def end(self, tag: str) -> None:
         if tag == "title" and self._title is not None:
             self.document.title = self.document.title or " ".join("".join(self._title).split())
             self._title = None
@@ -281,7 +306,7 @@ class _Reader(HTMLParser):
         if element.tag in _BLOCKS:
             self._flush()
         if element.tag == "rt" and element.omit is None:
-            self._drop_base()
+            self._end_reading()
         self._stack.pop()
         if element.tag == "li":
             self._marker = ""
@@ -331,15 +356,15 @@ class _Reader(HTMLParser):
 
     # Text.
 
-    def handle_data(self, data: str) -> None:
+    def text(self, data: str) -> None:
         if self._title is not None:
             self._title.append(data)
         element = self._stack[-1]
         if element.omit is not None:
             if element.omit and data.strip():
                 if not self._omitted:
-                    self._omitted_span = (self._at, self._at + len(data))
-                self._omitted_span = (self._omitted_span[0], self._at + len(data))
+                    self._omitted_span = (self.position, self.stop)
+                self._omitted_span = (self._omitted_span[0], self.stop)
             if element.omit:
                 self._omitted.append(data)
                 self._why = element.omit
@@ -348,18 +373,18 @@ class _Reader(HTMLParser):
             self._ruby_base.append(data)
             self._widen(data)
             return
-        self._widen(data)
-        self._say(data)
-
-    def unknown_decl(self, data: str) -> None:
-        """Take the text of a CDATA section."""
-        if data.startswith("CDATA["):
-            self.handle_data(data.removeprefix("CDATA["))
+        is_set = not element.is_code and any(each.tag == "pre" for each in self._stack)
+        parts = _BLANK_LINES.split(data) if is_set else [data]
+        for place, part in enumerate(parts):
+            if place:
+                self._flush()
+            self._widen(part)
+            self._say(part)
 
     def _widen(self, data: str) -> None:
         if data.strip():
-            start = self._span[0] if self._span != (0, 0) or any(map(str.strip, self._pieces)) else self._at
-            self._span = (start, self._at + len(data))
+            start = self._span[0] if self._span != (0, 0) or any(map(str.strip, self._pieces)) else self.position
+            self._span = (start, self.stop)
 
     def _say(self, data: str) -> None:
         """Take text as one line: only `br` ends lines, but for program text."""
@@ -372,8 +397,14 @@ class _Reader(HTMLParser):
         if base:
             self._say("".join(base))
 
-    def _drop_base(self) -> None:
+    def _end_reading(self) -> None:
+        """Leave out what is written below a reading; what has none, or only dots beside it, is said as it is."""
         base = self._ruby_base
+        if base and not any(map(str.isalpha, "".join(self._pieces[self._reading_at :]))):
+            del self._pieces[self._reading_at :]
+            self._say_base()
+            self._ruby_base = []
+            return
         if base is not None:
             self._ruby_base = []
         if base and (text := "".join(base).strip()):
@@ -401,10 +432,14 @@ class _Reader(HTMLParser):
     def _picture(self, attributes: dict[str, str], element: _Element) -> None:
         self.document.num_pictures += 1
         shown = " ".join(attributes.get("alt", "").split())
+        if element.omit is None and len(shown) == 1 and shown.isalpha() and not any(map(str.strip, self._pieces)):
+            self._pieces.append(shown)  # a painted initial
+            self._num_initials += 1
+            return
         has_caption = any(each.tag == "figure" for each in self._stack)
         if element.omit is None and not has_caption and len(shown.split()) >= _LEAST_ALT_WORDS and not self._tables:
             self._flush()
-            source = self._source((self._at, self._at))
+            source = self._source((self.position, self.position))
             self._add(Block("caption", shown, source, num_added=count_letters(shown)))
 
     def _number(self, attributes: dict[str, str]) -> None:
@@ -430,10 +465,10 @@ class _Reader(HTMLParser):
         pieces, self._pieces = self._pieces, []
         span, self._span = self._span, (0, 0)
         text = "".join(pieces)
-        num_added = 0
+        num_added, self._num_initials = self._num_initials, 0
         if text.strip() and self._marker:
             marker, self._marker = self._marker, ""
-            text, num_added = marker + text.lstrip(), count_letters(marker)
+            text, num_added = marker + text.lstrip(), num_added + count_letters(marker)
         if self._tables and self._tables[-1].cell is not None:
             if text.strip():
                 self._tables[-1].cell.append(_one_line(text))
@@ -458,11 +493,14 @@ class _Reader(HTMLParser):
         for element in reversed(self._stack):
             if re.fullmatch("h[1-6]", element.tag):
                 return "heading", int(element.tag[1])
+            if element.tag == "hgroup":  # what stands below a heading in it belongs to that
+                last = self.document.blocks[-1] if self.document.blocks else None
+                return "heading", last.level if last is not None and last.kind == "heading" else 2
         top = self._stack[-1]
         if top.note is not None:
             return "note", 0
         tags = {element.tag for element in self._stack}
-        if "pre" in tags:
+        if top.is_code:
             return "code", 0
         if "figcaption" in tags or "caption" in tags:
             return "caption", 0
@@ -519,12 +557,11 @@ class _Reader(HTMLParser):
         element = self._stack[-1]
         if element.note is not None:
             kind = "note"
-        source = self._source((table.start, self._at))
+        source = self._source((table.start, self.position))
         self._add(Block(kind, text, source, 0, element.language, num_added))
 
     def finish(self) -> Document:
         """Close what is open, and give what was read."""
-        self.close()
         while len(self._stack) > 1:
             self._pop()
         self._end_omission()
@@ -540,10 +577,24 @@ def read_document(file: str, text: str, options: ReadOptions | None = None) -> D
         text: decoded.
         options: how.
     """
-    text = without_doctype(text)
-    reader = _Reader(file, text, options or ReadOptions())
-    reader.feed(text)
+    reader = _Reader(file, options or ReadOptions())
+    reader.read(text)
     return reader.finish()
+
+
+def _is_code(tag: str, classes: frozenset[str], around: list[_Element]) -> bool:
+    """Tell whether program text begins: what is only set as it was typed may be a letter, a list or a poem."""
+    if tag == "pre":
+        return bool(classes & _CODE_CLASSES) or any(each.startswith("language-") for each in classes)
+    return tag in ("code", "samp", "kbd") and any(element.tag == "pre" for element in around)
+
+
+def _hidden(tag: str, attributes: dict[str, str]) -> str:
+    """Say why a reader would not show an element; "" if it would."""
+    if tag == "case" and "required-namespace" in attributes:
+        return "form for other readers"
+    style = attributes.get("style", "").replace(" ", "").lower()
+    return "hidden" if "hidden" in attributes or "display:none" in style else ""
 
 
 def _one_line(text: str) -> str:

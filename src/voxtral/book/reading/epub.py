@@ -62,7 +62,7 @@ def read_epub(
         if any(page.document.num_pictures for page in pages) and not num_left_out:
             raise BookError("this book holds pictures, no text; make text of them first (OCR)")
         raise BookError("this book has no text that could be read")
-    division = divide(pages, entries, notes, depth, archive.warnings)
+    division = divide(pages, entries, notes, depth, archive.warnings, package.first("title") or "")
     cover = read_cover(archive, package, limits)
     return Book(
         title=package.first("title") or "",

@@ -50,6 +50,11 @@ GUTENBERG_END = re.compile(
     r"\*{3}\s*END OF (?:THE|THIS) PROJECT GUTENBERG EBOOK.*|End of (?:the )?Project Gutenberg(?:'s|’s)? .*",
     re.IGNORECASE,
 )
+# Who typed it, said below the line where the book begins.
+GUTENBERG_MAKERS = re.compile(
+    r"(?:Produced by|E-?text (?:prepared|produced) by|Transcribed (?:by|from)|This e-?(?:text|book) was)\b.{0,400}",
+    re.IGNORECASE | re.DOTALL,
+)
 GUTENBERG_WHY = "Project Gutenberg's licence"
 
 

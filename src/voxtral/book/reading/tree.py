@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 
-from voxtral.book.reading.decode import decode, without_doctype
+from voxtral.book.reading.decode import decode
+from voxtral.book.reading.tags import TagReader
 
 _MOST_NODES = 200_000
 
@@ -51,44 +51,35 @@ class Node:
         return " ".join("".join(pieces).split())
 
 
-class _Builder(HTMLParser):
+class _Builder(TagReader):
     def __init__(self, depth: int) -> None:
-        super().__init__(convert_charrefs=True)
+        super().__init__()
         self.root = Node("")
         self._stack = [self.root]
         self._depth = depth
         self._num_nodes = 0
 
-    def _add(self, tag: str, attrs: list[tuple[str, str | None]]) -> Node:
-        named = {name.rpartition(":")[2]: value or "" for name, value in reversed(attrs)}
-        node = Node(tag.rpartition(":")[2], named)
+    def start(self, tag: str, attributes: dict[str, str], *, is_empty: bool) -> None:
+        named = {name.rpartition(":")[2]: value for name, value in reversed(attributes.items())}
+        node = Node(tag, named)
         self._num_nodes += 1
         if self._num_nodes <= _MOST_NODES:
             self._stack[-1].children.append(node)
-        return node
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        node = self._add(tag, attrs)
-        if len(self._stack) < self._depth:
+        if not is_empty and len(self._stack) < self._depth:
             self._stack.append(node)
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._add(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        tag = tag.rpartition(":")[2]
+    def end(self, tag: str) -> None:
         for place in range(len(self._stack) - 1, 0, -1):
             if self._stack[place].tag == tag:
                 del self._stack[place:]
                 return
 
-    def handle_data(self, data: str) -> None:
+    def text(self, data: str) -> None:
         self._stack[-1].children.append(data)
 
 
 def parse_tree(data: bytes, depth: int) -> Node:
     """Read XML or HTML; elements deeper than `depth` are not nested any further."""
     builder = _Builder(depth)
-    builder.feed(without_doctype(decode(data)))
-    builder.close()
+    builder.read(decode(data))
     return builder.root
